@@ -1,0 +1,122 @@
+"""Layer groups: the one depth map from which freezing, unfreezing and layer-wise learning rates follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from tlvision.plugin.protocol import ROLES, LayerGroup
+from tlvision.types import InputError, listing, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMap:
+    """The groups of one model with every parameter and buffer sorted into them by identity.
+
+    groups:     as the adapter declares them, input to output; the depth of a group is its position.
+    parameters: for each parameter name (first name, where one tensor has several), the depth of its group.
+    buffers:    the same for buffers.
+    modules:    for each module that owns something or has no children, the depth of its group.
+    """
+
+    groups: tuple[LayerGroup, ...]
+    parameters: dict[str, int]
+    buffers: dict[str, int]
+    modules: dict[str, int]
+
+    def names(self) -> tuple[str, ...]:
+        """Return the group names from input to output."""
+        return tuple(group.name for group in self.groups)
+
+    def depth_of(self, name: str) -> int:
+        """Return the position of the group called `name`; InputError with the nearest name where there is none."""
+        try:
+            return self.names().index(name)
+        except ValueError:
+            raise InputError(f"no layer group '{name}'.{nearest(name, self.names())}") from None
+
+    def with_role(self, role: str) -> tuple[int, ...]:
+        """Return the depths of all groups of `role`; InputError where no group has it."""
+        depths = tuple(depth for depth, group in enumerate(self.groups) if group.role == role)
+        if not depths:
+            present = [known for known in ROLES if any(group.role == known for group in self.groups)]
+            raise InputError(f"no layer group has the role '{role}'.{nearest(role, present)}")
+        return depths
+
+    def matching(self, pattern: str) -> tuple[str, ...]:
+        """Return the parameter names that match the glob `pattern`, anchored at both ends.
+
+        ``model.1.*`` matches ``model.1.conv.weight`` and not ``model.10.conv.weight``. InputError where none matches.
+        """
+        names = tuple(name for name in self.parameters if fnmatchcase(name, pattern))
+        if not names:
+            raise InputError(f"no parameter matches '{pattern}'.{nearest(pattern, self.parameters)}")
+        return names
+
+
+def map_groups(module: nn.Module, groups: Sequence[LayerGroup]) -> GroupMap:
+    """Sort every parameter and buffer of `module` into `groups`, by identity.
+
+    Raises InputError that names what is wrong: a group name used twice, a dotted name that is not in the module, a
+    tensor that is in two groups, or tensors that are in none.
+    """
+    names = [group.name for group in groups]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InputError(f"layer groups: the name '{min(twice)}' is used more than once")
+    owner: dict[int, int] = {}
+    modules: dict[str, int] = {}
+    for depth, group in enumerate(groups):
+        for path in group.modules:
+            _claim(module, path, depth, groups, owner, modules)
+    parameters = {name: owner.get(id(tensor), -1) for name, tensor in module.named_parameters()}
+    buffers = {name: owner.get(id(tensor), -1) for name, tensor in module.named_buffers()}
+    orphans = [name for name, depth in (parameters | buffers).items() if depth < 0]
+    if orphans:
+        raise InputError(f"layer groups: {len(orphans)} tensors are in no group: {listing(orphans)}")
+    return GroupMap(tuple(groups), parameters, buffers, modules)
+
+
+def _claim(  # noqa: PLR0917
+    module: nn.Module,
+    path: str,
+    depth: int,
+    groups: Sequence[LayerGroup],
+    owner: dict[int, int],
+    modules: dict[str, int],
+) -> None:
+    for name, tensor in _tensors_at(module, path, groups[depth].name):
+        other = owner.setdefault(id(tensor), depth)
+        if other != depth:
+            raise InputError(f"layer groups: '{name}' is in '{groups[other].name}' and in '{groups[depth].name}'")
+    for name, child in _modules_at(module, path):
+        modules[name] = depth
+        del child
+
+
+def _tensors_at(module: nn.Module, path: str, group: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield name and tensor of everything at or below the dotted name `path`."""
+    submodules = dict(module.named_modules())
+    if path in submodules:
+        prefix = f"{path}." if path else ""
+        below = submodules[path]
+        yield from ((prefix + name, tensor) for name, tensor in below.named_parameters())
+        yield from ((prefix + name, tensor) for name, tensor in below.named_buffers())
+        return
+    single = dict(module.named_parameters()) | dict(module.named_buffers())
+    if path not in single:
+        raise InputError(f"layer group '{group}': the model has no '{path}'.{nearest(path, submodules.keys() | single)}")
+    yield path, single[path]
+
+
+def _modules_at(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    submodules = dict(module.named_modules())
+    if path in submodules:
+        prefix = f"{path}." if path else ""
+        for name, child in submodules[path].named_modules():
+            yield (prefix + name).rstrip("."), child

@@ -1,0 +1,197 @@
+"""The contract with a model family, read from top to bottom in order of time.
+
+    plugin = registry.get("yolo")            # a light object; importing it imports no upstream
+    task = plugin.task_of("yolov8n")         # "detect", or an InputError that lists the architectures
+    adapter, report = plugin.build(spec)     # now the upstream is imported and the weights are read
+    adapter.input_spec                       # the core resizes, pads and normalises as it says
+    adapter.layer_groups(), adapter.taps()   # the core freezes, sets learning rates and captures features
+    adapter.loss(images, targets)            # train mode
+    adapter.predict(images)                  # eval mode
+
+A plugin has no train(), no optimizer, no evaluator: those are the core's, so that every method works on every family.
+Nothing here imports torch when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from tlvision.types import ClassMap, InputSpec, Prediction, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Task = Literal["detect", "semantic"]
+Role = Literal["stem", "backbone", "neck", "head"]
+ROLES: tuple[Role, ...] = ("stem", "backbone", "neck", "head")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGroup:
+    """A stretch of the model, for freezing and learning rates.
+
+    name:    how a user names it, for example "backbone.stage2"; unique within a model.
+    role:    "stem", "backbone", "neck" or "head".
+    modules: dotted names inside `adapter.module` of modules, parameters or buffers ("model.4", "pos_embed").
+             A module stands for everything below it.
+
+    The groups of a model, in order, run from input to output and hold every parameter and every buffer exactly once.
+    """
+
+    name: str
+    role: Role
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A place whose output is a feature map worth looking at; the core captures it with a forward hook.
+
+    name:        how a user names it, for example "p3"; unique within a model.
+    module_path: dotted name inside `adapter.module`; its output must be one tensor of shape (N, C, H / s, W / s).
+    channels:    C.
+    stride:      s, in network-input pixels per feature cell.
+    """
+
+    name: str
+    module_path: str
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightReport:
+    """What came of loading pretrained weights, so that "pretrained" is never a guess.
+
+    source:     where they came from: a path, a name such as "coco", or "none".
+    loaded:     keys of the model that were filled unchanged.
+    missing:    keys of the model that the source does not have; they keep their fresh initialisation.
+    mismatched: keys whose shape differs, with both shapes in the text ("head.weight: (3, 64) here, (80, 64) there").
+    remapped:   keys filled in part by class name, with what happened ("cls.weight: rows person, car of 80").
+    unused:     keys of the source that the model does not have.
+
+    Every key of the model's state is in exactly one of loaded, missing, mismatched and remapped (mismatched and
+    remapped entries begin with the key and a colon).
+    """
+
+    source: str
+    loaded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+    remapped: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Return one line for people."""
+        return (
+            f"weights {self.source}: {len(self.loaded)} loaded, {len(self.remapped)} remapped by class name, "
+            f"{len(self.missing)} missing, {len(self.mismatched)} of another shape, {len(self.unused)} unused"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSpec:
+    """What a plugin is asked to build.
+
+    arch:       architecture name, as `plugin.architectures()` lists.
+    weights:    "coco", "imagenet", "none", or the path of a file. A plugin must read, next to its upstream's format,
+                the core's own `model.safetensors` (see `tlvision.plugin.weights.read_tensors`).
+    classes:    the classes the head must have, in this order.
+    image_size: long side of the network input in pixels, for families that fix it when built.
+    """
+
+    arch: str
+    weights: str
+    classes: ClassMap
+    image_size: int = 640
+
+
+class Adapter(Protocol):
+    """One model, ready to be fine-tuned: one attribute and six members."""
+
+    module: nn.Module
+    """All trained state is inside it. The core sets train and eval modes; nobody overrides train()."""
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """How images must arrive in `loss`, `features` and `predict`."""
+        ...
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        """Return the groups from input to output: a partition by identity of all parameters and buffers."""
+        ...
+
+    def taps(self) -> tuple[Tap, ...]:
+        """Return the places whose features the core may capture, from fine to coarse."""
+        ...
+
+    def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
+        """Return the losses of a batch, in train mode.
+
+        images:  (N, 3, H, W) float32, normalised as `input_spec` says; H and W multiples of `multiple_of`.
+        targets: N targets of torch tensors on the device of `images`, boxes in network-input pixels. Boxes may be
+                 absent from any or all images. Crowd objects are not in them: the core takes them out.
+
+        Returns `{name: 0-d tensor}`, weights applied, averaged over the images (so that the learning rate does not
+        depend on the batch size); the core sums *every* value.
+        """
+        ...
+
+    def features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return `{tap name: (N, C, H / s, W / s)}` without needing labels, with gradients where enabled.
+
+        `return tap_features(self.module, self.taps(), images)` will do where a plain forward works.
+        """
+        ...
+
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """Return one prediction per image, in eval mode and without gradients, boxes in network-input pixels.
+
+        images: as in `loss`. Scores in 0..1, labels contiguous, no background class; low scores are kept (from
+        0.001 on), at most 300 objects an image, as COCO's evaluation wants.
+        """
+        ...
+
+
+@runtime_checkable
+class HasTrainingProgress(Protocol):
+    """Capability: the model's loss changes over the run (YOLOv10's and YOLO26's two heads, for example)."""
+
+    def set_progress(self, fraction: float) -> None:
+        """Tell how much of the run is done, 0.0 to 1.0; called before every epoch. Pure: no state but this."""
+        ...
+
+
+class Plugin(Protocol):
+    """A model family. The entry point in the group `tlvision.plugins` names an object like this."""
+
+    name: str
+    """The plugin's name in a config, equal to the entry point's."""
+    tasks: tuple[Task, ...]
+    """What its architectures can do."""
+    upstream: str
+    """The distribution it stands on, for example "ultralytics"; empty where it needs none."""
+    upstream_versions: str
+    """Version range of `upstream` that was tested, for example ">=8.4,<9"; empty where it needs none."""
+    licence: str
+    """SPDX identifier of what the user takes on by using it, the upstream's included."""
+    capabilities: Mapping[str, str]
+    """Optional powers by Protocol name: "yes", "not written", or "impossible: reason"."""
+
+    def architectures(self) -> tuple[str, ...]:
+        """Return the names that `BuildSpec.arch` may have, without importing the upstream."""
+        ...
+
+    def task_of(self, arch: str) -> Task:
+        """Return what `arch` does; InputError with the nearest name where it is unknown."""
+        ...
+
+    def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:
+        """Build the model and load its weights.
+
+        Raises InputError where the upstream is not installed (with the pip command), the weights cannot be read or
+        downloaded (with what to do offline), or belong to another architecture.
+        """
+        ...

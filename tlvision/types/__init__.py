@@ -1,0 +1,28 @@
+"""Small value types that check themselves. A leaf: imports nothing of tlvision and never torch."""
+
+from tlvision.types.arrays import Array, check_array
+from tlvision.types.class_map import ClassMap
+from tlvision.types.errors import InputError, RunError, TlvisionError, listing, nearest
+from tlvision.types.input_spec import InputSpec
+from tlvision.types.prediction import Prediction
+from tlvision.types.sample import Polygons, Rle, Sample
+from tlvision.types.target import IGNORE_INDEX, Target, empty_target
+
+__all__ = [
+    "IGNORE_INDEX",
+    "Array",
+    "ClassMap",
+    "InputError",
+    "InputSpec",
+    "Polygons",
+    "Prediction",
+    "Rle",
+    "RunError",
+    "Sample",
+    "Target",
+    "TlvisionError",
+    "check_array",
+    "empty_target",
+    "listing",
+    "nearest",
+]

@@ -1,0 +1,51 @@
+"""What goes wrong, in one sentence a person can act on.
+
+`InputError` is the user's to mend (a file, a key, an option): the command line prints it without a traceback and
+exits with 2. `RunError` is a run that started well and could not go on (a loss that is not finite, a full disk):
+exit 1. Anything else that is raised is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TlvisionError(Exception):
+    """The common root, for a caller who wants to catch both kinds."""
+
+
+class InputError(TlvisionError):
+    """The input is wrong: what was expected, what came, where, and what to do next."""
+
+
+class RunError(TlvisionError):
+    """The run failed after its input had been accepted."""
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """Say which of `options` was probably meant, for the end of an error message.
+
+    Returns ``" Did you mean 'x'?"`` or, where nothing is close, ``" Known: a, b, c."``.
+
+    >>> nearest("freez", ["freeze", "ema"])
+    " Did you mean 'freeze'?"
+    >>> nearest("zzz", ["freeze", "ema"])
+    ' Known: ema, freeze.'
+    """
+    names = sorted(options)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean '{close[0]}'?"
+    return f" Known: {', '.join(names)}." if names else " There are none."
+
+
+def listing(names: Iterable[object], limit: int = 5) -> str:
+    """Join the first `limit` names and count the rest, so that a message names without flooding.
+
+    >>> listing(range(8))
+    '0, 1, 2, 3, 4 and 3 more'
+    """
+    items = [str(name) for name in names]
+    shown = ", ".join(items[:limit])
+    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"

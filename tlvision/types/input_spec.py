@@ -1,0 +1,30 @@
+"""How a model wants its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """How the pretrained weights want their images. Data; the core does the work.
+
+    resize:       "letterbox" keeps the aspect ratio and pads what is left; "stretch" does not.
+    multiple_of:  height and width of the network input are a multiple of this, in pixels.
+    mean, std:    per channel in `channel_order`, in units of `value_range`: the adapter gets (x - mean) / std.
+    channel_order: "rgb" or "bgr".
+    value_range:  what 0..255 is scaled to before mean and std: 1.0 for 0..1, 255.0 for 0..255.
+    pad_value:    the colour of padding, one value 0..255 per channel in RGB order, before normalisation.
+
+    >>> InputSpec(multiple_of=32).mean
+    (0.0, 0.0, 0.0)
+    """
+
+    resize: Literal["letterbox", "stretch"] = "letterbox"
+    multiple_of: int = 32
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    value_range: float = 1.0
+    pad_value: tuple[int, int, int] = (114, 114, 114)

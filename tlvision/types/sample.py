@@ -1,0 +1,48 @@
+"""One image of a dataset and what is labelled in it, before any pixel is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tlvision.types.target import Target
+
+Polygons = tuple[npt.NDArray[np.float32], ...]
+"""The outline of one object: one (K, 2) float32 array of x, y per part, in pixels of the original image."""
+
+Rle = dict[str, Any]
+"""A COCO run-length mask: {"size": [height, width], "counts": bytes}, always in the compressed form."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """One image and its labels, in COCO's own terms.
+
+    image_id:  the id of the image in its json.
+    path:      where the image file lies.
+    width, height: size in pixels as the json says, which the image must have after its EXIF rotation.
+    target:    boxes, labels and crowd in pixels of the original image; `masks` and `semantic` are None here
+               (they are rendered from `segments` after the warp).
+    segments:  one entry per object, in the order of `target`: polygons, an RLE, or None where the file has neither.
+
+    Raises ValueError where segments and objects differ in number or the size is not positive.
+    """
+
+    image_id: int
+    path: Path
+    width: int
+    height: int
+    target: Target
+    segments: tuple[Polygons | Rle | None, ...]
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.height <= 0:
+            raise ValueError(f"Sample {self.image_id}: expected a positive size, got {self.width} x {self.height}")
+        if len(self.segments) != len(self.target):
+            raise ValueError(
+                f"Sample {self.image_id}: expected {len(self.target)} segments, one an object, got {len(self.segments)}"
+            )
