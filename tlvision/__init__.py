@@ -1,0 +1,30 @@
+"""tlvision: transfer learning for detection and segmentation.
+
+    import tlvision
+    result = tlvision.train("configs/quickstart.yaml")
+    model = tlvision.load(result.run)
+    prediction = model.predict("part.jpg")
+
+Importing it imports neither torch nor any plugin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tlvision.config.loaded import load
+    from tlvision.config.run import train
+
+__all__ = ["load", "train"]
+
+_HOMES = {"load": "tlvision.config.loaded", "train": "tlvision.config.run"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import `train` and `load` when they are first used."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tlvision' has no attribute '{name}'")

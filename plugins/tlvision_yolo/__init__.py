@@ -1,0 +1,1 @@
+"""YOLO detectors of ultralytics as a plugin of tlvision. ultralytics is licensed AGPL-3.0."""

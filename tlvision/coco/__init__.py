@@ -1,1 +1,1 @@
-
+"""COCO json: the only place that knows its ids, xywh, area and crowd. Never imports torch."""

@@ -1,1 +1,1 @@
-
+"""One YAML file is one run."""

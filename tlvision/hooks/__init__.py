@@ -1,1 +1,16 @@
+"""Transfer methods and observers, one idea a file."""
 
+from tlvision.hooks.base import Context, Hook, ObjectiveHook, ObserverHook, SetupHook
+from tlvision.hooks.plan import Duration, ParameterPlan, Plan, initial_plan
+
+__all__ = [
+    "Context",
+    "Duration",
+    "Hook",
+    "ObjectiveHook",
+    "ObserverHook",
+    "ParameterPlan",
+    "Plan",
+    "SetupHook",
+    "initial_plan",
+]

@@ -24,10 +24,12 @@ class Sample:
 
     image_id:  the id of the image in its json.
     path:      where the image file lies.
-    width, height: size in pixels as the json says, which the image must have after its EXIF rotation.
+    width, height: size in pixels as the json says, which the decoded image must have.
     target:    boxes, labels and crowd in pixels of the original image; `masks` and `semantic` are None here
                (they are rendered from `segments` after the warp).
     segments:  one entry per object, in the order of `target`: polygons, an RLE, or None where the file has neither.
+    exif:      whether the rotation that the file's EXIF header asks for is applied when it is decoded; False where it
+               asks for none, or where the labels were drawn on the image as stored.
 
     Raises ValueError where segments and objects differ in number or the size is not positive.
     """
@@ -38,6 +40,7 @@ class Sample:
     height: int
     target: Target
     segments: tuple[Polygons | Rle | None, ...]
+    exif: bool = True
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:

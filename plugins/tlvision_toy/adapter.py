@@ -1,0 +1,129 @@
+"""The contract with the core, for both models: groups and taps are data, the rest is a few lines each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tlvision.plugin import Adapter, BuildSpec, InputSpec, LayerGroup, Tap, WeightReport, tap_features
+from tlvision.plugin.head_rows import load_by_class_name, require_same_architecture
+from tlvision.plugin.weights import read_tensors
+from tlvision.types import InputError, Prediction, Target
+from tlvision_toy.backbone import STAGES
+from tlvision_toy.detection_loss import detection_losses
+from tlvision_toy.detector import LEVELS, WIDTH, TinyDetector, select
+from tlvision_toy.segmenter import TinySegmenter, segmentation_losses
+from tlvision_toy.segmenter import WIDTH as DECODER_WIDTH
+
+INPUT = InputSpec(multiple_of=32, mean=(0.45, 0.45, 0.45), std=(0.25, 0.25, 0.25))
+
+BACKBONE_GROUPS = (
+    LayerGroup("stem", "stem", ("backbone.stem",)),
+    *(LayerGroup(f"backbone.{stage}", "backbone", (f"backbone.{stage}",)) for stage in STAGES),
+)
+BACKBONE_TAPS = tuple(
+    Tap(stage, f"backbone.{stage}", channels, stride) for stage, (channels, stride) in STAGES.items()
+)
+PYRAMID_TAPS = tuple(
+    Tap(level, f"neck.smooth.{level}", WIDTH, STAGES[stage][1]) for level, stage in LEVELS.items()
+)
+
+
+class DetectorAdapter:
+    """`TinyDetector` behind the contract; see `tlvision.plugin.Adapter` for every member."""
+
+    class_keys = ("head.classify.weight", "head.classify.bias")
+
+    def __init__(self, classes: int) -> None:
+        self.module: nn.Module = TinyDetector(classes)
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """RGB in 0..1, mean 0.45, deviation 0.25, sides multiples of 32."""
+        return INPUT
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        """Stem, four stages, neck, head."""
+        return (*BACKBONE_GROUPS, LayerGroup("neck", "neck", ("neck",)), LayerGroup("head", "head", ("head",)))
+
+    def taps(self) -> tuple[Tap, ...]:
+        """The four stages and the three pyramid levels, from fine to coarse."""
+        return tuple(sorted((*BACKBONE_TAPS, *PYRAMID_TAPS), key=lambda tap: tap.stride))
+
+    def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
+        """{"loss_class", "loss_box"}."""
+        return detection_losses(self.module(images), targets)
+
+    def features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """What the taps see."""
+        return tap_features(self.module, self.taps(), images)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """Objects with scores from 0.001 on, at most 300 an image."""
+        found = select(self.module(images), (images.shape[2], images.shape[3]))
+        return [Prediction(boxes=boxes, scores=scores, labels=labels) for boxes, scores, labels in found]
+
+
+class SegmenterAdapter:
+    """`TinySegmenter` behind the contract; see `tlvision.plugin.Adapter` for every member."""
+
+    class_keys = ("classify.weight", "classify.bias")
+
+    def __init__(self, classes: int) -> None:
+        self.module: nn.Module = TinySegmenter(classes)
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """RGB in 0..1, mean 0.45, deviation 0.25, sides multiples of 32."""
+        return INPUT
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        """Stem, four stages, decoder (its role is "neck"), head."""
+        return (
+            *BACKBONE_GROUPS,
+            LayerGroup("neck", "neck", ("decoder",)),
+            LayerGroup("head", "head", ("classify",)),
+        )
+
+    def taps(self) -> tuple[Tap, ...]:
+        """The decoder's output and the four stages, from fine to coarse."""
+        return (Tap("decoder", "decoder", DECODER_WIDTH, 4), *BACKBONE_TAPS)
+
+    def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
+        """{"loss_pixel"}; every target needs its `semantic` label map."""
+        return segmentation_losses(self.module(images), targets)
+
+    def features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """What the taps see."""
+        return tap_features(self.module, self.taps(), images)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """A label map per image, and no boxes."""
+        return [
+            Prediction(
+                boxes=images.new_zeros((0, 4)),
+                scores=images.new_zeros(0),
+                labels=torch.zeros(0, dtype=torch.int64, device=images.device),
+                semantic=label_map,
+            )
+            for label_map in self.module(images).argmax(dim=1)
+        ]
+
+
+def build_adapter(spec: BuildSpec) -> tuple[Adapter, WeightReport]:
+    """Build what `spec` asks for and load its weights; see `Plugin.build`."""
+    kind = {"tiny_detector": DetectorAdapter, "tiny_segmenter": SegmenterAdapter}[spec.arch]
+    adapter = kind(len(spec.classes))
+    if spec.weights == "none":
+        return adapter, WeightReport(source="none", missing=tuple(adapter.module.state_dict()))
+    if spec.weights in {"coco", "imagenet"}:
+        raise InputError(
+            f"model.weights: toy has no '{spec.weights}' weights for '{spec.arch}'; use 'none' or the path of a file"
+        )
+    report = load_by_class_name(adapter.module, read_tensors(spec.weights), spec.classes.names, adapter.class_keys)
+    require_same_architecture(report, spec.arch, adapter.class_keys)
+    return adapter, report

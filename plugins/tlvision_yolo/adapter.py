@@ -1,0 +1,165 @@
+"""An ultralytics detector behind the contract of `tlvision.plugin.Adapter`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tlvision.plugin import LayerGroup, Tap, capture
+from tlvision.types import InputSpec, Prediction, Target
+from tlvision_yolo.groups import find_groups, find_taps, probe
+from tlvision_yolo.upstream import non_max_suppression
+
+# The settings of upstream's validator.
+_SCORE_THRESHOLD = 0.001
+_NMS_IOU = 0.7
+_MAX_DETECTIONS = 300
+
+
+class YoloAdapter:
+    """One YOLO detector, ready to be fine-tuned. Also has the capability `HasTrainingProgress`.
+
+    model: ultralytics' DetectionModel on the CPU in train mode, with `args` as `tlvision_yolo.build` sets them.
+    """
+
+    module: nn.Module
+
+    def __init__(self, model: Any) -> None:
+        outputs = probe(model)
+        self._groups = find_groups(model, outputs)
+        self._taps = find_taps(model, outputs)
+        # `module` is what the core trains and may wrap (for several processes); `_model` stays the bare one.
+        self.module = self._model = model
+        self._criterion: Any = None
+        self._criterion_device: torch.device | None = None
+        self._progress = 0.0
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """RGB in 0..1, letterboxed on grey 114 to multiples of the coarsest stride."""
+        return InputSpec(resize="letterbox", multiple_of=max(32, int(self._model.stride.max())))
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        """Return stem, backbone stages, neck groups and head; see `tlvision_yolo.groups.find_groups`."""
+        return self._groups
+
+    def taps(self) -> tuple[Tap, ...]:
+        """Return c3, p3, c4, p4, c5, p5; see `tlvision_yolo.groups.find_taps`."""
+        return self._taps
+
+    def set_progress(self, fraction: float) -> None:
+        """Set the balance of a dual head's two losses (v10, 26) for a run of which `fraction`, 0..1, is done.
+
+        Upstream moves the weight of the one-to-many loss linearly from 0.8 at the first epoch to 0.1 at the last, and
+        that of the one-to-one loss from 0.2 to 0.9. Models with one head ignore it.
+        """
+        self._progress = min(max(float(fraction), 0.0), 1.0)
+        if self._criterion is not None:
+            self._balance()
+
+    def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
+        """Return upstream's own losses, gains applied, as a mean over the images.
+
+        images:  (N, 3, H, W) float32 in 0..1, RGB; H and W multiples of 32.
+        targets: N targets on the device of `images`, boxes in pixels of the network input; may be empty.
+
+        Returns 0-d float32 tensors "box" (CIoU), "cls" (binary cross-entropy) and "dfl" (distribution focal loss) or,
+        for models without a distribution (26), "l1" in its place. Their sum is upstream's loss divided by N, which
+        upstream's trainer has multiplied by N. Of a dual head, each is the weighted sum over both branches.
+        """
+        self._forget_anchors()
+        raw = self.module(images)
+        # In half precision a box would be decoded to whole pixels at best.
+        with torch.autocast(images.device.type, enabled=False):
+            total, _ = self._criterion_on(images.device)(_as_float32(raw), _upstream_batch(images, targets))
+        return dict(zip(self._loss_names(), total / len(images), strict=True))
+
+    def features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
+        self._forget_anchors()
+        with capture(self._model, self._taps) as features:
+            self.module(images)
+        return features
+
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """Return one prediction per image, best score first, in float32 whatever the training's precision is.
+
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels. Scores are above 0.001, at most 300
+        objects an image, after non-maximum suppression by class at IoU 0.7 with several classes a place allowed, as
+        upstream's validator has it; a head set to its one-to-one branch gives its own best 300 instead.
+
+        Raises RuntimeError where the module is in train mode.
+        """
+        if self._model.training:
+            raise RuntimeError("YoloAdapter.predict: the module must be in eval mode; call module.eval() first")
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            self._forget_anchors()
+            output = self._model(images.float())[0]
+            self._forget_anchors()
+            found = non_max_suppression(
+                output,
+                conf_thres=_SCORE_THRESHOLD,
+                iou_thres=_NMS_IOU,
+                multi_label=True,
+                max_det=_MAX_DETECTIONS,
+                # Past its time limit upstream leaves the rest of the batch without detections.
+                max_time_img=math.inf,
+                end2end=bool(self._model.end2end),
+            )
+        height, width = images.shape[-2:]
+        return [_prediction(rows.float(), height, width) for rows in found]
+
+    def _forget_anchors(self) -> None:
+        # Upstream's head keeps its anchor grid from call to call as long as the shape stays, whatever dtype or
+        # inference mode it was made in; a backward pass through a grid of inference mode fails.
+        self._model.model[-1].shape = None
+
+    def _criterion_on(self, device: torch.device) -> Any:
+        if self._criterion is None or self._criterion_device != device:
+            # Upstream's criterion fixes its device when built. It has no trained state.
+            self._criterion = self._model.init_criterion()
+            self._criterion_device = device
+            self._balance()
+        return self._criterion
+
+    def _balance(self) -> None:
+        if hasattr(self._criterion, "o2m"):
+            # Upstream counts epochs; with args.epochs = 2 its epoch 0 is the start and its epoch 1 the end.
+            self._criterion.o2m = self._criterion.decay(self._progress)
+            self._criterion.o2o = max(self._criterion.total - self._criterion.o2m, 0.0)
+
+    def _loss_names(self) -> tuple[str, str, str]:
+        return "box", "cls", "dfl" if self._model.model[-1].reg_max > 1 else "l1"
+
+
+def _upstream_batch(images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+    """Return upstream's batch: one row an object, boxes as centre and size in parts of the image."""
+    height, width = images.shape[-2:]
+    boxes = torch.cat([target.boxes for target in targets]).to(images.device)
+    x0, y0, x1, y1 = boxes.unbind(1)
+    centred = torch.stack([(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height], 1)
+    counts = torch.tensor([len(target) for target in targets], device=images.device)
+    return {
+        "img": images,
+        "cls": torch.cat([target.labels for target in targets]).to(images.device).float()[:, None],
+        "bboxes": centred,
+        "batch_idx": torch.repeat_interleave(torch.arange(len(targets), device=images.device), counts).float(),
+    }
+
+
+def _as_float32(raw: Any) -> Any:
+    if isinstance(raw, Tensor):
+        return raw.float()
+    if isinstance(raw, dict):
+        return {name: _as_float32(value) for name, value in raw.items()}
+    return type(raw)(_as_float32(value) for value in raw)
+
+
+def _prediction(rows: Tensor, height: int, width: int) -> Prediction:
+    """Turn rows of x0, y0, x1, y1, score, class into a Prediction clipped to the input."""
+    limit = rows.new_tensor([width, height, width, height])
+    return Prediction(boxes=rows[:, :4].clamp(min=0).minimum(limit), scores=rows[:, 4], labels=rows[:, 5].long())

@@ -1,0 +1,61 @@
+"""The entry point `yolo` of the group `tlvision.plugins`. Importing it imports neither torch nor ultralytics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from tlvision.types import InputError
+from tlvision_yolo.architectures import ARCHITECTURES, find_architecture
+
+if TYPE_CHECKING:
+    from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport
+
+
+class YoloPlugin:
+    """YOLO detectors of ultralytics: v5 (anchor-free), v8, v9, v10, 11, 12 and 26.
+
+    >>> plugin.task_of("yolov8n")
+    'detect'
+    """
+
+    name = "yolo"
+    tasks: tuple[Task, ...] = ("detect",)
+    upstream = "ultralytics"
+    upstream_versions = ">=8.4,<9"
+    licence = "AGPL-3.0 (ultralytics)"
+    capabilities: Mapping[str, str] = MappingProxyType({"HasTrainingProgress": "yes"})
+
+    def architectures(self) -> tuple[str, ...]:
+        """Return the names that `BuildSpec.arch` may have; "yolov5n" and "yolov5nu" are the same model."""
+        return tuple(ARCHITECTURES)
+
+    def task_of(self, arch: str) -> Task:
+        """Return "detect"; InputError with the nearest name where `arch` is unknown."""
+        find_architecture(arch)
+        return "detect"
+
+    def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:
+        """Build the model with a head for `spec.classes` and load its weights.
+
+        spec.weights: "coco" (ultralytics' own file, downloaded where it is in neither the current folder nor
+                      ultralytics' weights folder), "none", or the path of a `.pt` of ultralytics, of a state dict that
+                      torch.save wrote, or of our own `model.safetensors`. A pickle is read, never run.
+
+        Raises InputError where the architecture is unknown, ultralytics is not installed, or the weights are not
+        offered, cannot be had, cannot be read, or belong to another architecture.
+        """
+        arch = find_architecture(spec.arch)
+        if find_spec("ultralytics") is None:
+            raise InputError(
+                "model.plugin: 'yolo' stands on ultralytics, which is not installed; its licence is AGPL-3.0, and if "
+                f"that suits you: pip install 'ultralytics{self.upstream_versions}'"
+            )
+        from tlvision_yolo.build import build_adapter
+
+        return build_adapter(arch, spec)
+
+
+plugin = YoloPlugin()

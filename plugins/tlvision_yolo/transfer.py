@@ -1,0 +1,76 @@
+"""Pretrained tensors into a model whose head may be for other classes: class rows go by name, the rest by key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from tlvision.plugin import WeightReport
+from tlvision.plugin.head_rows import load_by_class_name
+from tlvision.plugin.weights import TensorFile
+from tlvision.types import InputError, listing
+
+# Attributes of upstream's Detect that hold the class branches: a sequence of layers for each level, the last of which
+# has a row for each class.
+CLASS_BRANCHES = ("cv3", "one2one_cv3")
+
+
+def load_weights(model: Any, file: TensorFile, classes: Sequence[str], *, source: str, arch: str) -> WeightReport:
+    """Copy the tensors of `file` into `model`, in place, cast to the model's dtype, and report on every key.
+
+    model:   a DetectionModel of ultralytics whose head has `len(classes)` classes.
+    classes: names of the head's classes, in order. A row is taken over where the file has a class of the same name,
+             case and surrounding blanks aside, as upstream does it. Other rows keep what they have.
+    source, arch: what the user calls the weights and the model, for the report and for errors.
+
+    The head may be absent from the file. Raises InputError where the file belongs to another architecture or size: a
+    tensor before the head is of another shape, or fewer than half of those tensors are there.
+    """
+    _check_belongs(model, file, arch)
+    report = load_by_class_name(model, _respelt(file, classes), classes, _class_keys(model))
+    return replace(report, source=source)
+
+
+def _check_belongs(model: Any, file: TensorFile, arch: str) -> None:
+    head = f"model.{len(model.model) - 1}."
+    body = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith(head)}
+    found = [key for key in body if key in file.tensors]
+    wrong = [key for key in found if file.tensors[key].shape != body[key].shape]
+    if wrong:
+        shown = listing((_both_shapes(key, body[key], file.tensors[key]) for key in wrong), limit=3)
+        raise InputError(
+            f"model.weights: '{file.path}' belongs to another architecture or size than '{arch}', {len(wrong)} tensors "
+            f"before the head differ in shape: {shown}; set model.arch to what the file holds, or give its own weights"
+        )
+    if 2 * len(found) < len(body):
+        raise InputError(
+            f"model.weights: '{file.path}' has only {len(found)} of the {len(body)} tensors that '{arch}' has before "
+            f"its head (wanted: {listing(body, limit=2)}; there: {listing(file.tensors, limit=2)}); set model.arch to "
+            "what the file holds, or give its own weights"
+        )
+
+
+def _class_keys(model: Any) -> frozenset[str]:
+    """Return the keys of the layers with one row a class."""
+    head, index = model.model[-1], len(model.model) - 1
+    return frozenset(
+        f"model.{index}.{branch}.{level}.{len(layers) - 1}.{name}"
+        for branch in CLASS_BRANCHES
+        for level, layers in enumerate(getattr(head, branch, None) or ())
+        for name in ("weight", "bias")
+    )
+
+
+def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:
+    """Return `file` with those of its class names that differ from ours in case or blanks alone written as ours."""
+    if file.class_names is None:
+        return file
+    ours = {name.strip().lower(): name for name in classes}
+    return replace(file, class_names=tuple(ours.get(name.strip().lower(), name) for name in file.class_names))
+
+
+def _both_shapes(key: str, here: Tensor, there: Tensor) -> str:
+    return f"{key}: {tuple(here.shape)} here, {tuple(there.shape)} there"

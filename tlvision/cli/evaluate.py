@@ -1,0 +1,45 @@
+"""`tlvision evaluate --run RUN [--json J --images D]` and `tlvision evaluate --gt GT --predictions P [--output F]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from tlvision.types import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument("--run", metavar="RUN", help="folder of a trained run")
+    parser.add_argument("--json", metavar="JSON", help="with --run: evaluate on this COCO json instead of its own")
+    parser.add_argument("--images", metavar="DIR", help="with --json: the folder of its images")
+    parser.add_argument("--gt", metavar="JSON", help="ground truth, a COCO json")
+    parser.add_argument("--predictions", metavar="JSON", help="with --gt: a COCO results json")
+    parser.add_argument("--output", metavar="FILE", help="write the metrics here as well, as JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Evaluate, print the table, write the metrics where asked."""
+    if (options.run is None) == (options.gt is None):
+        raise InputError("evaluate: give either --run RUN, or --gt GT with --predictions P")
+    from tlvision.evaluation import coco_map, format_table
+
+    if options.gt is not None:
+        if options.predictions is None:
+            raise InputError("evaluate: --gt needs --predictions, a COCO results json")
+        metrics = coco_map(options.gt, options.predictions)
+        print(format_table(metrics))
+    else:
+        from tlvision.config.run import evaluate_run
+
+        metrics, folder = evaluate_run(
+            Path(options.run), options.json and Path(options.json), options.images and Path(options.images)
+        )
+        print(format_table(metrics))
+        print(f"predictions    {folder / 'predictions.json'}\nmetrics        {folder / 'metrics.json'}")
+    if options.output:
+        path = Path(options.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        print(f"metrics        {path}")

@@ -1,0 +1,65 @@
+"""`tlvision VERB …`; `python tools/VERB.py …` is the same program.
+
+Exit codes: 0 done, 1 the run failed or was interrupted, 2 wrong usage or input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from tlvision.types import InputError, RunError
+
+VERBS = {
+    "train": "fine-tune a model as a config says",
+    "evaluate": "COCO metrics of a run, or of two files",
+    "predict": "find objects in images with a trained run",
+    "show": "groups, taps, ledger and weight report of a config, without training",
+    "plugins": "the model families that are installed",
+    "hooks": "the transfer methods that are installed, with their parameters",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="tlvision", description="Transfer learning for detection and segmentation.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+    for name, purpose in VERBS.items():
+        verb = verbs.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:], allow_abbrev=False)
+        import_module(f"tlvision.cli.{name}").add_arguments(verb)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"tlvision {version('tlvision')}")
+        return 0
+    if options.verb is None:
+        parser.print_help()
+        return 2
+    try:
+        import_module(f"tlvision.cli.{options.verb}").run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Size and EXIF orientation of image files, read from their headers without decoding a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from tlvision.types import InputError, listing
+
+_ORIENTATION_TAG = 0x0112
+_THREADS = 8  # opening files waits for the disk, more than it computes
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of an image file says.
+
+    width, height: in pixels, as stored, before any rotation.
+    orientation:   EXIF orientation 1..8; 1 where there is none. 5..8 exchange width and height.
+    """
+
+    width: int
+    height: int
+    orientation: int
+
+    @property
+    def rotated_size(self) -> tuple[int, int]:
+        """Width and height after the EXIF rotation."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+def read_header(path: Path) -> Header:
+    """Read one header.
+
+    Raises FileNotFoundError where the file is absent, InputError where it is not an image that can be read.
+    """
+    try:
+        with Image.open(path) as image:
+            # getexif() costs as much as opening; formats other than TIFF say beforehand whether there is anything.
+            has_exif = image.format == "TIFF" or "exif" in image.info
+            orientation = image.getexif().get(_ORIENTATION_TAG, 1) if has_exif else 1
+            if image.format == "TIFF" and orientation != 1:
+                image.load()  # TIFF decoders rotate on their own and cannot be asked not to: what counts is the result
+                orientation = 1
+            return Header(*image.size, orientation if orientation in range(1, 9) else 1)
+    except UnidentifiedImageError:
+        raise InputError(f"'{path}' is not an image that can be read; replace it or take it out of the json") from None
+    except Image.DecompressionBombError as error:
+        raise InputError(f"'{path}' is too large ({error}); cut it into tiles") from None
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"'{path}' cannot be read as an image ({error}); replace it or take it out of the json"
+        ) from None
+
+
+def read_headers(paths: Sequence[Path], json_name: str) -> list[Header]:
+    """Read the headers of all files, in order.
+
+    json_name: for messages, the json that names the files.
+
+    Raises InputError with the count and the names of absent files, or naming the first file that cannot be read.
+    """
+
+    def header(path: Path) -> Header | None:
+        try:
+            return read_header(path)
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        headers = list(pool.map(header, paths))
+    missing = [path for path, found in zip(paths, headers, strict=True) if found is None]
+    if missing:
+        raise InputError(
+            f"{json_name}: {len(missing)} of {len(paths)} image files do not exist: "
+            f"{listing([str(path) for path in missing])}; check the image folder, or take them out of the json"
+        )
+    return [found for found in headers if found is not None]

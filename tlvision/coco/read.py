@@ -1,0 +1,215 @@
+"""From a COCO json and a folder of images to samples, with every problem named."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tlvision.coco.document import Document, Row, load_document
+from tlvision.coco.formats import parse_segmentation
+from tlvision.coco.headers import Header, read_headers
+from tlvision.coco.rules import CheckedBoxes, check_boxes
+from tlvision.types import ClassMap, InputError, Polygons, Rle, Sample, Target, empty_target, listing, nearest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CocoData:
+    """A dataset as read.
+
+    path:         the json.
+    images_dir:   the folder that file names are relative to.
+    samples:      one per image, in file order; images without objects are kept.
+    classes:      the class map, the one that was given or this file's own.
+    category_ids: contiguous class index -> category id in *this* file, for the classes that it has.
+    skipped:      what was skipped, mended or is worth knowing, one sentence each, with annotation ids.
+    """
+
+    path: Path
+    images_dir: Path
+    samples: tuple[Sample, ...]
+    classes: ClassMap
+    category_ids: dict[int, int]
+    skipped: tuple[str, ...]
+
+
+def read_coco(
+    json_path: str | Path,
+    images_dir: str | Path,
+    classes: ClassMap | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    require_objects: bool = True,
+) -> CocoData:
+    """Read a COCO json and check it against its image files; no pixel is decoded.
+
+    json_path:       the json.
+    images_dir:      the folder that its file names are relative to.
+    classes:         the map of another file (a val file is read with the train file's), matched by name: ids may
+                     differ, classes may be absent here. Without it the map is made from this file's categories, by id.
+    class_names:     only these classes, in this order; annotations of others are left out and counted.
+    require_objects: whether a file without a usable annotation is an error.
+
+    An image's EXIF rotation is applied where the json gives the rotated size or the size does not tell, and not where
+    the json gives the size as stored; `Sample.exif` holds the decision.
+
+    Raises InputError, one sentence with file and id: not a COCO json, doubled ids or names, an unknown image or
+    category, a missing bbox, an image file that is absent, unreadable or of another size than the json says, a file
+    name that leaves the folder, a class with annotations that `classes` lacks, no images, no objects. Boxes that
+    cannot be used (nan, no size, outside) are skipped, boxes that stick out are clipped; `skipped` lists them.
+    """
+    path, folder = Path(json_path), Path(images_dir)
+    document = load_document(path, require_objects=require_objects)
+    if not folder.is_dir():
+        raise InputError(f"the image folder '{folder}' does not exist; {path.name} needs it")
+    notes: list[str] = []
+    classes, indices = _match_classes(document, classes, class_names, notes)
+    paths = [folder / row["file_name"] for row in document.images.values()]
+    headers = dict(zip(document.images, read_headers(paths, document.name), strict=True))
+    sizes, exif = _image_sizes(document, headers, notes)
+    rows = [row for row in document.annotations if row["category_id"] in indices]
+    boxes = _boxes(document.name, rows, sizes, notes)
+    if require_objects and not boxes.valid.any():
+        raise InputError(f"{document.name}: no usable annotation is left: {'; '.join(notes) or 'none was given'}")
+    objects: dict[int, list[int]] = defaultdict(list)
+    for number in np.flatnonzero(boxes.valid).tolist():
+        objects[rows[number]["image_id"]].append(number)
+    samples = tuple(
+        Sample(
+            image_id=image_id,
+            path=image_path,
+            width=sizes[image_id][0],
+            height=sizes[image_id][1],
+            exif=exif[image_id],
+            target=_target([rows[n] for n in objects[image_id]], boxes.corners[objects[image_id]], indices),
+            segments=tuple(_segment(document.name, rows[n], sizes[image_id]) for n in objects[image_id]),
+        )
+        for image_path, image_id in zip(paths, document.images, strict=True)
+    )
+    category_ids = {index: category_id for category_id, index in sorted(indices.items(), key=lambda item: item[1])}
+    return CocoData(path, folder, samples, classes, category_ids, tuple(notes))
+
+
+def read_unlabelled(paths: Sequence[str | Path]) -> tuple[Sample, ...]:
+    """Return samples without objects for image files that no json describes; image ids count from 1.
+
+    Raises InputError with the count and names of absent files, or naming the first that cannot be read as an image.
+    """
+    files = [Path(path) for path in paths]
+    samples = []
+    for number, (path, header) in enumerate(zip(files, read_headers(files, "images"), strict=True), start=1):
+        width, height = header.rotated_size
+        samples.append(
+            Sample(
+                image_id=number,
+                path=path,
+                width=width,
+                height=height,
+                exif=header.orientation != 1,
+                target=empty_target(),
+                segments=(),
+            )
+        )
+    return tuple(samples)
+
+
+def _match_classes(
+    document: Document, classes: ClassMap | None, class_names: Sequence[str] | None, notes: list[str]
+) -> tuple[ClassMap, dict[int, int]]:
+    """Return the class map and, per category id of this file that takes part, its class index."""
+    ids = {name: category_id for category_id, name in sorted(document.categories.items())}
+    if classes is None:
+        for name in class_names or ():
+            if name not in ids:
+                raise InputError(f"{document.name}: it has no class '{name}'.{nearest(name, ids)}")
+        names = tuple(class_names) if class_names is not None else tuple(ids)
+        classes = ClassMap(names, tuple(ids[name] for name in names))
+    counts = Counter(row["category_id"] for row in document.annotations)
+    indices = {ids[name]: index for index, name in enumerate(classes.names) if name in ids}
+    for name, category_id in ids.items():
+        if name in classes.names:
+            continue
+        count = counts[category_id]
+        if class_names is None and count:
+            raise InputError(
+                f"{document.name}: class '{name}' ({count} annotations) is not among the classes "
+                f"{listing(classes.names, 20)}; add it to the training json, or list in data.classes what is wanted"
+            )
+        notes.append(f"{document.name}: class '{name}' is left out, with its {count} annotations")
+    absent = [name for name in classes.names if name not in ids]
+    if absent:
+        notes.append(f"{document.name}: it has no class {listing(absent)}")
+    return classes, indices
+
+
+def _image_sizes(
+    document: Document, headers: dict[int, Header], notes: list[str]
+) -> tuple[dict[int, tuple[int, int]], dict[int, bool]]:
+    """Return, per image id, width and height after decoding, and whether its EXIF rotation is applied."""
+    sizes: dict[int, tuple[int, int]] = {}
+    exif: dict[int, bool] = {}
+    taken, as_stored, wrong = [], [], []
+    for image_id, row in document.images.items():
+        header = headers[image_id]
+        raw, rotated = (header.width, header.height), header.rotated_size
+        said = (row.get("width"), row.get("height"))
+        if None in said:
+            taken.append(row["file_name"])
+        elif said not in (raw, rotated):
+            wrong.append(f"{row['file_name']} is {_by(rotated)} but the json says {_by(said)}")
+        apply = header.orientation != 1 and (None in said or said == rotated)
+        if header.orientation != 1 and not apply:
+            as_stored.append(row["file_name"])
+        sizes[image_id], exif[image_id] = (rotated if apply else raw), apply
+    if wrong:
+        raise InputError(
+            f"{document.name}: {len(wrong)} image files have another size than the json says: {listing(wrong, 3)}; "
+            "use the images that were labelled, or correct the json"
+        )
+    if taken:
+        notes.append(f"{document.name}: width or height is missing and was taken from the file: {listing(taken)}")
+    if as_stored:
+        notes.append(
+            f"{document.name}: the EXIF rotation is not applied where the json gives the size as stored: "
+            f"{listing(as_stored)}"
+        )
+    return sizes, exif
+
+
+def _by(size: tuple[object, object]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _boxes(name: str, rows: Sequence[Row], sizes: dict[int, tuple[int, int]], notes: list[str]) -> CheckedBoxes:
+    xywh = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    limits = np.array([sizes[row["image_id"]] for row in rows], np.float64).reshape(-1, 2)
+    boxes = check_boxes(xywh, limits)
+    found: tuple[tuple[npt.NDArray[np.bool_], str], ...] = (
+        (boxes.not_finite, "boxes with nan or infinity were skipped"),
+        (boxes.empty, "boxes without a positive width and height were skipped"),
+        (boxes.outside, "boxes wholly outside their image were skipped"),
+        (boxes.clipped, "boxes that stick out of their image were clipped"),
+        (np.array(["area" not in row for row in rows], bool), "annotations have no area"),
+        (np.array(["iscrowd" not in row for row in rows], bool), "annotations have no iscrowd, taken as 0"),
+    )
+    for flags, words in found:
+        ids = [rows[number]["id"] for number in np.flatnonzero(flags).tolist()]
+        if ids:
+            notes.append(f"{name}: {len(ids)} {words}: annotations {listing(ids)}")
+    return boxes
+
+
+def _target(rows: Sequence[Row], corners: npt.NDArray[np.float32], indices: dict[int, int]) -> Target:
+    return Target(
+        boxes=corners,
+        labels=np.array([indices[row["category_id"]] for row in rows], np.int64),
+        crowd=np.array([bool(row.get("iscrowd", 0)) for row in rows], bool),
+    )
+
+
+def _segment(name: str, row: Row, size: tuple[int, int]) -> Polygons | Rle | None:
+    return parse_segmentation(row.get("segmentation"), size[1], size[0], f"{name}, annotation {row['id']}")

@@ -1,0 +1,90 @@
+"""What COCO's numbers mean and which boxes are valid: the one place for xywh, area and the validity rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+
+def xywh_to_xyxy(boxes: FloatArray) -> npt.NDArray[np.float64]:
+    """Turn COCO's x, y, width, height into corners; (M, 4) in pixels, any float dtype in, float64 out.
+
+    >>> xywh_to_xyxy(np.array([[10.0, 20.0, 3.0, 4.0]])).tolist()
+    [[10.0, 20.0, 13.0, 24.0]]
+    """
+    corners = np.asarray(boxes, np.float64).copy()
+    corners[:, 2:] += corners[:, :2]
+    return corners
+
+
+def xyxy_to_xywh(boxes: FloatArray) -> npt.NDArray[np.float64]:
+    """Turn corners into COCO's x, y, width, height; (M, 4) in pixels, any float dtype in, float64 out.
+
+    >>> xyxy_to_xywh(np.array([[10.0, 20.0, 13.0, 24.0]])).tolist()
+    [[10.0, 20.0, 3.0, 4.0]]
+    """
+    sides = np.asarray(boxes, np.float64).copy()
+    sides[:, 2:] -= sides[:, :2]
+    return sides
+
+
+def box_area(boxes: FloatArray) -> npt.NDArray[np.float64]:
+    """Return width times height of (M, 4) corner boxes, in square pixels.
+
+    >>> box_area(np.array([[10.0, 20.0, 13.0, 24.0]])).tolist()
+    [12.0]
+    """
+    sides = xyxy_to_xywh(boxes)
+    return sides[:, 2] * sides[:, 3]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedBoxes:
+    """What `check_boxes` found; every array has one row per box that was asked about.
+
+    corners:    (M, 4) float32, clipped to the image; meaningful only where `valid`.
+    not_finite: (M,) bool, nan or infinity in it: invalid.
+    empty:      (M,) bool, width or height zero or negative, or too small for float32: invalid.
+    outside:    (M,) bool, nothing of it lies in the image: invalid.
+    clipped:    (M,) bool, valid, but some of it lay outside the image.
+    """
+
+    corners: npt.NDArray[np.float32]
+    not_finite: npt.NDArray[np.bool_]
+    empty: npt.NDArray[np.bool_]
+    outside: npt.NDArray[np.bool_]
+    clipped: npt.NDArray[np.bool_]
+
+    @property
+    def valid(self) -> npt.NDArray[np.bool_]:
+        """(M,) bool: the boxes that may be used."""
+        return ~(self.not_finite | self.empty | self.outside)
+
+
+def check_boxes(xywh: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64]) -> CheckedBoxes:
+    """Judge boxes as a COCO json holds them.
+
+    xywh:  (M, 4) float64, x, y, width, height in pixels.
+    sizes: (M, 2) float64, width and height of the image that each box belongs to.
+
+    >>> found = check_boxes(np.array([[-2.0, 0, 5, 5], [0, 0, 0, 5]]), np.array([[10.0, 10], [10, 10]]))
+    >>> found.valid.tolist(), found.clipped.tolist(), found.corners[0].tolist()
+    ([True, False], [True, False], [0.0, 0.0, 3.0, 5.0])
+    """
+    not_finite: npt.NDArray[np.bool_] = np.logical_not(np.isfinite(xywh).all(axis=1))
+    corners = xywh_to_xyxy(np.where(not_finite[:, None], 0.0, xywh))
+    empty = ~not_finite & ((xywh[:, 2] <= 0) | (xywh[:, 3] <= 0))
+    limits = np.concatenate([sizes, sizes], axis=1)
+    inside = np.clip(corners, 0.0, limits)
+    # Judged in the type that is kept: at x = 4000, float32 cannot tell a width of 1e-4 from none.
+    kept = inside.astype(np.float32)
+    flat = (kept[:, 2] <= kept[:, 0]) | (kept[:, 3] <= kept[:, 1])
+    beyond = (corners[:, :2] >= sizes).any(axis=1) | (corners[:, 2:] <= 0).any(axis=1)
+    outside = ~not_finite & ~empty & beyond
+    empty |= ~not_finite & flat & ~beyond
+    clipped: npt.NDArray[np.bool_] = ~(not_finite | empty | outside) & (inside != corners).any(axis=1)
+    return CheckedBoxes(kept, not_finite, empty, outside, clipped)

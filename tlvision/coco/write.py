@@ -1,0 +1,201 @@
+"""From our types back to COCO json: predictions, and whole datasets."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tlvision.coco.formats import mask_area, mask_to_rle, polygons_to_rle
+from tlvision.coco.rules import box_area, xyxy_to_xywh
+from tlvision.types import ClassMap, InputError, Polygons, Prediction, Rle, RunError, Sample, listing
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What `write_predictions` did.
+
+    detections: number of detections in the file.
+    left_out:   class index -> number of detections of a class that the ground-truth json does not have. They have no
+                category id to be written with, and COCO's AP does not count a class without annotations.
+    """
+
+    detections: int
+    left_out: dict[int, int]
+
+
+def write_predictions(
+    path: str | Path, items: Iterable[tuple[int, Prediction]], category_ids: Mapping[int, int]
+) -> Written:
+    """Write detections in COCO's results format, whole or not at all.
+
+    path:         the file to write; it appears only once it is complete.
+    items:        image id (of the ground-truth json) and its prediction: numpy arrays in pixels of the original image.
+    category_ids: contiguous class index -> category id of the ground-truth json (`CocoData.category_ids`).
+
+    Floats are written with the digits that float32 needs and no more; masks as run lengths. Detections of a class
+    that `category_ids` lacks are left out and counted in the result. Raises RunError where the file cannot be written.
+    """
+    rows: list[dict[str, Any]] = []
+    left_out: Counter[int] = Counter()
+    for image_id, prediction in items:
+        labels = np.asarray(prediction.labels).tolist()
+        left_out.update(label for label in labels if label not in category_ids)
+        rows.extend(_detections(image_id, prediction, labels, category_ids))
+    write_json(path, rows)
+    return Written(len(rows), dict(left_out))
+
+
+def _detections(
+    image_id: int, prediction: Prediction, labels: Sequence[int], category_ids: Mapping[int, int]
+) -> Iterator[dict[str, Any]]:
+    boxes = shortest_floats(xyxy_to_xywh(prediction.boxes))
+    scores = shortest_floats(prediction.scores)
+    for index, label in enumerate(labels):
+        if label not in category_ids:
+            continue
+        row = {
+            "image_id": int(image_id),
+            "category_id": int(category_ids[label]),
+            "bbox": boxes[index],
+            "score": scores[index],
+        }
+        if prediction.masks is not None:
+            row["segmentation"] = rle_to_json(mask_to_rle(prediction.masks[index]))
+        yield row
+
+
+def write_dataset(
+    path: str | Path,
+    samples: Sequence[Sample],
+    classes: ClassMap,
+    description: str,
+    *,
+    images_dir: str | Path | None = None,
+) -> None:
+    """Write samples as an ordinary COCO json that `read_coco` and everyone else can read.
+
+    path:        the file to write; it appears only once it is complete. The images are not copied.
+    samples:     image ids must differ; annotation ids are given from 1 on, in order.
+    classes:     categories of the file, with `classes.source_ids` as their ids.
+    description: one line that goes to "info".
+    images_dir:  what "file_name" is relative to; without it, file names only, which must then differ.
+
+    Raises InputError for double image ids or file names, or an image outside `images_dir`; RunError where the file
+    cannot be written.
+    """
+    images = [
+        {"id": sample.image_id, "file_name": name, "width": sample.width, "height": sample.height}
+        for sample, name in zip(samples, _file_names(samples, images_dir), strict=True)
+    ]
+    annotations: list[dict[str, Any]] = []
+    for sample in samples:
+        annotations.extend(_annotations(sample, classes, first_id=len(annotations) + 1))
+    categories = [
+        {"id": source_id, "name": name, "supercategory": ""}
+        for source_id, name in zip(classes.source_ids, classes.names, strict=True)
+    ]
+    info = {"description": description}
+    write_json(path, {"info": info, "images": images, "annotations": annotations, "categories": categories})
+
+
+def _file_names(samples: Sequence[Sample], images_dir: str | Path | None) -> list[str]:
+    names = []
+    for sample in samples:
+        if images_dir is None:
+            names.append(sample.path.name)
+        elif sample.path.resolve().is_relative_to(Path(images_dir).resolve()):
+            names.append(sample.path.resolve().relative_to(Path(images_dir).resolve()).as_posix())
+        else:
+            raise InputError(f"image {sample.image_id}: '{sample.path}' is not in the image folder '{images_dir}'")
+    _all_differ("image id", [sample.image_id for sample in samples])
+    _all_differ("file name", names)
+    return names
+
+
+def _all_differ(what: str, values: Sequence[object]) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise InputError(f"samples: {what} {listing(twice)} stands for more than one image; make it unique")
+
+
+def _annotations(sample: Sample, classes: ClassMap, first_id: int) -> list[dict[str, Any]]:
+    boxes = shortest_floats(xyxy_to_xywh(sample.target.boxes))
+    areas = box_area(sample.target.boxes).tolist()
+    rows = []
+    for index, segment in enumerate(sample.segments):
+        label = int(sample.target.labels[index])
+        if not 0 <= label < len(classes):
+            raise InputError(f"image {sample.image_id}: class index {label} is not one of the {len(classes)} classes")
+        row = {
+            "id": first_id + index,
+            "image_id": sample.image_id,
+            "category_id": classes.source_ids[label],
+            "bbox": boxes[index],
+            "area": areas[index],
+            "iscrowd": int(sample.target.crowd[index]),
+        }
+        if segment is not None:
+            row["segmentation"] = _segment_to_json(segment)
+            row["area"] = mask_area(_as_rle(segment, sample))
+        rows.append(row)
+    return rows
+
+
+def _as_rle(segment: Polygons | Rle, sample: Sample) -> Rle:
+    return segment if isinstance(segment, dict) else polygons_to_rle(segment, sample.height, sample.width)
+
+
+def _segment_to_json(segment: Polygons | Rle) -> object:
+    if isinstance(segment, dict):
+        return rle_to_json(segment)
+    return [shortest_floats(part.ravel()) for part in segment]
+
+
+def rle_to_json(rle: Rle) -> dict[str, Any]:
+    """Return the run-length mask with its counts as text, for a JSON file."""
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+
+
+def shortest_floats(values: npt.ArrayLike) -> Any:
+    """Return nested lists of floats with the fewest digits that give the same float32 back.
+
+    >>> shortest_floats(np.array([0.1, 2.5], np.float32))
+    [0.1, 2.5]
+    """
+    # Through text on purpose: float(np.float32(0.1)) is 0.10000000149011612, three times as long in the file.
+    return np.asarray(values, np.float32).astype(str).astype(np.float64).tolist()
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write `value` as JSON: first beside `path`, then moved there, so that `path` is never half written.
+
+    Raises RunError where the folder cannot be made or the disk is full, ValueError for nan or infinity.
+    """
+    path = Path(path)
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False) as file:
+            temporary = file.name
+            file.write(text)
+        # A temporary file is private (0600); the result gets the rights that an ordinary new file would have.
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise RunError(
+            f"'{path}' cannot be written ({error.strerror or error}); free some space or choose another"
+        ) from error

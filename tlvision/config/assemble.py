@@ -1,0 +1,162 @@
+"""From a config to the parts of a run: data, classes, model, hooks, plan. Nothing is trained here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlvision.coco import CocoData, read_coco
+from tlvision.config.schema import Config, DatasetSettings
+from tlvision.hooks import Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
+from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
+from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin, map_groups
+from tlvision.types import ClassMap, InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a run is put together from.
+
+    report: what came of loading the weights.
+    """
+
+    config: Config
+    plugin: Plugin
+    adapter: Adapter
+    report: WeightReport
+    classes: ClassMap
+    train: CocoData
+    val: CocoData
+    hooks: list[Hook]
+    plan: Plan
+
+    def hook_modules(self) -> dict[str, nn.Module]:
+        """Return the modules that objective hooks own, by hook name."""
+        return {
+            hook.key(): hook.module for hook in self.hooks if isinstance(hook, ObjectiveHook) and hook.module is not None
+        }
+
+
+def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | None = None) -> Parts:
+    """Read the data, build the model and let the setup hooks make the plan.
+
+    weights: overrides `model.weights`, to build the model around a checkpoint of its own.
+    classes: the classes of a run that is resumed; the training json must still have them.
+
+    What is cheap to check is checked first: names, hooks, then json, then images, then weights.
+    """
+    plugin = get_plugin(config.model.plugin)
+    task = plugin.task_of(config.model.arch)
+    if task != "detect":
+        raise InputError(
+            f"model.arch: '{config.model.arch}' is for the task '{task}', which `tlvision train` does not offer yet; "
+            "choose a detector"
+        )
+    from tlvision.train.evaluate import check_select
+
+    check_select(config.evaluate.select)
+    hooks = build_hooks(config)
+    _render(config)
+    train, val = read_data(config, classes)
+    spec = BuildSpec(
+        arch=config.model.arch,
+        weights=config.model.weights if weights is None else weights,
+        classes=train.classes,
+        image_size=config.data.image_size,
+    )
+    seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
+    adapter, report = plugin.build(spec)
+    for hook in hooks:
+        _check_needs(hook, adapter, config.model.plugin)
+    groups = map_groups(adapter.module, adapter.layer_groups())
+    plan = initial_plan(adapter.module, groups, _duration(config, len(train.samples)))
+    for hook in hooks:
+        if isinstance(hook, SetupHook):
+            plan = hook.setup(plan)
+    return Parts(
+        config=config,
+        plugin=plugin,
+        adapter=adapter,
+        report=report,
+        classes=train.classes,
+        train=train,
+        val=val,
+        hooks=hooks,
+        plan=plan,
+    )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed python's, numpy's and torch's global generators."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def read_data(config: Config, classes: ClassMap | None = None) -> tuple[CocoData, CocoData]:
+    """Read the training and the validation json; the classes of the first are the law for the second."""
+    train = _read(config.data.train, classes, config.data.classes, require_objects=True)
+    val = _read(config.data.val, train.classes, config.data.classes, require_objects=False)
+    return train, val
+
+
+def _read(
+    settings: DatasetSettings, classes: ClassMap | None, names: Sequence[str] | None, *, require_objects: bool
+) -> CocoData:
+    return read_coco(
+        Path(settings.json_), Path(settings.images), classes, class_names=names, require_objects=require_objects
+    )
+
+
+def _render(config: Config) -> None:
+    settings = config.data.render
+    if settings is None:
+        return
+    from tlvision.data.inspection import render_inspection
+
+    render_inspection(
+        Path(settings.out), domain=settings.domain, train=settings.train, val=settings.val, seed=settings.seed
+    )
+
+
+def build_hooks(config: Config) -> list[Hook]:
+    """Build the hooks in the order of the file; those that every run has come last where the file does not name them."""
+    items: list[tuple[str, dict[str, Any]]] = [next(iter(item.items())) for item in config.hooks]
+    named = {name for name, _ in items}
+    items += [(name, {}) for name in ALWAYS if name not in named]
+    hooks = []
+    for name, options in items:
+        found = hook_class(name)
+        values = hook_schema(found).model_validate(options)
+        hooks.append(found(**{field: getattr(values, field) for field in type(values).model_fields}))
+    return hooks
+
+
+def _check_needs(hook: Hook, adapter: Adapter, plugin: str) -> None:
+    """Raise InputError where a hook asks for a power or a tap that this model does not have."""
+    for needed in hook.needs:
+        if not isinstance(adapter, needed):
+            raise InputError(f"hooks: '{hook.key()}' needs {needed.__name__}, which the plugin '{plugin}' does not offer")
+    if isinstance(hook, ObjectiveHook):
+        known = [tap.name for tap in adapter.taps()]
+        for tap in hook.taps:
+            if tap not in known:
+                raise InputError(f"hooks: '{hook.key()}' wants the tap '{tap}'; this model has {', '.join(known)}")
+
+
+def _duration(config: Config, images: int) -> Duration:
+    """Return the length of the run: the nearest whole number of steps to one pass over the images, at least one."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    per_step = config.data.batch.labelled * config.train.accumulate * world
+    return Duration(config.train.epochs, max(1, round(images / per_step)))

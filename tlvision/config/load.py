@@ -1,0 +1,184 @@
+"""Read a config: YAML, one level of `base:`, `--set` overrides, every error at once with the path of its key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tlvision.config.schema import Config
+from tlvision.hooks.registry import hook_class, hook_schema
+from tlvision.types import InputError, nearest
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 1e-3 as a number and refuses a key that is given twice."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            line = node.start_mark.line + 1
+            raise InputError(f"{node.start_mark.name}: the key '{key}' is given twice in the mapping at line {line}")
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Return the value of a YAML text; InputError with line and column where it is not YAML."""
+    loader = _Loader(text)
+    loader.name = origin
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InputError(f"{origin}{where}: not YAML ({getattr(error, 'problem', error)})") from error
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+
+
+def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """Return the config of a run.
+
+    source:    the path of a YAML file, or a mapping of the same form.
+    overrides: "train.lr=2e-4" and so on; the value is YAML.
+
+    Raises InputError that lists every wrong key with its path, and the nearest valid one.
+    """
+    if isinstance(source, Mapping):
+        origin, values = "config", {key: value for key, value in source.items()}
+    else:
+        origin, values = str(source), _read_with_base(Path(source))
+    for override in overrides:
+        _apply(values, override)
+    problems = []
+    config = None
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        problems = [_sentence(dict(item), Config, "") for item in error.errors()]
+    problems += _hook_problems(values.get("hooks"))
+    if problems or config is None:
+        lines = "\n  ".join(problems)
+        raise InputError(f"{origin}: {len(problems)} {'error' if len(problems) == 1 else 'errors'}:\n  {lines}")
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """Return the resolved config as YAML, every default written out."""
+    text = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    return str(text)
+
+
+def _read_with_base(path: Path) -> dict[str, Any]:
+    values = _read(path)
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    base_path = path.parent / str(base)
+    lower = _read(base_path)
+    if "base" in lower:
+        raise InputError(f"{base_path}: a base cannot have a base of its own; one level keeps a config readable")
+    return _merge(lower, values)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"no config file '{path}'")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file ({error.reason} at byte {error.start})") from error
+    values = parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}")
+    return values
+
+
+def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(lower)
+    for key, value in upper.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(f"--set: expected key=value with a dotted key, such as train.lr=2e-4, got '{override}'")
+    target = values
+    for depth, key in enumerate(keys[:-1]):
+        below = target.get(key)
+        if below is None:
+            below = {}
+        if not isinstance(below, dict):
+            raise InputError(f"--set {path}: '{'.'.join(keys[: depth + 1])}' is a value, not a section")
+        target[key] = dict(below)
+        target = target[key]
+    target[keys[-1]] = parse_yaml(text, f"--set {path}")
+
+
+def _hook_problems(hooks: object) -> list[str]:
+    """Check every hook's name and parameters; what is not of the right form at all is the schema's to report."""
+    problems = []
+    for index, item in enumerate(hooks if isinstance(hooks, list) else []):
+        pair = {item: {}} if isinstance(item, str) else item
+        if not (isinstance(pair, dict) and len(pair) == 1):
+            continue
+        name, options = next(iter(pair.items()))
+        where = f"hooks[{index}]"
+        try:
+            schema = hook_schema(hook_class(str(name)))
+            schema.model_validate(options if options is not None else {})
+        except InputError as error:
+            problems.append(f"{where}: {error}")
+        except ValidationError as error:
+            problems += [_sentence(dict(each), schema, f"{where}.{name}") for each in error.errors()]
+    return problems
+
+
+def _sentence(error: dict[str, Any], root: type[BaseModel], prefix: str) -> str:
+    """Turn one pydantic error into: path of the key, what came, what was expected."""
+    location = tuple(part for part in error["loc"] if not (isinstance(part, str) and part in _UNION_TAGS))
+    path = _dotted(prefix, location)
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown key.{nearest(str(location[-1]), _fields_at(root, location[:-1]))}"
+    if error["type"] == "missing":
+        return f"{path}: missing; it has to be given"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message[0].lower() + message[1:]}, got {error['input']!r}"
+
+
+# Names that pydantic puts into a location for the branch of a union; they are no keys.
+_UNION_TAGS = {"int", "float", "str", "bool", "literal['auto']"}
+
+
+def _dotted(prefix: str, location: tuple[Any, ...]) -> str:
+    path = prefix
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path or "(top level)"
+
+
+def _fields_at(root: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] | None = root
+    for part in location:
+        field = model.model_fields.get(str(part)) if model else None
+        kinds = [field.annotation, *get_args(field.annotation)] if field else []
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []

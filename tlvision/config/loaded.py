@@ -1,0 +1,82 @@
+"""A trained run as an object that predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlvision.config.load import load_config
+from tlvision.plugin import Adapter, BuildSpec, get_plugin
+from tlvision.types import ClassMap, InputError, Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from lightning_fabric import Fabric
+
+    from tlvision.config.schema import Config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model with the weights that a run selected; see `load`."""
+
+    run: Path
+    config: Config
+    classes: ClassMap
+    adapter: Adapter
+    fabric: Fabric
+
+    def predict(self, image: str | Path | npt.NDArray[np.uint8]) -> Prediction:
+        """Find objects in one image.
+
+        image: the path of a file, or (H, W, 3) uint8 RGB.
+
+        Returns a prediction as numpy: boxes (K, 4) x0 y0 x1 y1 in pixels of the image, scores (K,) 0..1 in
+        descending order, labels (K,) that index `classes.names`.
+
+        Raises InputError where the file cannot be read, ValueError where the array is of another shape or dtype.
+        """
+        from tlvision.data.images import read_any_image
+        from tlvision.train.inference import predict_array
+
+        pixels = read_any_image(Path(image)) if isinstance(image, str | Path) else image
+        return predict_array(self.adapter, pixels, fabric=self.fabric, image_size=self.config.data.image_size)
+
+
+def load(run: str | Path) -> LoadedModel:
+    """Return the model of a run, with the weights of checkpoints/best (of checkpoints/last before there is a best).
+
+    Raises InputError where `run` is not the folder of a run or holds no checkpoint.
+
+    Example: ``tlvision.load("runs/quickstart").predict("part.jpg")``
+    """
+    from tlvision.config.run import read_classes
+    from tlvision.train.checkpoint import MODEL, find_folder, load_model_strictly
+    from tlvision.train.fabric import make_fabric
+
+    folder = Path(run)
+    if not folder.is_dir():
+        raise InputError(f"--run: no folder '{folder}'")
+    classes = read_classes(folder)
+    config = load_config(folder / "config.yaml")
+    try:
+        weights = find_folder(folder / "checkpoints" / "best") / MODEL
+    except InputError:
+        weights = find_folder(folder / "checkpoints" / "last") / MODEL
+    plugin = get_plugin(config.model.plugin)
+    spec = BuildSpec(
+        arch=config.model.arch, weights=str(weights), classes=classes, image_size=config.data.image_size
+    )
+    adapter, _ = plugin.build(spec)
+    load_model_strictly(adapter.module, weights)
+    fabric = make_fabric(config.train.model_copy(update={"device": _device(config)}))
+    fabric.to_device(adapter.module)
+    adapter.module.eval()
+    return LoadedModel(run=folder, config=config, classes=classes, adapter=adapter, fabric=fabric)
+
+
+def _device(config: Config) -> Any:
+    """A run that was trained on a GPU may be used on a machine without one."""
+    return "auto" if config.train.device == "cuda" else config.train.device

@@ -1,0 +1,291 @@
+"""Do a run: train it, or evaluate one that was trained, and leave a folder that explains itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from tlvision.config.assemble import Parts, assemble, seed_everything
+from tlvision.config.environment import describe_environment
+from tlvision.config.load import dump_config, load_config
+from tlvision.config.pictures import draw_pictures
+from tlvision.evaluation import format_table
+from tlvision.hooks import Context
+from tlvision.report import write_report
+from tlvision.types import ClassMap, InputError, RunError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from tlvision.coco import CocoData
+    from tlvision.config.schema import Config
+    from tlvision.train.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a run came to.
+
+    run:     its folder.
+    metrics: the content of metrics.json, for the weights in checkpoints/best; empty where it was interrupted.
+    """
+
+    run: Path
+    metrics: dict[str, Any]
+
+
+def train(
+    config: Config | str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, resume: str | Path | None = None
+) -> TrainResult:
+    """Fine-tune as the config says, from the start or, with `resume`, from a run's last checkpoint.
+
+    config:    the path of a YAML file, a mapping of the same form, or a loaded Config; unused with `resume`, which
+               goes by the run's own config.yaml.
+    overrides: "train.lr=2e-4" and so on.
+
+    Raises InputError for what the user can mend, RunError where training cannot go on, KeyboardInterrupt after
+    Ctrl-C, when the state has been saved.
+    """
+    from tlvision.config.schema import Config
+    from tlvision.train import fabric as engine
+
+    if resume is not None:
+        config = load_config(_in_run(Path(resume), "config.yaml"), overrides)
+    elif not isinstance(config, Config):
+        config = load_config(config, overrides)
+    console = Console(width=None if Console().is_terminal else 140)
+    fabric = engine.make_fabric(config.train)
+    if not fabric.is_global_zero:
+        console.quiet = True
+    parts = _assemble(config, resume, fabric)
+    _describe(console, parts)
+    run = Path(resume) if resume is not None else _new_folder(Path(config.run.out), fabric)
+    session = _session(parts, run, fabric)
+    _write_or_check(session, parts, run, console, resuming=resume is not None)
+    if resume is not None:
+        session.restore()
+        console.print(f"resumed at step {session.context.step} of {session.context.duration.total_steps}")
+    console.print(f"run folder: {run}   device: {fabric.device}", highlight=False)
+    _fit(session, run)
+    if not fabric.is_global_zero:
+        return TrainResult(run, {})
+    return TrainResult(run, _finish(session, parts, run, console))
+
+
+def _assemble(config: Config, resume: str | Path | None, fabric: Fabric) -> Parts:
+    with fabric.rank_zero_first():  # one process renders or downloads, the others find it done
+        if resume is None:
+            return assemble(config)
+        from tlvision.train.checkpoint import MODEL, find_folder
+
+        weights = find_folder(Path(resume) / "checkpoints" / "last") / MODEL
+        return assemble(config, weights=str(weights), classes=read_classes(Path(resume)))
+
+
+def read_classes(run: Path) -> ClassMap:
+    """Return the classes of a run."""
+    return ClassMap.from_json(json.loads(_in_run(run, "classes.json").read_text(encoding="utf-8")))
+
+
+def _in_run(run: Path, name: str) -> Path:
+    path = run / name
+    if not path.is_file():
+        raise InputError(f"'{run}' is not the folder of a run: it has no {name}")
+    return path
+
+
+def _new_folder(out: Path, fabric: Fabric) -> Path:
+    """Return `out`, or `out-2`, `out-3` … where there is a run already; nothing is overwritten."""
+    chosen = out
+    if fabric.is_global_zero:
+        number = 1
+        while chosen.exists() and any(chosen.iterdir()):
+            number += 1
+            chosen = out.with_name(f"{out.name}-{number}")
+        try:
+            chosen.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"run.out: the folder '{chosen}' cannot be made ({error.strerror})") from error
+    return Path(fabric.broadcast(str(chosen), src=0))
+
+
+def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
+    from tlvision.data.dataset import TrainImages
+    from tlvision.train.evaluate import Evaluator
+    from tlvision.train.optim import build_optimizer
+    from tlvision.train.session import Session
+    from tlvision.train.workers import choose_workers
+
+    config, duration = parts.config, parts.plan.duration
+    seed_everything(config.train.seed + fabric.global_rank)
+    fabric.to_device(parts.adapter.module)
+    for module in parts.hook_modules().values():
+        fabric.to_device(module)
+    optimizer = build_optimizer(parts.adapter.module, parts.plan, config.train, parts.hook_modules())
+    workers = choose_workers(config.data.workers, fabric)
+    context = Context(
+        adapter=parts.adapter,
+        plan=parts.plan,
+        classes=parts.classes,
+        run_dir=run,
+        is_main=fabric.is_global_zero,
+        duration=duration,
+        select=config.evaluate.select,
+        save=lambda name: session.save(name),
+        stop=lambda reason: session.stop(reason),
+    )
+    session = Session(
+        fabric=fabric,
+        context=context,
+        hooks=parts.hooks,
+        settings=config.train,
+        optimizer=optimizer,
+        images=TrainImages(
+            parts.train.samples,
+            config.data.augment,
+            parts.adapter.input_spec,
+            config.data.image_size,
+            seed=config.train.seed,
+            task="detect",
+            num_classes=len(parts.classes),
+        ),
+        evaluator=Evaluator(
+            data=parts.val,
+            ground_truth=_ground_truth(parts, run, fabric),
+            out=run,
+            fabric=fabric,
+            image_size=config.data.image_size,
+            batch_size=config.evaluate.batch,
+            workers=workers,
+        ),
+        batch_size=config.data.batch.labelled,
+        workers=workers,
+        mosaic_until=round((1 - config.data.augment.mosaic_off) * duration.total_steps),
+        evaluate_every=config.evaluate.every,
+    )
+    return session
+
+
+def _ground_truth(parts: Parts, run: Path, fabric: Fabric) -> Path:
+    """Return the json to evaluate against: the user's own, or a copy with only `data.classes` in it."""
+    from tlvision.coco import restrict_classes
+
+    if parts.config.data.classes is None:
+        return parts.val.path
+    path = run / "ground_truth.json"
+    if fabric.is_global_zero:
+        restrict_classes(parts.val.path, path, parts.classes.names)
+    fabric.barrier()
+    return path
+
+
+def _describe(console: Console, parts: Parts) -> None:
+    config = parts.config
+    console.print(
+        f"tlvision: {config.model.arch} ({parts.plugin.name}, {parts.plugin.licence}) on {len(parts.train.samples)} "
+        f"training and {len(parts.val.samples)} validation images, {len(parts.classes)} classes",
+        highlight=False,
+    )
+    console.print(parts.report.summary(), highlight=False)
+    for data in (parts.train, parts.val):
+        for note in data.skipped:
+            console.print(f"[yellow]note[/] {data.path.name}: {note}", highlight=False)
+
+
+def _write_or_check(session: Session, parts: Parts, run: Path, console: Console, *, resuming: bool) -> None:
+    """Write what the run starts from; on resume, check that the config still means the same."""
+    from tlvision.train.checkpoint import write_json
+    from tlvision.train.ledger import check_ledger, ledger_rows, print_ledger, write_ledger
+
+    rows = ledger_rows(parts.adapter.module, parts.plan, parts.config.train, parts.hook_modules())
+    print_ledger(console, rows)
+    if resuming:
+        check_ledger(_in_run(run, "ledger.json"), rows)
+    elif session.fabric.is_global_zero:
+        (run / "config.yaml").write_text(dump_config(parts.config), encoding="utf-8")
+        write_json(run / "environment.json", describe_environment(parts, session.fabric))
+        write_json(run / "classes.json", parts.classes.to_json())
+        write_ledger(run / "ledger.json", rows)
+
+
+def _fit(session: Session, run: Path) -> None:
+    import errno
+
+    from tlvision.train.loop import fit
+
+    try:
+        with session.interruptible():
+            fit(session)
+            if session.interrupted():
+                session.save("last")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise RunError(f"the disk is full while writing to {run}; free space, then --resume {run}") from error
+    if session.interrupted():
+        raise KeyboardInterrupt(f"stopped at step {session.context.step}; go on with: tlvision train --resume {run}")
+
+
+def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict[str, Any]:
+    """Put the results of the selected checkpoint on top, draw, write the report, say what happened and what is next."""
+    if session.stopped:
+        console.print(f"stopped early: {session.stopped}")
+    best = run / "checkpoints" / "best"
+    for name in ("predictions.json", "metrics.json"):
+        shutil.copyfile(best / name, run / name)
+    metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    draw_pictures(run, parts.val, parts.classes)
+    write_report(run)
+    console.print(format_table(metrics), highlight=False)
+    console.print(
+        f"best weights   {best}\npictures       {run / 'pictures'}\nreport         {run / 'report.html'}\n"
+        f"next           tlvision predict --run {run} IMAGES --output predictions",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return metrics
+
+
+def evaluate_run(run: Path, json_path: Path | None = None, images: Path | None = None) -> tuple[dict[str, Any], Path]:
+    """Predict with a run's best weights and evaluate: on its own validation data, or on another COCO json.
+
+    Returns the metrics and the folder that now holds them with predictions.json: `<run>/evaluations/<json name>`.
+    """
+    from tlvision.config.loaded import load
+    from tlvision.train.evaluate import Evaluator
+
+    model = load(run)
+    data = _evaluation_data(model.config, model.classes, json_path, images)
+    out = run / "evaluations" / data.path.stem
+    out.mkdir(parents=True, exist_ok=True)
+    evaluator = Evaluator(
+        data=data,
+        ground_truth=data.path,
+        out=out,
+        fabric=model.fabric,
+        image_size=model.config.data.image_size,
+        batch_size=model.config.evaluate.batch,
+        workers=0,
+    )
+    evaluator.evaluate(model.adapter)
+    return evaluator.metrics, out
+
+
+def _evaluation_data(config: Config, classes: ClassMap, json_path: Path | None, images: Path | None) -> CocoData:
+    from tlvision.coco import read_coco
+
+    if (json_path is None) != (images is None):
+        raise InputError("evaluate: --json and --images go together: the COCO json, and the folder of its images")
+    return read_coco(
+        json_path or Path(config.data.val.json_),
+        images or Path(config.data.val.images),
+        classes,
+        class_names=config.data.classes,
+        require_objects=False,
+    )

@@ -1,0 +1,107 @@
+"""What a config may say. Strict: an unknown key anywhere is an error."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tlvision.data.settings import AugmentSettings
+from tlvision.train.settings import TrainSettings
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(_Strict):
+    """Which model, and from which weights."""
+
+    plugin: str = Field(description="a model family; `tlvision plugins` lists them")
+    arch: str = Field(description="an architecture of the plugin, for example yolov8n")
+    weights: str = Field(description="coco, imagenet, none, or the path of a weight file")
+
+
+class DatasetSettings(_Strict):
+    """Labelled images: a COCO json and the folder that its file names are relative to."""
+
+    json_: str = Field(alias="json", description="COCO json")
+    images: str = Field(description="folder of the images")
+
+
+class BatchSettings(_Strict):
+    """What one micro-batch of one process holds."""
+
+    labelled: int = Field(16, ge=1, description="labelled images")
+
+
+class RenderSettings(_Strict):
+    """A dataset that the project renders itself, so that a first run needs no download."""
+
+    scene: Literal["inspection"] = Field("inspection", description="what is rendered")
+    domain: Literal["source", "target"] = Field("target", description="source, or shifted target")
+    out: str = Field(description="folder that gets images/, train.json and val.json if it does not exist yet")
+    train: int = Field(40, ge=1, description="training images")
+    val: int = Field(60, ge=1, description="validation images")
+    seed: int = Field(0, ge=0, description="of the renderer")
+
+
+class DataSettings(_Strict):
+    """Which images, and what is done to them."""
+
+    train: DatasetSettings = Field(description="to train on")
+    val: DatasetSettings = Field(description="to evaluate and select on")
+    classes: list[str] | None = Field(None, min_length=1, description="use these classes only, in this order")
+    render: RenderSettings | None = Field(None, description="render a dataset first")
+    image_size: int = Field(640, ge=32, description="long side of the network input in pixels")
+    batch: BatchSettings = BatchSettings()
+    augment: AugmentSettings = AugmentSettings()
+    workers: int | Literal["auto"] = Field("auto", description="loading processes; auto: none on a small CPU machine")
+
+    @field_validator("workers")
+    @classmethod
+    def _not_negative(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise ValueError("expected 'auto' or a number of processes from 0 on")
+        return value
+
+
+class EvaluateSettings(_Strict):
+    """When to evaluate, and what chooses the best checkpoint."""
+
+    every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch always is evaluated")
+    select: str = Field("bbox/AP", description="the metric that selects checkpoints/best")
+    batch: int = Field(32, ge=1, description="images predicted at once")
+
+
+class RunSettings(_Strict):
+    """Where the run goes."""
+
+    out: str = Field(description="the run's folder; where it holds a run already, a number is appended")
+
+
+class Config(_Strict):
+    """One run."""
+
+    model: ModelSettings
+    data: DataSettings
+    train: TrainSettings
+    hooks: list[dict[str, dict[str, Any]]] = Field(default_factory=list, description="in this order")
+    evaluate: EvaluateSettings = EvaluateSettings()
+    run: RunSettings
+
+    @field_validator("hooks", mode="before")
+    @classmethod
+    def _one_hook_each(cls, value: object) -> object:
+        """Accept `- ema` for `- ema: {}`."""
+        if not isinstance(value, list):
+            return value
+        result = []
+        for item in value:
+            if isinstance(item, str):
+                result.append({item: {}})
+            elif isinstance(item, dict) and len(item) == 1:
+                result.append({key: {} if options is None else options for key, options in item.items()})
+            else:
+                raise ValueError(f"expected one hook in each item, such as '- freeze: {{through: neck}}', got {item!r}")
+        return result

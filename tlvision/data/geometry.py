@@ -1,0 +1,267 @@
+"""One affine warp for everything: the image is sampled once, and boxes, polygons and masks follow the same matrix.
+
+A matrix is (3, 3) float64 and maps a point (x, y, 1) of one image to another. Coordinates are continuous and measured
+from the outer edge of the top-left pixel, so the centre of that pixel is (0.5, 0.5) and an image spans 0..width, and
+scaling an image is scaling its coordinates, without half-pixel terms. Matrices compose from right to left:
+``translate(1, 0) @ scale(2, 2)`` scales first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tlvision.types import Polygons
+
+Matrix = npt.NDArray[np.float64]
+Boxes = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+Region = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels."""
+
+MIN_VISIBLE = 0.1
+"""An object stays if at least this part of its warped box is visible …"""
+MIN_SIDE = 2.0
+"""… and both sides of what is visible are longer than this, in pixels."""
+
+
+def translate(x: float, y: float) -> Matrix:
+    """Move by x, y pixels."""
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)
+
+
+def scale(x: float, y: float) -> Matrix:
+    """Multiply both coordinates."""
+    return np.array([[x, 0, 0], [0, y, 0], [0, 0, 1]], np.float64)
+
+
+def rotate(degrees: float) -> Matrix:
+    """Turn about the origin, clockwise as seen on the screen (y points down).
+
+    >>> (rotate(90) @ [1, 0, 1]).round(9).tolist()
+    [0.0, 1.0, 1.0]
+    """
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], np.float64)
+
+
+def shear(x_degrees: float, y_degrees: float) -> Matrix:
+    """Slant: x grows by tan(x_degrees) * y, y by tan(y_degrees) * x."""
+    x, y = math.tan(math.radians(x_degrees)), math.tan(math.radians(y_degrees))
+    return np.array([[1, x, 0], [y, 1, 0], [0, 0, 1]], np.float64)
+
+
+def flip_horizontal(width: float) -> Matrix:
+    """Mirror left and right in an image of this width."""
+    return np.array([[-1, 0, width], [0, 1, 0], [0, 0, 1]], np.float64)
+
+
+def flip_vertical(height: float) -> Matrix:
+    """Mirror top and bottom in an image of this height."""
+    return np.array([[1, 0, 0], [0, -1, height], [0, 0, 1]], np.float64)
+
+
+def letterbox_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """Return height and width, in whole pixels, of an image scaled so that its longer side is `long_side`.
+
+    >>> letterbox_size((480, 640), 320)
+    (240, 320)
+    """
+    gain = long_side / max(size)
+    return max(1, round(size[0] * gain)), max(1, round(size[1] * gain))
+
+
+def letterbox(size: tuple[int, int], canvas: tuple[int, int]) -> Matrix:
+    """Fit an image of `size` (height, width) into `canvas` (height, width) with its aspect ratio, in the middle.
+
+    The scaled image has whole pixels and a whole offset, so that one that is already reduced to it is copied exactly.
+    """
+    gain = min(canvas[0] / size[0], canvas[1] / size[1])
+    height, width = (max(1, min(canvas[axis], round(size[axis] * gain))) for axis in (0, 1))
+    offset = translate((canvas[1] - width) // 2, (canvas[0] - height) // 2)
+    return offset @ scale(width / size[1], height / size[0])
+
+
+def stretch(size: tuple[int, int], canvas: tuple[int, int]) -> Matrix:
+    """Fill `canvas` (height, width) with an image of `size` (height, width), whatever its aspect ratio."""
+    return scale(canvas[1] / size[1], canvas[0] / size[0])
+
+
+def is_axis_aligned(matrix: Matrix) -> bool:
+    """Say whether upright rectangles stay upright (no rotation, no shear)."""
+    return bool(matrix[0, 1] == 0 and matrix[1, 0] == 0)
+
+
+def invert(matrix: Matrix) -> Matrix:
+    """Return the matrix of the way back, canvas pixels -> image pixels; LinAlgError where there is none."""
+    return np.linalg.inv(matrix).astype(np.float64, copy=False)
+
+
+def warp_image(image: Pixels, matrix: Matrix, size: tuple[int, int], pad_value: Sequence[int]) -> Pixels:
+    """Return the warped image on a canvas of `size` (height, width), filled with `pad_value` where nothing falls.
+
+    image: (H, W, C) uint8. matrix: image pixels -> canvas pixels. pad_value: one value per channel.
+    """
+    canvas = np.empty((*size, image.shape[2]), np.uint8)
+    canvas[:] = np.asarray(pad_value, np.uint8)
+    paint(canvas, image, matrix)
+    return canvas
+
+
+def warp_mask(mask: Pixels, matrix: Matrix, size: tuple[int, int], pad_value: int = 0) -> Pixels:
+    """Return a warped (H, W) uint8 mask or label map, by the nearest pixel; `pad_value` where nothing falls."""
+    canvas = np.full(size, pad_value, np.uint8)
+    paint(canvas, mask, matrix, nearest=True)
+    return canvas
+
+
+def paint(
+    canvas: Pixels, image: Pixels, matrix: Matrix, region: Region | None = None, *, nearest: bool = False
+) -> None:
+    """Warp an image into a canvas, in place; each canvas pixel is sampled from the source once.
+
+    canvas:  (H, W, C) or (H, W) uint8; changed where the centre of its pixel falls into `region`.
+    image:   uint8 with the channels of `canvas`.
+    matrix:  image pixels -> canvas pixels.
+    region:  x0, y0, x1, y1 in image pixels, the part that is painted; None means all.
+    nearest: take the nearest pixel (for masks and label maps) instead of interpolating linearly between four.
+
+    Beyond its outermost pixel centres the image continues with its border pixels, so that no padding seeps in. Where
+    the matrix shrinks to less than half, the image is averaged down first, and the rest is done by the warp.
+    """
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = region or (0.0, 0.0, float(width), float(height))
+    corners = apply(matrix, np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
+    left, right = _pixel_range(corners[:, 0], canvas.shape[1])
+    top, bottom = _pixel_range(corners[:, 1], canvas.shape[0])
+    if left >= right or top >= bottom:
+        return
+    if not nearest:
+        image, reduced = _average_down(image, matrix)
+        matrix = matrix @ reduced
+        x0, x1, y0, y1 = x0 / reduced[0, 0], x1 / reduced[0, 0], y0 / reduced[1, 1], y1 / reduced[1, 1]
+    part = canvas[top:bottom, left:right]
+    # OpenCV counts from pixel centres and wants canvas -> image.
+    inverse = translate(-0.5, -0.5) @ invert(matrix) @ translate(left + 0.5, top + 0.5)
+    flags = (cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
+    size = (right - left, bottom - top)
+    warped = cv2.warpAffine(image, inverse[:2], size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    if is_axis_aligned(matrix):
+        part[:] = warped
+        return
+    inside = _inside(inverse, size, (x0 - 0.5, y0 - 0.5, x1 - 0.5, y1 - 0.5))
+    part[inside] = warped[inside]
+
+
+def _pixel_range(edges: npt.NDArray[np.float64], limit: int) -> tuple[int, int]:
+    """Return the half-open range of pixels whose centres lie between the outermost edges, within 0..limit."""
+    # A centre that rounding noise puts on the wrong side of a whole edge must not open a gap between two tiles.
+    first, last = (math.ceil(round(edge - 0.5, 6)) for edge in (edges.min(), edges.max()))
+    return max(first, 0), min(last, limit)
+
+
+def _average_down(image: Pixels, matrix: Matrix) -> tuple[Pixels, Matrix]:
+    """Return the image as large as the matrix will make it if that is less than half, and reduced -> original."""
+    height, width = image.shape[:2]
+    gain_x, gain_y = np.hypot(*matrix[:2, 0]), np.hypot(*matrix[:2, 1])
+    new_width = max(1, math.ceil(width * gain_x)) if gain_x < 0.499 else width
+    new_height = max(1, math.ceil(height * gain_y)) if gain_y < 0.499 else height
+    if (new_width, new_height) == (width, height):
+        return image, np.eye(3)
+    smaller = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA)
+    return smaller, scale(width / new_width, height / new_height)  # type: ignore[return-value]
+
+
+def _inside(inverse: Matrix, size: tuple[int, int], region: Region) -> npt.NDArray[np.bool_]:
+    columns, rows = np.arange(size[0], dtype=np.float64), np.arange(size[1], dtype=np.float64)[:, None]
+    x = inverse[0, 0] * columns + inverse[0, 1] * rows + inverse[0, 2]
+    y = inverse[1, 0] * columns + inverse[1, 1] * rows + inverse[1, 2]
+    result: npt.NDArray[np.bool_] = (x >= region[0]) & (x < region[2]) & (y >= region[1]) & (y < region[3])
+    return result
+
+
+def apply(matrix: Matrix, points: npt.NDArray[np.float32] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Map (K, 2) points x, y."""
+    mapped: npt.NDArray[np.float64] = points @ matrix[:2, :2].T + matrix[:2, 2]
+    return mapped
+
+
+def transform_boxes(boxes: Boxes, matrix: Matrix) -> npt.NDArray[np.float64]:
+    """Map (M, 4) corner boxes to the upright boxes around their mapped corners, not clipped; float64."""
+    if is_axis_aligned(matrix):  # the common case, and half the work
+        first = boxes[:, :2] * matrix.diagonal()[:2] + matrix[:2, 2]
+        second = boxes[:, 2:] * matrix.diagonal()[:2] + matrix[:2, 2]
+        return np.concatenate([np.minimum(first, second), np.maximum(first, second)], axis=1)
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2).astype(np.float64)
+    mapped = apply(matrix, corners.reshape(-1, 2)).reshape(-1, 4, 2)
+    return np.concatenate([mapped.min(axis=1), mapped.max(axis=1)], axis=1)
+
+
+def clip_boxes(boxes: npt.NDArray[np.float64], region: Region) -> npt.NDArray[np.float64]:
+    """Cut (M, 4) boxes to a region; one that lies outside comes out without area."""
+    return np.clip(boxes, [region[0], region[1], region[0], region[1]], [region[2], region[3], region[2], region[3]])
+
+
+def warp_boxes(
+    boxes: Boxes, matrix: Matrix, size: tuple[int, int], region: Region | None = None
+) -> tuple[Boxes, npt.NDArray[np.bool_]]:
+    """Map boxes as `paint` maps the image, and say which are still worth keeping.
+
+    boxes:  (M, 4) float32 in image pixels. matrix: image -> canvas pixels. size: height and width of the canvas.
+    region: the part of the image that is painted, as for `paint`.
+
+    Returns (M, 4) float32 in canvas pixels, clipped to what is visible, and (M,) bool: at least MIN_VISIBLE of the
+    warped box is visible and both visible sides are longer than MIN_SIDE. With rotation or shear, the box around the
+    mapped corners is meant.
+
+    >>> warped, keep = warp_boxes(np.array([[0, 0, 10, 10], [18, 0, 20, 2]], np.float32), scale(2, 2), (15, 40))
+    >>> warped[0].tolist(), keep.tolist()
+    ([0.0, 0.0, 20.0, 15.0], [True, True])
+    """
+    whole = transform_boxes(boxes, matrix)
+    painted = (
+        transform_boxes(clip_boxes(boxes.astype(np.float64), region).astype(np.float32), matrix) if region else whole
+    )
+    visible = clip_boxes(painted, (0.0, 0.0, float(size[1]), float(size[0])))
+    return visible.astype(np.float32), worth_keeping(whole, visible)
+
+
+def worth_keeping(whole: npt.NDArray[np.float64], visible: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return (M,) bool by the rule of MIN_VISIBLE and MIN_SIDE; both arguments are (M, 4) boxes in canvas pixels."""
+    sides, all_sides = visible[:, 2:] - visible[:, :2], whole[:, 2:] - whole[:, :2]
+    enough = sides.prod(axis=1) >= MIN_VISIBLE * all_sides.prod(axis=1)
+    result: npt.NDArray[np.bool_] = enough & (sides > MIN_SIDE).all(axis=1)
+    return result
+
+
+def warp_polygons(polygons: Polygons, matrix: Matrix) -> Polygons:
+    """Map the parts of one object; (K, 2) float32 each, not clipped."""
+    return tuple(apply(matrix, part).astype(np.float32) for part in polygons)
+
+
+def clip_polygon(points: npt.NDArray[np.float64], region: Region) -> npt.NDArray[np.float64]:
+    """Cut a (K, 2) polygon to a region (Sutherland and Hodgman, 1974); (0, 2) where nothing is left."""
+    for axis, limit, sign in ((0, region[0], 1), (1, region[1], 1), (0, region[2], -1), (1, region[3], -1)):
+        if len(points) == 0:
+            break
+        distance = sign * (points[:, axis] - limit)
+        following, ahead = np.roll(points, -1, axis=0), np.roll(distance, -1)
+        crosses = (distance >= 0) != (ahead >= 0)
+        share = np.divide(distance, distance - ahead, out=np.zeros_like(distance), where=crosses)
+        cut = points + share[:, None] * (following - points)
+        points = np.stack([points, cut], axis=1)[np.stack([distance >= 0, crosses], axis=1)]
+    return points
+
+
+def unwarp_boxes(boxes: Boxes, matrix: Matrix, original_size: tuple[int, int]) -> Boxes:
+    """Bring boxes of a prediction back: the inverse of `warp_boxes`, clipped to the original image.
+
+    boxes: (K, 4) float32 in network-input pixels. matrix: original image -> network input.
+    original_size: height and width of the original image in pixels.
+    """
+    region = (0.0, 0.0, float(original_size[1]), float(original_size[0]))
+    return clip_boxes(transform_boxes(boxes, invert(matrix)), region).astype(np.float32)

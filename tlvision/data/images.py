@@ -1,0 +1,114 @@
+"""Decode an image file to 8-bit RGB, at reduced scale where that is enough, and notice when it is broken."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from tlvision.types import InputError
+
+Image = npt.NDArray[np.uint8]
+"""(H, W, 3) uint8, RGB."""
+
+_JPEG = b"\xff\xd8\xff"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_REDUCED = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+def read_image(
+    path: Path, width: int, height: int, exif: bool, *, min_size: tuple[int, int] | None = None
+) -> tuple[Image, int]:
+    """Decode one file.
+
+    path:          the file, in any format of OpenCV. Greyscale becomes three equal channels, CMYK becomes RGB, 16 bits
+                   become 8 by dropping the lower half, a palette is applied, an alpha channel is dropped.
+    width, height: size in pixels that the decoded image must have.
+    exif:          whether to apply the rotation that its EXIF header asks for (`Sample.exif`).
+    min_size:      height and width in pixels that are enough; a JPEG is then decoded at 1/2, 1/4 or 1/8 if that is
+                   still at least as large. None asks for full size.
+
+    Returns the image and the reduction k: 1, 2, 4 or 8. A reduced image has ceil(height / k) x ceil(width / k) pixels,
+    and each stands for exactly k x k of the full image (the last ones are partly padding).
+
+    Raises InputError naming the file: absent, not an image, truncated, or of another size.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"'{path}' cannot be read ({error.strerror}); it was there when the json was checked"
+        ) from None
+    if not looks_whole(data):
+        _judge(path, data)
+    reduction = _reduction(data, width, height, exif, min_size)
+    image = _decode(path, data, exif, reduction)
+    expected = (-(-height // reduction), -(-width // reduction))
+    if image.shape[:2] != expected:
+        got = f"{image.shape[1] * reduction} x {image.shape[0] * reduction}"
+        raise InputError(
+            f"'{path}' is {got} pixels but {width} x {height} was expected; it has changed since, or its json"
+        )
+    return image, reduction
+
+
+def looks_whole(data: bytes) -> bool:
+    """Say whether the end of the file is where its format says: False means truncated, or a format not known here.
+
+    OpenCV fills what is missing of a JPEG or PNG with grey and says nothing.
+    """
+    if data.startswith(_JPEG):
+        # Within compressed data FF is always followed by 00 or a restart marker, so this is a true end of image.
+        return data.rstrip(b"\x00\n\r ").endswith(b"\xff\xd9")
+    if data.startswith(_PNG):
+        return b"IEND\xaeB`\x82" in data[-64:]
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return len(data) >= int.from_bytes(data[4:8], "little") + 8
+    return False
+
+
+def _judge(path: Path, data: bytes) -> None:
+    """Let Pillow's strict decoder say whether the file is whole; some writers append data of their own to it."""
+    try:
+        with PillowImage.open(io.BytesIO(data)) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"'{path}' is truncated or damaged ({error}); replace it, or take it out of the json"
+        ) from error
+
+
+def _reduction(data: bytes, width: int, height: int, exif: bool, min_size: tuple[int, int] | None) -> int:
+    if min_size is None or not data.startswith(_JPEG):
+        return 1  # only JPEG can be decoded at reduced scale; for others OpenCV would decode all and drop pixels
+    for k in (8, 4, 2):
+        # A rotation may bring the partly padded last row or column to the front, where it would shift the image.
+        if exif and (width % k or height % k):
+            continue
+        if -(-height // k) >= min_size[0] and -(-width // k) >= min_size[1]:
+            return k
+    return 1
+
+
+def _decode(path: Path, data: bytes, exif: bool, reduction: int) -> Image:
+    if exif and not data.startswith(_JPEG):
+        # Whether OpenCV rotates other formats depends on its version.
+        with PillowImage.open(io.BytesIO(data)) as stored:
+            return np.ascontiguousarray(ImageOps.exif_transpose(stored).convert("RGB"), np.uint8)
+    flags = _REDUCED[reduction] | (0 if exif else cv2.IMREAD_IGNORE_ORIENTATION)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        _judge(path, data)
+        raise InputError(f"'{path}' cannot be decoded by OpenCV, though it is an image; convert it to JPEG or PNG")
+    # The reduced modes exist in BGR only.
+    return image if reduction == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]

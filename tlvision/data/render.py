@@ -1,0 +1,134 @@
+"""Paint placed samples onto one output: the image, its boxes, and on request instance masks or a label map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tlvision.coco.formats import polygons_to_mask, rle_to_mask, segment_to_mask
+from tlvision.data.augment import Placement
+from tlvision.data.geometry import (
+    Boxes,
+    Pixels,
+    Region,
+    apply,
+    clip_polygon,
+    is_axis_aligned,
+    paint,
+    warp_boxes,
+    warp_polygons,
+    worth_keeping,
+)
+from tlvision.types import IGNORE_INDEX, InputError, Polygons, Rle, Sample, Target
+
+Kept = npt.NDArray[np.bool_]
+
+
+def place_target(
+    samples: Sequence[Sample], placements: Sequence[Placement], size: tuple[int, int], *, masks: bool
+) -> Target:
+    """Return the objects of all samples in output pixels, without crowd objects and those that are no longer visible.
+
+    size:  height and width of the output.
+    masks: whether to render `Target.masks`; an object whose mask comes out empty is then left out too.
+
+    Raises InputError where masks are wanted and an object has no segmentation.
+    """
+    boxes, labels, rendered = [], [], []
+    for sample, placement in zip(samples, placements, strict=True):
+        if not len(sample.target):
+            continue
+        moved, keep = _place_boxes(sample, placement, size)
+        keep &= ~sample.target.crowd
+        if masks:
+            some, keep = _place_masks(sample, placement, size, keep)
+            rendered.append(some)
+        boxes.append(moved[keep])
+        labels.append(sample.target.labels[keep])
+    joined = np.concatenate(boxes) if boxes else np.zeros((0, 4), np.float32)
+    return Target(
+        boxes=joined,
+        labels=np.concatenate(labels) if labels else np.zeros(0, np.int64),
+        crowd=np.zeros(len(joined), bool),
+        masks=np.concatenate([np.zeros((0, *size), np.uint8), *rendered]) if masks else None,
+    )
+
+
+def _place_boxes(sample: Sample, placement: Placement, size: tuple[int, int]) -> tuple[Boxes, Kept]:
+    """Boxes as annotated where they stay upright; where they turn, boxes around the outlines, if there are any."""
+    moved, keep = warp_boxes(sample.target.boxes, placement.matrix, size, placement.region)
+    if is_axis_aligned(placement.matrix):
+        return moved, keep
+    canvas = (0.0, 0.0, float(size[1]), float(size[0]))
+    for index, segment in enumerate(sample.segments):
+        if not isinstance(segment, tuple):
+            continue
+        whole = _bounds([apply(placement.matrix, part) for part in segment])
+        cut = [clip_polygon(part.astype(np.float64), placement.region or _all_of(sample)) for part in segment]
+        visible = _bounds([clip_polygon(apply(placement.matrix, part), canvas) for part in cut])
+        moved[index] = visible
+        keep[index] = worth_keeping(whole[None], visible[None])[0]
+    return moved, keep
+
+
+def _all_of(sample: Sample) -> Region:
+    return 0.0, 0.0, float(sample.width), float(sample.height)
+
+
+def _bounds(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    points = np.concatenate(parts)
+    if len(points) == 0:
+        return np.zeros(4)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def _place_masks(sample: Sample, placement: Placement, size: tuple[int, int], keep: Kept) -> tuple[Pixels, Kept]:
+    masks = []
+    keep = keep.copy()
+    for index in np.flatnonzero(keep).tolist():
+        segment = sample.segments[index]
+        if segment is None:
+            raise InputError(
+                f"image {sample.image_id} ({sample.path.name}): its object number {index + 1} has no segmentation, "
+                "which training with masks needs; label it or train boxes only"
+            )
+        mask = _place_mask(segment, sample, placement, size)
+        keep[index] = mask.any()
+        if keep[index]:
+            masks.append(mask)
+    return np.stack(masks) if masks else np.zeros((0, *size), np.uint8), keep
+
+
+def _place_mask(segment: Polygons | Rle, sample: Sample, placement: Placement, size: tuple[int, int]) -> Pixels:
+    canvas = np.zeros(size, np.uint8)
+    if isinstance(segment, dict):
+        paint(canvas, rle_to_mask(segment), placement.matrix, placement.region, nearest=True)
+        return canvas
+    # Outlines are mapped before they become pixels, which keeps their edges sharp when the image grows.
+    region = placement.region or _all_of(sample)
+    cut = [clip_polygon(part.astype(np.float64), region).astype(np.float32) for part in segment]
+    return polygons_to_mask(warp_polygons(tuple(cut), placement.matrix), *size)
+
+
+def semantic_map(sample: Sample, background: int | None) -> Pixels:
+    """Return the label map of a sample at original size: (height, width) uint8 class indices.
+
+    Where objects overlap the later annotation wins. Crowd regions are IGNORE_INDEX. A pixel without an object is
+    `background`, the index of the class of that name, or IGNORE_INDEX where that is None.
+
+    Raises InputError where an object has no segmentation.
+    """
+    labels = np.full((sample.height, sample.width), IGNORE_INDEX if background is None else background, np.uint8)
+    for index, segment in enumerate(sample.segments):
+        if segment is None:
+            raise InputError(
+                f"image {sample.image_id} ({sample.path.name}): its object number {index + 1} has no segmentation, "
+                "which a semantic task needs; label it"
+            )
+        value = IGNORE_INDEX if sample.target.crowd[index] else sample.target.labels[index]
+        labels[segment_to_mask(segment, sample.height, sample.width) > 0] = value
+    return labels
+
+

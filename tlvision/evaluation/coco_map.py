@@ -1,0 +1,177 @@
+"""COCO's mean average precision from two files: ground truth and predictions in, the twelve numbers out.
+
+Source: Lin et al., Microsoft COCO: Common Objects in Context, 2014, and the evaluation code published with it
+(pycocotools), which faster-coco-eval computes in C++. The numbers agree with pycocotools to 1e-9 (tests/golden).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tlvision.evaluation.protocol import protocol_hash
+from tlvision.evaluation.read import GroundTruth, IouType, Json, read_ground_truth, read_predictions
+from tlvision.types import InputError
+
+_AREAS = ("", "s", "m", "l")
+"""The suffix of a metric in the order of the evaluator's area ranges: all, small, medium, large."""
+
+
+def coco_map(
+    ground_truth: str | Path,
+    predictions: str | Path,
+    *,
+    iou_type: IouType = "bbox",
+    max_detections: tuple[int, int, int] = (1, 10, 100),
+) -> dict[str, Any]:
+    """Compute COCO average precision and recall of `predictions` against `ground_truth`.
+
+    ground_truth:   a COCO json file; boxes x, y, width, height in pixels. Images without objects count: a prediction
+                    there is a false positive. Crowd regions (iscrowd 1) neither reward nor punish. `area` decides
+                    small/medium/large; where it is missing, width * height of the box stands in for it.
+    predictions:    a JSON list of COCO results with the image and category ids of `ground_truth`; may be empty.
+    iou_type:       "bbox" compares boxes, "segm" compares masks.
+    max_detections: how many results per image and class count, best scores first, ascending.
+
+    Returns a dict for a JSON file; each metric is in 0..1, or None where there is nothing to measure (COCO's -1):
+        task:           "detect"
+        protocol:       thresholds, area ranges, max_detections, library and version, and `hash` of those that change
+                        the number: results with unequal hashes are not comparable
+        bbox (or segm): AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, APs, APm, APl (areas < 32**2, < 96**2 and above),
+                        AR1, AR10, AR100 (named after max_detections), ARs, ARm, ARl; means over the classes that have
+                        ground truth
+        per_class:      {name: {AP, AP50, AR100, ground_truths, predictions}} in the order of the file
+        absent_classes: names without ground truth (or with crowd regions only), which are left out of every mean
+        counts:         images, ground_truths (crowd not included), crowd, predictions, and areas_from_boxes: objects
+                        without `area` in the file
+
+    Raises InputError in one sentence with file and entry; see `tlvision.evaluation.read` for what is checked.
+
+    >>> import json, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> box = {"image_id": 7, "category_id": 3, "bbox": [10, 10, 40, 40]}
+    >>> truth = {"images": [{"id": 7}], "categories": [{"id": 3, "name": "cat"}], "annotations": [{"id": 1, **box}]}
+    >>> _ = (folder / "gt.json").write_text(json.dumps(truth))
+    >>> _ = (folder / "predictions.json").write_text(json.dumps([{**box, "score": 0.9}]))
+    >>> metrics = coco_map(folder / "gt.json", folder / "predictions.json")
+    >>> metrics["bbox"]["AP"], metrics["bbox"]["APs"], metrics["counts"]["predictions"]
+    (1.0, None, 1)
+    """
+    _check_arguments(iou_type, max_detections)
+    truth = read_ground_truth(ground_truth, iou_type)
+    results = read_predictions(predictions, truth, iou_type)
+    evaluator = _evaluate(truth, results, iou_type, max_detections)
+    # precision: (T IoU thresholds, R recall thresholds, K classes by ascending id, A areas, M max_detections);
+    # recall: (T, K, A, M); -1 where a class has no ground truth of that area.
+    precision, recall = evaluator.eval["precision"], evaluator.eval["recall"]
+    per_class = _per_class(truth, results, precision, recall, max_detections[-1])
+    return {
+        "task": "detect",
+        "protocol": _protocol(evaluator.params, iou_type),
+        iou_type: _twelve(precision, recall, max_detections),
+        "per_class": per_class,
+        "absent_classes": [name for name, row in per_class.items() if row["ground_truths"] == 0],
+        "counts": _counts(truth, results),
+    }
+
+
+def _check_arguments(iou_type: str, max_detections: tuple[int, ...]) -> None:
+    if iou_type not in ("bbox", "segm"):
+        raise InputError(f"coco_map: expected iou_type 'bbox' or 'segm', got '{iou_type}'")
+    ascending = len(set(max_detections)) == 3 and sorted(max_detections) == list(max_detections)
+    if not ascending or max_detections[0] < 1:
+        raise InputError(
+            f"coco_map: expected three ascending max_detections such as (1, 10, 100), got {max_detections}"
+        )
+
+
+def _evaluate(truth: GroundTruth, results: list[Json], iou_type: IouType, max_detections: tuple[int, int, int]) -> Any:
+    # Imported here, so that `import tlvision.evaluation` stays light.
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    shared = {"images": truth.images, "categories": truth.categories}
+    objects, detections = COCO({**shared, "annotations": truth.annotations}), COCO({**shared, "annotations": results})
+    evaluator = COCOeval_faster(objects, detections, iouType=iou_type)
+    evaluator.params.maxDets = list(max_detections)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return evaluator
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float | None:
+    measured = values[values > -1]
+    return float(np.mean(measured)) if measured.size else None
+
+
+def _twelve(
+    precision: npt.NDArray[np.float64], recall: npt.NDArray[np.float64], max_detections: tuple[int, int, int]
+) -> dict[str, float | None]:
+    numbers = {"AP": _mean(precision[:, :, :, 0, -1])}
+    numbers["AP50"] = _mean(precision[0, :, :, 0, -1])
+    numbers["AP75"] = _mean(precision[5, :, :, 0, -1])
+    for area in (1, 2, 3):
+        numbers[f"AP{_AREAS[area]}"] = _mean(precision[:, :, :, area, -1])
+    for position, count in enumerate(max_detections):
+        numbers[f"AR{count}"] = _mean(recall[:, :, 0, position])
+    for area in (1, 2, 3):
+        numbers[f"AR{_AREAS[area]}"] = _mean(recall[:, :, area, -1])
+    return numbers
+
+
+def _per_class(
+    truth: GroundTruth,
+    results: list[Json],
+    precision: npt.NDArray[np.float64],
+    recall: npt.NDArray[np.float64],
+    most: int,
+) -> dict[str, dict[str, float | int | None]]:
+    column = {number: k for k, number in enumerate(sorted(category["id"] for category in truth.categories))}
+    objects, predicted = dict.fromkeys(column, 0), dict.fromkeys(column, 0)
+    for annotation in truth.annotations:
+        objects[annotation["category_id"]] += 1 - annotation["iscrowd"]
+    for result in results:
+        predicted[result["category_id"]] += 1
+    rows: dict[str, dict[str, float | int | None]] = {}
+    for category in truth.categories:
+        number = category["id"]
+        k = column[number]
+        rows[category["name"]] = {
+            "AP": _mean(precision[:, :, k, 0, -1]),
+            "AP50": _mean(precision[0, :, k, 0, -1]),
+            f"AR{most}": _mean(recall[:, k, 0, -1]),
+            "ground_truths": objects[number],
+            "predictions": predicted[number],
+        }
+    return rows
+
+
+def _counts(truth: GroundTruth, results: list[Json]) -> dict[str, int]:
+    crowd = sum(annotation["iscrowd"] for annotation in truth.annotations)
+    return {
+        "images": len(truth.images),
+        "ground_truths": len(truth.annotations) - crowd,
+        "crowd": crowd,
+        "predictions": len(results),
+        "areas_from_boxes": truth.areas_from_boxes,
+    }
+
+
+def _protocol(params: Any, iou_type: IouType) -> dict[str, Any]:
+    import faster_coco_eval
+
+    fields = {
+        "metric": "COCO average precision",
+        "iou_type": iou_type,
+        "iou_thresholds": [round(float(value), 2) for value in params.iouThrs],
+        "recall_thresholds": [round(float(value), 2) for value in params.recThrs],
+        "area_ranges": {
+            label: [float(low), float(high)]
+            for label, (low, high) in zip(params.areaRngLbl, params.areaRng, strict=True)
+        },
+        "max_detections": [int(value) for value in params.maxDets],
+        "classes": "mean over classes with ground truth",
+    }
+    return {**fields, "hash": protocol_hash(fields), "library": f"faster-coco-eval {faster_coco_eval.__version__}"}

@@ -1,0 +1,295 @@
+"""Read and check the two files of an evaluation: COCO ground truth and a list of COCO results."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tlvision.types import InputError, listing
+
+IouType = Literal["bbox", "segm"]
+Json = dict[str, Any]
+
+# No coordinate, area or score of a real file comes near it; one comparison keeps out nan, inf and overflow.
+_LIMIT = 1e15
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """What an evaluation needs of a COCO annotation file.
+
+    path:        the file.
+    images:      as stored, ids unique.
+    categories:  as stored, ids and names unique.
+    annotations: new dicts with id, image_id, category_id, bbox (x, y, width, height in pixels), area (square pixels),
+                 iscrowd (0 or 1) and, for "segm", segmentation. Their ids are 1..n in the order of the file: COCO's
+                 matching uses an id as a truth value, so that an id 0 would count as "not matched".
+    areas_from_boxes: how many annotations have no `area` in the file and got width * height of their box.
+    """
+
+    path: Path
+    images: list[Json]
+    categories: list[Json]
+    annotations: list[Json]
+    areas_from_boxes: int
+
+
+def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTruth:
+    """Read and check a COCO annotation file.
+
+    path: a JSON file with the lists "images", "annotations" and "categories"; a missing `iscrowd` means 0.
+
+    Raises InputError that names the file and the list entry or annotation id: not JSON, not COCO, an id missing or
+    twice, a class name twice, an unknown image or category, a box that is not four finite numbers with width and
+    height >= 0, and, for "segm", a mask that is neither polygons nor an RLE of the image's size.
+    """
+    path = Path(path)
+    content = _load(path)
+    if not isinstance(content, dict):
+        hint = "; is it the predictions file?" if isinstance(content, list) else ""
+        raise InputError(f"{path}: expected a COCO object with images, annotations and categories, got a JSON "
+                         f"{_json_type(content)}{hint}")  # fmt: skip
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            came = f"a JSON {_json_type(content[key])}" if key in content else f"only the keys {sorted(content)}"
+            raise InputError(f"{path}: expected a COCO file with the list '{key}', got {came}")
+        if not all(isinstance(item, dict) for item in content[key]):
+            raise InputError(f"{path}: expected only objects in the list '{key}'; write them as COCO does")
+    images, categories = _by_id(path, content, "images"), _by_id(path, content, "categories")
+    _check_names(path, content["categories"])
+    _by_id(path, content, "annotations")
+    annotations = []
+    for number, item in enumerate(content["annotations"], start=1):
+        for key, known in (("image_id", images), ("category_id", categories)):
+            _check_reference(path, item, key, known)
+        annotation = _annotation(path, number, item)
+        if iou_type == "segm":
+            image = images[item["image_id"]]
+            _check_mask(_where_annotation(path, item), item.get("segmentation"), _size(image))
+            annotation["segmentation"] = item["segmentation"]
+        annotations.append(annotation)
+    filled = sum(item.get("area") is None for item in content["annotations"])
+    return GroundTruth(path, content["images"], content["categories"], annotations, filled)
+
+
+def read_predictions(path: str | Path, truth: GroundTruth, iou_type: IouType = "bbox") -> list[Json]:
+    """Read a list of COCO results and return it with the fields that an evaluation adds.
+
+    path:  a JSON list of {"image_id", "category_id", "score", "bbox": [x, y, width, height] in pixels}, or with
+           "segmentation" (compressed RLE) in place of or next to "bbox" for "segm". An empty list is fine.
+    truth: what `read_ground_truth` returned.
+
+    Returns one new dict per result with id (1..n), iscrowd (0) and area in square pixels: of the box where the results
+    have boxes, else of the mask. (So does pycocotools for "segm" as well; leave "bbox" out to have mask areas.)
+
+    Raises InputError that names the file, the position in the list and the image id: not a list, a key missing, an
+    unknown image or category id, a box or score that is not finite, a negative width or height.
+    """
+    path = Path(path)
+    content = _load(path)
+    if not isinstance(content, list):
+        came = f"an object with the keys {listing(sorted(content))}" if isinstance(content, dict) else "something else"
+        raise InputError(f"{path}: expected a JSON list of COCO results, got {came}; give the predictions file here")
+    with_boxes = iou_type == "bbox" or (bool(content) and isinstance(content[0], dict) and "bbox" in content[0])
+    keys = ("image_id", "category_id", "score") + (("bbox",) if with_boxes else ())
+    keys += ("segmentation",) if iou_type == "segm" else ()
+    if iou_type == "segm" or not _plausible(content):
+        for index, item in enumerate(content):
+            _check_result(path, index, item, keys)
+    # New dicts with these keys only: the evaluator gives meaning to others ("drop", "ignore", ...).
+    results = [
+        {**{key: item[key] for key in keys}, "id": number, "iscrowd": 0} for number, item in enumerate(content, start=1)
+    ]
+    _check_known_ids(path, results, truth)
+    if iou_type == "segm":
+        sizes = {image["id"]: _size(image) for image in truth.images}
+        for index, result in enumerate(results):
+            _check_rle(_where_result(path, index, result), result["segmentation"], sizes[result["image_id"]])
+    _add_areas(results, with_boxes)
+    return results
+
+
+def _plausible(content: list[Any]) -> bool:
+    """Say whether ids, scores and boxes are certainly right, in a few array operations; if not, look at each."""
+    try:
+        ids = {type(item[key]) for item in content for key in ("image_id", "category_id")}
+        numbers = {type(item["score"]) for item in content}
+        scores = np.array([item["score"] for item in content])
+        boxes = np.array([item["bbox"] for item in content])
+    except (KeyError, TypeError, ValueError):
+        return False
+    if not (ids <= {int} and numbers <= {int, float} and boxes.dtype.kind in "if" and boxes.shape[1:] == (4,)):
+        return False
+    return bool((abs(scores) < _LIMIT).all() and (abs(boxes) < _LIMIT).all() and (boxes[:, 2:] >= 0).all())
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: expected a JSON file, got '{error.strerror}'; check the path") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected JSON, got something else ({error}); write the file again") from None
+
+
+def _json_type(value: object) -> str:
+    names = {dict: "object", list: "list", str: "string", bool: "boolean", int: "number", float: "number"}
+    return names.get(type(value), "null")
+
+
+def _by_id(path: Path, content: Json, key: str) -> dict[int, Json]:
+    """Index the list `key` by id; an empty list is an error for images and categories."""
+    items: list[Json] = content[key]
+    if not items and key != "annotations":
+        raise InputError(f"{path}: the list '{key}' is empty; there is nothing to evaluate")
+    for index, item in enumerate(items):
+        if type(item.get("id")) is not int:
+            raise InputError(f"{path}: {key}[{index}]: expected an integer 'id', got {item.get('id', 'none')!r}")
+    found = {item["id"]: item for item in items}
+    if len(found) < len(items):
+        counted = Counter(item["id"] for item in items)
+        twice = [number for number, count in counted.items() if count > 1]
+        raise InputError(f"{path}: {len(twice)} id(s) stand twice in '{key}' ({listing(twice)}); make them unique")
+    return found
+
+
+def _check_names(path: Path, categories: list[Json]) -> None:
+    for category in categories:
+        if not isinstance(category.get("name"), str) or not category["name"].strip():
+            raise InputError(f"{path}: category id {category['id']}: expected a 'name', got {category.get('name')!r}")
+    twice = [name for name, count in Counter(category["name"] for category in categories).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: more than one category is called {listing(twice)}; make the names unique")
+
+
+def _check_reference(path: Path, item: Json, key: str, known: dict[int, Json]) -> None:
+    if type(item.get(key)) is not int or item[key] not in known:
+        raise InputError(
+            f"{_where_annotation(path, item)}: its {key} is {item.get(key, 'missing')!r}, which is not in the file; "
+            f"the ids there are {listing(sorted(known))}"
+        )
+
+
+def _annotation(path: Path, number: int, item: Json) -> Json:
+    where = _where_annotation(path, item)
+    box: Any = item.get("bbox")
+    _check_box(where, box)
+    area, crowd = item.get("area"), item.get("iscrowd", 0)
+    if area is None:
+        area = box[2] * box[3]
+    elif not _is_number(area) or area < 0:
+        raise InputError(f"{where}: expected an 'area' >= 0 in square pixels, got {area!r}; mend it or leave it out")
+    if crowd not in (0, 1):
+        raise InputError(f"{where}: expected 'iscrowd' 0 or 1, got {crowd!r}")
+    return {
+        "id": number,
+        "image_id": item["image_id"],
+        "category_id": item["category_id"],
+        "bbox": box,
+        "area": area,
+        "iscrowd": int(crowd),
+    }
+
+
+def _check_result(path: Path, index: int, item: Any, keys: tuple[str, ...]) -> None:
+    if not isinstance(item, dict):
+        raise InputError(f"{path}: result {index}: expected a JSON object, got a JSON {_json_type(item)}")
+    where = _where_result(path, index, item)
+    for key in keys:
+        if key not in item:
+            raise InputError(f"{where}: the key '{key}' is missing; a result needs {', '.join(keys)}")
+    for key in ("image_id", "category_id"):
+        if type(item[key]) is not int:
+            raise InputError(f"{where}: expected an integer '{key}', got {item[key]!r}")
+    if not _is_number(item["score"]):
+        raise InputError(f"{where}: expected a finite 'score', got {item['score']!r}")
+    if "bbox" in keys:
+        _check_box(where, item["bbox"])
+
+
+def _where_annotation(path: Path, item: Json) -> str:
+    return f"{path}: annotation id {item['id']}"
+
+
+def _size(image: Json) -> tuple[Any, Any]:
+    return image.get("height"), image.get("width")
+
+
+def _where_result(path: Path, index: int, item: Json) -> str:
+    image_id = item.get("image_id", "missing") if isinstance(item, dict) else "missing"
+    return f"{path}: result {index} (image_id {image_id})"
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and -_LIMIT < value < _LIMIT  # type: ignore[operator]
+
+
+def _check_box(where: str, box: Any) -> None:
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        raise InputError(f"{where}: expected a 'bbox' of four finite numbers x, y, width, height, got {box!r}")
+    if box[2] < 0 or box[3] < 0:
+        raise InputError(f"{where}: expected a 'bbox' with width and height >= 0, got {box!r}; COCO boxes are xywh")
+
+
+def _check_known_ids(path: Path, results: list[Json], truth: GroundTruth) -> None:
+    known = {image["id"] for image in truth.images}
+    unknown = sorted({result["image_id"] for result in results} - known)
+    if unknown:
+        lost = sum(result["image_id"] not in known for result in results)
+        every = lost == len(results)
+        what = "no image id is in" if every else f"{len(unknown)} image id(s), with {lost} results, are not in"
+        raise InputError(
+            f"{path}: {what} {truth.path}: the predictions have {listing(unknown, 3)}, the ground truth has "
+            f"{listing(sorted(known), 3)}; evaluate against the json that was predicted on"
+        )
+    categories = {category["id"] for category in truth.categories}
+    for index, result in enumerate(results):
+        if result["category_id"] not in categories:
+            lost = sum(other["category_id"] not in categories for other in results)
+            raise InputError(
+                f"{_where_result(path, index, result)}: unknown category_id {result['category_id']} (so in {lost} "
+                f"results); {truth.path} has the category ids {listing(sorted(categories))}"
+            )
+
+
+def _check_mask(where: str, mask: Any, size: tuple[Any, Any]) -> None:
+    if isinstance(mask, list):
+        parts = [part for part in mask if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0]
+        if not mask or len(parts) < len(mask) or not all(_is_number(value) for part in parts for value in part):
+            raise InputError(f"{where}: expected polygons of at least three x, y points, got {str(mask)[:80]}")
+        if type(size[0]) is not int or type(size[1]) is not int:
+            raise InputError(f"{where}: its image needs an integer 'height' and 'width' for masks, got {size}")
+        return
+    if isinstance(mask, dict) and isinstance(mask.get("counts"), list):
+        counts = mask["counts"]
+        total = sum(counts) if all(type(count) is int and count >= 0 for count in counts) else -1
+        if mask.get("size") != list(size) or total != size[0] * size[1]:
+            raise InputError(f"{where}: expected an RLE of the image's size {list(size)}, got {str(mask)[:80]}")
+        return
+    _check_rle(where, mask, size)
+
+
+def _check_rle(where: str, mask: Any, size: tuple[Any, Any]) -> None:
+    if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str) or mask.get("size") != list(size):
+        raise InputError(
+            f"{where}: expected a 'segmentation' as RLE with the image's size {list(size)} and its counts, "
+            f"got {str(mask)[:80]}"
+        )
+
+
+def _add_areas(results: list[Json], with_boxes: bool) -> None:
+    if with_boxes:
+        for result in results:
+            result["area"] = result["bbox"][2] * result["bbox"][3]
+    elif results:
+        from faster_coco_eval import mask as rle
+
+        masks = [result["segmentation"] for result in results]
+        for result, area, box in zip(results, rle.area(masks), rle.toBbox(masks), strict=True):
+            result["area"] = float(area)
+            result["bbox"] = [float(value) for value in box]

@@ -1,0 +1,151 @@
+"""What a hook is, and what it sees.
+
+A hook's typed, keyword-only `__init__` is its schema in the config; its name there is its class name in snake_case.
+It derives from one of the three kinds below and overrides the moments it needs. Order is the order in the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlvision.hooks.plan import Duration, Plan
+from tlvision.types import ClassMap
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tlvision.data.batches import Batch
+    from tlvision.plugin import Adapter
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """What a hook sees of a run; never the loop itself.
+
+    adapter, plan, classes: the model, what is trained when, and the classes.
+    run_dir:   the run's folder.
+    is_main:   True in the one process that may write files and print.
+    duration:  length of the run in epochs and steps.
+    step:      optimizer steps finished so far; in before_step..after_backward the number of the current one, from 0.
+    batch:     the current micro-batch of this process, on the device; None outside a step.
+    images:    its images as the adapter gets them, (N, 3, H, W) float32, normalised; None outside a step.
+    features:  `{tap name: tensor}` from the forward pass of `adapter.loss`, for the taps that hooks asked for.
+    losses:    the losses of the last step as floats, weights applied, averaged over micro-batches.
+    lr:        the scheduled learning rate of a parameter with lr_scale 1, in the current step.
+    images_seen: labelled images that this run has trained on since it (re)started, all processes together.
+    metrics:   the last evaluation, flat: {"bbox/AP": 0.61, …}; empty before the first.
+    losses_mean: the losses averaged over the current epoch so far.
+    select:    the metric that chooses the best checkpoint.
+    best:      the best value of it so far, or None.
+    save:      save("last") or save("best") writes a checkpoint folder, atomically, in the main process.
+    stop:      stop("reason") ends the run after this epoch.
+    """
+
+    adapter: Adapter
+    plan: Plan
+    classes: ClassMap
+    run_dir: Path
+    is_main: bool
+    duration: Duration
+    select: str
+    save: Callable[[str], None]
+    stop: Callable[[str], None]
+    step: int = 0
+    batch: Batch | None = None
+    images: Tensor | None = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
+    losses_mean: dict[str, float] = field(default_factory=dict)
+    lr: float = 0.0
+    images_seen: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Return the number of epochs finished, from 0; within an epoch, the current one."""
+        return min(self.step // self.duration.steps_per_epoch, self.duration.epochs)
+
+    @property
+    def progress(self) -> float:
+        """Return how much of the run is done, 0.0 to 1.0."""
+        return self.step / self.duration.total_steps
+
+
+class Hook:
+    """The moments of a run, all empty. Derive from `SetupHook`, `ObjectiveHook` or `ObserverHook`."""
+
+    needs: tuple[type, ...] = ()
+    """Capability Protocols that the adapter must have, checked before any step."""
+
+    @classmethod
+    def key(cls) -> str:
+        """Return the hook's name in a config: its class name in snake_case."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+    def before_fit(self, context: Context) -> None:
+        """Called once, before the first step, with everything built (and restored, on resume)."""
+
+    def before_epoch(self, context: Context) -> None:
+        """Called before the first step of every epoch."""
+
+    def before_step(self, context: Context) -> None:
+        """Called before the forward pass of every optimizer step."""
+
+    def after_backward(self, context: Context) -> None:
+        """Called when the gradients are complete: accumulated, reduced over processes, clipped."""
+
+    def after_step(self, context: Context) -> None:
+        """Called after the optimizer has stepped; `context.step` counts this step already."""
+
+    def after_evaluation(self, context: Context) -> None:
+        """Called after every evaluation, with `context.metrics` fresh."""
+
+    def after_epoch(self, context: Context) -> None:
+        """Called at the end of every epoch, after its evaluation, so that what is saved here knows its outcome."""
+
+    def after_fit(self, context: Context) -> None:
+        """Called once at the end, also after an early stop, not after an error."""
+
+    def close(self) -> None:
+        """Called last of all, whatever happened: give back files and the terminal."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs: JSON values, or tensors by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+class SetupHook(Hook):
+    """Decides what is trained, when and how fast, before the optimizer exists."""
+
+    def setup(self, plan: Plan) -> Plan:
+        """Return the changed plan; pure: the same plan gives the same result."""
+        raise NotImplementedError(f"{type(self).__name__} is a SetupHook and needs setup(plan)")
+
+
+class ObjectiveHook(Hook):
+    """Adds losses to a step."""
+
+    taps: tuple[str, ...] = ()
+    """Names of the adapter's taps whose features it wants in `context.features`."""
+    module: nn.Module | None = None
+    """Parameters of its own, trained with the run's optimizer at `train.lr`; they join the ledger as a group."""
+
+    def losses(self, context: Context) -> Mapping[str, Tensor]:
+        """Return `{name: 0-d tensor}`, weights applied; every value is added to the sum."""
+        raise NotImplementedError(f"{type(self).__name__} is an ObjectiveHook and needs losses(context)")
+
+
+class ObserverHook(Hook):
+    """Reads, and writes files of its own."""
+
+    def evaluation_weights(self) -> Mapping[str, Tensor] | None:
+        """Return weights by state-dict name that evaluation should use instead of the trained ones, or None."""
+        return None

@@ -1,0 +1,1 @@
+"""Hooks that add losses to a step."""

@@ -1,0 +1,1 @@
+"""Hooks that read, and write files of their own."""

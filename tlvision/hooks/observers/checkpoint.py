@@ -1,0 +1,38 @@
+"""Keep the last state, to go on from, and the best weights, to use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tlvision.hooks.base import Context, ObserverHook
+
+
+class Checkpoint(ObserverHook):
+    """Write `checkpoints/last` and `checkpoints/best`; part of every run.
+
+    every: epochs between two writes of `last`, at least 1; the end of the run and Ctrl-C always write it.
+    """
+
+    def __init__(self, *, every: Annotated[int, Field(ge=1)] = 1) -> None:
+        self.every = every
+        self._saved_at = -1
+
+    def after_evaluation(self, context: Context) -> None:
+        """Keep these weights if the selected metric is the best so far."""
+        value = context.metrics[context.select]
+        if context.best is None or value > context.best:
+            context.best = value
+            context.save("best")
+
+    def after_epoch(self, context: Context) -> None:
+        """Write `last` every so often."""
+        if context.epoch % self.every == 0:
+            context.save("last")
+            self._saved_at = context.step
+
+    def after_fit(self, context: Context) -> None:
+        """Write `last` at the end, if the last epoch did not."""
+        if self._saved_at != context.step:
+            context.save("last")

@@ -1,0 +1,116 @@
+"""The plan: for every parameter, from which step on it is trained, how fast, and why.
+
+Setup hooks are pure functions from plan to plan; they run once, before the optimizer exists. Nothing else decides what
+is trained: the mode of every module and every learning rate follow from the plan and the step alone, so that a resumed
+run and a straight one, and all processes, agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tlvision.plugin import GroupMap
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """How long a run is, in optimizer steps.
+
+    epochs:          number of epochs, at least 1.
+    steps_per_epoch: optimizer steps in one epoch, at least 1.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        """Return the number of optimizer steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterPlan:
+    """What happens to one parameter.
+
+    depth:          position of its layer group, 0 at the input.
+    trainable_from: the step (counted from 0) from which it is trained; 0 is always, None is never.
+    lr_scale:       its learning rate as a multiple of `train.lr`, 0 < lr_scale.
+    weight_decay:   its own weight decay, or None for the run's rule (`train.weight_decay`, none on norms and biases).
+    why:            one short phrase for each hook that changed it.
+    """
+
+    depth: int
+    trainable_from: int | None = 0
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+    why: tuple[str, ...] = ()
+
+    def trainable_at(self, step: int) -> bool:
+        """Tell whether the parameter is trained in `step`."""
+        return self.trainable_from is not None and step >= self.trainable_from
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan of a whole model; immutable, every change returns a new one.
+
+    groups:     the layer groups, with every parameter sorted into them.
+    duration:   how long the run is, for hooks that count in epochs or fractions.
+    parameters: `{parameter name: its plan}`, every parameter of the model exactly once.
+    """
+
+    groups: GroupMap
+    duration: Duration
+    parameters: Mapping[str, ParameterPlan]
+
+    def in_groups(self, depths: Iterable[int]) -> tuple[str, ...]:
+        """Return the names of the parameters that lie in the groups at `depths`."""
+        wanted = set(depths)
+        return tuple(name for name, row in self.parameters.items() if row.depth in wanted)
+
+    def train_from(self, names: Iterable[str], step: int | None, why: str) -> Plan:
+        """Freeze `names` until `step` (None: for the whole run).
+
+        A constant of the model (a parameter built with requires_grad off) stays one.
+        """
+        return self._change(
+            (name, replace(row, trainable_from=step, why=(*row.why, why)))
+            for name, row in self._rows(names)
+            if row.why[:1] != (CONSTANT,)
+        )
+
+    def scale_lr(self, names: Iterable[str], factor: float, why: str) -> Plan:
+        """Multiply the learning rate of `names` by `factor`; several hooks multiply."""
+        return self._change(
+            (name, replace(row, lr_scale=row.lr_scale * factor, why=(*row.why, why))) for name, row in self._rows(names)
+        )
+
+    def boundaries(self) -> tuple[int, ...]:
+        """Return the steps at which the set of trained parameters changes, ascending, 0 included."""
+        return tuple(sorted({0} | {row.trainable_from for row in self.parameters.values() if row.trainable_from}))
+
+    def _rows(self, names: Iterable[str]) -> list[tuple[str, ParameterPlan]]:
+        return [(name, self.parameters[name]) for name in names]
+
+    def _change(self, rows: Iterable[tuple[str, ParameterPlan]]) -> Plan:
+        return replace(self, parameters={**self.parameters, **dict(rows)})
+
+
+CONSTANT = "a constant of the model"
+
+
+def initial_plan(module: nn.Module, groups: GroupMap, duration: Duration) -> Plan:
+    """Return the plan in which everything is trained at the full rate, except what the model itself holds constant."""
+    rows = {
+        name: ParameterPlan(depth=groups.parameters[name])
+        if parameter.requires_grad
+        else ParameterPlan(depth=groups.parameters[name], trainable_from=None, why=(CONSTANT,))
+        for name, parameter in module.named_parameters()
+    }
+    return Plan(groups, duration, rows)

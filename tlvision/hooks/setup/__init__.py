@@ -1,0 +1,1 @@
+"""Hooks that decide what is trained, when and how fast."""

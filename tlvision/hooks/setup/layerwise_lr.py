@@ -1,0 +1,40 @@
+"""Slower learning the nearer a layer is to the input.
+
+Source: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018, section 3.2
+(discriminative fine-tuning, their factor 1 / 2.6 per layer); Clark et al., "ELECTRA", 2020, for the decay form.
+Equation: lr(group) = lr * decay ** (distance of the group from the last one). Different here: depth is the plugin's
+layer groups, so that it means the same for a CNN detector as for a transformer.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tlvision.hooks.base import SetupHook
+from tlvision.hooks.plan import Plan
+
+
+class LayerwiseLr(SetupHook):
+    """Multiply the learning rate of each layer group by `decay` once per group that lies behind it.
+
+    decay:   0 < decay <= 1; 1 changes nothing. The last group (the head) always keeps the full rate.
+    minimum: no group learns slower than this fraction of the full rate, 0 <= minimum <= 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        decay: Annotated[float, Field(gt=0, le=1)],
+        minimum: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    ) -> None:
+        self.decay, self.minimum = decay, minimum
+
+    def setup(self, plan: Plan) -> Plan:
+        """Return the plan with the learning rates scaled by depth."""
+        last = len(plan.groups.groups) - 1
+        for depth in range(last):
+            factor = max(self.decay ** (last - depth), self.minimum)
+            plan = plan.scale_lr(plan.in_groups([depth]), factor, f"layerwise_lr x {factor:.3g}")
+        return plan

@@ -1,0 +1,253 @@
+"""Predictions drawn into a picture for people to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from tlvision.report.colours import Rgb, class_colour, text_colour
+from tlvision.types import IGNORE_INDEX, Prediction, Target, check_array
+
+Picture = npt.NDArray[np.uint8]
+Rectangle = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+_SMALLEST = 320
+"""Images with a shorter long side are enlarged by a whole factor: a label of nine pixels hides half a thumbnail."""
+_MASK_OPACITY = 0.45
+
+
+def draw_prediction(
+    image: Picture,
+    prediction: Prediction,
+    class_names: Sequence[str],
+    *,
+    min_score: float = 0.25,
+    target: Target | None = None,
+) -> Picture:
+    """Draw what a model found in an image, and what was labelled where that is known.
+
+    image:       (H, W, 3) uint8, RGB. It is not changed.
+    prediction:  numpy arrays; boxes x0 y0 x1 y1 in pixels of `image`, masks and label map of its size.
+    class_names: in the order of the contiguous class index.
+    min_score:   objects with a lower score are not drawn.
+    target:      ground truth of the same image: its boxes are drawn dashed, in the colour of their class and without
+                 text; its label map is shown on the left of the predicted one.
+
+    Returns an RGB picture of the size of `image`, with these exceptions: an image with a long side under 320 pixels is
+    enlarged by a whole factor, and a label map gets a legend below.
+
+    Raises ValueError or TypeError where image, masks or label map have another shape or dtype, or where a label is
+    not an index of `class_names`.
+
+    >>> box = Prediction(
+    ...     boxes=np.array([[20, 30, 200, 150]], np.float32), scores=np.array([0.9], np.float32), labels=np.array([0])
+    ... )
+    >>> draw_prediction(np.zeros((240, 320, 3), np.uint8), box, ["cat"]).shape
+    (240, 320, 3)
+    """
+    _check(image, prediction, target, class_names)
+    factor = max(1, math.ceil(_SMALLEST / max(image.shape[:2])))
+    if prediction.semantic is not None:
+        return _draw_semantic(image, prediction.semantic, class_names, target, factor)
+    shown = np.flatnonzero(prediction.scores >= min_score)
+    shown = shown[np.argsort(prediction.scores[shown], kind="stable")]  # the best are drawn last, on top
+    if prediction.masks is not None:
+        image = _overlay_masks(image, prediction.masks[shown], prediction.labels[shown])
+    canvas = _enlarged(image, factor)
+    pen = ImageDraw.Draw(canvas)
+    width = _line_width(canvas)
+    if target is not None:
+        for box, label in zip(target.boxes, target.labels, strict=True):
+            _dashed_box(pen, _fit(box, factor, canvas), class_colour(int(label)), width)
+    boxes = [_fit(box, factor, canvas) for box in prediction.boxes[shown]]
+    labels = [int(label) for label in prediction.labels[shown]]
+    for fitted, label in zip(boxes, labels, strict=True):
+        _solid_box(pen, fitted, class_colour(label), width)
+    texts = [f"{class_names[k]} {score:.2f}" for k, score in zip(labels, prediction.scores[shown], strict=True)]
+    _place_labels(pen, canvas.size, boxes, texts, [class_colour(label) for label in labels])
+    return np.asarray(canvas)
+
+
+def contact_sheet(pictures: Sequence[Picture], columns: int, width: int) -> Picture:
+    """Arrange pictures in a grid, row by row, each scaled to the width of its column.
+
+    pictures: (H, W, 3) uint8 RGB each, of any sizes, at least one.
+    columns:  pictures in a row; width: of the sheet, in pixels.
+
+    Returns a (height, width, 3) uint8 RGB sheet on white; a row is as high as its highest picture. Raises ValueError
+    where there is no picture or a column would be narrower than one pixel.
+    """
+    gap = max(2, width // 200)
+    cell = (width - gap * (columns + 1)) // columns if columns > 0 else 0
+    if not pictures or cell < 1:
+        raise ValueError(f"contact_sheet: got {len(pictures)} pictures for {columns} columns in {width} pixels")
+    for picture in pictures:
+        check_array("contact_sheet", "picture", picture, ("H", "W", 3), ("uint8",))
+    scaled = [_to_width(picture, cell) for picture in pictures]
+    rows = [scaled[start : start + columns] for start in range(0, len(scaled), columns)]
+    heights = [max(picture.height for picture in row) for row in rows]
+    sheet = Image.new("RGB", (width, sum(heights) + gap * (len(rows) + 1)), "white")
+    top = gap
+    for row, height in zip(rows, heights, strict=True):
+        for column, tile in enumerate(row):
+            sheet.paste(tile, (gap + column * (cell + gap), top))
+        top += height + gap
+    return np.asarray(sheet)
+
+
+def _check(image: Picture, prediction: Prediction, target: Target | None, class_names: Sequence[str]) -> None:
+    check_array("draw_prediction", "image", image, ("H", "W", 3), ("uint8",))
+    height, width = image.shape[:2]
+    for owner, value in (("prediction", prediction), ("target", target)):
+        if value is None:
+            continue
+        if value.semantic is not None:
+            check_array(owner, "semantic", value.semantic, (height, width), ("int64",))
+        if value.masks is not None:
+            check_array(owner, "masks", value.masks, ("K", height, width), ("uint8",))
+        known = len(class_names)
+        indices = [value.labels] if value.semantic is None else [value.semantic[value.semantic != IGNORE_INDEX]]
+        for labels in indices:
+            if labels.size and not 0 <= labels.min() <= labels.max() < known:
+                raise ValueError(f"{owner}: expected class indices 0..{known - 1}, got {labels.min()}..{labels.max()}")
+
+
+def _enlarged(image: Picture, factor: int) -> Image.Image:
+    canvas = Image.fromarray(np.ascontiguousarray(image))
+    if factor == 1:
+        return canvas
+    return canvas.resize((canvas.width * factor, canvas.height * factor), Image.Resampling.BICUBIC)
+
+
+def _to_width(picture: Picture, width: int) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+
+
+def _line_width(canvas: Image.Image) -> int:
+    return max(2, round(max(canvas.size) / 400))
+
+
+def _font(size: tuple[int, int]) -> Font:
+    return ImageFont.load_default(size=max(11, round(max(size) / 50)))
+
+
+def _fit(box: Any, factor: int, canvas: Image.Image) -> Rectangle:
+    """Scale x0 y0 x1 y1 and keep it inside the picture, at least one pixel wide."""
+    x0, y0, x1, y1 = (float(value) * factor for value in box)
+    x0, y0 = min(max(x0, 0), canvas.width - 2), min(max(y0, 0), canvas.height - 2)
+    return x0, y0, max(min(x1, canvas.width - 1), x0 + 1), max(min(y1, canvas.height - 1), y0 + 1)
+
+
+def _solid_box(pen: ImageDraw.ImageDraw, box: Rectangle, colour: Rgb, width: int) -> None:
+    # A dark line around the coloured one keeps every colour visible on every background.
+    halo = max(1, width // 3)
+    x0, y0, x1, y1 = box
+    pen.rectangle((x0 - halo, y0 - halo, x1 + halo, y1 + halo), outline=(0, 0, 0), width=width + 2 * halo)
+    pen.rectangle(box, outline=colour, width=width)
+
+
+def _dashed_box(pen: ImageDraw.ImageDraw, box: Rectangle, colour: Rgb, width: int) -> None:
+    x0, y0, x1, y1 = box
+    dash = 4.0 * width
+    for start, end in (((x0, y0), (x1, y0)), ((x1, y0), (x1, y1)), ((x1, y1), (x0, y1)), ((x0, y1), (x0, y0))):
+        length = math.dist(start, end)
+        for number in range(math.ceil(length / dash)):
+            # Dashes in the colour of the class alternate with black ones: visible on every background.
+            reach = number * dash / length, min((number + 1) * dash / length, 1.0)
+            points = [(start[0] + (end[0] - start[0]) * t, start[1] + (end[1] - start[1]) * t) for t in reach]
+            pen.line(points, fill=(0, 0, 0) if number % 2 else colour, width=max(1, width // 2 + 1))
+
+
+def _place_labels(
+    pen: ImageDraw.ImageDraw, size: tuple[int, int], boxes: list[Rectangle], texts: list[str], colours: list[Rgb]
+) -> None:
+    """Write each text at its box, where it covers no other text if there is such a place; the best choose first."""
+    font = _font(size)
+    taken: list[Rectangle] = []
+    for box, text, colour in reversed(list(zip(boxes, texts, colours, strict=True))):
+        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+        pad = max(1.0, (bottom - top) / 6)
+        width, height = right - left + 2 * pad, bottom - top + 2 * pad
+        x0, y0, x1, y1 = box
+        corners = [(x0, y0 - height), (x0, y1), (x0, y0), (x1 - width, y0 - height), (x1 - width, y1), (x1, y0)]
+        places = [_inside(x, y, width, height, size) for x, y in corners]
+        place = next((p for p in places if not any(_overlap(p, other) for other in taken)), places[0])
+        taken.append(place)
+        pen.rectangle(place, fill=colour)
+        pen.text((place[0] + pad - left, place[1] + pad - top), text, fill=text_colour(colour), font=font)
+
+
+def _inside(x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Rectangle:
+    x, y = max(0.0, min(x, size[0] - width)), max(0.0, min(y, size[1] - height))
+    return x, y, x + width, y + height
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _overlay_masks(image: Picture, masks: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> Picture:
+    picture = image.copy()
+    for mask, label in zip(masks, labels, strict=True):
+        inside = mask.astype(bool)
+        colour = np.array(class_colour(int(label)), np.float32)
+        picture[inside] = (picture[inside] * (1 - _MASK_OPACITY) + colour * _MASK_OPACITY).astype(np.uint8)
+    return picture
+
+
+def _draw_semantic(
+    image: Picture, labels: npt.NDArray[np.int64], class_names: Sequence[str], target: Target | None, factor: int
+) -> Picture:
+    maps = [("prediction", labels)]
+    if target is not None and target.semantic is not None:
+        maps.insert(0, ("ground truth", target.semantic))
+    panels = [_enlarged(_overlay_labels(image, values), factor) for _, values in maps]
+    font = _font(panels[0].size)
+    if len(panels) > 1:
+        for (caption, _), panel in zip(maps, panels, strict=True):
+            _place_labels(ImageDraw.Draw(panel), panel.size, [(0, 0, 1, 1)], [caption], [(255, 255, 255)])
+    width, height = sum(panel.width for panel in panels), panels[0].height
+    present = sorted({int(value) for _, values in maps for value in np.unique(values)} - {IGNORE_INDEX})
+    legend = _legend([(class_names[k], class_colour(k)) for k in present], width, font)
+    sheet = Image.new("RGB", (width, height + legend.height), "white")
+    for number, panel in enumerate(panels):
+        sheet.paste(panel, (number * panel.width, 0))
+    sheet.paste(legend, (0, height))
+    return np.asarray(sheet)
+
+
+def _overlay_labels(image: Picture, labels: npt.NDArray[np.int64]) -> Picture:
+    """Mix each class' colour into the image; pixels with IGNORE_INDEX stay as they are."""
+    colours = np.zeros((IGNORE_INDEX + 1, 3), np.float32)
+    colours[:IGNORE_INDEX] = [class_colour(index) for index in range(IGNORE_INDEX)]
+    mixed = image * (1 - _MASK_OPACITY) + colours[labels] * _MASK_OPACITY
+    return np.where((labels == IGNORE_INDEX)[..., None], image, mixed).astype(np.uint8)
+
+
+def _legend(entries: list[tuple[str, Rgb]], width: int, font: Font) -> Image.Image:
+    """Return a white strip of `width` pixels with a coloured square and a name per entry, in lines as needed."""
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    line = math.ceil(measure.textbbox((0, 0), "Ag", font=font)[3] * 1.5)
+    placed: list[tuple[float, int, str, Rgb]] = []
+    x, row = line / 2, 0
+    for name, colour in entries:
+        length = line * 1.8 + measure.textlength(name, font=font)
+        if x > line and x + length > width:
+            x, row = line / 2, row + 1
+        placed.append((x, row, name, colour))
+        x += length
+    strip = Image.new("RGB", (width, line * (row + 1) + line // 2 if placed else 1), "white")
+    pen = ImageDraw.Draw(strip)
+    for x, row, name, colour in placed:
+        top = line // 4 + row * line + line // 8
+        side = round(line * 0.75)
+        pen.rectangle((x, top, x + side, top + side), fill=colour, outline=(0, 0, 0))
+        pen.text((x + side * 1.3, top + side / 2), name, fill=(0, 0, 0), font=font, anchor="lm")
+    return strip

@@ -1,0 +1,107 @@
+"""From a model to metrics, through the two files that anyone can check: the ground truth and predictions.json."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tlvision.coco import CocoData, write_predictions
+from tlvision.evaluation import coco_map
+from tlvision.train.checkpoint import write_json
+from tlvision.train.inference import predict_samples, using_weights
+from tlvision.types import InputError, nearest
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch import Tensor
+
+    from tlvision.plugin import Adapter
+    from tlvision.types import Prediction
+
+
+@dataclass(slots=True, kw_only=True)
+class Evaluator:
+    """Evaluates a detector on one dataset.
+
+    data:         the images and their ground truth.
+    ground_truth: the json that is evaluated against; `data.path`, or a copy restricted to the run's classes.
+    out:          the folder that gets predictions.json and metrics.json, fresh after every evaluation.
+    """
+
+    data: CocoData
+    ground_truth: Path
+    out: Path
+    fabric: Fabric
+    image_size: int
+    batch_size: int
+    workers: int
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def evaluate(self, adapter: Adapter, weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+        """Predict with `weights` (None: the model's own), write both files, and return the metrics, flat.
+
+        Under several processes each predicts its share; all return the same. "bbox/AP" and so on, each 0..1; what
+        cannot be measured (no object of that size) is left out.
+        """
+        with using_weights(adapter.module, weights):
+            items = self._predict(adapter)
+        if self.fabric.is_global_zero:
+            path = self.out / "predictions.json"
+            write_predictions(path, items, self.data.category_ids)
+            self.metrics = coco_map(self.ground_truth, path)
+            write_json(self.out / "metrics.json", self.metrics)
+        if self.fabric.world_size > 1:
+            self.metrics = self.fabric.broadcast(self.metrics, src=0)
+        return flatten(self.metrics)
+
+    def _predict(self, adapter: Adapter) -> list[tuple[int, Prediction]]:
+        own = self.data.samples[self.fabric.global_rank :: self.fabric.world_size]
+        found = predict_samples(
+            adapter,
+            own,
+            fabric=self.fabric,
+            image_size=self.image_size,
+            batch_size=self.batch_size,
+            workers=self.workers,
+        )
+        items = sorted(((sample.image_id, prediction) for sample, prediction in found), key=lambda item: item[0])
+        if self.fabric.world_size == 1:
+            return items
+        shares: list[Any] = [None] * self.fabric.world_size
+        torch.distributed.all_gather_object(shares, items)
+        return sorted((item for share in shares for item in share), key=lambda item: item[0])
+
+    def copy_results(self, folder: Path) -> None:
+        """Copy the files of the last evaluation into `folder`, if there was one."""
+        for name in ("predictions.json", "metrics.json"):
+            if (self.out / name).exists():
+                shutil.copyfile(self.out / name, folder / name)
+
+
+def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of metrics.json as {"bbox/AP": value}, without per-class ones and without missing ones.
+
+    >>> flatten({"task": "detect", "bbox": {"AP": 0.5, "APs": None}})
+    {'bbox/AP': 0.5}
+    """
+    return {
+        f"{kind}/{name}": float(value)
+        for kind in ("bbox", "segm", "semantic")
+        for name, value in metrics.get(kind, {}).items()
+        if isinstance(value, int | float)
+    }
+
+
+DETECTION_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+def check_select(select: str) -> None:
+    """Raise InputError where `evaluate.select` names no metric of a detector."""
+    known = [f"bbox/{name}" for name in DETECTION_METRICS]
+    if select not in known:
+        raise InputError(f"evaluate.select: no metric '{select}'.{nearest(select, known)}")

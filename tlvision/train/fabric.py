@@ -1,0 +1,60 @@
+"""Device, precision and processes, through Lightning Fabric."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import torch
+from lightning_fabric import Fabric
+
+from tlvision.types import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tlvision.train.settings import TrainSettings
+
+
+def make_fabric(settings: TrainSettings) -> Fabric:
+    """Return a launched Fabric for this process; several processes are those that `torchrun` started.
+
+    Raises InputError where `train.device` or `train.precision` asks for what the machine does not have.
+    """
+    has_cuda = torch.cuda.is_available()
+    if settings.device == "cuda" and not has_cuda:
+        raise InputError("train.device: 'cuda' was asked for, but this machine has no usable GPU; use 'auto' or 'cpu'")
+    use_cuda = has_cuda and settings.device != "cpu"
+    has_bf16 = use_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    if settings.precision == "bf16" and use_cuda and not has_bf16:
+        raise InputError("train.precision: 'bf16' was asked for, but this GPU has no bf16; use 'auto' or 'fp32'")
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    fabric = Fabric(
+        accelerator="cuda" if use_cuda else "cpu",
+        devices=local,
+        num_nodes=max(world // local, 1),
+        strategy="ddp" if world > 1 else "auto",
+        precision="bf16-mixed" if bf16 else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
+    """Replace each tensor by its mean over all processes, in place, in one message for each dtype.
+
+    This is how gradients are reduced, rather than through DistributedDataParallel: that wrapper decides at
+    construction which parameters it reduces, and silently leaves out any that are freed later.
+    """
+    if fabric.world_size == 1:
+        return
+    by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        by_dtype.setdefault(tensor.dtype, []).append(tensor)
+    for group in by_dtype.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in group])  # (sum of sizes,)
+        mean = fabric.all_reduce(flat, reduce_op="mean")
+        for tensor, part in zip(group, mean.split([tensor.numel() for tensor in group]), strict=True):  # type: ignore[union-attr]
+            tensor.copy_(part.view_as(tensor))

@@ -1,0 +1,39 @@
+"""A loss that is not finite: say which, keep the batch that did it, stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from tlvision.train.checkpoint import save_tensors
+from tlvision.types import RunError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tlvision.data.batches import Batch
+    from tlvision.train.session import Session
+
+
+def fail_on_bad_loss(session: Session, batch: Batch, losses: Mapping[str, float]) -> NoReturn:
+    """Save `batch` as `offending_batch.safetensors` (and .json) in the run's folder, then raise RunError."""
+    context = session.context
+    suffix = "" if context.is_main else f"_rank{session.fabric.global_rank}"
+    path = context.run_dir / f"offending_batch{suffix}.safetensors"
+    save_tensors(
+        path,
+        {
+            "images": batch.images,
+            "boxes": batch.boxes,
+            "labels": batch.labels,
+            "matrices": batch.matrices,
+            "image_ids": list(batch.image_ids),
+            "counts": list(batch.counts),
+            "step": context.step,
+            "losses": {name: repr(value) for name, value in losses.items()},
+        },
+    )
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+    raise RunError(
+        f"step {context.step}: the loss is not finite ({shown}) on the images {listing(batch.image_ids)}; the batch is "
+        f"saved as {path}; try a lower train.lr, a longer train.warmup or a smaller train.clip"
+    )

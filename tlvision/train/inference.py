@@ -1,0 +1,86 @@
+"""Images in, predictions in pixels of the original image out: the one place where they are mapped back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tlvision.data.batches import eval_batches, normalise
+from tlvision.data.dataset import EvalImages
+from tlvision.data.geometry import unwarp_boxes, warp_mask
+from tlvision.types import IGNORE_INDEX, Prediction, Sample
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from lightning_fabric import Fabric
+    from torch import Tensor, nn
+
+    from tlvision.plugin import Adapter
+
+
+def predict_samples(
+    adapter: Adapter, samples: Sequence[Sample], *, fabric: Fabric, image_size: int, batch_size: int, workers: int
+) -> Iterator[tuple[Sample, Prediction]]:
+    """Yield every sample with what the model finds in it, in batches of equal shape, not in the order given.
+
+    image_size: long side of the network input in pixels. The module is put into eval mode and left in it.
+    Predictions are numpy, boxes in pixels of the original image, clipped to it.
+    """
+    adapter.module.eval()
+    images = EvalImages(samples, adapter.input_spec, image_size)
+    by_id = {sample.image_id: sample for sample in samples}
+    with torch.inference_mode():
+        for batch in eval_batches(images, batch_size=batch_size, workers=workers):
+            moved = batch.to(fabric.device)
+            with fabric.autocast():
+                found = adapter.predict(normalise(moved.images, adapter.input_spec))
+            for image_id, matrix, prediction in zip(batch.image_ids, batch.matrices.numpy(), found, strict=True):
+                sample = by_id[int(image_id)]
+                yield sample, to_original(prediction, matrix, sample.width, sample.height)
+
+
+def to_original(prediction: Prediction, matrix: npt.NDArray[np.float64], width: int, height: int) -> Prediction:
+    """Map a prediction from network-input pixels to pixels of the original image, as numpy.
+
+    matrix: (3, 3) float64, from original to network-input pixels. Boxes are clipped to the image; those that lie in
+    the padding alone, and so have no area left, are taken out.
+    """
+    boxes = unwarp_boxes(_numpy(prediction.boxes), matrix, (height, width))
+    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    inverse = np.linalg.inv(matrix)
+    masks = semantic = None
+    if prediction.masks is not None:
+        warped = [warp_mask(mask, inverse, (height, width), 0) for mask in _numpy(prediction.masks)[kept]]
+        masks = np.stack(warped) if warped else np.zeros((0, height, width), np.uint8)
+    if prediction.semantic is not None:
+        label_map = _numpy(prediction.semantic).astype(np.uint8)
+        semantic = warp_mask(label_map, inverse, (height, width), IGNORE_INDEX).astype(np.int64)
+    return Prediction(
+        boxes=boxes[kept],
+        scores=_numpy(prediction.scores)[kept],
+        labels=_numpy(prediction.labels)[kept],
+        masks=masks,
+        semantic=semantic,
+    )
+
+
+def _numpy(array: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+
+
+@contextmanager
+def using_weights(module: nn.Module, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Let `module` have `weights` inside the with-block, and its own again after it, bit for bit."""
+    if weights is None:
+        yield
+        return
+    own = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(dict(weights))
+    try:
+        yield
+    finally:
+        module.load_state_dict(own)

@@ -1,0 +1,124 @@
+"""The ledger: every parameter in exactly one row, so that nobody has to guess what is trained, how fast, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tlvision.train.optim import weight_decay_of
+from tlvision.types import InputError, listing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tlvision.hooks import Plan
+    from tlvision.train.settings import TrainSettings
+
+
+def ledger_rows(
+    module: nn.Module, plan: Plan, settings: TrainSettings, extra: Mapping[str, nn.Module]
+) -> list[dict[str, Any]]:
+    """Return one JSON-able row for each parameter.
+
+    Keys: parameter, shape, group, role, depth, lr (peak), weight_decay, trainable_from (a step; None: never), why.
+    """
+    rows = []
+    for name, parameter in module.named_parameters():
+        row = plan.parameters[name]
+        group = plan.groups.groups[row.depth]
+        rows.append(
+            {
+                "parameter": name,
+                "shape": list(parameter.shape),
+                "group": group.name,
+                "role": group.role,
+                "depth": row.depth,
+                "lr": settings.lr * row.lr_scale,
+                "weight_decay": weight_decay_of(row, parameter, settings),
+                "trainable_from": row.trainable_from,
+                "why": "; ".join(row.why),
+            }
+        )
+    for hook, owned in extra.items():
+        rows += [
+            {
+                "parameter": f"hook.{hook}.{name}",
+                "shape": list(parameter.shape),
+                "group": f"hook.{hook}",
+                "role": "hook",
+                "depth": len(plan.groups.groups),
+                "lr": settings.lr,
+                "weight_decay": settings.weight_decay if parameter.ndim > 1 else 0.0,
+                "trainable_from": 0,
+                "why": "owned by the hook",
+            }
+            for name, parameter in owned.named_parameters()
+        ]
+    return rows
+
+
+def write_ledger(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Save the rows as `ledger.json`."""
+    path.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
+
+
+def check_ledger(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Raise InputError that says which rows differ from those saved with the run that is resumed."""
+    saved = {row["parameter"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+    current = {row["parameter"]: row for row in json.loads(json.dumps(rows))}
+    differing = sorted(name for name in saved.keys() | current.keys() if saved.get(name) != current.get(name))
+    if differing:
+        name = differing[0]
+        raise InputError(
+            f"--resume: the ledger of this config differs from the run's in {len(differing)} rows "
+            f"({listing(differing, 3)}); for '{name}' the run has {_brief(saved.get(name))}, the config "
+            f"{_brief(current.get(name))}; resume with the run's own config, or start a new run"
+        )
+
+
+def _brief(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "no such parameter"
+    return f"lr {row['lr']:.3g}, decay {row['weight_decay']:.3g}, trained from {row['trainable_from']}"
+
+
+def print_ledger(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print one line for each layer group, and for each part of a group that is treated differently."""
+    table = Table(box=box.SIMPLE_HEAD, title="ledger", title_justify="left")
+    for name in ("group", "role", "tensors", "parameters", "lr", "decay", "trained from", "why"):
+        table.add_column(name, justify="right" if name in {"tensors", "parameters", "lr", "decay"} else "left")
+    parts: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        parts.setdefault((row["group"], row["role"], row["lr"], row["trainable_from"], row["why"]), []).append(row)
+    for (group, role, lr, start, why), members in parts.items():
+        decays = sorted({row["weight_decay"] for row in members}, reverse=True)
+        when = "frozen" if start is None else "the start" if start == 0 else f"step {start}"
+        table.add_row(
+            group,
+            role,
+            str(len(members)),
+            f"{_count(members):,}",
+            "-" if start is None else f"{lr:.3g}",
+            "-" if start is None else "/".join(f"{decay:.3g}" for decay in decays),
+            when,
+            why,
+        )
+    console.print(table)
+    trained = _count([row for row in rows if row["trainable_from"] is not None])
+    console.print(f"{trained:,} of {_count(rows):,} parameters are trained", highlight=False)
+
+
+def _count(rows: list[dict[str, Any]]) -> int:
+    total = 0
+    for row in rows:
+        size = 1
+        for length in row["shape"]:
+            size *= length
+        total += size
+    return total

@@ -1,0 +1,144 @@
+"""The loop, and nothing else.
+
+    before_fit
+    for each epoch:
+        before_epoch
+        for each step of the epoch:
+            modes and learning rates of this step, both pure functions of the step
+            before_step
+            for each micro-batch:
+                losses = adapter.loss(images, targets) + those of objective hooks; stop if not finite; backward
+            average the gradients over processes; clip; after_backward
+            optimizer step; average the buffers over processes; after_step
+        evaluate, if this epoch is due; after_evaluation
+        after_epoch
+    after_fit
+    close, whatever happened
+
+A run that is resumed at step n does from n on what the uninterrupted one did: the order of images, augmentation,
+modes and learning rates depend on the step alone, everything else is restored before `fit` is called.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import torch
+
+from tlvision.data.batches import normalise
+from tlvision.hooks import ObjectiveHook
+from tlvision.plugin import HasTrainingProgress, capture
+from tlvision.train.failure import fail_on_bad_loss
+from tlvision.train.fabric import average
+from tlvision.train.mode import set_modes
+from tlvision.train.optim import schedule_factor, set_learning_rates
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tlvision.data.batches import Batch
+    from tlvision.train.session import Session
+
+
+def fit(session: Session) -> None:
+    """Train from `session.context.step` to the end of the run, or until a hook or Ctrl-C stops it.
+
+    Raises RunError where a loss is not finite (the batch is saved) or the disk is full.
+    """
+    context = session.context
+    try:
+        session.call("before_fit")
+        boundaries = set(context.plan.boundaries())
+        while context.step < context.duration.total_steps and session.stopped is None:
+            train_epoch(session, boundaries)
+            if session.interrupted():
+                break
+            if session.evaluation_is_due():
+                session.evaluate()
+                session.call("after_evaluation")
+            session.call("after_epoch")
+        if not session.interrupted():
+            session.call("after_fit")
+    finally:
+        session.call_close()
+
+
+def train_epoch(session: Session, boundaries: set[int]) -> None:
+    """Train to the end of the epoch that `session.context.step` lies in, or until Ctrl-C."""
+    context, module = session.context, session.context.adapter.module
+    last = (context.epoch + 1) * context.duration.steps_per_epoch
+    set_modes(module, context.plan, context.step)
+    if isinstance(context.adapter, HasTrainingProgress):
+        context.adapter.set_progress(context.epoch / context.duration.epochs)
+    session.call("before_epoch")
+    batches = iter(session.batches(context.step, last))
+    sums: dict[str, float] = {}
+    steps = 0
+    while context.step < last and not session.interrupted():
+        if context.step in boundaries:
+            set_modes(module, context.plan, context.step)
+        train_step(session, [next(batches) for _ in range(session.settings.accumulate)])
+        steps += 1
+        for name, value in context.losses.items():
+            sums[name] = sums.get(name, 0.0) + value
+        context.losses_mean = {name: value / steps for name, value in sums.items()}
+        session.call("after_step")
+
+
+def train_step(session: Session, batches: list[Batch]) -> None:
+    """Take one optimizer step on these micro-batches; afterwards `context.losses` and `context.step` are fresh."""
+    context, optimizer = session.context, session.optimizer
+    factor = schedule_factor(context.step, context.duration, session.settings)
+    set_learning_rates(optimizer, factor)
+    context.lr = session.settings.lr * factor
+    session.call("before_step")
+    optimizer.zero_grad(set_to_none=True)
+    losses = [_backward(session, batch) for batch in batches]
+    values = torch.stack([torch.stack(list(each.values())) for each in losses]).tolist()  # the only device sync
+    for batch, row in zip(batches, values, strict=True):
+        if not math.isfinite(sum(row)):
+            fail_on_bad_loss(session, batch, dict(zip(losses[0], row, strict=True)))
+    context.losses = {
+        name: sum(row[i] for row in values) / len(values) for i, name in enumerate(losses[0])
+    }
+
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    _fill_missing_gradients(session, parameters)
+    average(session.fabric, [p.grad for p in parameters if p.grad is not None])
+    torch.nn.utils.clip_grad_norm_(parameters, session.settings.clip)
+    session.call("after_backward")
+    optimizer.step()
+    average(session.fabric, [b for b in context.adapter.module.buffers() if b.is_floating_point()])
+    context.batch, context.images, context.features = None, None, {}
+    context.images_seen += sum(len(batch) for batch in batches) * session.fabric.world_size
+    context.step += 1
+
+
+def _backward(session: Session, batch: Batch) -> dict[str, Tensor]:
+    """Propagate the summed losses of one micro-batch back and return them, detached, as float32."""
+    context, adapter = session.context, session.context.adapter
+    context.batch = batch.to(session.fabric.device)
+    context.images = normalise(context.batch.images, adapter.input_spec)
+    objectives = [hook for hook in session.hooks if isinstance(hook, ObjectiveHook)]
+    with session.fabric.autocast(), ExitStack() as stack:
+        wanted = {name for hook in objectives for name in hook.taps}
+        if wanted:
+            taps = [tap for tap in adapter.taps() if tap.name in wanted]
+            context.features = stack.enter_context(capture(adapter.module, taps))
+        losses = dict(adapter.loss(context.images, context.batch.targets))
+        for hook in objectives:
+            losses.update({f"{hook.key()}/{name}": value for name, value in hook.losses(context).items()})
+    losses = {name: loss.float() for name, loss in losses.items()}
+    total = torch.stack(list(losses.values())).sum()
+    (total / session.settings.accumulate).backward()
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def _fill_missing_gradients(session: Session, parameters: list[Tensor]) -> None:
+    """Give zeros to parameters that this batch did not reach, so that all processes send the same message."""
+    if session.fabric.world_size > 1:
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)

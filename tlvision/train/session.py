@@ -1,0 +1,212 @@
+"""Everything one run is made of, tied together for the loop: the context that hooks see, and what they do not."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tlvision.data.batches import train_batches
+from tlvision.hooks import ObjectiveHook, ObserverHook
+from tlvision.train import checkpoint
+from tlvision.train.evaluate import Evaluator
+from tlvision.types import InputError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from tlvision.data.batches import Batch
+    from tlvision.data.dataset import TrainImages
+    from tlvision.hooks import Context, Hook
+    from tlvision.train.settings import TrainSettings
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One run.
+
+    batch_size:     labelled images in one micro-batch of one process.
+    mosaic_until:   the step from which mosaic is off.
+    evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+    """
+
+    fabric: Fabric
+    context: Context
+    hooks: list[Hook]
+    settings: TrainSettings
+    optimizer: torch.optim.Optimizer
+    images: TrainImages
+    evaluator: Evaluator
+    batch_size: int
+    workers: int
+    mosaic_until: int
+    evaluate_every: int
+    stopped: str | None = None
+    _interrupt: threading.Event = field(default_factory=threading.Event)
+    _named: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        keys = [hook.key() for hook in self.hooks]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise InputError(f"hooks: '{min(twice)}' is listed more than once; a run has one of each")
+        self._named = {id(p): name for name, p in self.context.adapter.module.named_parameters()}
+        for hook in self.hooks:
+            if isinstance(hook, ObjectiveHook) and hook.module is not None:
+                self._named |= {id(p): f"hook.{hook.key()}.{name}" for name, p in hook.module.named_parameters()}
+
+    def call(self, moment: str) -> None:
+        """Call one moment of every hook, in the order of the config."""
+        for hook in self.hooks:
+            getattr(hook, moment)(self.context)
+
+    def call_close(self) -> None:
+        """Let every hook give back what it holds, also when an earlier one fails to."""
+        errors = []
+        for hook in self.hooks:
+            try:
+                hook.close()
+            except Exception as error:  # noqa: BLE001 - all are closed first, then the first error is raised
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Yield the micro-batches of the steps first..last - 1 for this process."""
+        return iter(
+            train_batches(
+                self.images,
+                batch_size=self.batch_size,
+                first_step=first,
+                last_step=last,
+                accumulate=self.settings.accumulate,
+                rank=self.fabric.global_rank,
+                world=self.fabric.world_size,
+                mosaic=lambda step: step < self.mosaic_until,
+                workers=self.workers,
+            )
+        )
+
+    def stop(self, reason: str) -> None:
+        """End the run after the current epoch."""
+        self.stopped = reason
+
+    def interrupted(self) -> bool:
+        """Tell whether Ctrl-C was pressed in any process."""
+        if self.fabric.world_size == 1:
+            return self._interrupt.is_set()
+        flag = torch.tensor(float(self._interrupt.is_set()), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(flag, reduce_op="sum") > 0)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let the first Ctrl-C (or SIGTERM) end the run after the current step; the second one kills it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(number: int, frame: object) -> None:
+            if self._interrupt.is_set():
+                raise KeyboardInterrupt
+            self._interrupt.set()
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def evaluation_is_due(self) -> bool:
+        """Tell whether the epoch that has just ended is to be evaluated."""
+        epoch, epochs = self.context.epoch, self.context.duration.epochs
+        return epoch % self.evaluate_every == 0 or epoch == epochs
+
+    def evaluate(self) -> None:
+        """Evaluate with the weights that an observer offers (ema), else with the trained ones."""
+        self.context.metrics = self.evaluator.evaluate(self.context.adapter, self._evaluation_weights())
+
+    def _evaluation_weights(self) -> dict[str, torch.Tensor] | None:
+        offers = [hook.evaluation_weights() for hook in self.hooks if isinstance(hook, ObserverHook)]
+        offered = [dict(offer) for offer in offers if offer is not None]
+        if len(offered) > 1:
+            raise InputError("hooks: two hooks offer weights for evaluation; keep one of them")
+        return offered[0] if offered else None
+
+    def save(self, name: str) -> None:
+        """Write `checkpoints/<name>`: "last" to go on from, "best" to use."""
+        per_rank = self._gather_random_states()
+        if not self.context.is_main:
+            return
+        with checkpoint.whole_folder(self.context.run_dir / "checkpoints" / name) as folder:
+            module = self.context.adapter.module
+            if name == "best":
+                weights = self._evaluation_weights() or module.state_dict()
+                checkpoint.save_weights(folder / checkpoint.MODEL, weights, self.context.classes)
+                self.evaluator.copy_results(folder)
+            else:
+                checkpoint.save_weights(folder / checkpoint.MODEL, module.state_dict(), self.context.classes)
+                self._save_training_state(folder, per_rank)
+            checkpoint.write_json(folder / "classes.json", self.context.classes.to_json())
+            checkpoint.write_json(
+                folder / "state.json",
+                {"step": self.context.step, "best": self.context.best, "metrics": self.context.metrics,
+                 "images_seen": self.context.images_seen, "stopped": self.stopped},
+            )
+
+    def _save_training_state(self, folder: Path, per_rank: list[dict[str, Any]]) -> None:
+        checkpoint.save_tensors(
+            folder / "optimizer.safetensors", checkpoint.optimizer_state(self.optimizer, self._named)
+        )
+        for hook in self.hooks:
+            state = hook.state_dict()
+            if isinstance(hook, ObjectiveHook) and hook.module is not None:
+                state |= {f"module.{name}": tensor for name, tensor in hook.module.state_dict().items()}
+            if state:
+                checkpoint.save_tensors(folder / f"hook.{hook.key()}.safetensors", state)
+        for rank, state in enumerate(per_rank):
+            checkpoint.save_tensors(folder / f"random.{rank}.safetensors", state)
+
+    def _gather_random_states(self) -> list[dict[str, Any]]:
+        own = checkpoint.random_state()
+        if self.fabric.world_size == 1:
+            return [own]
+        states: list[Any] = [None] * self.fabric.world_size
+        torch.distributed.all_gather_object(states, own)
+        return states
+
+    def restore(self) -> None:
+        """Go back to where `checkpoints/last` was written; called once, before `fit`."""
+        folder = checkpoint.find_folder(self.context.run_dir / "checkpoints" / "last")
+        state = checkpoint.read_json(folder / "state.json")
+        checkpoint.load_model_strictly(self.context.adapter.module, folder / checkpoint.MODEL)
+        saved = checkpoint.load_tensors(folder / "optimizer.safetensors")
+        checkpoint.load_optimizer_state(self.optimizer, self._named, saved)
+        for hook in self.hooks:
+            self._restore_hook(hook, folder / f"hook.{hook.key()}.safetensors")
+        self.context.step, self.context.best = int(state["step"]), state["best"]
+        self.context.metrics, self.context.images_seen = state["metrics"], int(state["images_seen"])
+        path = folder / f"random.{self.fabric.global_rank}.safetensors"
+        if not path.exists():
+            raise InputError(
+                f"--resume: the run was saved by fewer processes than {self.fabric.world_size}; "
+                "resume with as many as it had"
+            )
+        checkpoint.set_random_state(checkpoint.load_tensors(path))
+
+    def _restore_hook(self, hook: Hook, path: Path) -> None:
+        if not path.exists():
+            return
+        state = checkpoint.load_tensors(path)
+        if isinstance(hook, ObjectiveHook) and hook.module is not None:
+            prefix = "module."
+            own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            hook.module.load_state_dict(own)
+            state = {name: value for name, value in state.items() if not name.startswith(prefix)}
+        hook.load_state_dict(state)

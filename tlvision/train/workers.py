@@ -1,0 +1,23 @@
+"""How many loading processes a run gets."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def choose_workers(setting: int | Literal["auto"], fabric: Fabric) -> int:
+    """Return the number of loading processes for each training process.
+
+    auto: on a GPU, one less than the cores that this process may use, at most 8; on a CPU none, because they would
+    take the cores away from the model.
+    """
+    if setting != "auto":
+        return setting
+    if fabric.device.type == "cpu":
+        return 0
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(8, len(os.sched_getaffinity(0)) // local - 1))
