@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +24,54 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real data at {folder}; set TLVISION_SHARED to the folder that holds data/ and weights/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images/, train.json and val.json: bright boxes on dark ground, 12 + 4 images, classes dark and light."""
+    import cv2
+    import numpy as np
+
+    from tlvision.coco import write_dataset
+    from tlvision.types import ClassMap, Sample, Target
+
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    samples = []
+    for number in range(1, 17):
+        image = rng.integers(0, 40, (64, 96, 3)).astype(np.uint8)
+        count = 0 if number % 8 == 0 else int(rng.integers(1, 4))
+        boxes = np.zeros((count, 4), np.float32)
+        labels = rng.integers(0, 2, count)
+        for row, label in enumerate(labels):
+            x, y, w, h = rng.integers(0, 60), rng.integers(0, 36), rng.integers(14, 32), rng.integers(14, 26)
+            image[y : y + h, x : x + w] = (90, 90, 200) if label else (60, 220, 60)
+            boxes[row] = x, y, x + w, y + h
+        path = folder / "images" / f"{number:03d}.png"
+        cv2.imwrite(str(path), image)
+        target = Target(boxes=boxes, labels=labels.astype(np.int64), crowd=np.zeros(count, bool))
+        samples.append(
+            Sample(image_id=number, path=path, width=96, height=64, target=target, segments=(None,) * count, exif=False)
+        )
+    classes = ClassMap(("dark", "light"), (3, 90))
+    write_dataset(folder / "train.json", samples[:12], classes, "bright boxes")
+    write_dataset(folder / "val.json", samples[12:], classes, "bright boxes")
+    return folder
+
+
+@pytest.fixture
+def tiny_config(tiny_dataset: Path, tmp_path: Path) -> dict[str, Any]:
+    """A run of a few seconds on `tiny_dataset`, quiet."""
+    return {
+        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
+        "data": {
+            "train": {"json": str(tiny_dataset / "train.json"), "images": str(tiny_dataset / "images")},
+            "val": {"json": str(tiny_dataset / "val.json"), "images": str(tiny_dataset / "images")},
+            "image_size": 96,
+            "batch": {"labelled": 4},
+        },
+        "train": {"epochs": 2, "lr": 1e-3, "device": "cpu"},
+        "hooks": ["ema", {"log": {"progress": "none", "tensorboard": "off"}}],
+        "run": {"out": str(tmp_path / "run")},
+    }

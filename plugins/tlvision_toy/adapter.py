@@ -14,8 +14,8 @@ from tlvision.types import InputError, Prediction, Target
 from tlvision_toy.backbone import STAGES
 from tlvision_toy.detection_loss import detection_losses
 from tlvision_toy.detector import LEVELS, WIDTH, TinyDetector, select
-from tlvision_toy.segmenter import TinySegmenter, segmentation_losses
 from tlvision_toy.segmenter import WIDTH as DECODER_WIDTH
+from tlvision_toy.segmenter import TinySegmenter, segmentation_losses
 
 INPUT = InputSpec(multiple_of=32, mean=(0.45, 0.45, 0.45), std=(0.25, 0.25, 0.25))
 
@@ -23,12 +23,8 @@ BACKBONE_GROUPS = (
     LayerGroup("stem", "stem", ("backbone.stem",)),
     *(LayerGroup(f"backbone.{stage}", "backbone", (f"backbone.{stage}",)) for stage in STAGES),
 )
-BACKBONE_TAPS = tuple(
-    Tap(stage, f"backbone.{stage}", channels, stride) for stage, (channels, stride) in STAGES.items()
-)
-PYRAMID_TAPS = tuple(
-    Tap(level, f"neck.smooth.{level}", WIDTH, STAGES[stage][1]) for level, stage in LEVELS.items()
-)
+BACKBONE_TAPS = tuple(Tap(stage, f"backbone.{stage}", channels, stride) for stage, (channels, stride) in STAGES.items())
+PYRAMID_TAPS = tuple(Tap(level, f"neck.smooth.{level}", WIDTH, STAGES[stage][1]) for level, stage in LEVELS.items())
 
 
 class DetectorAdapter:
@@ -116,7 +112,7 @@ class SegmenterAdapter:
 
 def build_adapter(spec: BuildSpec) -> tuple[Adapter, WeightReport]:
     """Build what `spec` asks for and load its weights; see `Plugin.build`."""
-    kind = {"tiny_detector": DetectorAdapter, "tiny_segmenter": SegmenterAdapter}[spec.arch]
+    kind = DetectorAdapter if spec.arch == "tiny_detector" else SegmenterAdapter
     adapter = kind(len(spec.classes))
     if spec.weights == "none":
         return adapter, WeightReport(source="none", missing=tuple(adapter.module.state_dict()))

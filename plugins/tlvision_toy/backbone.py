@@ -30,7 +30,9 @@ class Stem(nn.Sequential):
     """From pixels to stride 4 in one step."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(nn.Conv2d(3, channels, 8, stride=4, padding=2, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
+        super().__init__(
+            nn.Conv2d(3, channels, 8, stride=4, padding=2, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        )
 
 
 class Backbone(nn.Module):

@@ -13,8 +13,8 @@ from tlvision_toy.detector import Dense
 
 TOP_CELLS = 9
 """Cells that learn one object."""
-CLASS_POWER, BOX_POWER = 0.5, 4.0
-"""How much score and overlap count when cells compete for an object; 1 and 6 in the paper, for long schedules."""
+CLASS_POWER, BOX_POWER = 1.0, 6.0
+"""How much score and overlap count when cells compete for an object."""
 BOX_WEIGHT = 2.0
 
 

@@ -60,13 +60,9 @@ class Head(nn.Module):
         self.shared = _conv_norm(WIDTH)
         self.class_tower = _conv_norm(WIDTH)
         self.box_tower = _conv_norm(WIDTH)
-        self.classify = nn.Conv2d(WIDTH, classes, 1)
-        self.locate = nn.Conv2d(WIDTH, 4, 1)
+        self.classify = _predictor(classes, bias=-math.log((1 - PRIOR) / PRIOR))
+        self.locate = _predictor(4, bias=0.0)
         self.scales = nn.Parameter(torch.ones(len(LEVELS)))
-        nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.constant_(self.classify.bias, -math.log((1 - PRIOR) / PRIOR))
-        nn.init.normal_(self.locate.weight, std=0.01)
-        nn.init.zeros_(self.locate.bias)
 
     def forward(self, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Per level (N, classes, h, w) logits and (N, 4, h, w) raw boxes."""
@@ -96,6 +92,14 @@ class TinyDetector(nn.Module):
 
 def _conv_norm(channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(8, channels), nn.ReLU())
+
+
+def _predictor(channels: int, bias: float) -> nn.Conv2d:
+    conv = nn.Conv2d(WIDTH, channels, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    assert conv.bias is not None
+    nn.init.constant_(conv.bias, bias)
+    return conv
 
 
 def _flat(levels: list[Tensor]) -> Tensor:

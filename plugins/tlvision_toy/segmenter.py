@@ -20,7 +20,9 @@ class Decoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.lateral = nn.ModuleDict({stage: nn.Conv2d(channels, WIDTH, 1) for stage, (channels, _) in STAGES.items()})
-        self.smooth = nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False), nn.GroupNorm(8, WIDTH), nn.ReLU())
+        self.smooth = nn.Sequential(
+            nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False), nn.GroupNorm(8, WIDTH), nn.ReLU()
+        )
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """The four stage outputs to (N, WIDTH, H / 4, W / 4)."""
@@ -52,9 +54,12 @@ def segmentation_losses(logits: Tensor, targets: Sequence[Target]) -> dict[str, 
 
     Raises InputError where a target has no label map.
     """
-    maps = [target.semantic for target in targets]
-    if any(label_map is None for label_map in maps):
-        raise InputError("tiny_segmenter: expected a label map for every image, got targets without one")
+    maps = [target.semantic for target in targets if target.semantic is not None]
+    if len(maps) < len(targets):
+        raise InputError(
+            f"tiny_segmenter: expected a label map for every image, {len(targets) - len(maps)} of {len(targets)} lack "
+            "it; give `data` label maps or polygons"
+        )
     labels = torch.stack(maps)
     pixels = functional.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none").sum(dim=(1, 2))
     known = (labels != IGNORE_INDEX).sum(dim=(1, 2)).clamp(min=1)

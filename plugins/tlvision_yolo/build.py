@@ -30,7 +30,7 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[YoloAdapter, Wei
     model.names = dict(enumerate(spec.classes.names))
     if file is None:
         return YoloAdapter(model), WeightReport(source="none", missing=tuple(model.state_dict()))
-    report = load_weights(model, file, spec.classes.names, source=spec.weights, arch=arch.name)
+    report = load_weights(model, file, spec.classes.names, source=spec.weights, arch=spec.arch)
     return YoloAdapter(model), report
 
 

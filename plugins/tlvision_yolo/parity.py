@@ -59,7 +59,8 @@ def train_upstream(
     data_yaml = write_dataset(train, val, out / "data")
 
     import torch
-    from ultralytics import YOLO, __version__
+    from ultralytics import __version__
+    from ultralytics.models import YOLO
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     found = find_architecture(arch)

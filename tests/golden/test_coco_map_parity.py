@@ -88,10 +88,12 @@ def test_the_generator_makes_the_hard_cases(dataset_of: Any) -> None:
         seen["over 100"] += max(per_image.values(), default=0) > 100
         seen["over 300"] += max(per_image.values(), default=0) > 300
         seen["category id 0"] += any(category["id"] == 0 for category in truth["categories"])
-        seen["category ids 3, 7, 90"] += [category["id"] for category in truth["categories"]] == [3, 7, 90]
+        seen["category ids 3, 7, 90"] += {category["id"] for category in truth["categories"]} == {3, 7, 90}
+        ids = [category["id"] for category in truth["categories"]]
+        seen["categories out of order"] += ids != sorted(ids)
         seen["fractions of a pixel"] += any(value % 1 for result in results for value in result["bbox"])
         seen["no result"] += not results
-    assert len(seen) == 12
+    assert len(seen) == 13
     assert min(seen.values()) >= 3, seen
 
 

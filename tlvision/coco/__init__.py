@@ -1,1 +1,19 @@
 """COCO json: the only place that knows its ids, xywh, area and crowd. Never imports torch."""
+
+from tlvision.coco.read import CocoData, read_coco, read_unlabelled
+from tlvision.coco.rules import box_area, xywh_to_xyxy, xyxy_to_xywh
+from tlvision.coco.write import Written, restrict_classes, write_dataset, write_json, write_predictions
+
+__all__ = [
+    "CocoData",
+    "Written",
+    "box_area",
+    "read_coco",
+    "read_unlabelled",
+    "restrict_classes",
+    "write_dataset",
+    "write_json",
+    "write_predictions",
+    "xywh_to_xyxy",
+    "xyxy_to_xywh",
+]

@@ -70,7 +70,7 @@ def read_headers(paths: Sequence[Path], json_name: str) -> list[Header]:
     def header(path: Path) -> Header | None:
         try:
             return read_header(path)
-        except (FileNotFoundError, IsADirectoryError):
+        except FileNotFoundError:
             return None
 
     with ThreadPoolExecutor(_THREADS) as pool:

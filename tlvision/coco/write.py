@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tlvision.coco.document import load_document
 from tlvision.coco.formats import mask_area, mask_to_rle, polygons_to_rle
 from tlvision.coco.rules import box_area, xyxy_to_xywh
 from tlvision.types import ClassMap, InputError, Polygons, Prediction, Rle, RunError, Sample, listing
@@ -158,6 +159,25 @@ def _segment_to_json(segment: Polygons | Rle) -> object:
     if isinstance(segment, dict):
         return rle_to_json(segment)
     return [shortest_floats(part.ravel()) for part in segment]
+
+
+def restrict_classes(source: str | Path, path: str | Path, names: Sequence[str]) -> None:
+    """Copy a COCO json with only the categories of these names and their annotations; ids and images stay.
+
+    Raises InputError where `source` is not a COCO dataset, RunError where `path` cannot be written.
+    """
+    document = load_document(Path(source), require_objects=False)
+    kept = {category_id for category_id, name in document.categories.items() if name in names}
+    write_json(
+        path,
+        {
+            "images": list(document.images.values()),
+            "annotations": [row for row in document.annotations if row["category_id"] in kept],
+            "categories": [
+                {"id": category_id, "name": document.categories[category_id]} for category_id in sorted(kept)
+            ],
+        },
+    )
 
 
 def rle_to_json(rle: Rle) -> dict[str, Any]:

@@ -39,7 +39,9 @@ class Parts:
     def hook_modules(self) -> dict[str, nn.Module]:
         """Return the modules that objective hooks own, by hook name."""
         return {
-            hook.key(): hook.module for hook in self.hooks if isinstance(hook, ObjectiveHook) and hook.module is not None
+            hook.key(): hook.module
+            for hook in self.hooks
+            if isinstance(hook, ObjectiveHook) and hook.module is not None
         }
 
 
@@ -58,7 +60,7 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
             f"model.arch: '{config.model.arch}' is for the task '{task}', which `tlvision train` does not offer yet; "
             "choose a detector"
         )
-    from tlvision.train.evaluate import check_select
+    from tlvision.training.evaluate import check_select
 
     check_select(config.evaluate.select)
     hooks = build_hooks(config)
@@ -147,7 +149,9 @@ def _check_needs(hook: Hook, adapter: Adapter, plugin: str) -> None:
     """Raise InputError where a hook asks for a power or a tap that this model does not have."""
     for needed in hook.needs:
         if not isinstance(adapter, needed):
-            raise InputError(f"hooks: '{hook.key()}' needs {needed.__name__}, which the plugin '{plugin}' does not offer")
+            raise InputError(
+                f"hooks: '{hook.key()}' needs {needed.__name__}, which the plugin '{plugin}' does not offer"
+            )
     if isinstance(hook, ObjectiveHook):
         known = [tap.name for tap in adapter.taps()]
         for tap in hook.taps:

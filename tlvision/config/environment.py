@@ -45,7 +45,12 @@ def _describe_data(json_path: Path, images: list[Path]) -> dict[str, Any]:
     names = hashlib.sha256()
     for path in sorted(images):
         names.update(f"{path.name} {path.stat().st_size}\n".encode())
-    return {"json": str(json_path), "sha256": _sha256(json_path), "images": len(images), "images_sha256": names.hexdigest()}
+    return {
+        "json": str(json_path),
+        "sha256": _sha256(json_path),
+        "images": len(images),
+        "images_sha256": names.hexdigest(),
+    }
 
 
 def _sha256(path: Path) -> str:
@@ -66,7 +71,12 @@ def _commit() -> str | None:
         return None
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, timeout=5, check=False
+            ["git", "describe", "--always", "--dirty"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -47,7 +47,7 @@ def parse_yaml(text: str, origin: str) -> Any:
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise InputError(f"{origin}{where}: not YAML ({getattr(error, 'problem', error)})") from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -59,7 +59,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     Raises InputError that lists every wrong key with its path, and the nearest valid one.
     """
     if isinstance(source, Mapping):
-        origin, values = "config", {key: value for key, value in source.items()}
+        origin, values = "config", dict(source)
     else:
         origin, values = str(source), _read_with_base(Path(source))
     for override in overrides:

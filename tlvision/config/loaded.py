@@ -38,10 +38,15 @@ class LoadedModel:
 
         Raises InputError where the file cannot be read, ValueError where the array is of another shape or dtype.
         """
-        from tlvision.data.images import read_any_image
-        from tlvision.train.inference import predict_array
+        from tlvision.coco import read_unlabelled
+        from tlvision.data.images import read_image
+        from tlvision.training.inference import predict_array
 
-        pixels = read_any_image(Path(image)) if isinstance(image, str | Path) else image
+        if isinstance(image, str | Path):
+            (sample,) = read_unlabelled([image])
+            pixels, _ = read_image(sample.path, sample.width, sample.height, sample.exif)
+        else:
+            pixels = image
         return predict_array(self.adapter, pixels, fabric=self.fabric, image_size=self.config.data.image_size)
 
 
@@ -53,8 +58,8 @@ def load(run: str | Path) -> LoadedModel:
     Example: ``tlvision.load("runs/quickstart").predict("part.jpg")``
     """
     from tlvision.config.run import read_classes
-    from tlvision.train.checkpoint import MODEL, find_folder, load_model_strictly
-    from tlvision.train.fabric import make_fabric
+    from tlvision.training.checkpoint import MODEL, find_folder, load_model_strictly
+    from tlvision.training.fabric import make_fabric
 
     folder = Path(run)
     if not folder.is_dir():
@@ -66,9 +71,7 @@ def load(run: str | Path) -> LoadedModel:
     except InputError:
         weights = find_folder(folder / "checkpoints" / "last") / MODEL
     plugin = get_plugin(config.model.plugin)
-    spec = BuildSpec(
-        arch=config.model.arch, weights=str(weights), classes=classes, image_size=config.data.image_size
-    )
+    spec = BuildSpec(arch=config.model.arch, weights=str(weights), classes=classes, image_size=config.data.image_size)
     adapter, _ = plugin.build(spec)
     load_model_strictly(adapter.module, weights)
     fabric = make_fabric(config.train.model_copy(update={"device": _device(config)}))

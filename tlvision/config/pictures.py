@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
 from tlvision.coco import CocoData, xywh_to_xyxy
-from tlvision.data.images import read_any_image, write_image
+from tlvision.data.images import read_image
 from tlvision.report import contact_sheet, draw_prediction
-from tlvision.types import ClassMap, Prediction
+from tlvision.types import ClassMap, Prediction, RunError
 
 
 def draw_pictures(run: Path, data: CocoData, classes: ClassMap, count: int = 8, min_score: float = 0.25) -> None:
@@ -30,11 +32,17 @@ def draw_pictures(run: Path, data: CocoData, classes: ClassMap, count: int = 8, 
     for position in chosen:
         sample = data.samples[position]
         prediction = from_results(by_image.get(sample.image_id, []), index_of)
-        image = read_any_image(sample.path, exif=sample.exif)
+        image, _ = read_image(sample.path, sample.width, sample.height, sample.exif)
         picture = draw_prediction(image, prediction, classes.names, min_score=min_score, target=sample.target)
-        write_image(folder / f"{sample.path.stem}.jpg", picture)
+        write_picture(folder / f"{sample.path.stem}.jpg", picture)
         drawn.append(picture)
-    write_image(folder / "sheet.jpg", contact_sheet(drawn, columns=4, width=1600))
+    write_picture(folder / "sheet.jpg", contact_sheet(drawn, columns=4, width=1600))
+
+
+def write_picture(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) uint8 RGB as the format that the suffix names."""
+    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        raise RunError(f"the picture '{path}' could not be written; is the disk full?")
 
 
 def from_results(rows: list[dict[str, object]], index_of: dict[int, int]) -> Prediction:
@@ -45,5 +53,3 @@ def from_results(rows: list[dict[str, object]], index_of: dict[int, int]) -> Pre
         scores=np.array([row["score"] for row in rows], np.float32),
         labels=np.array([index_of[row["category_id"]] for row in rows], np.int64),  # type: ignore[index]
     )
-
-

@@ -10,7 +10,8 @@ from rich.progress import track
 
 from tlvision.coco import read_unlabelled, write_json, xyxy_to_xywh
 from tlvision.config.loaded import load
-from tlvision.data.images import read_any_image, write_image
+from tlvision.config.pictures import write_picture
+from tlvision.data.images import read_image
 from tlvision.report import draw_prediction
 from tlvision.types import InputError, Prediction, Sample
 
@@ -25,14 +26,14 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, min_score: f
     """
     samples = read_unlabelled(find_images(images))
     model = load(run)
-    from tlvision.train.inference import predict_samples
+    from tlvision.data.dataset import EvalImages
+    from tlvision.training.inference import predict_samples
 
     names = _picture_names(samples)
     found = predict_samples(
         model.adapter,
-        samples,
+        EvalImages(samples, model.adapter.input_spec, model.config.data.image_size, cache_bytes=0),
         fabric=model.fabric,
-        image_size=model.config.data.image_size,
         batch_size=8,
         workers=0,
     )
@@ -41,9 +42,9 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, min_score: f
     shown = 0
     for sample, prediction in track(found, total=len(samples), description="predicting"):
         picture = draw_prediction(
-            read_any_image(sample.path, exif=sample.exif), prediction, model.classes.names, min_score=min_score
+            read_image(sample.path, sample.width, sample.height, sample.exif)[0], prediction, model.classes.names, min_score=min_score
         )
-        write_image(out / names[sample.image_id], picture)
+        write_picture(out / names[sample.image_id], picture)
         rows += _rows(sample, prediction, model.classes.names, model.classes.source_ids)
         shown += int((prediction.scores >= min_score).sum())
     rows.sort(key=lambda row: row["image_id"])  # type: ignore[arg-type,return-value]
@@ -86,9 +87,7 @@ def _picture_names(samples: Sequence[Sample]) -> dict[int, str]:
     }
 
 
-def _rows(
-    sample: Sample, prediction: Prediction, names: Sequence[str], ids: Sequence[int]
-) -> list[dict[str, object]]:
+def _rows(sample: Sample, prediction: Prediction, names: Sequence[str], ids: Sequence[int]) -> list[dict[str, object]]:
     boxes = xyxy_to_xywh(prediction.boxes.astype("float64"))
     return [
         {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tlvision.coco import CocoData
     from tlvision.config.schema import Config
-    from tlvision.train.session import Session
+    from tlvision.training.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def train(
     Ctrl-C, when the state has been saved.
     """
     from tlvision.config.schema import Config
-    from tlvision.train import fabric as engine
+    from tlvision.training import fabric as engine
 
     if resume is not None:
         config = load_config(_in_run(Path(resume), "config.yaml"), overrides)
@@ -82,7 +82,7 @@ def _assemble(config: Config, resume: str | Path | None, fabric: Fabric) -> Part
     with fabric.rank_zero_first():  # one process renders or downloads, the others find it done
         if resume is None:
             return assemble(config)
-        from tlvision.train.checkpoint import MODEL, find_folder
+        from tlvision.training.checkpoint import MODEL, find_folder
 
         weights = find_folder(Path(resume) / "checkpoints" / "last") / MODEL
         return assemble(config, weights=str(weights), classes=read_classes(Path(resume)))
@@ -117,10 +117,10 @@ def _new_folder(out: Path, fabric: Fabric) -> Path:
 
 def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
     from tlvision.data.dataset import TrainImages
-    from tlvision.train.evaluate import Evaluator
-    from tlvision.train.optim import build_optimizer
-    from tlvision.train.session import Session
-    from tlvision.train.workers import choose_workers
+    from tlvision.training.evaluate import Evaluator
+    from tlvision.training.optim import build_optimizer
+    from tlvision.training.session import Session
+    from tlvision.training.workers import choose_workers
 
     config, duration = parts.config, parts.plan.duration
     seed_everything(config.train.seed + fabric.global_rank)
@@ -137,10 +137,8 @@ def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         is_main=fabric.is_global_zero,
         duration=duration,
         select=config.evaluate.select,
-        save=lambda name: session.save(name),
-        stop=lambda reason: session.stop(reason),
     )
-    session = Session(
+    return Session(
         fabric=fabric,
         context=context,
         hooks=parts.hooks,
@@ -169,7 +167,6 @@ def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         mosaic_until=round((1 - config.data.augment.mosaic_off) * duration.total_steps),
         evaluate_every=config.evaluate.every,
     )
-    return session
 
 
 def _ground_truth(parts: Parts, run: Path, fabric: Fabric) -> Path:
@@ -200,8 +197,8 @@ def _describe(console: Console, parts: Parts) -> None:
 
 def _write_or_check(session: Session, parts: Parts, run: Path, console: Console, *, resuming: bool) -> None:
     """Write what the run starts from; on resume, check that the config still means the same."""
-    from tlvision.train.checkpoint import write_json
-    from tlvision.train.ledger import check_ledger, ledger_rows, print_ledger, write_ledger
+    from tlvision.training.checkpoint import write_json
+    from tlvision.training.ledger import check_ledger, ledger_rows, print_ledger, write_ledger
 
     rows = ledger_rows(parts.adapter.module, parts.plan, parts.config.train, parts.hook_modules())
     print_ledger(console, rows)
@@ -217,7 +214,7 @@ def _write_or_check(session: Session, parts: Parts, run: Path, console: Console,
 def _fit(session: Session, run: Path) -> None:
     import errno
 
-    from tlvision.train.loop import fit
+    from tlvision.training.loop import fit
 
     try:
         with session.interruptible():
@@ -258,7 +255,7 @@ def evaluate_run(run: Path, json_path: Path | None = None, images: Path | None =
     Returns the metrics and the folder that now holds them with predictions.json: `<run>/evaluations/<json name>`.
     """
     from tlvision.config.loaded import load
-    from tlvision.train.evaluate import Evaluator
+    from tlvision.training.evaluate import Evaluator
 
     model = load(run)
     data = _evaluation_data(model.config, model.classes, json_path, images)

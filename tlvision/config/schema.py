@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tlvision.data.settings import AugmentSettings
-from tlvision.train.settings import TrainSettings
+from tlvision.training.settings import TrainSettings
 
 
 class _Strict(BaseModel):
@@ -96,7 +96,7 @@ class Config(_Strict):
         """Accept `- ema` for `- ema: {}`."""
         if not isinstance(value, list):
             return value
-        result = []
+        result: list[dict[str, Any]] = []
         for item in value:
             if isinstance(item, str):
                 result.append({item: {}})

@@ -15,7 +15,7 @@ from tlvision.config.load import load_config
 
 def show(config: str | Path, overrides: Sequence[str] = ()) -> None:
     """Print weight report, layer groups, taps and ledger of a config, without training."""
-    from tlvision.train.ledger import ledger_rows, print_ledger
+    from tlvision.training.ledger import ledger_rows, print_ledger
 
     console = Console(width=None if Console().is_terminal else 140)
     loaded = load_config(config, overrides)

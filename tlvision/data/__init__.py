@@ -1,1 +1,1 @@
-
+"""From samples to batches: decoding, one affine warp, augmentation, collation."""

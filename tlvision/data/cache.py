@@ -1,11 +1,13 @@
-"""Decoded images kept in memory, as many as a fixed number of bytes holds."""
+"""Decoded images kept in memory, as many as a fixed number of bytes holds, and once for all worker processes."""
 
 from __future__ import annotations
 
+import mmap
+import multiprocessing
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,10 @@ import numpy.typing as npt
 GIBIBYTE = 1024**3
 
 Pixels = npt.NDArray[np.uint8]
-Key = TypeVar("Key", bound=Hashable)
+
+# One row per slot: where it lies, its shape (channels 0 stands for a 2-D array), and the reduction it was decoded at.
+_ROW = np.dtype([("offset", "i8"), ("height", "i4"), ("width", "i4"), ("channels", "i4"), ("reduction", "i4")])
+_EMPTY = -1
 
 
 class ImageCache:
@@ -22,30 +27,70 @@ class ImageCache:
     Training asks for every image equally often, so keeping the first that come is as good as any rule of
     replacement, and one that replaced would throw out what is needed next. What does not fit is decoded again each
     time; the encoded file is left to the operating system's own cache. What `get` returns does not depend on what is
-    stored, so a result never depends on the memory of the machine.
+    stored, so no result depends on the memory of the machine.
 
-    budget: bytes of pixels that may be kept; 0 keeps nothing.
+    The memory is shared with worker processes that are forked later (each image is decoded once for all of them, and
+    stays when they end). Where workers are spawned instead, each starts with an empty one, an eighth as large.
+
+    slots:  number of things that may be kept, known by 0..slots - 1.
+    budget: bytes of pixels that may be kept; 0 keeps nothing. Memory is taken only as it is filled.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, slots: int, budget: int) -> None:
+        self.slots = slots
         self.budget = budget
-        self.used = 0
-        self._images: dict[Hashable, Pixels] = {}
+        self._lock = multiprocessing.Lock()
+        # An anonymous map is shared with forked processes, and gone when the last of them is.
+        self._memory = mmap.mmap(-1, slots * _ROW.itemsize + 8 + max(1, budget))
+        table = np.frombuffer(self._memory, np.uint8, count=slots * _ROW.itemsize)
+        self._rows = table.view(_ROW)
+        self._rows["offset"] = _EMPTY
+        self._used = np.frombuffer(self._memory, np.int64, count=1, offset=table.nbytes)
+        self._pixels = np.frombuffer(self._memory, np.uint8, offset=table.nbytes + 8)
+
+    def __reduce__(self) -> tuple[type[ImageCache], tuple[int, int]]:
+        return (ImageCache, (self.slots, self.budget // 8))
+
+    @property
+    def used(self) -> int:
+        """Bytes of pixels that are kept."""
+        return int(self._used[0])
 
     def __len__(self) -> int:
-        return len(self._images)
+        return int((self._rows["offset"] != _EMPTY).sum())
 
-    def get(self, key: Hashable, make: Callable[[], Pixels]) -> Pixels:
-        """Return what is stored under `key`, or what `make()` returns, and keep that if it fits. Read-only."""
-        found = self._images.get(key)
-        if found is not None:
-            return found
-        image = make()
-        image.flags.writeable = False  # a caller that wrote into it would change every later draw
-        if self.used + image.nbytes <= self.budget:
-            self._images[key] = image
-            self.used += image.nbytes
+    def get(self, slot: int, make: Callable[[], tuple[Pixels, int]]) -> tuple[Pixels, int]:
+        """Return the array of `slot` and its reduction, stored or from `make()`, which is then kept if it fits.
+
+        The array is read-only: whoever wrote into it would change every later draw.
+        """
+        row = self._rows[slot]
+        if row["offset"] != _EMPTY:
+            return self._stored(row), int(row["reduction"])
+        image, reduction = make()
+        image.flags.writeable = False
+        self._keep(slot, image, reduction)
+        return image, reduction
+
+    def _stored(self, row: Any) -> Pixels:
+        offset, height, width, channels, _ = row.tolist()
+        count = height * width * max(1, channels)
+        image = self._pixels[offset : offset + count]
+        image = image.reshape((height, width, channels) if channels else (height, width))
+        image.flags.writeable = False
         return image
+
+    def _keep(self, slot: int, image: Pixels, reduction: int) -> None:
+        with self._lock:
+            offset = self.used
+            if self._rows[slot]["offset"] != _EMPTY or offset + image.nbytes > self.budget:
+                return
+            self._used[0] = offset + image.nbytes
+        self._pixels[offset : offset + image.nbytes] = image.reshape(-1)
+        channels = image.shape[2] if image.ndim == 3 else 0
+        with self._lock:  # the offset last: it tells other processes that the rest is there
+            self._rows[slot] = (_EMPTY, *image.shape[:2], channels, reduction)
+            self._rows["offset"][slot] = offset
 
 
 def default_budget(processes: int = 1) -> int:
@@ -64,7 +109,7 @@ def available_memory() -> int:
 
 def _machine_memory() -> int:
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except OSError:
@@ -78,7 +123,7 @@ def _machine_memory() -> int:
 def _container_memory() -> int:
     folder = Path("/sys/fs/cgroup")
     try:
-        limit = (folder / "memory.max").read_text().strip()
-        return int(limit) - int((folder / "memory.current").read_text())
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        return max(0, int(limit) - int((folder / "memory.current").read_text(encoding="ascii")))
     except (OSError, ValueError):  # no such container, or "max"
         return _machine_memory()

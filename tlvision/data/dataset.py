@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
 from typing import Literal
 
 import cv2
@@ -13,11 +15,11 @@ import numpy.typing as npt
 
 from tlvision.data.augment import Placement, fit, jitter_colour, place_mosaic, place_one
 from tlvision.data.cache import ImageCache, default_budget
-from tlvision.data.geometry import Matrix, Pixels, letterbox_size, paint, scale
+from tlvision.data.geometry import Matrix, Pixels, filled, fitted_size, invert, paint, scale
 from tlvision.data.images import read_image
 from tlvision.data.render import place_target, semantic_map
 from tlvision.data.settings import AugmentSettings
-from tlvision.types import IGNORE_INDEX, ClassMap, InputError, InputSpec, Sample, Target, empty_target
+from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample, Target, empty_target
 
 Task = Literal["detect", "semantic"]
 
@@ -45,33 +47,232 @@ def round_up(side: int, multiple: int) -> int:
 
 
 class _Loader:
-    """Decoded images of some samples, reduced to what a canvas of `image_size` can show."""
+    """Decoded images of some samples, reduced to what their canvas can show, and kept in memory while it lasts."""
 
-    def __init__(self, samples: Sequence[Sample], input_spec: InputSpec, image_size: int, cache_bytes: int | None):
+    def __init__(self, samples: Sequence[Sample], input_spec: InputSpec, cache_bytes: int | None) -> None:
         self.samples = tuple(samples)
-        self.input_spec = input_spec
-        self.image_size = image_size
-        self.cache_bytes = cache_bytes
-        self.cache = ImageCache(default_budget() if cache_bytes is None else cache_bytes)
         if not self.samples:
             raise InputError("data: there are no images; give a json that names some")
+        self.input_spec = input_spec
+        # torchrun tells how many processes of this run share the machine.
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        budget = default_budget(processes) if cache_bytes is None else cache_bytes
+        # Two slots an image: its pixels, and its label map.
+        self.cache = ImageCache(2 * len(self.samples), min(budget, self._all_pixels()))
 
-    def share_memory_with(self, processes: int) -> None:
-        """Cut the cache down for one of several processes on this machine; called in each worker when it starts."""
-        budget = default_budget(processes) if self.cache_bytes is None else self.cache_bytes // max(1, processes)
-        self.cache = ImageCache(budget)
+    def _all_pixels(self) -> int:
+        return sum(4 * sample.width * sample.height for sample in self.samples)
 
-    def load(self, index: int, canvas: tuple[int, int]) -> tuple[Pixels, Matrix]:
-        """Return an image, and the map from its original pixels to its pixels here.
+    def image(self, index: int, canvas: tuple[int, int]) -> tuple[Pixels, Matrix]:
+        """Return an image and the map from its original pixels to the pixels here.
 
-        canvas: height and width that it will be fitted into; a larger image is averaged down to that.
+        canvas: height and width that it will be fitted into, always the same for one index; a larger image is
+                averaged down to that.
         """
         sample = self.samples[index]
-        if self.input_spec.resize == "stretch":
-            wanted = canvas
+        keep_aspect = self.input_spec.resize == "letterbox"
+        wanted = fitted_size((sample.height, sample.width), canvas, keep_aspect=keep_aspect)
+        image, k = self.cache.get(index, lambda: _decode(sample, wanted))
+        # Reduced k times, the file gives whole blocks of k x k pixels, of which the last are partly padding.
+        full_height, full_width = -(-sample.height // k) * k, -(-sample.width // k) * k
+        return image, scale(image.shape[1] / full_width, image.shape[0] / full_height)
+
+    def label_map(self, index: int, background: int | None) -> Pixels:
+        """Return the label map of an image at original size; see `semantic_map`."""
+        sample = self.samples[index]
+        return self.cache.get(len(self.samples) + index, lambda: (semantic_map(sample, background), 1))[0]
+
+    def paint(self, canvas: Pixels, index: int, placement: Placement, fitted: tuple[int, int]) -> None:
+        """Paint one image where `placement` says; `fitted` is the canvas that `image` asks for."""
+        image, reduced = self.image(index, fitted)
+        sample = self.samples[index]
+        x0, y0, x1, y1 = placement.region or (0.0, 0.0, float(sample.width), float(sample.height))
+        gain_x, gain_y = reduced[0, 0], reduced[1, 1]
+        region = (x0 * gain_x, y0 * gain_y, x1 * gain_x, y1 * gain_y)
+        paint(canvas, image, placement.matrix @ invert(reduced), region)
+
+
+def _decode(sample: Sample, wanted: tuple[int, int]) -> tuple[Pixels, int]:
+    image, k = read_image(sample.path, sample.width, sample.height, sample.exif, min_size=wanted)
+    smaller = min(wanted[0], image.shape[0]), min(wanted[1], image.shape[1])
+    if smaller != image.shape[:2]:
+        image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return image, k
+
+
+class TrainImages:
+    """An endless stream of training inputs: every image equally often, in a new order each epoch.
+
+    samples:     the training images; those without objects take part too.
+    settings:    what they go through.
+    input_spec:  the model's wishes; the canvas is square, `image_size` rounded up to its multiple.
+    image_size:  side of the network input in pixels.
+    seed:        everything random follows from it and from the position in the stream.
+    task:        "detect", or "semantic" for targets with a label map.
+    num_classes: labels must lie below it.
+    masks:       whether targets get instance masks.
+    background:  index of the class named "background", for semantic tasks: pixels without an object belong to it.
+                 Without it they are IGNORE_INDEX.
+    cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
+
+    Crowd objects are taken out of boxes and masks, and are IGNORE_INDEX in label maps.
+    Raises InputError where there are no samples or a label is out of range.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        settings: AugmentSettings,
+        input_spec: InputSpec,
+        image_size: int,
+        *,
+        seed: int,
+        task: Task,
+        num_classes: int,
+        masks: bool = False,
+        background: int | None = None,
+        cache_bytes: int | None = None,
+    ) -> None:
+        self.loader = _Loader(samples, input_spec, cache_bytes)
+        self.samples = self.loader.samples
+        self.settings = settings
+        self.input_spec = input_spec
+        self.size = (round_up(image_size, input_spec.multiple_of),) * 2
+        self.seed = seed
+        self.task = task
+        self.masks = masks
+        self.background = background
+        highest = max((int(sample.target.labels.max()) for sample in self.samples if len(sample.target)), default=-1)
+        if highest >= num_classes:
+            raise InputError(f"data: a sample has class index {highest}, but there are {num_classes} classes")
+        if task == "semantic" and num_classes > IGNORE_INDEX:
+            raise InputError(f"data: a label map has room for {IGNORE_INDEX} classes, got {num_classes}")
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    def __len__(self) -> int:
+        """Return the number of images, which is the number of positions in an epoch."""
+        return len(self.samples)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_order"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([self.seed, epoch, 0]).permutation(len(self.samples))
+
+    def index(self, position: int) -> int:
+        """Return which image stands at `position` (0, 1, …, without end) of the stream."""
+        epoch, place = divmod(position, len(self.samples))
+        return int(self._order(epoch)[place])
+
+    def draw(self, position: int, mosaic: bool) -> Draw:
+        """Return the input at `position`: the same one whenever and in whichever process it is asked for.
+
+        position: place in the stream.
+        mosaic:   whether mosaics are still on; then this is one with the probability of the settings.
+
+        Returns the image (H, W, 3) uint8 RGB, its target (numpy, in pixels of that image), and where it came from.
+        """
+        rng = np.random.default_rng([self.seed, position])
+        indices = [self.index(position)]
+        resize = self.input_spec.resize
+        four = rng.random() < self.settings.mosaic and mosaic
+        if four:
+            indices.extend(rng.integers(len(self.samples), size=3).tolist())
+        samples = [self.samples[index] for index in indices]
+        sizes = [(sample.height, sample.width) for sample in samples]
+        if four:
+            placements = place_mosaic(rng, self.settings, sizes, self.size, resize)
         else:
-            gain = min(canvas[0] / sample.height, canvas[1] / sample.width)
-            wanted = (max(1, round(sample.height * gain)), max(1, round(sample.width * gain)))
-        wanted = min(wanted[0], sample.height), min(wanted[1], sample.width)
-        image = self.cache.get((index, wanted), lambda: self._decode(sample, wanted))
-        return image, self._matrix(sample, wanted)
+            placements = [place_one(rng, self.settings, sizes[0], self.size, resize)]
+        canvas = blank(self.size, self.input_spec)
+        for index, placement in zip(indices, placements, strict=True):
+            self.loader.paint(canvas, index, placement, self.size)
+        jitter_colour(rng, self.settings, canvas)
+        target = place_target(samples, placements, self.size, masks=self.masks)
+        if self.task == "semantic":
+            target = replace(target, semantic=self._semantic(indices, placements))
+        return canvas, target, Meta(samples[0].image_id, placements[0].matrix, sizes[0])
+
+    def _semantic(self, indices: Sequence[int], placements: Sequence[Placement]) -> npt.NDArray[np.int64]:
+        labels = np.full(self.size, IGNORE_INDEX, np.uint8)
+        for index, placement in zip(indices, placements, strict=True):
+            labels_here = self.loader.label_map(index, self.background)
+            paint(labels, labels_here, placement.matrix, placement.region, nearest=True)
+        return labels.astype(np.int64)
+
+
+def blank(size: tuple[int, int], input_spec: InputSpec) -> Pixels:
+    """Return a canvas of `size` (height, width) in the padding colour: (height, width, 3) uint8 RGB."""
+    return filled(size, input_spec.pad_value)
+
+
+class EvalImages:
+    """Network inputs for evaluation: nothing random, each image in a canvas of its own shape.
+
+    samples:    the images.
+    input_spec: the model's wishes. With "letterbox" the long side becomes `image_size` and both sides are rounded up
+                to its multiple; with "stretch" every canvas is square.
+    image_size: long side of the network input in pixels, itself rounded up to the multiple.
+    cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], input_spec: InputSpec, image_size: int, *, cache_bytes: int | None = None
+    ) -> None:
+        self.loader = _Loader(samples, input_spec, cache_bytes)
+        self.samples = self.loader.samples
+        self.input_spec = input_spec
+        self.long_side = round_up(image_size, input_spec.multiple_of)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def canvas(self, index: int) -> tuple[int, int]:
+        """Return height and width of the network input for one image."""
+        sample, square = self.samples[index], (self.long_side, self.long_side)
+        if self.input_spec.resize == "stretch":
+            return square
+        height, width = fitted_size((sample.height, sample.width), square)
+        return round_up(height, self.input_spec.multiple_of), round_up(width, self.input_spec.multiple_of)
+
+    def draw(self, index: int) -> Draw:
+        """Return the image (H, W, 3) uint8 RGB, an empty target, and the way back to the original."""
+        sample, canvas = self.samples[index], self.canvas(index)
+        size = (sample.height, sample.width)
+        placement = Placement(fit(size, canvas, self.input_spec.resize), None)
+        image = blank(canvas, self.input_spec)
+        self.loader.paint(image, index, placement, canvas)
+        return image, empty_target(), Meta(sample.image_id, placement.matrix, size)
+
+    def groups(self, batch_size: int) -> list[list[int]]:
+        """Return the indices of all images in batches of one shape each, by shape and then by index."""
+        shapes = [self.canvas(index) for index in range(len(self.samples))]
+        order = sorted(range(len(self.samples)), key=lambda index: (shapes[index], index))
+        by_shape = [list(group) for _, group in groupby(order, key=lambda index: shapes[index])]
+        return [group[start : start + batch_size] for group in by_shape for start in range(0, len(group), batch_size)]
+
+
+def fit_image(image: Pixels, input_spec: InputSpec, image_size: int) -> tuple[Pixels, Matrix]:
+    """Return one image as a network input, and the map to it from the image's own pixels, for `unwarp_boxes`.
+
+    image: (H, W, 3) uint8 RGB. The same canvas as `EvalImages` makes of a file.
+    """
+    size = image.shape[0], image.shape[1]
+    side = round_up(image_size, input_spec.multiple_of)
+    keep_aspect = input_spec.resize == "letterbox"
+    canvas = (side, side)
+    if keep_aspect:
+        height, width = fitted_size(size, canvas)
+        canvas = round_up(height, input_spec.multiple_of), round_up(width, input_spec.multiple_of)
+    wanted = fitted_size(size, canvas, keep_aspect=keep_aspect)
+    smaller = min(wanted[0], size[0]), min(wanted[1], size[1])
+    reduced = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA) if smaller != size else image
+    matrix = fit(size, canvas, input_spec.resize)
+    result = blank(canvas, input_spec)
+    gain = scale(smaller[1] / size[1], smaller[0] / size[0])
+    paint(result, np.asarray(reduced), matrix @ invert(gain), (0.0, 0.0, float(smaller[1]), float(smaller[0])))
+    return result, matrix

@@ -65,14 +65,17 @@ def flip_vertical(height: float) -> Matrix:
     return np.array([[1, 0, 0], [0, -1, height], [0, 0, 1]], np.float64)
 
 
-def letterbox_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
-    """Return height and width, in whole pixels, of an image scaled so that its longer side is `long_side`.
+def fitted_size(size: tuple[int, int], canvas: tuple[int, int], *, keep_aspect: bool = True) -> tuple[int, int]:
+    """Return height and width, in whole pixels, of an image of `size` scaled into `canvas`; all are (height, width).
 
-    >>> letterbox_size((480, 640), 320)
-    (240, 320)
+    >>> fitted_size((480, 640), (320, 320)), fitted_size((480, 640), (320, 320), keep_aspect=False)
+    ((240, 320), (320, 320))
     """
-    gain = long_side / max(size)
-    return max(1, round(size[0] * gain)), max(1, round(size[1] * gain))
+    if not keep_aspect:
+        return canvas
+    gain = min(canvas[0] / size[0], canvas[1] / size[1])
+    height, width = (max(1, min(canvas[axis], round(size[axis] * gain))) for axis in (0, 1))
+    return height, width
 
 
 def letterbox(size: tuple[int, int], canvas: tuple[int, int]) -> Matrix:
@@ -80,8 +83,7 @@ def letterbox(size: tuple[int, int], canvas: tuple[int, int]) -> Matrix:
 
     The scaled image has whole pixels and a whole offset, so that one that is already reduced to it is copied exactly.
     """
-    gain = min(canvas[0] / size[0], canvas[1] / size[1])
-    height, width = (max(1, min(canvas[axis], round(size[axis] * gain))) for axis in (0, 1))
+    height, width = fitted_size(size, canvas)
     offset = translate((canvas[1] - width) // 2, (canvas[0] - height) // 2)
     return offset @ scale(width / size[1], height / size[0])
 
@@ -97,8 +99,12 @@ def is_axis_aligned(matrix: Matrix) -> bool:
 
 
 def invert(matrix: Matrix) -> Matrix:
-    """Return the matrix of the way back, canvas pixels -> image pixels; LinAlgError where there is none."""
-    return np.linalg.inv(matrix).astype(np.float64, copy=False)
+    """Return the matrix of the way back, canvas pixels -> image pixels; ZeroDivisionError where there is none."""
+    # Written out: a general inverse takes ten times as long, and there are a dozen in every mosaic.
+    (a, b, x), (c, d, y), _ = matrix.tolist()
+    det = a * d - b * c
+    a, b, c, d = d / det, -b / det, -c / det, a / det
+    return np.array([[a, b, -(a * x + b * y)], [c, d, -(c * x + d * y)], [0.0, 0.0, 1.0]], np.float64)
 
 
 def warp_image(image: Pixels, matrix: Matrix, size: tuple[int, int], pad_value: Sequence[int]) -> Pixels:
@@ -106,9 +112,16 @@ def warp_image(image: Pixels, matrix: Matrix, size: tuple[int, int], pad_value: 
 
     image: (H, W, C) uint8. matrix: image pixels -> canvas pixels. pad_value: one value per channel.
     """
-    canvas = np.empty((*size, image.shape[2]), np.uint8)
-    canvas[:] = np.asarray(pad_value, np.uint8)
+    canvas = filled(size, pad_value)
     paint(canvas, image, matrix)
+    return canvas
+
+
+def filled(size: tuple[int, int], colour: Sequence[int]) -> Pixels:
+    """Return a canvas of `size` (height, width) in one colour: (height, width, len(colour)) uint8."""
+    canvas = np.empty((*size, len(colour)), np.uint8)
+    # Row by row: to spread three values over every pixel takes numpy longer than all the rest of a draw.
+    canvas.reshape(size[0], -1)[:] = np.tile(np.array(colour, np.uint8), size[1])
     return canvas
 
 
@@ -167,7 +180,7 @@ def _pixel_range(edges: npt.NDArray[np.float64], limit: int) -> tuple[int, int]:
 def _average_down(image: Pixels, matrix: Matrix) -> tuple[Pixels, Matrix]:
     """Return the image as large as the matrix will make it if that is less than half, and reduced -> original."""
     height, width = image.shape[:2]
-    gain_x, gain_y = np.hypot(*matrix[:2, 0]), np.hypot(*matrix[:2, 1])
+    gain_x, gain_y = math.hypot(*matrix[:2, 0].tolist()), math.hypot(*matrix[:2, 1].tolist())
     new_width = max(1, math.ceil(width * gain_x)) if gain_x < 0.499 else width
     new_height = max(1, math.ceil(height * gain_y)) if gain_y < 0.499 else height
     if (new_width, new_height) == (width, height):

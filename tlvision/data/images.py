@@ -11,7 +11,8 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from tlvision.types import InputError
+from tlvision.coco.headers import read_header
+from tlvision.types import InputError, RunError
 
 Image = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
@@ -112,3 +113,36 @@ def _decode(path: Path, data: bytes, exif: bool, reduction: int) -> Image:
         raise InputError(f"'{path}' cannot be decoded by OpenCV, though it is an image; convert it to JPEG or PNG")
     # The reduced modes exist in BGR only.
     return image if reduction == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
+
+
+def read_any_image(path: str | Path, *, exif: bool = True) -> Image:
+    """Decode one file of whatever size, in full; otherwise as `read_image`.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.png"
+    >>> write_image(path, np.zeros((2, 3, 3), np.uint8))
+    >>> read_any_image(path).shape
+    (2, 3, 3)
+    """
+    path = Path(path)
+    try:
+        header = read_header(path)
+    except FileNotFoundError:
+        raise InputError(f"'{path}' does not exist; give the path of an image file") from None
+    width, height = header.rotated_size if exif else (header.width, header.height)
+    return read_image(path, width, height, exif and header.orientation != 1)[0]
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write an (H, W, 3) uint8 RGB image; the suffix of `path` chooses the format.
+
+    Raises RunError where the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PillowImage.fromarray(image).save(path, quality=92)
+    except OSError as error:
+        raise RunError(
+            f"'{path}' cannot be written ({error.strerror or error}); free some space or choose another"
+        ) from error

@@ -45,6 +45,8 @@ def place_target(
         if masks:
             some, keep = _place_masks(sample, placement, size, keep)
             rendered.append(some)
+            if not is_axis_aligned(placement.matrix):
+                moved[keep] = _mask_bounds(some)  # tighter than the box around a turned box
         boxes.append(moved[keep])
         labels.append(sample.target.labels[keep])
     joined = np.concatenate(boxes) if boxes else np.zeros((0, 4), np.float32)
@@ -57,7 +59,7 @@ def place_target(
 
 
 def _place_boxes(sample: Sample, placement: Placement, size: tuple[int, int]) -> tuple[Boxes, Kept]:
-    """Boxes as annotated where they stay upright; where they turn, boxes around the outlines, if there are any."""
+    """Return boxes as annotated where they stay upright; where they turn, boxes around the outlines, if any."""
     moved, keep = warp_boxes(sample.target.boxes, placement.matrix, size, placement.region)
     if is_axis_aligned(placement.matrix):
         return moved, keep
@@ -101,6 +103,16 @@ def _place_masks(sample: Sample, placement: Placement, size: tuple[int, int], ke
     return np.stack(masks) if masks else np.zeros((0, *size), np.uint8), keep
 
 
+def _mask_bounds(masks: Pixels) -> Boxes:
+    """Return the boxes around (M, H, W) masks, none of which is empty."""
+    ends = []
+    for axis in (1, 2):  # any along rows leaves columns, and the other way round
+        seen = masks.any(axis=axis)
+        ends.append((seen.argmax(axis=1), seen.shape[1] - seen[:, ::-1].argmax(axis=1)))
+    (x0, x1), (y0, y1) = ends
+    return np.stack([x0, y0, x1, y1], axis=1).astype(np.float32)
+
+
 def _place_mask(segment: Polygons | Rle, sample: Sample, placement: Placement, size: tuple[int, int]) -> Pixels:
     canvas = np.zeros(size, np.uint8)
     if isinstance(segment, dict):
@@ -130,5 +142,3 @@ def semantic_map(sample: Sample, background: int | None) -> Pixels:
         value = IGNORE_INDEX if sample.target.crowd[index] else sample.target.labels[index]
         labels[segment_to_mask(segment, sample.height, sample.width) > 0] = value
     return labels
-
-

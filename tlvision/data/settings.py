@@ -22,6 +22,8 @@ class AugmentSettings(BaseModel):
     shear: float = Field(0.0, ge=0, lt=60, description="slant by up to this many degrees either way, along x and y")
     flip: float = Field(0.5, ge=0, le=1, description="probability of mirroring left and right")
     flip_vertical: float = Field(0.0, ge=0, le=1, description="probability of mirroring top and bottom")
-    hue: float = Field(0.015, ge=0, le=0.5, description="shift of the hue either way, as a fraction of the colour circle")
+    hue: float = Field(
+        0.015, ge=0, le=0.5, description="shift of the hue either way, as a fraction of the colour circle"
+    )
     saturation: float = Field(0.7, ge=0, le=1, description="saturation is multiplied by 1 - this to 1 + this")
     value: float = Field(0.4, ge=0, le=1, description="brightness is multiplied by 1 - this to 1 + this")

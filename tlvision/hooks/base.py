@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tlvision.plugin import Adapter
 
 
+def _outside_a_run(_: str) -> None:
+    raise RuntimeError("save and stop work only in a session; Session binds them")
+
+
 @dataclass(slots=True, kw_only=True)
 class Context:
     """What a hook sees of a run; never the loop itself.
@@ -52,8 +56,8 @@ class Context:
     is_main: bool
     duration: Duration
     select: str
-    save: Callable[[str], None]
-    stop: Callable[[str], None]
+    save: Callable[[str], None] = _outside_a_run
+    stop: Callable[[str], None] = _outside_a_run
     step: int = 0
     batch: Batch | None = None
     images: Tensor | None = None

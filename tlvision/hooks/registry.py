@@ -61,9 +61,13 @@ def hook_class(name: str) -> type[Hook]:
 def _check(name: str, origin: str, found: object) -> None:
     kinds = (SetupHook, ObjectiveHook, ObserverHook)
     if not (isinstance(found, type) and issubclass(found, kinds)):
-        raise InputError(f"hook '{name}' ({origin}): expected a class derived from SetupHook, ObjectiveHook or ObserverHook")
+        raise InputError(
+            f"hook '{name}' ({origin}): expected a class derived from SetupHook, ObjectiveHook or ObserverHook"
+        )
     if found.key() != name:
-        raise InputError(f"hook '{name}' ({origin}): its class name gives the key '{found.key()}'; both must be the same")
+        raise InputError(
+            f"hook '{name}' ({origin}): its class name gives the key '{found.key()}'; both must be the same"
+        )
     for parameter in _parameters(found):
         if parameter.kind is not parameter.KEYWORD_ONLY or parameter.annotation is parameter.empty:
             raise InputError(

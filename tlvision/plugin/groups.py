@@ -110,7 +110,9 @@ def _tensors_at(module: nn.Module, path: str, group: str) -> Iterator[tuple[str,
         return
     single = dict(module.named_parameters()) | dict(module.named_buffers())
     if path not in single:
-        raise InputError(f"layer group '{group}': the model has no '{path}'.{nearest(path, submodules.keys() | single)}")
+        raise InputError(
+            f"layer group '{group}': the model has no '{path}'.{nearest(path, submodules.keys() | single)}"
+        )
     yield path, single[path]
 
 

@@ -79,6 +79,9 @@ class _StandIn:
     def __call__(self, *args: object, **kwargs: object) -> _StandIn:
         return _StandIn(*args)
 
+    def __iter__(self) -> Iterator[object]:
+        return iter(())
+
     def __setitem__(self, key: object, value: object) -> None:
         self.entries[key] = value
 
@@ -141,7 +144,10 @@ class _InertUnpickler(pickle.Unpickler):
             base = _StorageKind
         return type("StandIn", (base,), {"origin": name})
 
-    def persistent_load(self, pid: object) -> _Storage:
+    def persistent_load(self, pid: object) -> object:
+        if isinstance(pid, tuple) and len(pid) > 1 and pid[0] == "module":
+            # Legacy files add the source text of each module's class; the class is a stand-in already.
+            return pid[1]
         if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"):
             raise pickle.UnpicklingError("it refers to something outside itself that is no tensor storage")
         kind, key, numel = pid[1], str(pid[2]), pid[4]
@@ -160,7 +166,7 @@ def read_pickled_tensors(path: str | Path) -> TensorFile:
     as stored, on the CPU; what a module leaves out of its state (non-persistent buffers) is left out. The class names
     are those of the chosen model's attribute or key `names`.
 
-    Raises InputError where the file is not a whole torch checkpoint or holds no tensor, OSError where it is unreadable.
+    Raises InputError where the file cannot be read, is not a whole torch checkpoint, or holds no tensor.
     """
     path = Path(path)
     try:
@@ -168,9 +174,7 @@ def read_pickled_tensors(path: str | Path) -> TensorFile:
             model, stored = _choose_model(root)
             tensors = _materialise(stored, read_storage)
             class_names = _class_names(model) or _class_names(root)
-    except OSError:
-        raise
-    except Exception as error:  # what else breaks here is the doing of the file's bytes
+    except Exception as error:  # damaged bytes can make any step fail, in ways that the reader need not foresee
         raise InputError(
             f"weights: '{path}' cannot be read as a torch checkpoint ({type(error).__name__}: {error}); expected a "
             "whole .pt or .pth file as torch.save writes it, or .safetensors: download or write it again"

@@ -1,6 +1,6 @@
 """What a run did, for people: pictures with predictions drawn in, and one HTML page."""
 
 from tlvision.report.draw import contact_sheet, draw_prediction
-# from tlvision.report.html import write_report
+from tlvision.report.html import write_report
 
-__all__ = ["contact_sheet", "draw_prediction"]
+__all__ = ["contact_sheet", "draw_prediction", "write_report"]

@@ -34,6 +34,7 @@ def class_colour(index: int) -> Rgb:
 
 
 def text_colour(background: Rgb) -> Rgb:
-    """Return black or white, whichever is easier to read on `background` (by its luminance, ITU-R BT.601)."""
-    luminance = 0.299 * background[0] + 0.587 * background[1] + 0.114 * background[2]
-    return (0, 0, 0) if luminance > 130 else (255, 255, 255)
+    """Return black or white, whichever has the higher contrast to `background` (as WCAG 2 defines it)."""
+    linear = [((value / 255 + 0.055) / 1.055) ** 2.4 if value > 10 else value / 255 / 12.92 for value in background]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)

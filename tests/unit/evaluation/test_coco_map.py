@@ -74,7 +74,12 @@ def test_crowd_neither_rewards_nor_punishes(truth: Any, results: Any, write_file
 
 
 def test_area_and_iscrowd_may_be_missing(truth: Any, results: Any, write_files: Any) -> None:
+    # 40 * 20 is small; a square of either side would be medium or of another size.
+    for objects in (truth["annotations"], results):
+        objects[0]["bbox"] = [10, 10, 40, 20]
+    truth["annotations"][0]["area"] = 800
     whole = coco_map(*write_files(truth, results))
+    assert (whole["bbox"]["APs"], whole["bbox"]["APm"]) == (1.0, 1.0)
     for annotation in truth["annotations"]:
         del annotation["area"], annotation["iscrowd"]
     filled = coco_map(*write_files(truth, results))

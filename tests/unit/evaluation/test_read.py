@@ -126,6 +126,18 @@ def test_wrong_masks(mask: Any, truth: Any, results: Any, write_files: Any) -> N
         coco_map(*write_files(truth, results), iou_type="segm")
 
 
+def test_results_for_masks_need_masks_and_boxes_in_all_or_none(truth: Any, results: Any, write_files: Any) -> None:
+    for item in (*truth["annotations"], *results):
+        item["segmentation"] = {"size": [100, 120], "counts": "PT;"}
+    del results[1]["segmentation"]
+    with pytest.raises(InputError, match=r"result 1 .*'segmentation' is missing"):
+        coco_map(*write_files(truth, results), iou_type="segm")
+    results[1]["segmentation"] = results[0]["segmentation"]
+    del results[1]["bbox"]
+    with pytest.raises(InputError, match=r"result 1 .*'bbox' is missing"):
+        coco_map(*write_files(truth, results), iou_type="segm")
+
+
 def test_polygons_need_the_size_of_the_image(truth: Any, results: Any, write_files: Any) -> None:
     for annotation in truth["annotations"]:
         annotation["segmentation"] = [[0, 0, 9, 0, 9, 9]]

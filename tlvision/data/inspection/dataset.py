@@ -37,7 +37,7 @@ class _Setting:
 _SETTINGS: dict[Domain, _Setting] = {
     "source": _Setting(
         ClassMap.from_names(("screw", "missing_screw", "scratch", "dent", "rust")),
-        Recipe({"rust": 0.26, "dent": 0.3, "scratch": 0.34}, screw_radius=(8.0, 13.0), missing=0.22, bare=0.06),
+        Recipe({"rust": 0.26, "dent": 0.2, "scratch": 0.36}, screw_radius=(8.0, 13.0), missing=0.22, bare=0.06),
         Camera(
             painted=False,
             lamp_x=(0.2, 0.8),
@@ -54,9 +54,7 @@ _SETTINGS: dict[Domain, _Setting] = {
     "target": _Setting(
         # Another order, gaps in the ids, no dents, and a class that the source does not know.
         ClassMap(("rust", "paint_chip", "scratch", "missing_screw", "screw"), (2, 3, 5, 8, 9)),
-        Recipe(
-            {"rust": 0.26, "paint_chip": 0.34, "scratch": 0.3}, screw_radius=(6.5, 11.0), missing=0.28, bare=0.08
-        ),
+        Recipe({"rust": 0.26, "paint_chip": 0.34, "scratch": 0.3}, screw_radius=(6.5, 11.0), missing=0.28, bare=0.08),
         Camera(
             painted=True,
             lamp_x=(-0.35, -0.05),
@@ -124,7 +122,13 @@ def render_inspection(out: str | Path, *, domain: Domain, train: int = 60, val: 
 
 def _generator(domain: Domain, split: Split, index: int, seed: int, purpose: str) -> np.random.Generator:
     """One stream per image and purpose: pixels never disturb the layout, nor one image the next."""
-    keys = (seed, get_args(Domain).index(domain), get_args(Split).index(split), index, ("layout", "pixels").index(purpose))
+    keys = (
+        seed,
+        get_args(Domain).index(domain),
+        get_args(Split).index(split),
+        index,
+        ("layout", "pixels").index(purpose),
+    )
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(keys)))
 
 
@@ -137,7 +141,9 @@ def _layout(setting: _Setting, domain: Domain, split: Split, index: int, seed: i
 def _visible(mark: Mark) -> Polygons:
     """The outline inside the image, in (K, 2) float32 parts; empty where too little is left."""
     parts = [clip_to_image(part) for part in mark.parts]
-    return tuple(part.astype(np.float32) for part in parts if len(part) > 2 and np.ptp(part, axis=0).min() >= SMALLEST_SIDE)
+    return tuple(
+        part.astype(np.float32) for part in parts if len(part) > 2 and np.ptp(part, axis=0).min() >= SMALLEST_SIDE
+    )
 
 
 def _sample(path: Path, image_id: int, marks: tuple[Mark, ...], classes: ClassMap) -> Sample:
@@ -172,7 +178,9 @@ def _check_folder(out: Path, domain: Domain, sizes: dict[Split, int], seed: int)
             )
     missing: set[Split] = {split for split in sizes if not (out / f"{split}.json").exists()}
     # The json of a split is written before its images: images without it come from somewhere else.
-    images = {_file_name(split, index) for split, size in sizes.items() if split not in missing for index in range(size)}
+    images = {
+        _file_name(split, index) for split, size in sizes.items() if split not in missing for index in range(size)
+    }
     allowed = {f"{split}.json" for split in sizes} | {"images"} | {f"images/{name}" for name in images}
     strangers = [name for name in _contents(out) if name not in allowed and not name.endswith(".part")]
     if strangers:

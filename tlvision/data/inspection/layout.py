@@ -171,12 +171,13 @@ def _blob(rng: np.random.Generator, centre: Points, size: float, *, waves: int, 
     for wave in range(2, 2 + waves):
         phase, height = rng.uniform(0.0, 2 * np.pi), rng.uniform(0.0, roughness) / np.sqrt(wave)
         radius += height * np.sin(wave * turns + phase)
-    return centre + size * radius[:, None] * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    return np.asarray(centre + size * radius[:, None] * np.stack([np.cos(turns), np.sin(turns)], axis=1))
 
 
 def _ellipse(centre: Points, axes: tuple[float, float], angle: float) -> Points:
     turns = np.linspace(0.0, 2 * np.pi, 28, endpoint=False)
-    return np.stack([axes[0] * np.cos(turns), axes[1] * np.sin(turns)], axis=1) @ _rotation(angle).T + centre
+    upright: Points = np.stack([axes[0] * np.cos(turns), axes[1] * np.sin(turns)], axis=1)
+    return np.asarray(upright @ _rotation(angle).T + centre)
 
 
 def _rotation(angle: float) -> Points:
@@ -195,7 +196,8 @@ def _inside(point: Points, margin: float) -> bool:
 def clip_to_image(outline: Points) -> Points:
     """Cut a closed outline at the image border (Sutherland and Hodgman, 1974), rounded to eighths of a pixel.
 
-    Rounded, so that the last digit of a platform's sine does not reach the json; eighths are exact in float32. Returns (0, 2) where nothing is left.
+    Rounded, so that the last digit of a platform's sine does not reach the json; eighths are exact in float32.
+    Returns (0, 2) where nothing is left.
 
     >>> clip_to_image(np.array([[-5.0, 1.0], [5.0, 1.0], [5.0, 9.0], [-5.0, 9.0]])).tolist()
     [[0.0, 1.0], [5.0, 1.0], [5.0, 9.0], [0.0, 9.0]]

@@ -114,8 +114,8 @@ def _dent(surface: Surface, mark: Mark, rng: np.random.Generator) -> None:
 def _rust(surface: Surface, mark: Mark, rng: np.random.Generator) -> None:
     """A mottled, rough patch whose edge stains the metal around it."""
     inside = filled(mark.parts, 1.2)
-    ragged = inside + (0.30 * noise(rng, 2.5) + 0.15 * noise(rng, 1.2)) * blurred(inside, 1.0)
-    body = ramp(ragged, 0.2, 0.85)
+    crumbs = np.float32(0.30) * noise(rng, 2.5) + np.float32(0.15) * noise(rng, 1.2)
+    body = ramp(np.asarray(inside + crumbs * blurred(inside, 1.0), np.float32), 0.2, 0.85)
     stain = blurred(body, 3.0)
     light, dark = (np.array(tone, np.float32) for tone in RUST_TONES)
     mottle = np.clip(0.5 + 0.35 * noise(rng, 5) + 0.25 * noise(rng, 2), 0.0, 1.0)[..., None]

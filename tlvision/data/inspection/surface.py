@@ -74,7 +74,8 @@ def distance(centre: Points, axes: tuple[float, float], angle: float = 0.0) -> G
     dx = ((x + 0.5) / SCALE - centre[0]).astype(np.float32)
     dy = ((y + 0.5) / SCALE - centre[1]).astype(np.float32)
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    return np.hypot((dx * c + dy * s) / np.float32(axes[0]), (dy * c - dx * s) / np.float32(axes[1]))
+    along, across = (dx * c + dy * s) / np.float32(axes[0]), (dy * c - dx * s) / np.float32(axes[1])
+    return np.asarray(np.hypot(along, across), np.float32)
 
 
 def ramp(grid: Grid, low: float, high: float) -> Grid:

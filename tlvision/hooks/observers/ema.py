@@ -56,7 +56,7 @@ class Ema(ObserverHook):
         keep = self.decay * (1.0 - math.exp(-self._updates / self.warmup)) if self.warmup else self.decay
         state = context.adapter.module.state_dict()
         with torch.no_grad():
-            get_ema_multi_avg_fn(keep)(
+            get_ema_multi_avg_fn(keep)(  # type: ignore[no-untyped-call]
                 [self._shadow[name] for name in self._floating], [state[name] for name in self._floating], self._updates
             )
             for name in self._shadow.keys() - set(self._floating):

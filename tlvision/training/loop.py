@@ -30,16 +30,18 @@ import torch
 from tlvision.data.batches import normalise
 from tlvision.hooks import ObjectiveHook
 from tlvision.plugin import HasTrainingProgress, capture
-from tlvision.train.failure import fail_on_bad_loss
-from tlvision.train.fabric import average
-from tlvision.train.mode import set_modes
-from tlvision.train.optim import schedule_factor, set_learning_rates
+from tlvision.training.fabric import average
+from tlvision.training.failure import fail_on_bad_loss
+from tlvision.training.mode import set_modes
+from tlvision.training.optim import schedule_factor, set_learning_rates
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from tlvision.data.batches import Batch
-    from tlvision.train.session import Session
+    from tlvision.training.session import Session
 
 
 def fit(session: Session) -> None:
@@ -51,8 +53,9 @@ def fit(session: Session) -> None:
     try:
         session.call("before_fit")
         boundaries = set(context.plan.boundaries())
+        batches = session.batches(context.step, context.duration.total_steps)
         while context.step < context.duration.total_steps and session.stopped is None:
-            train_epoch(session, boundaries)
+            train_epoch(session, batches, boundaries)
             if session.interrupted():
                 break
             if session.evaluation_is_due():
@@ -65,7 +68,7 @@ def fit(session: Session) -> None:
         session.call_close()
 
 
-def train_epoch(session: Session, boundaries: set[int]) -> None:
+def train_epoch(session: Session, batches: Iterator[Batch], boundaries: set[int]) -> None:
     """Train to the end of the epoch that `session.context.step` lies in, or until Ctrl-C."""
     context, module = session.context, session.context.adapter.module
     last = (context.epoch + 1) * context.duration.steps_per_epoch
@@ -73,7 +76,6 @@ def train_epoch(session: Session, boundaries: set[int]) -> None:
     if isinstance(context.adapter, HasTrainingProgress):
         context.adapter.set_progress(context.epoch / context.duration.epochs)
     session.call("before_epoch")
-    batches = iter(session.batches(context.step, last))
     sums: dict[str, float] = {}
     steps = 0
     while context.step < last and not session.interrupted():
@@ -100,9 +102,7 @@ def train_step(session: Session, batches: list[Batch]) -> None:
     for batch, row in zip(batches, values, strict=True):
         if not math.isfinite(sum(row)):
             fail_on_bad_loss(session, batch, dict(zip(losses[0], row, strict=True)))
-    context.losses = {
-        name: sum(row[i] for row in values) / len(values) for i, name in enumerate(losses[0])
-    }
+    context.losses = {name: sum(row[i] for row in values) / len(values) for i, name in enumerate(losses[0])}
 
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     _fill_missing_gradients(session, parameters)

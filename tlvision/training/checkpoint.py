@@ -40,7 +40,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
             whole = f"; the earlier checkpoint in {path} is whole" if path.exists() else ""
-            raise RunError(f"the disk is full: {path} could not be written{whole}; free space, then --resume") from error
+            raise RunError(
+                f"the disk is full: {path} could not be written{whole}; free space, then --resume"
+            ) from error
         raise
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -79,7 +81,9 @@ def load_tensors(path: Path) -> dict[str, Any]:
         others = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return {**others, **load_file(str(path))}
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"checkpoint: '{path}' cannot be read ({error}); resume from another run or start again") from error
+        raise InputError(
+            f"checkpoint: '{path}' cannot be read ({error}); resume from another run or start again"
+        ) from error
 
 
 def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,13 +107,9 @@ def optimizer_state(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) 
     }
 
 
-def load_optimizer_state(
-    optimizer: torch.optim.Optimizer, names: Mapping[int, str], saved: Mapping[str, Any]
-) -> None:
+def load_optimizer_state(optimizer: torch.optim.Optimizer, names: Mapping[int, str], saved: Mapping[str, Any]) -> None:
     """Put back what `optimizer_state` gave, by name, on each parameter's device."""
-    by_name = {
-        names[id(parameter)]: parameter for group in optimizer.param_groups for parameter in group["params"]
-    }
+    by_name = {names[id(parameter)]: parameter for group in optimizer.param_groups for parameter in group["params"]}
     for key, value in saved.items():
         name, _, what = key.rpartition("|")
         parameter = by_name[name]
@@ -119,7 +119,7 @@ def load_optimizer_state(
 
 def random_state() -> dict[str, Any]:
     """Return the state of every random generator of this process, as tensors and JSON values."""
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, words, gauss = random.getstate()
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),

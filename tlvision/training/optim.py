@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tlvision.hooks import Duration, ParameterPlan, Plan
-    from tlvision.train.settings import TrainSettings
+    from tlvision.training.settings import TrainSettings
 
 
 def weight_decay_of(row: ParameterPlan, parameter: torch.Tensor, settings: TrainSettings) -> float:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from tlvision.data.batches import eval_batches, normalise
-from tlvision.data.dataset import EvalImages
-from tlvision.data.geometry import unwarp_boxes, warp_mask
-from tlvision.types import IGNORE_INDEX, Prediction, Sample
+from tlvision.data.dataset import EvalImages, fit_image
+from tlvision.data.geometry import invert, unwarp_boxes, warp_mask
+from tlvision.types import IGNORE_INDEX, Prediction, Sample, check_array
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,24 +23,40 @@ if TYPE_CHECKING:
 
 
 def predict_samples(
-    adapter: Adapter, samples: Sequence[Sample], *, fabric: Fabric, image_size: int, batch_size: int, workers: int
+    adapter: Adapter, images: EvalImages, *, fabric: Fabric, batch_size: int, workers: int
 ) -> Iterator[tuple[Sample, Prediction]]:
-    """Yield every sample with what the model finds in it, in batches of equal shape, not in the order given.
+    """Yield the samples of `images` with what the model finds in them, in batches of one shape, not in their order.
 
-    image_size: long side of the network input in pixels. The module is put into eval mode and left in it.
-    Predictions are numpy, boxes in pixels of the original image, clipped to it.
+    Under several processes each yields its share. The module is put into eval mode and left in it. Predictions are
+    numpy, boxes in pixels of the original image, clipped to it.
     """
     adapter.module.eval()
-    images = EvalImages(samples, adapter.input_spec, image_size)
-    by_id = {sample.image_id: sample for sample in samples}
+    by_id = {sample.image_id: sample for sample in images.samples}
+    rank, world = fabric.global_rank, fabric.world_size
     with torch.inference_mode():
-        for batch in eval_batches(images, batch_size=batch_size, workers=workers):
+        for batch in eval_batches(images, batch_size=batch_size, workers=workers, rank=rank, world=world):
             moved = batch.to(fabric.device)
             with fabric.autocast():
                 found = adapter.predict(normalise(moved.images, adapter.input_spec))
             for image_id, matrix, prediction in zip(batch.image_ids, batch.matrices.numpy(), found, strict=True):
                 sample = by_id[int(image_id)]
                 yield sample, to_original(prediction, matrix, sample.width, sample.height)
+
+
+def predict_array(
+    adapter: Adapter, image: npt.NDArray[np.uint8], *, fabric: Fabric, image_size: int
+) -> Prediction:
+    """Return what the model finds in one image.
+
+    image: (H, W, 3) uint8 RGB. Raises TypeError or ValueError that shows the expected and the actual shape or dtype.
+    """
+    check_array("predict", "image", image, ("H", "W", 3), ("uint8",))
+    adapter.module.eval()
+    canvas, matrix = fit_image(image, adapter.input_spec, image_size)
+    batch = torch.from_numpy(canvas).permute(2, 0, 1)[None].to(fabric.device)  # (1, 3, H, W)
+    with torch.inference_mode(), fabric.autocast():
+        (found,) = adapter.predict(normalise(batch, adapter.input_spec))
+    return to_original(found, matrix, image.shape[1], image.shape[0])
 
 
 def to_original(prediction: Prediction, matrix: npt.NDArray[np.float64], width: int, height: int) -> Prediction:
@@ -51,7 +67,7 @@ def to_original(prediction: Prediction, matrix: npt.NDArray[np.float64], width: 
     """
     boxes = unwarp_boxes(_numpy(prediction.boxes), matrix, (height, width))
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    inverse = np.linalg.inv(matrix)
+    inverse = invert(matrix)
     masks = semantic = None
     if prediction.masks is not None:
         warped = [warp_mask(mask, inverse, (height, width), 0) for mask in _numpy(prediction.masks)[kept]]
@@ -68,8 +84,8 @@ def to_original(prediction: Prediction, matrix: npt.NDArray[np.float64], width: 
     )
 
 
-def _numpy(array: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+def _numpy(array: Any) -> npt.NDArray[Any]:
+    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
 
 
 @contextmanager

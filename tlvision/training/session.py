@@ -14,8 +14,8 @@ import torch
 
 from tlvision.data.batches import train_batches
 from tlvision.hooks import ObjectiveHook, ObserverHook
-from tlvision.train import checkpoint
-from tlvision.train.evaluate import Evaluator
+from tlvision.training import checkpoint
+from tlvision.training.evaluate import Evaluator
 from tlvision.types import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tlvision.data.batches import Batch
     from tlvision.data.dataset import TrainImages
     from tlvision.hooks import Context, Hook
-    from tlvision.train.settings import TrainSettings
+    from tlvision.training.settings import TrainSettings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +52,7 @@ class Session:
     _named: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.context.save, self.context.stop = self.save, self.stop
         keys = [hook.key() for hook in self.hooks]
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
@@ -72,7 +73,7 @@ class Session:
         for hook in self.hooks:
             try:
                 hook.close()
-            except Exception as error:  # noqa: BLE001 - all are closed first, then the first error is raised
+            except Exception as error:  # all are closed first, then the first error is raised
                 errors.append(error)
         if errors:
             raise errors[0]
@@ -102,7 +103,8 @@ class Session:
         if self.fabric.world_size == 1:
             return self._interrupt.is_set()
         flag = torch.tensor(float(self._interrupt.is_set()), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(flag, reduce_op="sum") > 0)
+        torch.distributed.all_reduce(flag)
+        return bool(flag.item() > 0)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -156,8 +158,13 @@ class Session:
             checkpoint.write_json(folder / "classes.json", self.context.classes.to_json())
             checkpoint.write_json(
                 folder / "state.json",
-                {"step": self.context.step, "best": self.context.best, "metrics": self.context.metrics,
-                 "images_seen": self.context.images_seen, "stopped": self.stopped},
+                {
+                    "step": self.context.step,
+                    "best": self.context.best,
+                    "metrics": self.context.metrics,
+                    "images_seen": self.context.images_seen,
+                    "stopped": self.stopped,
+                },
             )
 
     def _save_training_state(self, folder: Path, per_rank: list[dict[str, Any]]) -> None:

@@ -27,7 +27,7 @@ def set_modes(module: nn.Module, plan: Plan, step: int) -> None:
     frozen_groups = _frozen_groups(plan, step)
     heads = {depth for depth, group in enumerate(plan.groups.groups) if group.role == "head"}
     for name, child in module.named_modules():
-        own = [parameter for parameter in child.parameters(recurse=False)]
+        own = list(child.parameters(recurse=False))
         depth = plan.groups.modules.get(name)
         if own:
             child.training = any(parameter.requires_grad for parameter in own)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from tlvision.train.checkpoint import save_tensors
+from tlvision.training.checkpoint import save_tensors
 from tlvision.types import RunError, listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tlvision.data.batches import Batch
-    from tlvision.train.session import Session
+    from tlvision.training.session import Session
 
 
 def fail_on_bad_loss(session: Session, batch: Batch, losses: Mapping[str, float]) -> NoReturn:

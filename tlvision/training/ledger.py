@@ -11,14 +11,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tlvision.train.optim import weight_decay_of
+from tlvision.training.optim import weight_decay_of
 from tlvision.types import InputError, listing
 
 if TYPE_CHECKING:
     from torch import nn
 
     from tlvision.hooks import Plan
-    from tlvision.train.settings import TrainSettings
+    from tlvision.training.settings import TrainSettings
 
 
 def ledger_rows(

@@ -13,7 +13,7 @@ from tlvision.types import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tlvision.train.settings import TrainSettings
+    from tlvision.training.settings import TrainSettings
 
 
 def make_fabric(settings: TrainSettings) -> Fabric:
@@ -55,6 +55,7 @@ def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
         by_dtype.setdefault(tensor.dtype, []).append(tensor)
     for group in by_dtype.values():
         flat = torch.cat([tensor.reshape(-1) for tensor in group])  # (sum of sizes,)
-        mean = fabric.all_reduce(flat, reduce_op="mean")
-        for tensor, part in zip(group, mean.split([tensor.numel() for tensor in group]), strict=True):  # type: ignore[union-attr]
+        torch.distributed.all_reduce(flat)
+        mean = flat / fabric.world_size
+        for tensor, part in zip(group, mean.split([tensor.numel() for tensor in group]), strict=True):
             tensor.copy_(part.view_as(tensor))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tlvision.coco import CocoData, write_predictions
+from tlvision.data.dataset import EvalImages
 from tlvision.evaluation import coco_map
-from tlvision.train.checkpoint import write_json
-from tlvision.train.inference import predict_samples, using_weights
+from tlvision.training.checkpoint import write_json
+from tlvision.training.inference import predict_samples, using_weights
 from tlvision.types import InputError, nearest
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Evaluator:
     batch_size: int
     workers: int
     metrics: dict[str, Any] = field(default_factory=dict)
+    _images: EvalImages | None = None
 
     def evaluate(self, adapter: Adapter, weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
         """Predict with `weights` (None: the model's own), write both files, and return the metrics, flat.
@@ -60,14 +62,10 @@ class Evaluator:
         return flatten(self.metrics)
 
     def _predict(self, adapter: Adapter) -> list[tuple[int, Prediction]]:
-        own = self.data.samples[self.fabric.global_rank :: self.fabric.world_size]
+        if self._images is None:  # kept, with its cache of decoded images, for the next evaluation
+            self._images = EvalImages(self.data.samples, adapter.input_spec, self.image_size)
         found = predict_samples(
-            adapter,
-            own,
-            fabric=self.fabric,
-            image_size=self.image_size,
-            batch_size=self.batch_size,
-            workers=self.workers,
+            adapter, self._images, fabric=self.fabric, batch_size=self.batch_size, workers=self.workers
         )
         items = sorted(((sample.image_id, prediction) for sample, prediction in found), key=lambda item: item[0])
         if self.fabric.world_size == 1:

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tlvision.hooks import Duration, Plan, initial_plan
+from tlvision.hooks.setup.freeze import Freeze
+from tlvision.hooks.setup.layerwise_lr import LayerwiseLr
+from tlvision.plugin import LayerGroup, map_groups
+from tlvision.training.ledger import check_ledger, ledger_rows, write_ledger
+from tlvision.training.mode import set_modes
+from tlvision.training.optim import build_optimizer, schedule_factor, set_learning_rates
+from tlvision.training.settings import TrainSettings
+from tlvision.types import InputError
+
+
+class Stage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.norms = nn.ModuleList([nn.BatchNorm1d(4), nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.BatchNorm1d(4, affine=False)])
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.linear(x)
+        for norm in self.norms:
+            x = norm(x)
+        return self.drop(x)
+
+
+class Head(nn.Module):
+    """Like a detection head: a container without tensors of its own whose output depends on its mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 2)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = torch.cat([branch(x) for branch in self.branches], 1)
+        return out if self.training else out.softmax(1)
+
+
+def make(settings: TrainSettings | None = None) -> tuple[nn.Module, Plan]:
+    torch.manual_seed(0)
+    model = nn.Sequential(Stage(), Stage(), Head())
+    groups = (
+        LayerGroup("stem", "stem", ("0",)),
+        LayerGroup("backbone.stage1", "backbone", ("1",)),
+        LayerGroup("head", "head", ("2",)),
+    )
+    return model, initial_plan(model, map_groups(model, groups), Duration(1, 10))
+
+
+@pytest.mark.parametrize("optimizer_name", ["sgd", "adamw"])
+def test_a_frozen_group_stays_bit_equal_after_three_steps(optimizer_name: str) -> None:
+    settings = TrainSettings(epochs=1, optimizer=optimizer_name, lr=0.1, weight_decay=0.1)
+    model, plan = make()
+    plan = Freeze(through="stem").setup(plan)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = build_optimizer(model, plan, settings, {})
+    set_modes(model, plan, 0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+    after = model.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved, "nothing moved at all"
+    assert not {name for name in moved if name.startswith("0.")}
+    assert all(any(name.startswith(f"{i}.") for name in moved) for i in (1, 2))
+
+
+def test_modes_of_every_kind_of_module_and_no_graph_on_a_frozen_prefix() -> None:
+    model, plan = make()
+    plan = Freeze(through="stem").setup(plan)
+    set_modes(model, plan, 0)
+    kinds = [module for module in model[0].modules()]  # type: ignore[union-attr]
+    assert len(kinds) >= 8
+    assert not any(module.training for module in kinds)
+    assert all(module.training for module in model[1].modules())  # type: ignore[union-attr]
+    assert model[0](torch.randn(4, 4)).grad_fn is None  # type: ignore[operator]
+
+
+def test_a_frozen_head_still_answers_in_train_mode() -> None:
+    model, plan = make()
+    plan = Freeze(roles=["head"]).setup(plan)
+    set_modes(model, plan, 0)
+    head = model[2]
+    assert head.training  # type: ignore[union-attr]
+    assert not any(branch.training for branch in head.branches)  # type: ignore[union-attr]
+
+
+def test_freezing_one_parameter_of_a_layer_leaves_its_mode() -> None:
+    model, plan = make()
+    plan = Freeze(parameters=["0.norms.0.weight"]).setup(plan)
+    set_modes(model, plan, 0)
+    assert model[0].norms[0].training  # type: ignore[union-attr,index]
+    plan = Freeze(parameters=["0.norms.0.*"]).setup(plan)
+    set_modes(model, plan, 0)
+    assert not model[0].norms[0].training  # type: ignore[union-attr,index]
+
+
+def test_a_group_is_freed_at_its_step_and_its_stale_gradient_is_gone_when_frozen() -> None:
+    model, plan = make()
+    plan = plan.train_from(plan.in_groups([0]), 4, "later")
+    for step, expected in ((0, False), (3, False), (4, True), (9, True)):
+        set_modes(model, plan, step)
+        assert model[0].linear.weight.requires_grad is expected  # type: ignore[union-attr]
+        assert model[0].drop.training is expected  # type: ignore[union-attr]
+    model[0].linear.weight.grad = torch.ones(4, 4)  # type: ignore[union-attr]
+    set_modes(model, plan, 0)
+    assert model[0].linear.weight.grad is None  # type: ignore[union-attr]
+
+
+def test_every_trained_parameter_is_in_the_optimizer_once_and_by_identity() -> None:
+    model, plan = make()
+    plan = LayerwiseLr(decay=0.5).setup(Freeze(through="stem").setup(plan))
+    optimizer = build_optimizer(model, plan, TrainSettings(epochs=1, lr=0.1, weight_decay=0.01), {})
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert len(held) == len(set(held))
+    assert set(held) == {id(p) for name, p in model.named_parameters() if not name.startswith("0.")}
+    for group in optimizer.param_groups:
+        assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] > 0}
+    peaks = {group["name"].split("/")[0]: group["peak_lr"] for group in optimizer.param_groups}
+    assert peaks == {"backbone.stage1": 0.05, "head": 0.1}
+
+
+def test_each_group_keeps_its_own_rate_through_the_schedule() -> None:
+    model, plan = make()
+    plan = LayerwiseLr(decay=0.5).setup(plan)
+    optimizer = build_optimizer(model, plan, TrainSettings(epochs=1, lr=0.1), {})
+    set_learning_rates(optimizer, 0.3)
+    rates = {group["name"].split("/")[0]: group["lr"] for group in optimizer.param_groups}
+    assert rates == pytest.approx({"stem": 0.0075, "backbone.stage1": 0.015, "head": 0.03})
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_the_schedule_warms_up_to_the_peak_and_ends_where_it_should(schedule: str) -> None:
+    settings = TrainSettings(epochs=1, schedule=schedule, warmup=0.1, final_lr=0.05)
+    duration = Duration(10, 10)
+    factors = [schedule_factor(step, duration, settings) for step in range(100)]
+    assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert max(factors) == 1.0
+    middle = 0.05 + 0.95 * 0.5
+    if schedule == "constant":
+        assert set(factors[10:]) == {1.0}
+    else:
+        assert factors[10] == 1.0
+        assert factors[55] == pytest.approx(middle)
+        assert factors[99] == pytest.approx(0.05, abs=0.02)
+        assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert not any(math.isnan(factor) for factor in factors)
+
+
+def test_the_ledger_has_every_parameter_once_and_a_changed_config_says_which_rows_differ(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    model, plan = make()
+    settings = TrainSettings(epochs=1, lr=0.1)
+    rows = ledger_rows(model, plan, settings, {})
+    assert [row["parameter"] for row in rows] == [name for name, _ in model.named_parameters()]
+    write_ledger(tmp_path / "ledger.json", rows)
+    check_ledger(tmp_path / "ledger.json", rows)
+    changed = ledger_rows(model, Freeze(through="stem").setup(plan), settings, {})
+    with pytest.raises(InputError, match=r"differs from the run's in 8 rows \(0\.linear\.bias"):
+        check_ledger(tmp_path / "ledger.json", changed)

@@ -1,0 +1,250 @@
+"""Batches: inputs and targets as tensors, in the order that the step alone decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tlvision.data.dataset import Draw, EvalImages, TrainImages
+from tlvision.types import InputError, InputSpec, Target
+
+Plan = list[tuple[int, bool]]
+"""One batch: positions of the stream (or indices, for evaluation), and whether mosaics are on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """N network inputs with M objects between them.
+
+    images:    (N, 3, H, W) uint8, RGB; `normalise` turns them into what the model wants.
+    boxes:     (M, 4) float32, x0 y0 x1 y1 in pixels of the input, image by image.
+    labels:    (M,) int64 class index.
+    counts:    the number of objects of each image; they sum to M.
+    image_ids: id of each image (of the first of four for a mosaic).
+    matrices:  (N, 3, 3) float64, original image -> input pixels; stays on the CPU.
+    sizes:     height and width of each original image.
+    semantic:  None, or (N, H, W) uint8 label maps.
+    masks:     None, or (M, H, W) uint8 instance masks.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    labels: Tensor
+    counts: tuple[int, ...]
+    image_ids: tuple[int, ...]
+    matrices: Tensor
+    sizes: tuple[tuple[int, int], ...]
+    semantic: Tensor | None = None
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def targets(self) -> list[Target]:
+        """One target an image: views of the tensors here, on their device (a label map is widened to int64)."""
+        counts = list(self.counts)
+        boxes, labels = torch.split(self.boxes, counts), torch.split(self.labels, counts)
+        crowd = torch.split(torch.zeros_like(self.labels, dtype=torch.bool), counts)
+        masks = torch.split(self.masks, counts) if self.masks is not None else [None] * len(self)
+        semantic = self.semantic.long() if self.semantic is not None else [None] * len(self)
+        return [
+            Target(boxes=boxes[i], labels=labels[i], crowd=crowd[i], masks=masks[i], semantic=semantic[i])
+            for i in range(len(self))
+        ]
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            images=change(self.images),
+            boxes=change(self.boxes),
+            labels=change(self.labels),
+            semantic=change(self.semantic) if self.semantic is not None else None,
+            masks=change(self.masks) if self.masks is not None else None,
+        )
+
+    def pin_memory(self) -> Batch:
+        """Return a copy in page-locked memory, from which a GPU copies while the CPU goes on."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on `device`, itself where it is there already."""
+        device = torch.device(device)
+        if self.images.device == device:
+            return self
+        source = self.pin_memory() if device.type == "cuda" and not self.images.is_pinned() else self
+        return source._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def collate(draws: Sequence[Draw]) -> Batch:
+    """Join draws of one shape; Raises ValueError where shapes differ."""
+    images, targets, metas = zip(*draws, strict=True)
+    # (N, H, W, 3) in memory, seen as (N, 3, H, W): the transposing copy is left to the device.
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    semantic = [target.semantic for target in targets]
+    masks = [target.masks for target in targets]
+    return Batch(
+        images=stacked,
+        boxes=torch.from_numpy(np.concatenate([target.boxes for target in targets])),
+        labels=torch.from_numpy(np.concatenate([target.labels for target in targets])),
+        counts=tuple(len(target) for target in targets),
+        image_ids=tuple(meta.image_id for meta in metas),
+        matrices=torch.from_numpy(np.stack([meta.matrix for meta in metas])),
+        sizes=tuple(meta.size for meta in metas),
+        semantic=torch.from_numpy(np.stack(semantic).astype(np.uint8)) if semantic[0] is not None else None,
+        masks=torch.from_numpy(np.concatenate(masks)) if masks[0] is not None else None,
+    )
+
+
+def normalise(images: Tensor, spec: InputSpec) -> Tensor:
+    """Return what the model wants: (N, 3, H, W) float32, contiguous, on the device of `images`.
+
+    images: (N, 3, H, W) uint8, RGB, 0..255. The result is (x * value_range / 255 - mean) / std in the channel order
+    of `spec`.
+
+    >>> normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), InputSpec()).flatten().tolist()
+    [1.0, 1.0, 1.0]
+    """
+    values = images.to(torch.float32, memory_format=torch.contiguous_format)
+    if spec.channel_order == "bgr":
+        values = values.flip(1)
+    if spec.value_range != 255.0:
+        values = values * (spec.value_range / 255.0)
+    if any(spec.mean):
+        values = values - values.new_tensor(spec.mean).view(1, 3, 1, 1)
+    if any(std != 1.0 for std in spec.std):
+        values = values / values.new_tensor(spec.std).view(1, 3, 1, 1)
+    return values
+
+
+def train_positions(
+    step: int, *, batch_size: int, accumulate: int = 1, rank: int = 0, world: int = 1
+) -> list[list[int]]:
+    """Return the stream positions of each micro-batch that process `rank` of `world` sees in a step.
+
+    All processes together walk the stream without gap or overlap, so every image comes equally often and a batch is
+    never partial.
+
+    >>> train_positions(1, batch_size=2, world=2, rank=1)
+    [[6, 7]]
+    """
+    firsts = [((step * accumulate + k) * world + rank) * batch_size for k in range(accumulate)]
+    return [list(range(first, first + batch_size)) for first in firsts]
+
+
+def train_batches(
+    dataset: TrainImages,
+    *,
+    batch_size: int,
+    first_step: int,
+    last_step: int,
+    accumulate: int = 1,
+    rank: int = 0,
+    world: int = 1,
+    mosaic: Callable[[int], bool] = lambda step: True,
+    workers: int = 0,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """Yield the micro-batches of the steps first_step .. last_step - 1, `accumulate` for each.
+
+    What comes depends on the dataset's seed and the step alone: not on `workers`, nor on where the iteration began.
+
+    mosaic:  whether mosaics are on in a step.
+    workers: processes that prepare batches ahead; 0 prepares each when it is asked for.
+    pin:     whether to page-lock the batches, for a GPU.
+
+    Raises InputError where an image cannot be read, also from a worker.
+    """
+    plans = [
+        [(position, mosaic(step)) for position in positions]
+        for step in range(first_step, last_step)
+        for positions in train_positions(step, batch_size=batch_size, accumulate=accumulate, rank=rank, world=world)
+    ]
+    return _batches(_TrainPlans(dataset, plans), workers, pin)
+
+
+def eval_batches(
+    dataset: EvalImages, *, batch_size: int, workers: int = 0, pin: bool = False, rank: int = 0, world: int = 1
+) -> Iterator[Batch]:
+    """Yield all images of the dataset (or the share of process `rank` of `world`) once, in batches of one shape.
+
+    Raises InputError where an image cannot be read, also from a worker.
+    """
+    plans = [[(index, False) for index in group] for group in dataset.groups(batch_size)]
+    return _batches(_EvalPlans(dataset, plans[rank::world]), workers, pin)
+
+
+@dataclass(frozen=True, slots=True)
+class _TrainPlans(Dataset[Batch]):
+    """Batch number -> batch."""
+
+    images: TrainImages
+    plans: list[Plan]
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def __getitem__(self, number: int) -> Batch:
+        return collate([self.images.draw(position, mosaic) for position, mosaic in self.plans[number]])
+
+
+@dataclass(frozen=True, slots=True)
+class _EvalPlans(Dataset[Batch]):
+    """Batch number -> batch."""
+
+    images: EvalImages
+    plans: list[Plan]
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def __getitem__(self, number: int) -> Batch:
+        return collate([self.images.draw(index) for index, _ in self.plans[number]])
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded(Dataset["Batch | InputError"]):
+    """Hand an InputError over as a value: raised in a worker, torch would bury its sentence in a traceback."""
+
+    plans: _TrainPlans | _EvalPlans
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def __getitem__(self, number: int) -> Batch | InputError:
+        try:
+            return self.plans[number]
+        except InputError as error:
+            return error
+
+
+def _batches(plans: _TrainPlans | _EvalPlans, workers: int, pin: bool) -> Iterator[Batch]:
+    if workers == 0 or len(plans) == 0:
+        for number in range(len(plans)):
+            yield plans[number].pin_memory() if pin else plans[number]
+        return
+    loader: DataLoader[Any] = DataLoader(
+        _Guarded(plans),
+        batch_size=None,
+        num_workers=min(workers, len(plans)),
+        worker_init_fn=_one_thread_each,
+        pin_memory=pin,
+        prefetch_factor=2,
+    )
+    for found in loader:
+        if isinstance(found, InputError):
+            raise found
+        yield found
+
+
+def _one_thread_each(worker: int) -> None:
+    """Workers are parallel to each other; threads inside them would only fight for the same cores."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

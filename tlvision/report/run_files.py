@@ -1,0 +1,121 @@
+"""What a run folder holds, read leniently: a report about a broken run is worth having."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tlvision.types import InputError
+
+Json = dict[str, Any]
+PICTURE_TYPES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(slots=True)
+class RunFiles:
+    """The files of a run; what is missing is empty here and named in `notes`.
+
+    config, environment, classes, metrics, ledger: the objects in the files of these names.
+    config_text:  config.yaml as it is.
+    steps:        lines of log.jsonl with kind "step"; evaluations: with kind "evaluation".
+    pictures:     files in pictures/, sorted by name.
+    notes:        one sentence for each file that is missing or could not be read.
+    """
+
+    folder: Path
+    config: Json = field(default_factory=dict)
+    config_text: str = ""
+    environment: Json = field(default_factory=dict)
+    classes: Json = field(default_factory=dict)
+    metrics: Json = field(default_factory=dict)
+    ledger: Json = field(default_factory=dict)
+    steps: list[Json] = field(default_factory=list)
+    evaluations: list[Json] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_run(folder: str | Path) -> RunFiles:
+    """Read what is there of a run folder; InputError only where the folder itself does not exist."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected the folder of a run, got nothing there; check the path")
+    files = RunFiles(folder)
+    files.config_text = _text(files, "config.yaml")
+    try:
+        content = yaml.safe_load(files.config_text)
+        files.config = content if isinstance(content, dict) else {}
+    except yaml.YAMLError as error:
+        files.notes.append(f"config.yaml is not YAML ({type(error).__name__}).")
+    files.environment = _object(files, "environment.json")
+    files.classes = _object(files, "classes.json")
+    files.metrics = _object(files, "metrics.json")
+    files.ledger = _object(files, "ledger.json")
+    _read_log(files)
+    if (folder / "pictures").is_dir():
+        files.pictures = sorted(p for p in (folder / "pictures").iterdir() if p.suffix.lower() in PICTURE_TYPES)
+    if not files.pictures:
+        files.notes.append("There are no pictures in pictures/.")
+    return files
+
+
+def number(value: object) -> float:
+    """Return a number as float and anything else as nan, so that one odd line does not lose a whole curve."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value)
+
+
+def pick(content: Json, dotted: str) -> Any:
+    """Return what lies at a dotted path of nested dicts, or None.
+
+    >>> pick({"model": {"arch": "yolov8n"}}, "model.arch")
+    'yolov8n'
+    """
+    value: Any = content
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _text(files: RunFiles, name: str) -> str:
+    path = files.folder / name
+    if not path.is_file():
+        files.notes.append(f"{name} is missing.")
+        return ""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _object(files: RunFiles, name: str) -> Json:
+    text = _text(files, name)
+    if not text:
+        return {}
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        files.notes.append(f"{name} is not JSON ({error}).")
+        return {}
+    if not isinstance(content, dict):
+        files.notes.append(f"{name} holds no JSON object.")
+        return {}
+    return content
+
+
+def _read_log(files: RunFiles) -> None:
+    broken = 0
+    kinds = {"step": files.steps, "evaluation": files.evaluations}
+    for line in _text(files, "log.jsonl").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            broken += 1  # a run that was killed may leave half a line
+            continue
+        if isinstance(entry, dict) and entry.get("kind") in kinds:
+            kinds[entry["kind"]].append(entry)
+    if broken:
+        files.notes.append(f"log.jsonl has {broken} line(s) that are not JSON; they are left out.")
