@@ -109,16 +109,35 @@ def test_masks_equal_pycocotools(seed: int, dataset_of: Any, write_files: Any) -
     assert_equal(truth, results, coco_map(*write_files(truth, results), iou_type="segm"), "segm")
 
 
+def test_masks_with_plain_run_lengths_count_as_their_compressed_form(dataset_of: Any, write_files: Any) -> None:
+    truth, results = dataset_of(0)
+    for annotation in truth["annotations"]:
+        annotation["segmentation"] = as_rle(annotation["bbox"])
+    for result in results:
+        result["segmentation"] = as_rle(result["bbox"])
+    compressed = coco_map(*write_files(truth, results), iou_type="segm")
+    assert compressed["segm"]["AP"] is not None
+    for result in results:
+        column_major = as_array(result["bbox"]).ravel(order="F").astype(np.int8)
+        borders = np.flatnonzero(np.diff(column_major, prepend=0)).tolist()
+        result["segmentation"]["counts"] = np.diff([0, *borders, column_major.size]).tolist()
+    assert coco_map(*write_files(truth, results), iou_type="segm") == compressed
+
+
 def as_polygon(box: list[float]) -> list[list[float]]:
     x, y, width, height = box
     return [[x, y, x + width / 2, y, x + width, y + height, x, y + height]]
 
 
-def as_rle(box: list[float]) -> dict[str, Any]:
+def as_array(box: list[float]) -> Any:
     mask = np.zeros((400, 400), np.uint8)
     x, y, width, height = (round(value) for value in box)
     mask[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)] = 1
-    encoded = rle.encode(np.asfortranarray(mask))
+    return mask
+
+
+def as_rle(box: list[float]) -> dict[str, Any]:
+    encoded = rle.encode(np.asfortranarray(as_array(box)))
     return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 

@@ -70,8 +70,9 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
         annotation = _annotation(path, number, item)
         if iou_type == "segm":
             image = images[item["image_id"]]
-            _check_mask(_where_annotation(path, item), item.get("segmentation"), _size(image))
-            annotation["segmentation"] = item["segmentation"]
+            mask = item.get("segmentation")
+            _checked_mask(_where_annotation(path, item), mask, _size(image), polygons=True)
+            annotation["segmentation"] = mask
         annotations.append(annotation)
     filled = sum(item.get("area") is None for item in content["annotations"])
     return GroundTruth(path, content["images"], content["categories"], annotations, filled)
@@ -81,7 +82,7 @@ def read_predictions(path: str | Path, truth: GroundTruth, iou_type: IouType = "
     """Read a list of COCO results and return it with the fields that an evaluation adds.
 
     path:  a JSON list of {"image_id", "category_id", "score", "bbox": [x, y, width, height] in pixels}, or with
-           "segmentation" (compressed RLE) in place of or next to "bbox" for "segm". An empty list is fine.
+           "segmentation" (RLE) in place of or next to "bbox" for "segm". An empty list is fine.
     truth: what `read_ground_truth` returned.
 
     Returns one new dict per result with id (1..n), iscrowd (0) and area in square pixels: of the box where the results
@@ -109,7 +110,8 @@ def read_predictions(path: str | Path, truth: GroundTruth, iou_type: IouType = "
     if iou_type == "segm":
         sizes = {image["id"]: _size(image) for image in truth.images}
         for index, result in enumerate(results):
-            _check_rle(_where_result(path, index, result), result["segmentation"], sizes[result["image_id"]])
+            mask, size = result["segmentation"], sizes[result["image_id"]]
+            result["segmentation"] = _checked_mask(_where_result(path, index, result), mask, size, polygons=False)
     _add_areas(results, with_boxes)
     return results
 
@@ -257,29 +259,17 @@ def _check_known_ids(path: Path, results: list[Json], truth: GroundTruth) -> Non
             )
 
 
-def _check_mask(where: str, mask: Any, size: tuple[Any, Any]) -> None:
-    if isinstance(mask, list):
-        parts = [part for part in mask if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0]
-        if not mask or len(parts) < len(mask) or not all(_is_number(value) for part in parts for value in part):
-            raise InputError(f"{where}: expected polygons of at least three x, y points, got {str(mask)[:80]}")
-        if type(size[0]) is not int or type(size[1]) is not int:
-            raise InputError(f"{where}: its image needs an integer 'height' and 'width' for masks, got {size}")
-        return
-    if isinstance(mask, dict) and isinstance(mask.get("counts"), list):
-        counts = mask["counts"]
-        total = sum(counts) if all(type(count) is int and count >= 0 for count in counts) else -1
-        if mask.get("size") != list(size) or total != size[0] * size[1]:
-            raise InputError(f"{where}: expected an RLE of the image's size {list(size)}, got {str(mask)[:80]}")
-        return
-    _check_rle(where, mask, size)
+def _checked_mask(where: str, mask: Any, size: tuple[Any, Any], *, polygons: bool) -> Any:
+    """Return the mask as `tlvision.coco` reads it, an RLE in the compressed form."""
+    # Imported here, because boxes alone need none of it.
+    from tlvision.coco.formats import parse_segmentation
 
-
-def _check_rle(where: str, mask: Any, size: tuple[Any, Any]) -> None:
-    if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str) or mask.get("size") != list(size):
-        raise InputError(
-            f"{where}: expected a 'segmentation' as RLE with the image's size {list(size)} and its counts, "
-            f"got {str(mask)[:80]}"
-        )
+    if type(size[0]) is not int or type(size[1]) is not int:
+        raise InputError(f"{where}: its image needs an integer 'height' and 'width' to compare masks, got {size}")
+    wanted = "polygons or a run-length mask" if polygons else "a run-length mask"
+    if not mask or not isinstance(mask, (dict, list) if polygons else dict):
+        raise InputError(f"{where}: expected a 'segmentation' with {wanted}, got {str(mask)[:80]}")
+    return parse_segmentation(mask, size[0], size[1], where)
 
 
 def _add_areas(results: list[Json], with_boxes: bool) -> None:

@@ -27,6 +27,7 @@ def make_sample(tmp_path: Path) -> MakeSample:
         image_id: int,
         size: tuple[int, int],
         boxes: Sequence[Sequence[float]] = (),
+        *,
         labels: Sequence[int] | None = None,
         crowd: Sequence[bool] | None = None,
         segments: Sequence[Polygons | Rle | None] | None = None,

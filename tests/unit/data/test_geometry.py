@@ -26,7 +26,7 @@ def random_matrix(rng: np.random.Generator, *, upright: bool = False, low: float
 def slow_warp(
     image: np.ndarray, matrix: g.Matrix, size: tuple[int, int], region: g.Region, nearest: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sample at every pixel centre, in a loop; also says which pixels lie within rounding noise of the region's edge."""
+    """Sample at every pixel centre, in a loop; also says which pixels rounding noise decides."""
     back = np.linalg.inv(matrix)
     out = np.empty((*size, 3))
     out[:] = PAD
@@ -74,34 +74,20 @@ def test_the_warp_samples_where_a_slow_loop_does(seed: int, nearest: bool) -> No
 @pytest.mark.parametrize("seed", range(12))
 def test_a_warped_rectangle_has_the_warped_box(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    matrix = random_matrix(rng, upright=seed % 2 == 0)
-    x0, y0 = rng.integers(5, 20, 2)
-    x1, y1 = x0 + rng.integers(8, 25), y0 + rng.integers(8, 15)
-    image = np.zeros((40, 50, 1), np.uint8).repeat(3, axis=2)
-    image[y0:y1, x0:x1] = 255
-    canvas = g.warp_image(image, matrix, (45, 60), (0, 0, 0))
-    box, keep = g.warp_boxes(np.array([[x0, y0, x1, y1]], np.float32), matrix, (45, 60))
-    rows, columns = np.nonzero(canvas[:, :, 0] > 127)
-    if len(rows) == 0:
-        assert not keep[0]
-        return
-    seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-    # A corner that points out of the canvas is cut off, with it the tip that the upright box still counts.
-    touches = (box[0] <= [0, 0, -1, -1]) | (box[0] >= [99, 99, 60, 45])
-    tolerance = 1.0 if seed % 2 == 0 else 1.5
-    assert (np.abs(seen - box[0])[~touches] <= tolerance).all() or touches.any()
-    assert np.abs(seen - box[0]).max() <= tolerance or touches.any()
-
-
-def test_most_rectangles_of_that_test_lie_wholly_inside() -> None:
-    inside = 0
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
+    for _ in range(1000):  # until one lies wholly on the canvas: a corner that points out of it has no pixels
         matrix = random_matrix(rng, upright=seed % 2 == 0)
         x0, y0 = rng.integers(5, 20, 2)
-        whole = g.transform_boxes(np.array([[x0, y0, x0 + 8, y0 + 8]], np.float32), matrix)[0]
-        inside += bool((whole[:2] > 0).all() and whole[2] < 60 and whole[3] < 45)
-    assert inside >= 6
+        x1, y1 = x0 + rng.integers(8, 25), y0 + rng.integers(8, 15)
+        box, keep = g.warp_boxes(np.array([[x0, y0, x1, y1]], np.float32), matrix, (45, 60))
+        if (box[0, :2] > 0).all() and box[0, 2] < 60 and box[0, 3] < 45:
+            break
+    assert keep[0]
+    image = np.zeros((40, 50, 3), np.uint8)
+    image[y0:y1, x0:x1] = 255
+    canvas = g.warp_image(image, matrix, (45, 60), (0, 0, 0))
+    rows, columns = np.nonzero(canvas[:, :, 0] > (127 if seed % 2 == 0 else 40))
+    seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert np.abs(seen - box[0]).max() <= 1.0
 
 
 @pytest.mark.parametrize("seed", range(6))

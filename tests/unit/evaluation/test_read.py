@@ -109,7 +109,8 @@ def test_files_in_the_wrong_order_are_noticed(truth: Any, results: Any, write_fi
 
 
 MASKS = (None, [], [[1, 2, 3, 4]], [[1, 2, 3, 4, NAN, 6]], {"size": [9, 9], "counts": [81]}, {"counts": "abc"},
-         {"size": [100, 120], "counts": [1]}, {"size": [100, 120], "counts": [12001, -1]})  # fmt: skip
+         {"size": [100, 120], "counts": [1]}, {"size": [100, 120], "counts": [12001, -1]},
+         {"size": [100, 120], "counts": "garbage"}, {"size": [100, 120], "counts": ""}, "a.png")  # fmt: skip
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=str)
@@ -117,18 +118,18 @@ def test_wrong_masks(mask: Any, truth: Any, results: Any, write_files: Any) -> N
     for annotation in truth["annotations"]:
         annotation["segmentation"] = RLE
     truth["annotations"][1]["segmentation"] = mask
-    with pytest.raises(InputError, match=r"gt\.json: annotation id 2: expected"):
+    with pytest.raises(InputError, match=r"gt\.json: annotation id 2: "):
         coco_map(*write_files(truth, results), iou_type="segm")
     truth["annotations"][1]["segmentation"] = RLE
     for result in results:
         result["segmentation"] = mask
-    with pytest.raises(InputError, match=r"predictions\.json: result 0 \(image_id 10\): expected"):
+    with pytest.raises(InputError, match=r"predictions\.json: result 0 \(image_id 10\): "):
         coco_map(*write_files(truth, results), iou_type="segm")
 
 
 def test_results_for_masks_need_masks_and_boxes_in_all_or_none(truth: Any, results: Any, write_files: Any) -> None:
     for item in (*truth["annotations"], *results):
-        item["segmentation"] = {"size": [100, 120], "counts": "PT;"}
+        item["segmentation"] = RLE
     del results[1]["segmentation"]
     with pytest.raises(InputError, match=r"result 1 .*'segmentation' is missing"):
         coco_map(*write_files(truth, results), iou_type="segm")

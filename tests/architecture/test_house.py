@@ -1,0 +1,82 @@
+"""The rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VERBS = ("train", "evaluate", "predict", "show", "plugins", "hooks")
+
+
+def modules_after(code: str) -> set[str]:
+    """Run `code` in a fresh interpreter and return the names of all modules that are loaded then."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys, json; print(json.dumps(list(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import tlvision",
+        "import tlvision.coco, tlvision.evaluation, tlvision.types, tlvision.plugin",
+        "from tlvision.plugin import get_plugin, plugin_names; [get_plugin(n) for n in plugin_names()]",
+        "import tlvision.cli.main as m; m.build_parser()",
+        "import tlvision.cli.main as m; assert m.main(['plugins']) == 0",
+        "import tlvision.config.load as c; c.load_config('configs/quickstart.yaml')",
+    ],
+)
+def test_what_should_answer_at_once_loads_neither_torch_nor_an_upstream(code: str, repository: Path) -> None:
+    loaded = modules_after(f"import os; os.chdir({str(repository)!r})\n{code}")
+    assert "tlvision" in loaded
+    assert not loaded & {"torch", "ultralytics", "lightning_fabric", "torchvision"}
+
+
+def test_import_rules_hold(repository: Path) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports"))], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "5 kept, 0 broken" in done.stdout
+
+
+def test_files_are_short_and_import_by_name(repository: Path) -> None:
+    files = [*(repository / "tlvision").rglob("*.py"), *(repository / "plugins").rglob("*.py")]
+    assert len(files) > 50
+    for path in files:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, f"{path} is longer than 400 lines"
+        assert not re.search(r"^\s*from .* import \*", text, re.MULTILINE), path
+    assert len((repository / "tlvision/training/loop.py").read_text().splitlines()) < 150
+
+
+def test_the_core_names_no_model_family(repository: Path) -> None:
+    """A hook works on every plugin because nothing in the core knows one."""
+    names = ("yolo", "ultralytics", "mmdet", "mmseg", "torchvision", "segmentation_models")
+    allowed = {"batched_nms"}
+    files = [path for part in ("hooks", "training", "data", "coco", "evaluation") for path in
+             (repository / "tlvision" / part).rglob("*.py")]
+    assert files
+    for path in files:
+        code = re.sub(r'"""[\s\S]*?"""|#.*', "", path.read_text()).lower()
+        found = [name for name in names if name in code and name not in allowed]
+        assert not found, f"{path} names {found}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_a_script_in_tools_as_well(verb: str, repository: Path) -> None:
+    outputs = [
+        subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, check=True, cwd=repository).stdout
+        for command in (["-m", "tlvision.cli.main", verb], [f"tools/{verb}.py"])
+    ]
+    assert outputs[0] == outputs[1]
+    assert f"usage: tlvision {verb}" in outputs[0]

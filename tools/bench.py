@@ -1,0 +1,27 @@
+"""Speed and parity, measured against upstream in the same run.
+
+    python tools/bench.py parity --plugin yolo --data DIR --weights W.pt --arch yolov8n --epochs 15 --image-size 320
+    python tools/bench.py evaluation | loading | startup
+
+Each prints a table; nothing here asserts on seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+BENCHMARKS = ("parity", "evaluation", "loading", "startup")
+
+
+def main() -> int:
+    """Run the benchmark that the first argument names; the rest is its own."""
+    if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
+        print(__doc__)
+        return 2
+    name = sys.argv.pop(1)
+    return int(import_module(f"benchmarks.{name}").main() or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Our loop against the upstream trainer: same weights, data, epochs, image size and batch; one table.
+
+    python tools/bench.py parity --plugin yolo --data ../shared/data/bccd --arch yolov8n \\
+        --weights ../shared/weights/yolov8n-coco-from-int8.pt --epochs 15 --image-size 320 --batch 16
+
+DIR of --data holds train.json, val.json and images/. For each seed, ours and upstream run one after the other, each in
+a process of its own; both predictions are scored by pycocotools on the same val.json. Training time is that of the
+call that trains, evaluation after each epoch included; peak memory is the process's own at the end of that call (of
+the GPU, where there is one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+UPSTREAM = {"yolo": "tlvision_yolo.parity"}
+CONFIGS = {"yolo": "configs/detect/yolo_finetune.yaml"}
+
+
+def arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plugin", choices=sorted(UPSTREAM), required=True)
+    parser.add_argument("--data", required=True, help="folder with train.json, val.json and images/")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--arch", required=True)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--image-size", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--config", help="default: the plugin's fine-tuning config")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="more overrides for our side")
+    parser.add_argument("--out", default="runs/parity", help="folder for both sides' runs")
+    parser.add_argument("--side", choices=["ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def overrides(options: argparse.Namespace, out: Path) -> list[str]:
+    """Return what our config needs to do the same work."""
+    data = Path(options.data)
+    return [
+        f"model.arch={options.arch}",
+        f"model.weights={options.weights}",
+        f"data.train.json={data / 'train.json'}",
+        f"data.train.images={data / 'images'}",
+        f"data.val.json={data / 'val.json'}",
+        f"data.val.images={data / 'images'}",
+        f"data.image_size={options.image_size}",
+        f"data.batch.labelled={options.batch}",
+        f"train.epochs={options.epochs}",
+        f"train.seed={options.seed}",
+        f"run.out={out}",
+        *options.set,
+    ]
+
+
+def train_ours(options: argparse.Namespace) -> None:
+    """Train with our loop in this process and print what it took as JSON on the last line."""
+    from tlvision.config.run import train
+
+    before = time.perf_counter()
+    result = train(options.config or CONFIGS[options.plugin], overrides(options, Path(options.out)))
+    taken = time.perf_counter() - before
+    report = {
+        "predictions": str(result.run / "predictions.json"),
+        "train_seconds": taken,
+        "peak_memory_bytes": peak_memory(),
+    }
+    print(json.dumps(report))
+
+
+def peak_memory() -> int:
+    """Return the peak memory of this process in bytes: of the GPU if it was used, else resident."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def run_side(command: list[str], log: Path) -> dict[str, Any]:
+    """Run one side in its own process and return the JSON of its last line, with the wall time of the process."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - before
+    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    if done.returncode != 0:
+        raise SystemExit(f"failed: {' '.join(command)}\n{done.stderr[-2000:]}\nlog: {log}")
+    return {**json.loads(done.stdout.strip().splitlines()[-1]), "wall_seconds": wall}
+
+
+def pycocotools_ap(truth: Path, predictions: Path) -> tuple[float, float]:
+    """Return AP and AP50 as pycocotools computes them."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        dataset = COCO(str(truth))
+        evaluation = COCOeval(dataset, dataset.loadRes(str(predictions)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return float(evaluation.stats[0]), float(evaluation.stats[1])
+
+
+def measure(options: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
+    """Run one side with one seed and score it."""
+    out, data = Path(options.out), Path(options.data)
+    if side == "ours":
+        command = [sys.executable, __file__, "--side", "ours", "--plugin", options.plugin, "--data", options.data]
+        command += ["--config", options.config] if options.config else []
+        command += ["--set", *options.set] if options.set else []
+    else:
+        command = [sys.executable, "-m", UPSTREAM[options.plugin]]
+        command += ["--train-json", str(data / "train.json"), "--train-images", str(data / "images")]
+        command += ["--val-json", str(data / "val.json"), "--val-images", str(data / "images")]
+    command += ["--weights", options.weights, "--arch", options.arch, "--epochs", str(options.epochs)]
+    command += ["--image-size", str(options.image_size), "--batch", str(options.batch)]
+    command += ["--seed", str(seed), "--out", str(out / f"{side}-{seed}")]
+    result = run_side(command, out / "logs" / f"{side}-{seed}.log")
+    result["ap"], result["ap50"] = pycocotools_ap(data / "val.json", Path(result["predictions"]))
+    images = len(json.loads((data / "train.json").read_text(encoding="utf-8"))["images"])
+    result["images_per_second"] = options.epochs * images / result["train_seconds"]
+    print(f"seed {seed} {side:<8} AP {result['ap']:.4f}  {result['train_seconds']:.0f} s", flush=True)
+    return result
+
+
+def table(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the markdown table: mean and spread of AP, medians of the rest, and the ratio pair by pair."""
+    lines = ["| | ours | upstream | ours / upstream |", "|---|---|---|---|"]
+    for name, key, unit in (("AP", "ap", 1.0), ("AP50", "ap50", 1.0)):
+        ours, theirs = ([row[key] * unit for row in rows[side]] for side in ("ours", "upstream"))
+        difference = statistics.mean(ours) - statistics.mean(theirs)
+        lines.append(f"| {name}, mean (min to max) | {spread(ours)} | {spread(theirs)} | {difference:+.4f} |")
+    for name, key, scale, digits in (
+        ("training time, s", "train_seconds", 1.0, 0),
+        ("whole process, s", "wall_seconds", 1.0, 0),
+        ("images per second", "images_per_second", 1.0, 1),
+        ("peak memory, MiB", "peak_memory_bytes", 1 / 2**20, 0),
+    ):
+        ours, theirs = ([row[key] * scale for row in rows[side]] for side in ("ours", "upstream"))
+        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+        lines.append(
+            f"| {name}, median | {statistics.median(ours):.{digits}f} | {statistics.median(theirs):.{digits}f} "
+            f"| {ratio:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Return mean, minimum and maximum."""
+    return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+
+
+def main() -> None:
+    """Run both sides for every seed and print the table."""
+    options = arguments()
+    if options.side == "ours":
+        train_ours(options)
+        return
+    rows: dict[str, list[dict[str, Any]]] = {"ours": [], "upstream": []}
+    for position, seed in enumerate(options.seeds):
+        sides = ["ours", "upstream"] if position % 2 == 0 else ["upstream", "ours"]  # neither is always first
+        for side in sides:
+            rows[side].append(measure(options, side, seed))
+    result = Path(options.out) / "parity.json"
+    result.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    print(f"\n{table(rows)}\n\n{len(options.seeds)} seeds, {options.epochs} epochs, {options.image_size} px, batch ")
+    print(f"{options.batch}; {platform.processor() or platform.machine()}, Python {platform.python_version()}; {result}")
+
+
+if __name__ == "__main__":
+    main()
