@@ -42,8 +42,9 @@ def upstream_loss(adapter: Any, arch: str, images: torch.Tensor, targets: list[T
     return model.loss(batch)[0]
 
 
-@pytest.mark.parametrize("arch", FAMILIES)
-@pytest.mark.parametrize("empty", [False, True], ids=["objects", "no objects"])
+@pytest.mark.parametrize(
+    ("arch", "empty"), [(arch, False) for arch in FAMILIES] + [("yolov8n", True), ("yolo26n", True)]
+)
 def test_the_loss_is_upstreams_over_the_batch_size(build: Any, make_target: MakeTarget, arch: str, empty: bool) -> None:
     adapter, _ = build(arch)
     images = torch.rand(3, 3, 64, 96)
@@ -78,7 +79,7 @@ def test_a_dual_head_shifts_its_loss_as_upstream_does_over_epochs(
     adapter.module.eval()
     images, targets = torch.rand(3, 3, 64, 96), two_targets(make_target)
     found = []
-    for epoch in (0, 1, 3, 4, 0):
+    for epoch in (0, 3, 0):
         adapter.set_progress(epoch / 4)
         losses = torch.stack(list(adapter.loss(images, targets).values()))
         adapter.module.train()
@@ -86,7 +87,8 @@ def test_a_dual_head_shifts_its_loss_as_upstream_does_over_epochs(
         torch.testing.assert_close(torch.stack(list(adapter.loss(images, targets).values())), expected)
         adapter.module.eval()
         found.append(losses.sum().item())
-    assert found[0] != pytest.approx(found[3], rel=1e-3)
+    assert found[0] == pytest.approx(found[2])
+    assert found[0] != pytest.approx(found[1], rel=1e-3)
 
 
 def test_progress_set_before_the_first_loss_counts(build: Any, make_target: MakeTarget) -> None:

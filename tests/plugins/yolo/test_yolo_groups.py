@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from tlvision.plugin import ROLES, map_groups
+from tlvision.plugin import ROLES, BuildSpec, map_groups
+from tlvision.types import ClassMap
+from tlvision_yolo.plugin import plugin
 
 SMALL = ("yolov5nu", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n")
 LARGE = ("yolov9c", "yolov9e", "yolov10b")
 
 
+@pytest.fixture(scope="module")
+def built() -> Callable[[str], Any]:
+    """Return `built(arch)`, which builds each model once for all tests of this file."""
+
+    @cache
+    def built(arch: str) -> Any:
+        torch.manual_seed(0)
+        spec = BuildSpec(arch=arch, weights="none", classes=ClassMap.from_names(("a", "b", "c")))
+        return plugin.build(spec)[0]
+
+    return built
+
+
 @pytest.mark.parametrize("arch", SMALL + LARGE)
-def test_groups_partition_the_model_from_stem_to_head(build: Any, arch: str) -> None:
-    adapter, _ = build(arch)
+def test_groups_partition_the_model_from_stem_to_head(built: Any, arch: str) -> None:
+    adapter = built(arch)
     found = map_groups(adapter.module, adapter.layer_groups())
     roles = [group.role for group in found.groups]
     assert roles == sorted(roles, key=ROLES.index)
@@ -35,8 +52,8 @@ def test_groups_partition_the_model_from_stem_to_head(build: Any, arch: str) -> 
 
 
 @pytest.mark.parametrize("arch", [arch for arch in SMALL + LARGE if arch != "yolov9e"])
-def test_a_stage_ends_with_the_finest_map_of_its_stride(build: Any, arch: str) -> None:
-    adapter, _ = build(arch)
+def test_a_stage_ends_with_the_finest_map_of_its_stride(built: Any, arch: str) -> None:
+    adapter = built(arch)
     names = [group.name for group in adapter.layer_groups()]
     assert names[:5] == ["stem", *(f"backbone.stage{number}" for number in range(1, 5))]
     last = {group.name: group.modules[-1] for group in adapter.layer_groups()}
@@ -65,8 +82,8 @@ def layer_outputs(module: Any, images: torch.Tensor) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("arch", ["yolov5nu", "yolov8n", "yolov9e", "yolov10n", "yolo26n"])
-def test_changing_a_group_never_changes_an_earlier_one(build: Any, arch: str) -> None:
-    adapter, _ = build(arch)
+def test_changing_a_group_never_changes_an_earlier_one(built: Any, arch: str) -> None:
+    adapter = built(arch)
     module = adapter.module.eval()
     images = torch.rand(1, 3, 64, 64)
     before = layer_outputs(module, images)
@@ -90,8 +107,8 @@ def test_changing_a_group_never_changes_an_earlier_one(build: Any, arch: str) ->
 
 
 @pytest.mark.parametrize("arch", SMALL + LARGE)
-def test_taps_have_the_channels_and_strides_they_say(build: Any, arch: str) -> None:
-    adapter, _ = build(arch)
+def test_taps_have_the_channels_and_strides_they_say(built: Any, arch: str) -> None:
+    adapter = built(arch)
     taps = adapter.taps()
     assert [tap.name for tap in taps] == ["c3", "p3", "c4", "p4", "c5", "p5"]
     assert [tap.stride for tap in taps] == [8, 8, 16, 16, 32, 32]
@@ -104,11 +121,12 @@ def test_taps_have_the_channels_and_strides_they_say(build: Any, arch: str) -> N
 
 
 @pytest.mark.parametrize("arch", ["yolov8n", "yolov10n"])
-def test_taps_feed_the_head(build: Any, arch: str) -> None:
-    adapter, _ = build(arch)
+def test_taps_feed_the_head(built: Any, arch: str) -> None:
+    adapter = built(arch)
     seen: list[torch.Tensor] = []
-    adapter.module.model[-1].register_forward_pre_hook(lambda head, inputs: seen.extend(inputs[0]))
+    hook = adapter.module.model[-1].register_forward_pre_hook(lambda head, inputs: seen.extend(inputs[0]))
     features = adapter.features(torch.rand(1, 3, 64, 64))
+    hook.remove()
     assert len(seen) == 3
     for name, given in zip(("p3", "p4", "p5"), seen, strict=True):
         assert features[name].equal(given)

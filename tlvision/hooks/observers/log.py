@@ -154,7 +154,7 @@ class Log(ObserverHook):
             self._writer = None
 
     def _description(self, context: Context) -> str:
-        epoch = min(context.epoch + 1, context.duration.epochs)
+        epoch = (context.step - 1) // context.duration.steps_per_epoch + 1
         value = context.metrics.get(context.select)
         metric = "" if value is None else f"  {context.select} {value:.3f}"
         return f"epoch {epoch}/{context.duration.epochs}{metric}"
