@@ -28,7 +28,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with images/, train.json and val.json: bright boxes on dark ground, 12 + 4 images, classes dark and light."""
+    """A folder with images/, train.json and val.json: 12 + 4 images of bright boxes, classes dark and light."""
     import cv2
     import numpy as np
 

@@ -43,7 +43,11 @@ def test_what_should_answer_at_once_loads_neither_torch_nor_an_upstream(code: st
 
 def test_import_rules_hold(repository: Path) -> None:
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("lint-imports"))], cwd=repository, capture_output=True, text=True, check=False
+        [str(Path(sys.executable).with_name("lint-imports"))],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert "5 kept, 0 broken" in done.stdout
@@ -63,8 +67,11 @@ def test_the_core_names_no_model_family(repository: Path) -> None:
     """A hook works on every plugin because nothing in the core knows one."""
     names = ("yolo", "ultralytics", "mmdet", "mmseg", "torchvision", "segmentation_models")
     allowed = {"batched_nms"}
-    files = [path for part in ("hooks", "training", "data", "coco", "evaluation") for path in
-             (repository / "tlvision" / part).rglob("*.py")]
+    files = [
+        path
+        for part in ("hooks", "training", "data", "coco", "evaluation")
+        for path in (repository / "tlvision" / part).rglob("*.py")
+    ]
     assert files
     for path in files:
         code = re.sub(r'"""[\s\S]*?"""|#.*', "", path.read_text()).lower()
@@ -75,7 +82,9 @@ def test_the_core_names_no_model_family(repository: Path) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_a_script_in_tools_as_well(verb: str, repository: Path) -> None:
     outputs = [
-        subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, check=True, cwd=repository).stdout
+        subprocess.run(
+            [sys.executable, *command, "--help"], capture_output=True, text=True, check=True, cwd=repository
+        ).stdout
         for command in (["-m", "tlvision.cli.main", verb], [f"tools/{verb}.py"])
     ]
     assert outputs[0] == outputs[1]

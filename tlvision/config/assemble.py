@@ -133,7 +133,7 @@ def _render(config: Config) -> None:
 
 
 def build_hooks(config: Config) -> list[Hook]:
-    """Build the hooks in the order of the file; those that every run has come last where the file does not name them."""
+    """Build the hooks in the order of the file; those that every run has come last unless the file names them."""
     items: list[tuple[str, dict[str, Any]]] = [next(iter(item.items())) for item in config.hooks]
     named = {name for name, _ in items}
     items += [(name, {}) for name in ALWAYS if name not in named]
@@ -150,7 +150,7 @@ def _check_needs(hook: Hook, adapter: Adapter, plugin: str) -> None:
     for needed in hook.needs:
         if not isinstance(adapter, needed):
             raise InputError(
-                f"hooks: '{hook.key()}' needs {needed.__name__}, which the plugin '{plugin}' does not offer"
+                f"hooks: '{hook.key()}' needs {needed.__name__}, which plugin '{plugin}' does not offer"
             )
     if isinstance(hook, ObjectiveHook):
         known = [tap.name for tap in adapter.taps()]

@@ -42,7 +42,10 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, min_score: f
     shown = 0
     for sample, prediction in track(found, total=len(samples), description="predicting"):
         picture = draw_prediction(
-            read_image(sample.path, sample.width, sample.height, sample.exif)[0], prediction, model.classes.names, min_score=min_score
+            read_image(sample.path, sample.width, sample.height, sample.exif)[0],
+            prediction,
+            model.classes.names,
+            min_score=min_score,
         )
         write_picture(out / names[sample.image_id], picture)
         rows += _rows(sample, prediction, model.classes.names, model.classes.source_ids)

@@ -57,5 +57,6 @@ def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
         flat = torch.cat([tensor.reshape(-1) for tensor in group])  # (sum of sizes,)
         torch.distributed.all_reduce(flat)
         mean = flat / fabric.world_size
-        for tensor, part in zip(group, mean.split([tensor.numel() for tensor in group]), strict=True):
+        parts = torch.split(mean, [tensor.numel() for tensor in group])
+        for tensor, part in zip(group, parts, strict=True):
             tensor.copy_(part.view_as(tensor))

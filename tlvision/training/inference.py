@@ -43,9 +43,7 @@ def predict_samples(
                 yield sample, to_original(prediction, matrix, sample.width, sample.height)
 
 
-def predict_array(
-    adapter: Adapter, image: npt.NDArray[np.uint8], *, fabric: Fabric, image_size: int
-) -> Prediction:
+def predict_array(adapter: Adapter, image: npt.NDArray[np.uint8], *, fabric: Fabric, image_size: int) -> Prediction:
     """Return what the model finds in one image.
 
     image: (H, W, 3) uint8 RGB. Raises TypeError or ValueError that shows the expected and the actual shape or dtype.

@@ -132,7 +132,7 @@ def _backward(session: Session, batch: Batch) -> dict[str, Tensor]:
             losses.update({f"{hook.key()}/{name}": value for name, value in hook.losses(context).items()})
     losses = {name: loss.float() for name, loss in losses.items()}
     total = torch.stack(list(losses.values())).sum()
-    (total / session.settings.accumulate).backward()
+    (total / session.settings.accumulate).backward()  # type: ignore[no-untyped-call]
     return {name: loss.detach() for name, loss in losses.items()}
 
 

@@ -1,6 +1,6 @@
 """How long the command line takes to answer, each a fresh process, beside upstream's; medians.
 
-    python tools/bench.py startup
+python tools/bench.py startup
 """
 
 from __future__ import annotations

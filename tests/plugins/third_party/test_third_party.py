@@ -40,7 +40,8 @@ from tlvision.types import Prediction
 class Dots:
     def __init__(self, classes):
         self.module = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=8, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4 + classes)
+            nn.Conv2d(3, 8, 3, stride=8, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(8, 4 + classes)
         )
         self.input_spec = InputSpec(multiple_of=8)
 
@@ -69,7 +70,8 @@ class Dots:
         scale = out.new_tensor([width, height, width, height])
         corners = out[:, :4].sigmoid().sort(1).values[:, [0, 1, 2, 3]] * scale
         scores, labels = out[:, 4:].softmax(1).max(1)
-        return [Prediction(boxes=corners[i : i + 1], scores=scores[i : i + 1], labels=labels[i : i + 1]) for i in range(len(out))]
+        rows = zip(corners.split(1), scores.split(1), labels.split(1))
+        return [Prediction(boxes=box, scores=score, labels=label) for box, score, label in rows]
 
 
 class Plugin:
@@ -109,9 +111,7 @@ class WeightWatcher(ObjectiveHook):
 '''
 
 
-def test_it_trains_with_no_edit_to_the_core(
-    tmp_path: Path, tiny_config: dict[str, Any], repository: Path
-) -> None:
+def test_it_trains_with_no_edit_to_the_core(tmp_path: Path, tiny_config: dict[str, Any], repository: Path) -> None:
     package, site = tmp_path / "package", tmp_path / "site"
     package.mkdir()
     (package / "pyproject.toml").write_text(PYPROJECT)

@@ -23,7 +23,10 @@ def write_config(path: Path, config: dict[str, Any]) -> str:
 def test_a_run_is_trained_evaluated_and_used(
     tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", write_config(tmp_path / "c.yaml", tiny_config), "--set", "train.epochs=1", "data.workers=0"]) == 0
+    assert (
+        main(["train", write_config(tmp_path / "c.yaml", tiny_config), "--set", "train.epochs=1", "data.workers=0"])
+        == 0
+    )
     text = capsys.readouterr().out
     for expected in ("weights none: 0 loaded", "ledger", "parameters are trained", "AP50", "tlvision predict --run"):
         assert expected in text
@@ -39,7 +42,13 @@ def test_a_run_is_trained_evaluated_and_used(
     other = json.loads((tmp_path / "run" / "evaluations" / "train" / "metrics.json").read_text())
     assert other["counts"]["images"] == 12
 
-    command = ["evaluate", "--gt", str(tiny_dataset / "val.json"), "--predictions", str(tmp_path / "run/predictions.json")]
+    command = [
+        "evaluate",
+        "--gt",
+        str(tiny_dataset / "val.json"),
+        "--predictions",
+        str(tmp_path / "run/predictions.json"),
+    ]
     assert main([*command, "--output", str(tmp_path / "files.json")]) == 0
     assert json.loads((tmp_path / "files.json").read_text()) == published
 
@@ -65,9 +74,9 @@ def test_show_prints_groups_taps_ledger_and_weights_and_trains_nothing(
 def test_evaluating_two_files_needs_no_torch(tiny_dataset: Path, tmp_path: Path) -> None:
     predictions = tmp_path / "p.json"
     predictions.write_text("[]")
+    arguments = ["evaluate", "--gt", str(tiny_dataset / "val.json"), "--predictions", str(predictions)]
     code = (
-        "import sys; from tlvision.cli.main import main\n"
-        f"assert main(['evaluate', '--gt', {str(tiny_dataset / 'val.json')!r}, '--predictions', {str(predictions)!r}]) == 0\n"
+        f"import sys; from tlvision.cli.main import main; assert main({arguments}) == 0\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -129,7 +138,11 @@ WRONG_USES = [
 
 @pytest.mark.parametrize(("arguments", "expected"), WRONG_USES, ids=[" ".join(row[0]) for row in WRONG_USES])
 def test_wrong_usage_is_one_sentence_and_exit_code_2(
-    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2

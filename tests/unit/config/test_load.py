@@ -68,7 +68,8 @@ def test_all_errors_are_listed_at_once_with_path_and_nearest_key(tmp_path: Path)
 
 def test_set_overrides_with_yaml_values() -> None:
     config = load_config(
-        minimal(), ["train.lr=2e-4", "hooks=[{freeze: {roles: [backbone]}}]", "data.batch.labelled=4", "data.workers=auto"]
+        minimal(),
+        ["train.lr=2e-4", "hooks=[{freeze: {roles: [backbone]}}]", "data.batch.labelled=4", "data.workers=auto"],
     )
     assert config.train.lr == 2e-4
     assert config.hooks == [{"freeze": {"roles": ["backbone"]}}]

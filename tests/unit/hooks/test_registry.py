@@ -20,7 +20,7 @@ def test_every_built_in_hook_keeps_the_rules_of_a_hook() -> None:
 
 
 def test_unknown_hook_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="unknown hook 'freez'. Did you mean 'freeze'"):
+    with pytest.raises(InputError, match=r"unknown hook 'freez'\. Did you mean 'freeze'"):
         hooks.hook_class("freez")
 
 

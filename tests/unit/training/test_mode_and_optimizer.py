@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ class Stage(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 4)
-        self.norms = nn.ModuleList([nn.BatchNorm1d(4), nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.BatchNorm1d(4, affine=False)])
+        self.norms = nn.ModuleList(
+            [nn.BatchNorm1d(4), nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.BatchNorm1d(4, affine=False)]
+        )
         self.drop = nn.Dropout(0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -77,7 +80,7 @@ def test_modes_of_every_kind_of_module_and_no_graph_on_a_frozen_prefix() -> None
     model, plan = make()
     plan = Freeze(through="stem").setup(plan)
     set_modes(model, plan, 0)
-    kinds = [module for module in model[0].modules()]  # type: ignore[union-attr]
+    kinds = list(model[0].modules())  # type: ignore[union-attr]
     assert len(kinds) >= 8
     assert not any(module.training for module in kinds)
     assert all(module.training for module in model[1].modules())  # type: ignore[union-attr]
@@ -151,7 +154,7 @@ def test_the_schedule_warms_up_to_the_peak_and_ends_where_it_should(schedule: st
         assert factors[10] == 1.0
         assert factors[55] == pytest.approx(middle)
         assert factors[99] == pytest.approx(0.05, abs=0.02)
-        assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+        assert all(a > b for a, b in pairwise(factors[10:]))
     assert not any(math.isnan(factor) for factor in factors)
 
 

@@ -147,7 +147,9 @@ def test_a_killed_process_leaves_a_whole_checkpoint_that_resumes(tiny_config: di
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(tiny_config))
     process = subprocess.Popen(
-        [sys.executable, "-m", "tlvision.cli.main", "train", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-m", "tlvision.cli.main", "train", str(path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     log = tmp_path / "run" / "log.jsonl"
     for _ in range(1200):
@@ -200,7 +202,9 @@ def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays_whole(
         real(path, values)
 
     monkeypatch.setattr(checkpoint, "save_tensors", full)
-    with pytest.raises(RunError, match=r"the disk is full: .*last could not be written; the earlier checkpoint .* is whole"):
+    with pytest.raises(
+        RunError, match=r"the disk is full: .*last could not be written; the earlier checkpoint .* is whole"
+    ):
         tlvision.train(tiny_config)
     monkeypatch.setattr(checkpoint, "save_tensors", real)
     run = Path(tiny_config["run"]["out"])
@@ -211,7 +215,9 @@ def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays_whole(
 
 def test_resuming_with_another_config_names_the_rows_that_differ(tiny_config: dict[str, Any]) -> None:
     run = tlvision.train(tiny_config).run
-    with pytest.raises(tlvision.types.InputError, match=r"the ledger of this config differs .* resume with the run's own"):
+    with pytest.raises(
+        tlvision.types.InputError, match=r"the ledger of this config differs .* resume with the run's own"
+    ):
         tlvision.train({}, ["hooks=[ema, {freeze: {roles: [stem]}}]"], resume=run)
 
 
@@ -222,11 +228,21 @@ def test_the_order_of_images_and_the_result_depend_on_the_seed_alone(tiny_config
     assert differing(last_state(first), last_state(tlvision.train(tiny_config).run))
 
 
-def test_two_processes_agree_and_see_the_whole_batch(tiny_config: dict[str, Any], tmp_path: Path, repository: Path) -> None:
+def test_two_processes_agree_and_see_the_whole_batch(
+    tiny_config: dict[str, Any], tmp_path: Path, repository: Path
+) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(tiny_config))
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(repository / "tools/train.py"), str(path)],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            str(repository / "tools/train.py"),
+            str(path),
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

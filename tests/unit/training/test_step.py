@@ -56,7 +56,9 @@ def make_batch(values: list[int]) -> Batch:
 def make_session(hooks: list[Hook] | None = None, **settings: Any) -> Any:
     adapter = MeanAdapter()
     plan = initial_plan(adapter.module, map_groups(adapter.module, adapter.layer_groups()), Duration(1, 10))
-    chosen = TrainSettings(epochs=1, **{"optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, **settings})
+    chosen = TrainSettings(
+        epochs=1, **{"optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, **settings}
+    )
     context = Context(
         adapter=adapter,  # type: ignore[arg-type]
         plan=plan,
