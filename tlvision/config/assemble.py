@@ -149,9 +149,7 @@ def _check_needs(hook: Hook, adapter: Adapter, plugin: str) -> None:
     """Raise InputError where a hook asks for a power or a tap that this model does not have."""
     for needed in hook.needs:
         if not isinstance(adapter, needed):
-            raise InputError(
-                f"hooks: '{hook.key()}' needs {needed.__name__}, which plugin '{plugin}' does not offer"
-            )
+            raise InputError(f"hooks: '{hook.key()}' needs {needed.__name__}, which plugin '{plugin}' does not offer")
     if isinstance(hook, ObjectiveHook):
         known = [tap.name for tap in adapter.taps()]
         for tap in hook.taps:

@@ -240,6 +240,12 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
     draw_pictures(run, parts.val, parts.classes)
     write_report(run)
     console.print(format_table(metrics), highlight=False)
+    if session.evaluator.left_out:
+        console.print(
+            f"[yellow]note[/] {session.evaluator.left_out} detections are of classes that {parts.val.path.name} does "
+            "not have; they are not in predictions.json",
+            highlight=False,
+        )
     console.print(
         f"best weights   {best}\npictures       {run / 'pictures'}\nreport         {run / 'report.html'}\n"
         f"next           tlvision predict --run {run} IMAGES --output predictions",

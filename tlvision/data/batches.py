@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -14,9 +15,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from tlvision.data.dataset import Draw, EvalImages, TrainImages
 from tlvision.types import InputError, InputSpec, Target
-
-Plan = list[tuple[int, bool]]
-"""One batch: positions of the stream (or indices, for evaluation), and whether mosaics are on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -162,12 +160,8 @@ def train_batches(
 
     Raises InputError where an image cannot be read, also from a worker.
     """
-    plans = [
-        [(position, mosaic(step)) for position in positions]
-        for step in range(first_step, last_step)
-        for positions in train_positions(step, batch_size=batch_size, accumulate=accumulate, rank=rank, world=world)
-    ]
-    return _batches(_TrainPlans(dataset, plans), workers, pin)
+    positions = partial(train_positions, batch_size=batch_size, accumulate=accumulate, rank=rank, world=world)
+    return _batches(_TrainPlans(dataset, first_step, last_step, accumulate, positions, mosaic), workers, pin)
 
 
 def eval_batches(
@@ -177,22 +171,27 @@ def eval_batches(
 
     Raises InputError where an image cannot be read, also from a worker.
     """
-    plans = [[(index, False) for index in group] for group in dataset.groups(batch_size)]
-    return _batches(_EvalPlans(dataset, plans[rank::world]), workers, pin)
+    return _batches(_EvalPlans(dataset, dataset.groups(batch_size)[rank::world]), workers, pin)
 
 
 @dataclass(frozen=True, slots=True)
 class _TrainPlans(Dataset[Batch]):
-    """Batch number -> batch."""
+    """Batch number -> batch; what is in it is worked out when it is asked for, however long the run."""
 
     images: TrainImages
-    plans: list[Plan]
+    first_step: int
+    last_step: int
+    accumulate: int
+    positions: Callable[[int], list[list[int]]]
+    mosaic: Callable[[int], bool]
 
     def __len__(self) -> int:
-        return len(self.plans)
+        return (self.last_step - self.first_step) * self.accumulate
 
     def __getitem__(self, number: int) -> Batch:
-        return collate([self.images.draw(position, mosaic) for position, mosaic in self.plans[number]])
+        step, k = divmod(number, self.accumulate)
+        step += self.first_step
+        return collate([self.images.draw(position, self.mosaic(step)) for position in self.positions(step)[k]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +199,13 @@ class _EvalPlans(Dataset[Batch]):
     """Batch number -> batch."""
 
     images: EvalImages
-    plans: list[Plan]
+    plans: list[list[int]]
 
     def __len__(self) -> int:
         return len(self.plans)
 
     def __getitem__(self, number: int) -> Batch:
-        return collate([self.images.draw(index) for index, _ in self.plans[number]])
+        return collate([self.images.draw(index) for index in self.plans[number]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ def paint(
     inverse = translate(-0.5, -0.5) @ invert(matrix) @ translate(left + 0.5, top + 0.5)
     flags = (cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
     size = (right - left, bottom - top)
-    warped = cv2.warpAffine(image, inverse[:2], size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    warped = _warp(image, inverse, size, flags)
     if is_axis_aligned(matrix):
         part[:] = warped
         return
@@ -170,10 +170,19 @@ def paint(
     part[inside] = warped[inside]
 
 
+def _warp(image: Pixels, inverse: Matrix, size: tuple[int, int], flags: int) -> Pixels:
+    coloured = image.ndim == 3 and image.shape[2] == 3
+    if coloured:  # OpenCV warps four channels in half the time that it takes for three
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)  # type: ignore[assignment]
+    warped = cv2.warpAffine(image, inverse[:2], size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB) if coloured else warped  # type: ignore[return-value]
+
+
 def _pixel_range(edges: npt.NDArray[np.float64], limit: int) -> tuple[int, int]:
     """Return the half-open range of pixels whose centres lie between the outermost edges, within 0..limit."""
     # A centre that rounding noise puts on the wrong side of a whole edge must not open a gap between two tiles.
-    first, last = (math.ceil(round(edge - 0.5, 6)) for edge in (edges.min(), edges.max()))
+    values = edges.tolist()
+    first, last = math.ceil(round(min(values) - 0.5, 6)), math.ceil(round(max(values) - 0.5, 6))
     return max(first, 0), min(last, limit)
 
 
@@ -203,7 +212,7 @@ def apply(matrix: Matrix, points: npt.NDArray[np.float32] | npt.NDArray[np.float
     return mapped
 
 
-def transform_boxes(boxes: Boxes, matrix: Matrix) -> npt.NDArray[np.float64]:
+def transform_boxes(boxes: Boxes | npt.NDArray[np.float64], matrix: Matrix) -> npt.NDArray[np.float64]:
     """Map (M, 4) corner boxes to the upright boxes around their mapped corners, not clipped; float64."""
     if is_axis_aligned(matrix):  # the common case, and half the work
         first = boxes[:, :2] * matrix.diagonal()[:2] + matrix[:2, 2]
@@ -216,7 +225,8 @@ def transform_boxes(boxes: Boxes, matrix: Matrix) -> npt.NDArray[np.float64]:
 
 def clip_boxes(boxes: npt.NDArray[np.float64], region: Region) -> npt.NDArray[np.float64]:
     """Cut (M, 4) boxes to a region; one that lies outside comes out without area."""
-    return np.clip(boxes, [region[0], region[1], region[0], region[1]], [region[2], region[3], region[2], region[3]])
+    x0, y0, x1, y1 = region
+    return np.minimum(np.maximum(boxes, (x0, y0, x0, y0)), (x1, y1, x1, y1))
 
 
 def warp_boxes(
@@ -236,10 +246,14 @@ def warp_boxes(
     ([0.0, 0.0, 20.0, 15.0], [True, True])
     """
     whole = transform_boxes(boxes, matrix)
-    painted = (
-        transform_boxes(clip_boxes(boxes.astype(np.float64), region).astype(np.float32), matrix) if region else whole
-    )
-    visible = clip_boxes(painted, (0.0, 0.0, float(size[1]), float(size[0])))
+    canvas = (0.0, 0.0, float(size[1]), float(size[0]))
+    if region is None:
+        visible = clip_boxes(whole, canvas)
+    elif is_axis_aligned(matrix):  # an upright region can be cut out afterwards, which saves mapping all boxes twice
+        x0, y0, x1, y1 = transform_boxes(np.array([region], np.float64), matrix)[0].tolist()
+        visible = clip_boxes(whole, (max(x0, 0.0), max(y0, 0.0), min(x1, canvas[2]), min(y1, canvas[3])))
+    else:
+        visible = clip_boxes(transform_boxes(clip_boxes(boxes.astype(np.float64), region), matrix), canvas)
     return visible.astype(np.float32), worth_keeping(whole, visible)
 
 

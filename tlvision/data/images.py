@@ -66,7 +66,7 @@ def read_image(
 def looks_whole(data: bytes) -> bool:
     """Say whether the end of the file is where its format says: False means truncated, or a format not known here.
 
-    OpenCV fills what is missing of a JPEG or PNG with grey and says nothing.
+    Many versions of OpenCV fill what is missing of a JPEG or PNG with grey and say nothing.
     """
     if data.startswith(_JPEG):
         # Within compressed data FF is always followed by 00 or a restart marker, so this is a true end of image.

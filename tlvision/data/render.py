@@ -97,9 +97,10 @@ def _place_masks(sample: Sample, placement: Placement, size: tuple[int, int], ke
                 "which training with masks needs; label it or train boxes only"
             )
         mask = _place_mask(segment, sample, placement, size)
-        keep[index] = mask.any()
-        if keep[index]:
+        if mask.any():
             masks.append(mask)
+        else:
+            keep[index] = False
     return np.stack(masks) if masks else np.zeros((0, *size), np.uint8), keep
 
 
@@ -107,7 +108,7 @@ def _mask_bounds(masks: Pixels) -> Boxes:
     """Return the boxes around (M, H, W) masks, none of which is empty."""
     ends = []
     for axis in (1, 2):  # any along rows leaves columns, and the other way round
-        seen = masks.any(axis=axis)
+        seen: Kept = masks.max(axis=axis) > 0
         ends.append((seen.argmax(axis=1), seen.shape[1] - seen[:, ::-1].argmax(axis=1)))
     (x0, x1), (y0, y1) = ends
     return np.stack([x0, y0, x1, y1], axis=1).astype(np.float32)

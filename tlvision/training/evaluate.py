@@ -32,6 +32,7 @@ class Evaluator:
     data:         the images and their ground truth.
     ground_truth: the json that is evaluated against; `data.path`, or a copy restricted to the run's classes.
     out:          the folder that gets predictions.json and metrics.json, fresh after every evaluation.
+    left_out:     detections of the last evaluation whose class the ground truth does not have; they count nowhere.
     """
 
     data: CocoData
@@ -42,6 +43,7 @@ class Evaluator:
     batch_size: int
     workers: int
     metrics: dict[str, Any] = field(default_factory=dict)
+    left_out: int = 0
     _images: EvalImages | None = None
 
     def evaluate(self, adapter: Adapter, weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
@@ -54,7 +56,7 @@ class Evaluator:
             items = self._predict(adapter)
         if self.fabric.is_global_zero:
             path = self.out / "predictions.json"
-            write_predictions(path, items, self.data.category_ids)
+            self.left_out = sum(write_predictions(path, items, self.data.category_ids).left_out.values())
             self.metrics = coco_map(self.ground_truth, path)
             write_json(self.out / "metrics.json", self.metrics)
         if self.fabric.world_size > 1:

@@ -4,6 +4,7 @@
 
 Both make mosaics of four with their usual augmentation and collate batches; neither trains. The first pass over the
 images (decoding them) and the following ones are counted apart, in alternation, and the best of the repeats is taken.
+Seconds are of CPU time, so that neighbours on the machine do not count.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tlvision.types import InputSpec
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Images per second: `first` while every image is met for the first time, `steady` afterwards."""
+    """Images per second of CPU time: `first` while every image is met for the first time, `steady` afterwards."""
 
     ours_first: float
     ours_steady: float

@@ -76,19 +76,15 @@ def test_a_dual_head_shifts_its_loss_as_upstream_does_over_epochs(
 ) -> None:
     adapter, _ = build(arch)
     assert isinstance(adapter, HasTrainingProgress)
-    adapter.module.eval()
     images, targets = torch.rand(3, 3, 64, 96), two_targets(make_target)
-    found = []
-    for epoch in (0, 3, 0):
+    sums = []
+    for epoch in (3, 0):
         adapter.set_progress(epoch / 4)
-        losses = torch.stack(list(adapter.loss(images, targets).values()))
-        adapter.module.train()
         expected = upstream_loss(adapter, arch, images, targets, epoch) / len(images)
-        torch.testing.assert_close(torch.stack(list(adapter.loss(images, targets).values())), expected)
-        adapter.module.eval()
-        found.append(losses.sum().item())
-    assert found[0] == pytest.approx(found[2])
-    assert found[0] != pytest.approx(found[1], rel=1e-3)
+        found = torch.stack(list(adapter.loss(images, targets).values()))
+        torch.testing.assert_close(found, expected)
+        sums.append(found.sum().item())
+    assert sums[0] != pytest.approx(sums[1], rel=0.01)
 
 
 def test_progress_set_before_the_first_loss_counts(build: Any, make_target: MakeTarget) -> None:

@@ -114,6 +114,23 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, suffix: str,
         read_image(path, WIDTH, HEIGHT, False)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_the_end_of_a_file_tells_whether_it_is_whole(kind: str) -> None:
+    # Some versions of OpenCV fill what is missing with grey, so this must not be left to them.
+    whole = io.BytesIO()
+    Image.fromarray(NOISE).save(whole, kind)
+    assert looks_whole(whole.getvalue())
+    assert not any(looks_whole(whole.getvalue()[:-cut]) for cut in (2, 20, 200, 2000))
+
+
+def test_truncation_is_noticed_also_where_opencv_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "cut.jpg", Image.fromarray(NOISE))
+    path.write_bytes(path.read_bytes()[:-100])
+    monkeypatch.setattr("cv2.imdecode", lambda *_: np.full((HEIGHT, WIDTH, 3), 128, np.uint8))
+    with pytest.raises(InputError, match="is truncated"):
+        read_image(path, WIDTH, HEIGHT, False)
+
+
 def test_data_after_the_end_of_a_jpeg_is_no_damage(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", rgb())
     path.write_bytes(path.read_bytes() + b"a trailer of some camera")
