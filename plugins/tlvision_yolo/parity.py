@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import time
 from collections.abc import Mapping
@@ -47,6 +48,7 @@ def train_upstream(
     out:     a folder for the converted dataset (copies, for upstream mends broken images in place) and the run.
 
     Returns "predictions" (path of a COCO results file for `val_json`), "train_seconds", "total_seconds",
+    "peak_memory_bytes" (when training has ended: of the GPU, or resident),
     "images_per_second" (training images, its evaluation after each epoch included), "epochs", "device", "upstream"
     (its version) and "skipped" (what the json's reader left out).
 
@@ -80,6 +82,8 @@ def train_upstream(
         plots=False,
     )
     train_seconds = time.perf_counter() - before
+    on_gpu = torch.cuda.is_available()
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     best = YOLO(out / "train" / "weights" / "best.pt")
     best.val(
         data=str(data_yaml),
@@ -96,6 +100,7 @@ def train_upstream(
     return {
         "predictions": str(predictions),
         "train_seconds": train_seconds,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident,
         "total_seconds": time.perf_counter() - started,
         "images_per_second": epochs * len(train.samples) / train_seconds,
         "epochs": epochs,

@@ -230,8 +230,6 @@ def _legacy_contents(file: BinaryIO, storages: Mapping[str, _Storage]) -> dict[s
     for key in _InertUnpickler(file).load():
         storage = storages[str(key)]
         (numel,) = struct.unpack("=q", file.read(8))
-        if numel != storage.numel:
-            raise ValueError(f"tensor storage '{key}' has {numel} items, {storage.numel} were expected")
         contents[storage.key] = file.read(numel * getattr(torch, storage.dtype).itemsize)
     return contents
 

@@ -160,7 +160,7 @@ class HasTrainingProgress(Protocol):
     """Capability: the model's loss changes over the run (YOLOv10's and YOLO26's two heads, for example)."""
 
     def set_progress(self, fraction: float) -> None:
-        """Tell how much of the run is done, 0.0 to 1.0; called before every epoch. Pure: no state but this."""
+        """Tell which epoch comes: 0.0 in the first to 1.0 in the last; called before each. Pure: no state but this."""
         ...
 
 

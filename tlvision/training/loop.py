@@ -74,7 +74,7 @@ def train_epoch(session: Session, batches: Iterator[Batch], boundaries: set[int]
     last = (context.epoch + 1) * context.duration.steps_per_epoch
     set_modes(module, context.plan, context.step)
     if isinstance(context.adapter, HasTrainingProgress):
-        context.adapter.set_progress(context.epoch / context.duration.epochs)
+        context.adapter.set_progress(context.epoch / max(context.duration.epochs - 1, 1))
     session.call("before_epoch")
     sums: dict[str, float] = {}
     steps = 0
