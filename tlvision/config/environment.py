@@ -20,6 +20,8 @@ PACKAGES = ("torch", "torchvision", "lightning-fabric", "numpy", "opencv-python"
 
 def describe_environment(parts: Parts, fabric: Fabric) -> dict[str, Any]:
     """Return a JSON-able description; files by sha256, images by the hash of their names and sizes in bytes."""
+    from tlvision.training.fabric import choose_precision
+
     packages = [*PACKAGES, *([parts.plugin.upstream] if parts.plugin.upstream else [])]
     weights = Path(parts.config.model.weights)
     return {
@@ -36,7 +38,7 @@ def describe_environment(parts: Parts, fabric: Fabric) -> dict[str, Any]:
         },
         "seed": parts.config.train.seed,
         "device": str(fabric.device),
-        "precision": str(fabric._precision.precision),
+        "precision": choose_precision(parts.config.train),
         "processes": fabric.world_size,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -21,14 +21,7 @@ def make_fabric(settings: TrainSettings) -> Fabric:
 
     Raises InputError where `train.device` or `train.precision` asks for what the machine does not have.
     """
-    has_cuda = torch.cuda.is_available()
-    if settings.device == "cuda" and not has_cuda:
-        raise InputError("train.device: 'cuda' was asked for, but this machine has no usable GPU; use 'auto' or 'cpu'")
-    use_cuda = has_cuda and settings.device != "cpu"
-    has_bf16 = use_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-    if settings.precision == "bf16" and use_cuda and not has_bf16:
-        raise InputError("train.precision: 'bf16' was asked for, but this GPU has no bf16; use 'auto' or 'fp32'")
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16)
+    use_cuda = _use_cuda(settings)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     fabric = Fabric(
@@ -36,10 +29,33 @@ def make_fabric(settings: TrainSettings) -> Fabric:
         devices=local,
         num_nodes=max(world // local, 1),
         strategy="ddp" if world > 1 else "auto",
-        precision="bf16-mixed" if bf16 else "32-true",
+        precision="bf16-mixed" if choose_precision(settings) == "bf16" else "32-true",
     )
     fabric.launch()
     return fabric
+
+
+def choose_precision(settings: TrainSettings) -> Literal["fp32", "bf16"]:
+    """Return what "auto" means on this machine: bf16 (mixed) where the GPU has it, else fp32.
+
+    Raises InputError where bf16 is asked for of a GPU that does not have it.
+    """
+    if settings.precision == "fp32":
+        return "fp32"
+    use_cuda = _use_cuda(settings)
+    has_bf16 = use_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    if settings.precision == "auto":
+        return "bf16" if has_bf16 else "fp32"
+    if use_cuda and not has_bf16:
+        raise InputError("train.precision: 'bf16' was asked for, but this GPU has no bf16; use 'auto' or 'fp32'")
+    return "bf16"
+
+
+def _use_cuda(settings: TrainSettings) -> bool:
+    has_cuda = torch.cuda.is_available()
+    if settings.device == "cuda" and not has_cuda:
+        raise InputError("train.device: 'cuda' was asked for, but this machine has no usable GPU; use 'auto' or 'cpu'")
+    return has_cuda and settings.device != "cpu"
 
 
 def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:

@@ -126,9 +126,9 @@ class Session:
                 signal.signal(number, handler)
 
     def evaluation_is_due(self) -> bool:
-        """Tell whether the epoch that has just ended is to be evaluated."""
+        """Tell whether the epoch that has just ended is to be evaluated; the last one always is."""
         epoch, epochs = self.context.epoch, self.context.duration.epochs
-        return epoch % self.evaluate_every == 0 or epoch == epochs
+        return epoch % self.evaluate_every == 0 or epoch == epochs or self.stopped is not None
 
     def evaluate(self) -> None:
         """Evaluate with the weights that an observer offers (ema), else with the trained ones."""
@@ -199,6 +199,7 @@ class Session:
             self._restore_hook(hook, folder / f"hook.{hook.key()}.safetensors")
         self.context.step, self.context.best = int(state["step"]), state["best"]
         self.context.metrics, self.context.images_seen = state["metrics"], int(state["images_seen"])
+        self.stopped = state["stopped"]
         path = folder / f"random.{self.fabric.global_rank}.safetensors"
         if not path.exists():
             raise InputError(

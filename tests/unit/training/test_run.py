@@ -228,21 +228,9 @@ def test_the_order_of_images_and_the_result_depend_on_the_seed_alone(tiny_config
     assert differing(last_state(first), last_state(tlvision.train(tiny_config).run))
 
 
-def test_two_processes_agree_and_see_the_whole_batch(
-    tiny_config: dict[str, Any], tmp_path: Path, repository: Path
-) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(tiny_config))
+def torchrun(script: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc-per-node",
-            "2",
-            str(repository / "tools/train.py"),
-            str(path),
-        ],
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script), *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -250,8 +238,42 @@ def test_two_processes_agree_and_see_the_whole_batch(
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("run folder:") == 1, "only the main process prints"
-    state = json.loads((tmp_path / "run" / "checkpoints" / "last" / "state.json").read_text())
+    return done.stdout
+
+
+def test_two_processes_share_the_work_and_resume(tiny_config: dict[str, Any], tmp_path: Path, repository: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(tiny_config))
+    output = torchrun(repository / "tools/train.py", str(path))
+    assert output.count("run folder:") == 1, "only the main process prints"
+    last = tmp_path / "run" / "checkpoints" / "last"
+    state = json.loads((last / "state.json").read_text())
     assert state["step"] == 4, "12 images in steps of 2 x 4: two steps an epoch"
     assert state["images_seen"] == 32
-    assert (tmp_path / "run" / "checkpoints" / "last" / "random.1.safetensors").is_file()
+    assert (last / "random.1.safetensors").is_file()
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["counts"]["images"] == 4, "each process predicts its share of the four, none is lost"
+    assert "resumed at step 4 of 4" in torchrun(repository / "tools/train.py", "--resume", str(tmp_path / "run"))
+
+
+def test_two_processes_hold_the_same_model_to_the_bit(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(tiny_config))
+    torchrun(Path(__file__).with_name("ranks.py"), str(path))
+    first, second = (load_file(str(tmp_path / "run" / f"rank{rank}.safetensors")) for rank in (0, 1))
+    assert any("running_mean" in name for name in first)
+    assert not differing(first, second)
+    tiny_config["run"]["out"] = str(tmp_path / "one")
+    alone = load_file(str(tlvision.train(tiny_config).run / "checkpoints" / "last" / "model.safetensors"))
+    assert differing(first, alone), "two processes trained on other batches than one does"
+
+
+def test_a_run_that_stopped_early_stays_stopped(tiny_config: dict[str, Any]) -> None:
+    tiny_config["train"] |= {"epochs": 50, "lr": 1e-8}
+    tiny_config["hooks"].append({"early_stop": {"patience": 2, "min_delta": 0.5}})
+    run = tlvision.train(tiny_config).run
+    state = json.loads((run / "checkpoints" / "last" / "state.json").read_text())
+    assert state["step"] == 9, "the first evaluation, and two more that are no better"
+    assert "early_stop" in state["stopped"]
+    tlvision.train({}, resume=run)
+    assert json.loads((run / "checkpoints" / "last" / "state.json").read_text())["step"] == 9
