@@ -11,7 +11,8 @@ import yaml
 from torch import nn
 
 from tlvision.plugin import BuildSpec, WeightReport
-from tlvision.plugin.weights import TensorFile, read_tensors
+from tlvision.plugin.tensor_file import TensorFile
+from tlvision.plugin.weights import read_tensors
 from tlvision.types import InputError
 from tlvision_yolo.adapter import YoloAdapter
 from tlvision_yolo.architectures import Architecture

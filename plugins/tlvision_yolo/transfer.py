@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tlvision.plugin import WeightReport
 from tlvision.plugin.head_rows import load_by_class_name
-from tlvision.plugin.weights import TensorFile
+from tlvision.plugin.tensor_file import TensorFile
 from tlvision.types import InputError, listing
 
 # Attributes of upstream's Detect that hold the class branches: a sequence of layers for each level, the last of which

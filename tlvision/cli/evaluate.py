@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
         metrics = coco_map(options.gt, options.predictions)
         print(format_table(metrics))
     else:
-        from tlvision.config.run import evaluate_run
+        from tlvision.config.evaluate import evaluate_run
 
         metrics, folder = evaluate_run(
             Path(options.run), options.json and Path(options.json), options.images and Path(options.images)

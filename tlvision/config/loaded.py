@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlvision.config.load import load_config
+from tlvision.config.run_folder import read_classes
 from tlvision.plugin import Adapter, BuildSpec, get_plugin
 from tlvision.types import ClassMap, InputError, Prediction
 
@@ -57,7 +58,6 @@ def load(run: str | Path) -> LoadedModel:
 
     Example: ``tlvision.load("runs/quickstart").predict("part.jpg")``
     """
-    from tlvision.config.run import read_classes
     from tlvision.training.checkpoint import MODEL, find_folder, load_model_strictly
     from tlvision.training.fabric import make_fabric
 

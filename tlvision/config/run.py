@@ -1,4 +1,4 @@
-"""Do a run: train it, or evaluate one that was trained, and leave a folder that explains itself."""
+"""Do a run, and leave a folder that explains itself."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tlvision.config.assemble import Parts, assemble, seed_everything
 from tlvision.config.environment import describe_environment
 from tlvision.config.load import dump_config, load_config
 from tlvision.config.pictures import draw_pictures
+from tlvision.config.run_folder import in_run, new_folder, read_classes
 from tlvision.evaluation import format_table
 from tlvision.hooks import Context
 from tlvision.report import write_report
-from tlvision.types import ClassMap, InputError, RunError
+from tlvision.types import RunError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from tlvision.coco import CocoData
     from tlvision.config.schema import Config
     from tlvision.training.session import Session
 
@@ -56,7 +56,7 @@ def train(
     from tlvision.training import fabric as engine
 
     if resume is not None:
-        config = load_config(_in_run(Path(resume), "config.yaml"), overrides)
+        config = load_config(in_run(Path(resume), "config.yaml"), overrides)
     elif not isinstance(config, Config):
         config = load_config(config, overrides)
     console = Console(width=None if Console().is_terminal else 140)
@@ -65,7 +65,7 @@ def train(
         console.quiet = True
     parts = _assemble(config, resume, fabric)
     _describe(console, parts)
-    run = Path(resume) if resume is not None else _new_folder(Path(config.run.out), fabric)
+    run = Path(resume) if resume is not None else new_folder(Path(config.run.out), fabric)
     session = _session(parts, run, fabric)
     _write_or_check(session, parts, run, console, resuming=resume is not None)
     if resume is not None:
@@ -86,33 +86,6 @@ def _assemble(config: Config, resume: str | Path | None, fabric: Fabric) -> Part
 
         weights = find_folder(Path(resume) / "checkpoints" / "last") / MODEL
         return assemble(config, weights=str(weights), classes=read_classes(Path(resume)))
-
-
-def read_classes(run: Path) -> ClassMap:
-    """Return the classes of a run."""
-    return ClassMap.from_json(json.loads(_in_run(run, "classes.json").read_text(encoding="utf-8")))
-
-
-def _in_run(run: Path, name: str) -> Path:
-    path = run / name
-    if not path.is_file():
-        raise InputError(f"'{run}' is not the folder of a run: it has no {name}")
-    return path
-
-
-def _new_folder(out: Path, fabric: Fabric) -> Path:
-    """Return `out`, or `out-2`, `out-3` … where there is a run already; nothing is overwritten."""
-    chosen = out
-    if fabric.is_global_zero:
-        number = 1
-        while chosen.exists() and any(chosen.iterdir()):
-            number += 1
-            chosen = out.with_name(f"{out.name}-{number}")
-        try:
-            chosen.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"run.out: the folder '{chosen}' cannot be made ({error.strerror})") from error
-    return Path(fabric.broadcast(str(chosen), src=0))
 
 
 def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
@@ -203,7 +176,7 @@ def _write_or_check(session: Session, parts: Parts, run: Path, console: Console,
     rows = ledger_rows(parts.adapter.module, parts.plan, parts.config.train, parts.hook_modules())
     print_ledger(console, rows)
     if resuming:
-        check_ledger(_in_run(run, "ledger.json"), rows)
+        check_ledger(in_run(run, "ledger.json"), rows)
     elif session.fabric.is_global_zero:
         (run / "config.yaml").write_text(dump_config(parts.config), encoding="utf-8")
         write_json(run / "environment.json", describe_environment(parts, session.fabric))
@@ -253,42 +226,3 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
         soft_wrap=True,
     )
     return metrics
-
-
-def evaluate_run(run: Path, json_path: Path | None = None, images: Path | None = None) -> tuple[dict[str, Any], Path]:
-    """Predict with a run's best weights and evaluate: on its own validation data, or on another COCO json.
-
-    Returns the metrics and the folder that now holds them with predictions.json: `<run>/evaluations/<json name>`.
-    """
-    from tlvision.config.loaded import load
-    from tlvision.training.evaluate import Evaluator
-
-    model = load(run)
-    data = _evaluation_data(model.config, model.classes, json_path, images)
-    out = run / "evaluations" / data.path.stem
-    out.mkdir(parents=True, exist_ok=True)
-    evaluator = Evaluator(
-        data=data,
-        ground_truth=data.path,
-        out=out,
-        fabric=model.fabric,
-        image_size=model.config.data.image_size,
-        batch_size=model.config.evaluate.batch,
-        workers=0,
-    )
-    evaluator.evaluate(model.adapter)
-    return evaluator.metrics, out
-
-
-def _evaluation_data(config: Config, classes: ClassMap, json_path: Path | None, images: Path | None) -> CocoData:
-    from tlvision.coco import read_coco
-
-    if (json_path is None) != (images is None):
-        raise InputError("evaluate: --json and --images go together: the COCO json, and the folder of its images")
-    return read_coco(
-        json_path or Path(config.data.val.json_),
-        images or Path(config.data.val.images),
-        classes,
-        class_names=config.data.classes,
-        require_objects=False,
-    )

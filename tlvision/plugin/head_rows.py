@@ -11,7 +11,7 @@ from tlvision.types import InputError, listing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tlvision.plugin.weights import TensorFile
+    from tlvision.plugin.tensor_file import TensorFile
 
 
 def load_by_class_name(
@@ -31,7 +31,7 @@ def load_by_class_name(
 
     >>> from pathlib import Path
     >>> import torch
-    >>> from tlvision.plugin.weights import TensorFile
+    >>> from tlvision.plugin.tensor_file import TensorFile
     >>> head = torch.nn.Linear(4, 2)
     >>> source = {"weight": torch.ones(3, 4), "bias": torch.ones(3)}
     >>> file = TensorFile(Path("old.safetensors"), source, ("car", "person", "dog"))

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from tlvision.plugin.weights import TensorFile
+from tlvision.plugin.tensor_file import TensorFile
 from tlvision.types import InputError
 
 if TYPE_CHECKING:

@@ -3,28 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from tlvision.plugin.inert_pickle import read_pickled_tensors
+from tlvision.plugin.tensor_file import TensorFile
 from tlvision.types import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class TensorFile:
-    """What a weight file holds.
-
-    path:        where it was read from.
-    tensors:     `{dotted name: tensor on CPU}`, dtypes as stored.
-    class_names: the classes of the head the weights were trained with, in order, where the file says so; else None.
-    """
-
-    path: Path
-    tensors: dict[str, Tensor]
-    class_names: tuple[str, ...] | None = field(default=None)
 
 
 def read_tensors(path: str | Path) -> TensorFile:
@@ -41,8 +24,6 @@ def read_tensors(path: str | Path) -> TensorFile:
         raise InputError(f"weights: no file '{path}'; give the path of a weight file, or 'coco', 'imagenet' or 'none'")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    from tlvision.plugin.inert_pickle import read_pickled_tensors
-
     return read_pickled_tensors(path)
 
 

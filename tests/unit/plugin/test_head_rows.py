@@ -10,7 +10,7 @@ from torch import nn
 
 from tlvision.plugin.head_rows import load_by_class_name, require_same_architecture
 from tlvision.plugin.protocol import WeightReport
-from tlvision.plugin.weights import TensorFile
+from tlvision.plugin.tensor_file import TensorFile
 from tlvision.types import InputError
 
 KEYS = ("1.weight", "1.bias")

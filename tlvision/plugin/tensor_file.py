@@ -1,0 +1,24 @@
+"""What a weight file holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFile:
+    """What a weight file holds.
+
+    path:        where it was read from.
+    tensors:     `{dotted name: tensor on CPU}`, dtypes as stored.
+    class_names: the classes of the head the weights were trained with, in order, where the file says so; else None.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    class_names: tuple[str, ...] | None = field(default=None)
