@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        sys.stdout = None
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tlvision.config.assemble import Parts, assemble, seed_everything
+from tlvision.config.describe import describe
 from tlvision.config.environment import describe_environment
 from tlvision.config.load import dump_config, load_config
 from tlvision.config.pictures import draw_pictures
@@ -64,7 +65,7 @@ def train(
     if not fabric.is_global_zero:
         console.quiet = True
     parts = _assemble(config, resume, fabric)
-    _describe(console, parts)
+    describe(console, parts)
     run = Path(resume) if resume is not None else new_folder(Path(config.run.out), fabric)
     session = _session(parts, run, fabric)
     _write_or_check(session, parts, run, console, resuming=resume is not None)
@@ -153,19 +154,6 @@ def _ground_truth(parts: Parts, run: Path, fabric: Fabric) -> Path:
         restrict_classes(parts.val.path, path, parts.classes.names)
     fabric.barrier()
     return path
-
-
-def _describe(console: Console, parts: Parts) -> None:
-    config = parts.config
-    console.print(
-        f"tlvision: {config.model.arch} ({parts.plugin.name}, {parts.plugin.licence}) on {len(parts.train.samples)} "
-        f"training and {len(parts.val.samples)} validation images, {len(parts.classes)} classes",
-        highlight=False,
-    )
-    console.print(parts.report.summary(), highlight=False)
-    for data in (parts.train, parts.val):
-        for note in data.skipped:
-            console.print(f"[yellow]note[/] {data.path.name}: {note}", highlight=False)
 
 
 def _write_or_check(session: Session, parts: Parts, run: Path, console: Console, *, resuming: bool) -> None:

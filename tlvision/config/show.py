@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tlvision.config.assemble import Parts, assemble
+from tlvision.config.describe import describe
 from tlvision.config.load import load_config
 
 
@@ -20,21 +21,19 @@ def show(config: str | Path, overrides: Sequence[str] = ()) -> None:
     console = Console(width=None if Console().is_terminal else 140)
     loaded = load_config(config, overrides)
     parts = assemble(loaded)
-    console.print(f"{loaded.model.arch} ({parts.plugin.name}), classes: {', '.join(parts.classes.names)}")
+    describe(console, parts)
+    console.print(f"classes: {', '.join(parts.classes.names)}", highlight=False)
     _print_weights(console, parts)
     _print_groups(console, parts)
     _print_taps(console, parts)
     print_ledger(console, ledger_rows(parts.adapter.module, parts.plan, loaded.train, parts.hook_modules()))
     duration = parts.plan.duration
-    console.print(
-        f"{duration.epochs} epochs of {duration.steps_per_epoch} steps; what is trained changes at the steps "
-        f"{', '.join(str(step) for step in parts.plan.boundaries())}",
-        highlight=False,
-    )
+    console.print(f"{duration.epochs} epochs of {duration.steps_per_epoch} steps", highlight=False)
+    for step in parts.plan.boundaries()[1:]:
+        console.print(f"what is trained changes at step {step}", highlight=False)
 
 
 def _print_weights(console: Console, parts: Parts) -> None:
-    console.print(parts.report.summary(), highlight=False)
     for what in ("missing", "mismatched", "remapped", "unused"):
         for key in getattr(parts.report, what):
             console.print(f"  {what}: {key}", highlight=False, soft_wrap=True)

@@ -21,7 +21,7 @@ class GroupMap:
     groups:     as the adapter declares them, input to output; the depth of a group is its position.
     parameters: for each parameter name (first name, where one tensor has several), the depth of its group.
     buffers:    the same for buffers.
-    modules:    for each module that owns something or has no children, the depth of its group.
+    modules:    for each module at or below one that a group names, the depth of that group.
     """
 
     groups: tuple[LayerGroup, ...]
@@ -94,9 +94,7 @@ def _claim(  # noqa: PLR0917
         other = owner.setdefault(id(tensor), depth)
         if other != depth:
             raise InputError(f"layer groups: '{name}' is in '{groups[other].name}' and in '{groups[depth].name}'")
-    for name, child in _modules_at(module, path):
-        modules[name] = depth
-        del child
+    modules.update(dict.fromkeys(_modules_at(module, path), depth))
 
 
 def _tensors_at(module: nn.Module, path: str, group: str) -> Iterator[tuple[str, Tensor]]:
@@ -116,9 +114,10 @@ def _tensors_at(module: nn.Module, path: str, group: str) -> Iterator[tuple[str,
     yield path, single[path]
 
 
-def _modules_at(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+def _modules_at(module: nn.Module, path: str) -> Iterator[str]:
+    """Yield the names of the module at `path` and of all below it; nothing where it names a tensor."""
     submodules = dict(module.named_modules())
     if path in submodules:
         prefix = f"{path}." if path else ""
-        for name, child in submodules[path].named_modules():
-            yield (prefix + name).rstrip("."), child
+        for name, _ in submodules[path].named_modules():
+            yield (prefix + name).rstrip(".")

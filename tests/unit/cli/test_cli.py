@@ -85,7 +85,7 @@ def test_evaluating_two_files_needs_no_torch(tiny_dataset: Path, tmp_path: Path)
 def test_hooks_and_plugins_are_listed_with_what_a_user_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["hooks"]) == 0
     text = capsys.readouterr().out
-    for expected in ("freeze  (setup)", "through:", "ema  (observer)", "Polyak", "decay: Annotated"):
+    for expected in ("freeze  (setup)", "through:", "ema  (observer)", "Polyak", "- decay: float, >= 0, < 1 (default 0.9999)"):
         assert expected in text
     assert main(["plugins"]) == 0
     text = capsys.readouterr().out

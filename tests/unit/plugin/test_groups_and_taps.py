@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tlvision.plugin import LayerGroup, Tap, capture, map_groups, tap_features
+from tlvision.types import InputError
+
+
+def make_model() -> nn.Module:
+    model = nn.Module()
+    model.stem = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4))
+    model.head = nn.Conv2d(4, 2, 1)
+    model.scale = nn.Parameter(torch.ones(1))
+    model.register_buffer("steps", torch.zeros(1))
+    model.forward = lambda x: model.head(model.stem(x)) * model.scale  # type: ignore[method-assign]
+    return model
+
+
+GROUPS = (LayerGroup("stem", "stem", ("stem",)), LayerGroup("head", "head", ("head", "scale", "steps")))
+
+
+def test_every_parameter_buffer_and_module_is_sorted_into_its_group() -> None:
+    mapped = map_groups(make_model(), GROUPS)
+    assert mapped.parameters == {
+        "scale": 1, "stem.0.weight": 0, "stem.0.bias": 0, "stem.1.weight": 0, "stem.1.bias": 0,
+        "head.weight": 1, "head.bias": 1,
+    }  # fmt: skip
+    assert mapped.buffers == {
+        "steps": 1, "stem.1.running_mean": 0, "stem.1.running_var": 0, "stem.1.num_batches_tracked": 0
+    }  # fmt: skip
+    assert mapped.modules == {"stem": 0, "stem.0": 0, "stem.1": 0, "head": 1}
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (GROUPS[:1], r"4 tensors are in no group: scale, head\.weight, head\.bias, steps"),
+        ((*GROUPS, LayerGroup("more", "head", ("head.weight",))), r"'head\.weight' is in 'head' and in 'more'"),
+        ((LayerGroup("stem", "stem", ("stm",)),), r"the model has no 'stm'\. Did you mean 'stem'"),
+        ((GROUPS[0], GROUPS[0]), "'stem' is used more than once"),
+    ],
+    ids=["orphans", "twice", "unknown", "same name"],
+)
+def test_what_is_no_partition_is_an_error_that_names_it(groups: tuple[LayerGroup, ...], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        map_groups(make_model(), groups)
+
+
+def test_identity_counts_and_not_names() -> None:
+    """A tensor that two modules share is one tensor, in one group."""
+    model = make_model()
+    model.twin = nn.Conv2d(4, 2, 1)
+    model.twin.weight = model.head.weight  # type: ignore[union-attr,assignment]
+    groups = (GROUPS[0], GROUPS[1], LayerGroup("twin", "head", ("twin",)))
+    with pytest.raises(InputError, match=r"'twin\.weight' is in 'head' and in 'twin'"):
+        map_groups(model, groups)
+
+
+def test_taps_capture_what_the_named_module_gives_and_leave_no_hook_behind() -> None:
+    model = make_model()
+    images = torch.rand(2, 3, 8, 12)
+    features = tap_features(model, [Tap("c1", "stem", 4, 2)], images)
+    assert torch.equal(features["c1"], model.stem(images))  # type: ignore[operator]
+    assert features["c1"].shape == (2, 4, 4, 6)
+    assert features["c1"].requires_grad
+    with pytest.raises(RuntimeError), capture(model, [Tap("c1", "stem", 4, 2)]):
+        raise RuntimeError
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_tap_of_a_module_that_does_not_exist_names_the_nearest() -> None:
+    with (
+        pytest.raises(InputError, match=r"tap 'c1': the model has no module 'stam'\. Did you mean 'stem'"),
+        capture(make_model(), [Tap("c1", "stam", 4, 2)]),
+    ):
+        pass
