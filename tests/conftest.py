@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+# Tests run side by side, one a core; threads inside them would only fight. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

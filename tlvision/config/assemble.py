@@ -108,17 +108,13 @@ def seed_everything(seed: int) -> None:
 
 def read_data(config: Config, classes: ClassMap | None = None) -> tuple[CocoData, CocoData]:
     """Read the training and the validation json; the classes of the first are the law for the second."""
-    train = _read(config.data.train, classes, config.data.classes, require_objects=True)
-    val = _read(config.data.val, train.classes, config.data.classes, require_objects=False)
+    train = _read(config.data.train, classes, config.data.classes)
+    val = _read(config.data.val, train.classes, config.data.classes)
     return train, val
 
 
-def _read(
-    settings: DatasetSettings, classes: ClassMap | None, names: Sequence[str] | None, *, require_objects: bool
-) -> CocoData:
-    return read_coco(
-        Path(settings.json_), Path(settings.images), classes, class_names=names, require_objects=require_objects
-    )
+def _read(settings: DatasetSettings, classes: ClassMap | None, names: Sequence[str] | None) -> CocoData:
+    return read_coco(Path(settings.json_), Path(settings.images), classes, class_names=names)
 
 
 def _render(config: Config) -> None:

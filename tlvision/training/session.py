@@ -132,7 +132,13 @@ class Session:
 
     def evaluate(self) -> None:
         """Evaluate with the weights that an observer offers (ema), else with the trained ones."""
-        self.context.metrics = self.evaluator.evaluate(self.context.adapter, self._evaluation_weights())
+        metrics = self.evaluator.evaluate(self.context.adapter, self._evaluation_weights())
+        if self.context.select not in metrics:
+            raise InputError(
+                f"evaluate.select: '{self.context.select}' cannot be measured on {self.evaluator.data.path}, which has "
+                f"no object of that kind; choose one of {', '.join(metrics)}"
+            )
+        self.context.metrics = metrics
 
     def _evaluation_weights(self) -> dict[str, torch.Tensor] | None:
         offers = [hook.evaluation_weights() for hook in self.hooks if isinstance(hook, ObserverHook)]

@@ -85,7 +85,13 @@ def test_evaluating_two_files_needs_no_torch(tiny_dataset: Path, tmp_path: Path)
 def test_hooks_and_plugins_are_listed_with_what_a_user_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["hooks"]) == 0
     text = capsys.readouterr().out
-    for expected in ("freeze  (setup)", "through:", "ema  (observer)", "Polyak", "- decay: float, >= 0, < 1 (default 0.9999)"):
+    for expected in (
+        "freeze  (setup)",
+        "through:",
+        "ema  (observer)",
+        "Polyak",
+        "- decay: float, >= 0, < 1 (default 0.9999)",
+    ):
         assert expected in text
     assert main(["plugins"]) == 0
     text = capsys.readouterr().out
@@ -201,6 +207,17 @@ def test_what_is_skipped_is_said(
     notes = " ".join(line for line in text.splitlines() if "note" in line)
     assert "1" in notes
     assert "2" in notes
+
+
+def test_a_val_set_on_which_nothing_can_be_measured_is_an_error(
+    tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path / "c.yaml", tiny_config)
+    assert main(["train", config, "--set", "evaluate.select=bbox/APl"]) == 2
+    assert "'bbox/APl' cannot be measured" in capsys.readouterr().err
+    tiny_config["data"]["val"]["json"] = edit(tiny_dataset, tmp_path, lambda content: content.update(annotations=[]))
+    assert main(["train", write_config(tmp_path / "c.yaml", tiny_config)]) == 2
+    assert "edited.json" in capsys.readouterr().err
 
 
 def test_a_class_of_val_that_train_lacks_is_an_error_that_says_what_to_do(
