@@ -2,9 +2,9 @@
 
 What `import ultralytics` (8.4) changes, found by comparing before and after: OMP_NUM_THREADS and four other environment
 variables (which dataloader workers and torchrun's processes inherit), the print options of numpy and torch, OpenCV's
-thread count, `torch.save`, six warning filters; it asks a name server whether it is online and greets on standard
-output. All of it is put back or kept from happening here. One thing is left to it: the settings file that it keeps in
-the user's configuration folder ($YOLO_CONFIG_DIR), because it says where that user's weights lie.
+thread count, `torch.save` and `PIL.Image.open`, six warning filters; it asks a name server whether it is online and
+greets on standard output. All of it is put back or kept from happening here. One thing is left to it: the settings file
+that it keeps in the user's configuration folder ($YOLO_CONFIG_DIR), because it says where that user's weights lie.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _process_unchanged() -> Iterator[None]:
-    environment, save = dict(os.environ), torch.save
+    environment, save, open_image = dict(os.environ), torch.save, Image.open
     numpy_options, threads = np.get_printoptions(), cv2.getNumThreads()
     # torch has no getter for its print options; its own module holds them.
     torch_options = vars(torch._tensor_str.PRINT_OPTS).copy()
@@ -49,7 +50,7 @@ def _process_unchanged() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(environment)
-        torch.save = save
+        torch.save, Image.open = save, open_image
         np.set_printoptions(**numpy_options)
         cv2.setNumThreads(threads)
         vars(torch._tensor_str.PRINT_OPTS).update(torch_options)

@@ -74,9 +74,9 @@ def train(
         console.print(f"resumed at step {session.context.step} of {session.context.duration.total_steps}")
     console.print(f"run folder: {run}   device: {fabric.device}", highlight=False)
     _fit(session, run)
-    if not fabric.is_global_zero:
-        return TrainResult(run, {})
-    return TrainResult(run, _finish(session, parts, run, console))
+    metrics = _finish(session, parts, run, console) if fabric.is_global_zero else {}
+    engine.leave(fabric)
+    return TrainResult(run, metrics)
 
 
 def _assemble(config: Config, resume: str | Path | None, fabric: Fabric) -> Parts:

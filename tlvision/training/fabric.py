@@ -58,6 +58,13 @@ def _use_cuda(settings: TrainSettings) -> bool:
     return has_cuda and settings.device != "cpu"
 
 
+def leave(fabric: Fabric) -> None:
+    """Wait for all processes, then end their connection; without this one may exit while others still talk to it."""
+    if fabric.world_size > 1:
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
     """Replace each tensor by its mean over all processes, in place, in one message for each dtype.
 

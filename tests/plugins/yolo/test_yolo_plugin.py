@@ -142,6 +142,7 @@ def test_building_leaves_the_process_as_it_was(tmp_path: Path) -> None:
     code = """
 import json, os, sys, warnings, logging, socket
 import cv2, numpy, torch, torchvision
+from PIL import Image
 from tlvision.plugin import BuildSpec
 from tlvision.types import ClassMap
 from tlvision_yolo.plugin import plugin
@@ -154,7 +155,7 @@ def snapshot():
         "torch": repr(vars(torch._tensor_str.PRINT_OPTS)),
         "opencv": cv2.getNumThreads(),
         "threads": torch.get_num_threads(),
-        "patches": [id(f) for f in (torch.save, torch.load, cv2.imread, cv2.imshow, sys.excepthook)],
+        "patches": [id(f) for f in (torch.save, torch.load, cv2.imread, cv2.imshow, Image.open, sys.excepthook)],
         "dtype": repr(torch.get_default_dtype()),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "root logger": [logging.root.level, len(logging.root.handlers)],
