@@ -19,7 +19,7 @@ from tlvision.data.batches import normalise, train_batches
 from tlvision.data.dataset import TrainImages
 from tlvision.plugin import HasTrainingProgress
 from tlvision.training.checkpoint import save_weights
-from tlvision.training.fabric import make_fabric
+from tlvision.training.fabric import make_fabric, place
 from tlvision.training.mode import set_modes
 from tlvision.training.optim import build_optimizer, schedule_factor, set_learning_rates
 
@@ -31,7 +31,7 @@ def main(config_path: str, out: str, overrides: list[str]) -> None:
     parts = assemble(config)
     adapter, plan, settings = parts.adapter, parts.plan, config.train
     seed_everything(settings.seed)
-    fabric.to_device(adapter.module)
+    place(fabric, adapter.module)
     optimizer = build_optimizer(adapter.module, plan, settings, {})
     images = TrainImages(
         parts.train.samples,

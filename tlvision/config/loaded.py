@@ -59,7 +59,7 @@ def load(run: str | Path) -> LoadedModel:
     Example: ``tlvision.load("runs/quickstart").predict("part.jpg")``
     """
     from tlvision.training.checkpoint import MODEL, find_folder, load_model_strictly
-    from tlvision.training.fabric import make_fabric
+    from tlvision.training.fabric import make_fabric, place
 
     folder = Path(run)
     if not folder.is_dir():
@@ -75,7 +75,7 @@ def load(run: str | Path) -> LoadedModel:
     adapter, _ = plugin.build(spec)
     load_model_strictly(adapter.module, weights)
     fabric = make_fabric(config.train.model_copy(update={"device": _device(config)}))
-    fabric.to_device(adapter.module)
+    place(fabric, adapter.module)
     adapter.module.eval()
     return LoadedModel(run=folder, config=config, classes=classes, adapter=adapter, fabric=fabric)
 

@@ -92,13 +92,14 @@ def _assemble(config: Config, resume: str | Path | None, fabric: Fabric) -> Part
 def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
     from tlvision.data.dataset import TrainImages
     from tlvision.training.evaluate import Evaluator
+    from tlvision.training.fabric import place
     from tlvision.training.optim import build_optimizer
     from tlvision.training.session import Session
     from tlvision.training.workers import choose_workers
 
     config, duration = parts.config, parts.plan.duration
     seed_everything(config.train.seed + fabric.global_rank)
-    fabric.to_device(parts.adapter.module)
+    place(fabric, parts.adapter.module)
     for module in parts.hook_modules().values():
         fabric.to_device(module)
     optimizer = build_optimizer(parts.adapter.module, parts.plan, config.train, parts.hook_modules())

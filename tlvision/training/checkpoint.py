@@ -113,8 +113,14 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, names: Mapping[int, s
     for key, value in saved.items():
         name, _, what = key.rpartition("|")
         parameter = by_name[name]
-        # Adam's `step` is a CPU scalar unless fused or capturable; fused keeps it on the parameter's device.
-        optimizer.state[parameter][what] = value.to(parameter.device) if isinstance(value, torch.Tensor) else value
+        optimizer.state[parameter][what] = _beside(parameter, value) if isinstance(value, torch.Tensor) else value
+
+
+def _beside(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return `value` on the parameter's device and in its layout: fused kernels walk both side by side in memory."""
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def random_state() -> dict[str, Any]:

@@ -41,4 +41,4 @@ def test_two_epochs_on_blood_cells_from_coco_weights(shared: Path, repository: P
         evaluation.accumulate()
         evaluation.summarize()
     assert metrics["bbox"]["AP"] == pytest.approx(evaluation.stats[0], abs=1e-9)
-    assert metrics["bbox"]["AP"] > 0.4, "0.52 was seen; from scratch it is 0.0 after two epochs"
+    assert metrics["bbox"]["AP"] > 0.4

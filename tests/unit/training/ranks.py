@@ -15,7 +15,7 @@ class Dump(ObserverHook):
     def after_fit(self, context: Context) -> None:
         import torch.distributed as dist
 
-        state = {name: tensor.clone() for name, tensor in context.adapter.module.state_dict().items()}
+        state = {name: tensor.contiguous() for name, tensor in context.adapter.module.state_dict().items()}
         save_file(state, str(context.run_dir / f"rank{dist.get_rank()}.safetensors"))
 
 
