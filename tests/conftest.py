@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +80,16 @@ def tiny_config(tiny_dataset: Path, tmp_path: Path) -> dict[str, Any]:
         "hooks": ["ema", {"log": {"progress": "none", "tensorboard": "off"}}],
         "run": {"out": str(tmp_path / "run")},
     }
+
+
+@pytest.fixture
+def write_files(tmp_path: Path) -> Callable[[Any, Any], tuple[Path, Path]]:
+    """Write ground truth and results as JSON files and return their paths."""
+
+    def write(truth: Any, results: Any) -> tuple[Path, Path]:
+        paths = tmp_path / "gt.json", tmp_path / "predictions.json"
+        for path, content in zip(paths, (truth, results), strict=True):
+            path.write_text(json.dumps(content), encoding="utf-8")
+        return paths
+
+    return write

@@ -66,7 +66,6 @@ def test_files_are_short_and_import_by_name(repository: Path) -> None:
 def test_the_core_names_no_model_family(repository: Path) -> None:
     """A hook works on every plugin because nothing in the core knows one."""
     names = ("yolo", "ultralytics", "mmdet", "mmseg", "torchvision", "segmentation_models")
-    allowed = {"batched_nms"}
     files = [
         path
         for part in ("hooks", "training", "data", "coco", "evaluation")
@@ -75,7 +74,7 @@ def test_the_core_names_no_model_family(repository: Path) -> None:
     assert files
     for path in files:
         code = re.sub(r'"""[\s\S]*?"""|#.*', "", path.read_text()).lower()
-        found = [name for name in names if name in code and name not in allowed]
+        found = [name for name in names if name in code]
         assert not found, f"{path} names {found}"
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,16 +108,3 @@ def _results(
 def dataset_of() -> Callable[[int], Dataset]:
     """The generator, by seed."""
     return random_dataset
-
-
-@pytest.fixture
-def write_files(tmp_path: Path) -> Callable[[Any, Any], tuple[Path, Path]]:
-    """Write ground truth and results as JSON files and return their paths."""
-
-    def write(truth: Any, results: Any) -> tuple[Path, Path]:
-        paths = tmp_path / "gt.json", tmp_path / "predictions.json"
-        for path, content in zip(paths, (truth, results), strict=True):
-            path.write_text(json.dumps(content), encoding="utf-8")
-        return paths
-
-    return write

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,16 +27,3 @@ def results() -> list[dict[str, Any]]:
         {"image_id": 10, "category_id": 3, "bbox": [10, 10, 20, 30], "score": 0.9},
         {"image_id": 10, "category_id": 3, "bbox": [60, 10, 50, 40], "score": 0.8},
     ]
-
-
-@pytest.fixture
-def write_files(tmp_path: Path) -> Callable[[Any, Any], tuple[Path, Path]]:
-    """Write ground truth and results as JSON files and return their paths."""
-
-    def write(truth: Any, results: Any) -> tuple[Path, Path]:
-        paths = tmp_path / "gt.json", tmp_path / "predictions.json"
-        for path, content in zip(paths, (truth, results), strict=True):
-            path.write_text(json.dumps(content), encoding="utf-8")
-        return paths
-
-    return write
