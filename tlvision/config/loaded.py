@@ -39,15 +39,10 @@ class LoadedModel:
 
         Raises InputError where the file cannot be read, ValueError where the array is of another shape or dtype.
         """
-        from tlvision.coco import read_unlabelled
-        from tlvision.data.images import read_image
+        from tlvision.data.images import read_any_image
         from tlvision.training.inference import predict_array
 
-        if isinstance(image, str | Path):
-            (sample,) = read_unlabelled([image])
-            pixels, _ = read_image(sample.path, sample.width, sample.height, sample.exif)
-        else:
-            pixels = image
+        pixels = read_any_image(image) if isinstance(image, str | Path) else image
         return predict_array(self.adapter, pixels, fabric=self.fabric, image_size=self.config.data.image_size)
 
 

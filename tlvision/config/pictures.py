@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from tlvision.coco import CocoData, xywh_to_xyxy
-from tlvision.data.images import read_image
+from tlvision.data.images import read_image, write_image
 from tlvision.report import contact_sheet, draw_prediction
-from tlvision.types import ClassMap, Prediction, RunError
+from tlvision.types import ClassMap, Prediction
 
 
 def draw_pictures(run: Path, data: CocoData, classes: ClassMap, count: int = 8, min_score: float = 0.25) -> None:
@@ -34,15 +32,9 @@ def draw_pictures(run: Path, data: CocoData, classes: ClassMap, count: int = 8, 
         prediction = from_results(by_image.get(sample.image_id, []), index_of)
         image, _ = read_image(sample.path, sample.width, sample.height, sample.exif)
         picture = draw_prediction(image, prediction, classes.names, min_score=min_score, target=sample.target)
-        write_picture(folder / f"{sample.path.stem}.jpg", picture)
+        write_image(folder / f"{sample.path.stem}.jpg", picture)
         drawn.append(picture)
-    write_picture(folder / "sheet.jpg", contact_sheet(drawn, columns=4, width=1600))
-
-
-def write_picture(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) uint8 RGB as the format that the suffix names."""
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise RunError(f"the picture '{path}' could not be written; is the disk full?")
+    write_image(folder / "sheet.jpg", contact_sheet(drawn, columns=4, width=1600))
 
 
 def from_results(rows: list[dict[str, object]], index_of: dict[int, int]) -> Prediction:

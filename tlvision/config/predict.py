@@ -10,8 +10,7 @@ from rich.progress import track
 
 from tlvision.coco import read_unlabelled, write_json, xyxy_to_xywh
 from tlvision.config.loaded import load
-from tlvision.config.pictures import write_picture
-from tlvision.data.images import read_image
+from tlvision.data.images import read_image, write_image
 from tlvision.report import draw_prediction
 from tlvision.types import InputError, Prediction, Sample
 
@@ -47,7 +46,7 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, min_score: f
             model.classes.names,
             min_score=min_score,
         )
-        write_picture(out / names[sample.image_id], picture)
+        write_image(out / names[sample.image_id], picture)
         rows += _rows(sample, prediction, model.classes.names, model.classes.source_ids)
         shown += int((prediction.scores >= min_score).sum())
     rows.sort(key=lambda row: row["image_id"])  # type: ignore[arg-type,return-value]
