@@ -179,10 +179,8 @@ def main() -> None:
             rows[side].append(measure(options, side, seed))
     result = Path(options.out) / "parity.json"
     result.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    print(f"\n{table(rows)}\n\n{len(options.seeds)} seeds, {options.epochs} epochs, {options.image_size} px, batch ")
-    print(
-        f"{options.batch}; {platform.processor() or platform.machine()}, Python {platform.python_version()}; {result}"
-    )
+    work = f"{len(options.seeds)} seeds, {options.epochs} epochs, {options.image_size} px, batch {options.batch}"
+    print(f"\n{table(rows)}\n\n{work}; {platform.machine()}, Python {platform.python_version()}; {result}")
 
 
 if __name__ == "__main__":
