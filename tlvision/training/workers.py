@@ -20,4 +20,5 @@ def choose_workers(setting: int | Literal["auto"], fabric: Fabric) -> int:
     if fabric.device.type == "cpu":
         return 0
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(8, len(os.sched_getaffinity(0)) // local - 1))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // local - 1))
