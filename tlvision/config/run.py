@@ -127,6 +127,7 @@ def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
             seed=config.train.seed,
             task="detect",
             num_classes=len(parts.classes),
+            cache_bytes=config.data.cache_bytes,
         ),
         evaluator=Evaluator(
             data=parts.val,
@@ -136,6 +137,7 @@ def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
             image_size=config.data.image_size,
             batch_size=config.evaluate.batch,
             workers=workers,
+            cache_bytes=config.data.cache_bytes,
         ),
         batch_size=config.data.batch.labelled,
         workers=workers,

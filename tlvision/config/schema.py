@@ -58,12 +58,21 @@ class DataSettings(_Strict):
     augment: AugmentSettings = AugmentSettings()
     workers: int | Literal["auto"] = Field("auto", description="loading processes; auto: none on a small CPU machine")
 
-    @field_validator("workers")
+    cache: int | Literal["auto"] = Field(
+        "auto", description="MiB for decoded images; auto: by the free memory; 0: none"
+    )
+
+    @field_validator("workers", "cache")
     @classmethod
     def _not_negative(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 0:
-            raise ValueError("expected 'auto' or a number of processes from 0 on")
+            raise ValueError("expected 'auto' or a number from 0 on")
         return value
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Return the size of the cache of decoded images in bytes; None lets the memory of the machine decide."""
+        return None if self.cache == "auto" else self.cache * 2**20
 
 
 class EvaluateSettings(_Strict):

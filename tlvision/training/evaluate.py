@@ -31,6 +31,7 @@ class Evaluator:
 
     data:         the images and their ground truth.
     ground_truth: the json that is evaluated against; `data.path`, or a copy restricted to the run's classes.
+    cache_bytes:  size of the cache of decoded images; None lets the memory of the machine decide.
     out:          the folder that gets predictions.json and metrics.json, fresh after every evaluation.
     left_out:     detections of the last evaluation whose class the ground truth does not have; they count nowhere.
     """
@@ -42,6 +43,7 @@ class Evaluator:
     image_size: int
     batch_size: int
     workers: int
+    cache_bytes: int | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     left_out: int = 0
     _images: EvalImages | None = None
@@ -65,7 +67,9 @@ class Evaluator:
 
     def _predict(self, adapter: Adapter) -> list[tuple[int, Prediction]]:
         if self._images is None:  # kept, with its cache of decoded images, for the next evaluation
-            self._images = EvalImages(self.data.samples, adapter.input_spec, self.image_size)
+            self._images = EvalImages(
+                self.data.samples, adapter.input_spec, self.image_size, cache_bytes=self.cache_bytes
+            )
         found = predict_samples(
             adapter, self._images, fabric=self.fabric, batch_size=self.batch_size, workers=self.workers
         )

@@ -82,6 +82,13 @@ def test_a_malformed_override_is_an_error(override: str) -> None:
         load_config(minimal(), [override])
 
 
+def test_the_cache_is_given_in_mebibytes_or_left_to_the_machine() -> None:
+    assert load_config(minimal()).data.cache_bytes is None
+    assert load_config(minimal(), ["data.cache=3"]).data.cache_bytes == 3 * 2**20
+    with pytest.raises(InputError, match=r"data\.cache: expected 'auto' or a number from 0 on, got -1"):
+        load_config(minimal(), ["data.cache=-1"])
+
+
 def test_one_level_of_base_is_merged_and_two_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "base.yaml", minimal())
     config = load_config(write(tmp_path / "run.yaml", {"base": "base.yaml", "train": {"lr": 0.5}}))
