@@ -54,10 +54,10 @@ def fit(session: Session) -> None:
         session.call("before_fit")
         boundaries = set(context.plan.boundaries())
         batches = session.batches(context.step, context.duration.total_steps)
-        while context.step < context.duration.total_steps and session.stopped is None:
+        while context.step < context.duration.total_steps and not (session.stopped or session.interrupted()):
             train_epoch(session, batches, boundaries)
-            if session.interrupted():
-                break
+            if context.step % context.duration.steps_per_epoch:
+                break  # Ctrl-C within an epoch; a complete one is evaluated first, or a resumed run would lack that
             if session.evaluation_is_due():
                 session.evaluate()
                 session.call("after_evaluation")

@@ -117,11 +117,11 @@ def test_a_loaded_run_predicts_what_the_run_published(tiny_config: dict[str, Any
         assert from_array.boxes == pytest.approx(from_file.boxes, abs=1e-3)
 
 
-@pytest.mark.parametrize("step", [1, 3, 4, 5])
+@pytest.mark.parametrize("step", [1, 3, 4, 5, 6])
 def test_an_interrupted_run_resumes_to_the_same_bits(
     tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, step: int, tmp_path: Path
 ) -> None:
-    """Three steps an epoch: within an epoch, at its end, and just behind it."""
+    """Three steps an epoch: within an epoch, at its end, just behind it, and at the end of the run."""
     tiny_config["data"]["workers"] = 0
     straight = tlvision.train(tiny_config).run
     build = runs.assemble
@@ -140,6 +140,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     resumed = tlvision.train({}, resume=tmp_path / "interrupted")
     assert not differing(last_state(straight), last_state(resumed.run))
     assert json.loads((straight / "metrics.json").read_text()) == json.loads((resumed.run / "metrics.json").read_text())
+    lines = [json.loads(line) for line in (resumed.run / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line["kind"] == "evaluation"] == [1, 2], "no evaluation is lost"
 
 
 def test_a_killed_process_leaves_a_whole_checkpoint_that_resumes(tiny_config: dict[str, Any], tmp_path: Path) -> None:
