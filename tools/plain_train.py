@@ -56,7 +56,7 @@ def main(config_path: str, out: str, overrides: list[str]) -> None:
         if step % per_epoch == 0 and isinstance(adapter, HasTrainingProgress):
             adapter.set_progress((step // per_epoch) / max(plan.duration.epochs - 1, 1))
         set_modes(adapter.module, plan, step)
-        set_learning_rates(optimizer, schedule_factor(step, plan.duration, settings))
+        set_learning_rates(optimizer, schedule_factor(step, plan, settings), step)
         optimizer.zero_grad()
         for _ in range(settings.accumulate):
             batch = next(batches).to(fabric.device)

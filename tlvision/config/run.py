@@ -108,6 +108,7 @@ def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         adapter=parts.adapter,
         plan=parts.plan,
         classes=parts.classes,
+        weights=parts.report,
         run_dir=run,
         is_main=fabric.is_global_zero,
         duration=duration,

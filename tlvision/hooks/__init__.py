@@ -1,7 +1,7 @@
 """Transfer methods and observers, one idea a file."""
 
 from tlvision.hooks.base import Context, Hook, ObjectiveHook, ObserverHook, SetupHook
-from tlvision.hooks.plan import Duration, ParameterPlan, Plan, initial_plan
+from tlvision.hooks.plan import Duration, ParameterPlan, Plan, Schedule, initial_plan
 
 __all__ = [
     "Context",
@@ -11,6 +11,7 @@ __all__ = [
     "ObserverHook",
     "ParameterPlan",
     "Plan",
+    "Schedule",
     "SetupHook",
     "initial_plan",
 ]

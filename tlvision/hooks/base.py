@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tlvision.data.batches import Batch
-    from tlvision.plugin import Adapter
+    from tlvision.plugin import Adapter, WeightReport
 
 
 def _outside_a_run(_: str) -> None:
@@ -31,6 +31,7 @@ class Context:
     """What a hook sees of a run; never the loop itself.
 
     adapter, plan, classes: the model, what is trained when, and the classes.
+    weights:   what came of loading the weights: which were pretrained. On resume everything is from the checkpoint.
     run_dir:   the run's folder.
     is_main:   True in the one process that may write files and print.
     duration:  length of the run in epochs and steps.
@@ -45,13 +46,15 @@ class Context:
     losses_mean: the losses averaged over the current epoch so far.
     select:    the metric that chooses the best checkpoint.
     best:      the best value of it so far, or None.
-    save:      save("last") or save("best") writes a checkpoint folder, atomically, in the main process.
+    save:      save("last") or save("best") has a checkpoint folder written, atomically, in the main process, once all
+               hooks have had the present moment.
     stop:      stop("reason") ends the run after this epoch.
     """
 
     adapter: Adapter
     plan: Plan
     classes: ClassMap
+    weights: WeightReport
     run_dir: Path
     is_main: bool
     duration: Duration
@@ -95,7 +98,7 @@ class Hook:
         """Called once, before the first step, with everything built (and restored, on resume)."""
 
     def before_epoch(self, context: Context) -> None:
-        """Called before the first step of every epoch."""
+        """Called before the first step of every epoch, and again where a run is resumed within one."""
 
     def before_step(self, context: Context) -> None:
         """Called before the forward pass of every optimizer step."""

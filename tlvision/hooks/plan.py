@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tlvision.plugin import GroupMap
+from tlvision.types import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,13 +41,17 @@ class ParameterPlan:
 
     depth:          position of its layer group, 0 at the input.
     trainable_from: the step (counted from 0) from which it is trained; 0 is always, None is never.
-    lr_scale:       its learning rate as a multiple of `train.lr`, 0 < lr_scale.
+    rewarm:         steps, from `trainable_from` on, over which its learning rate rises to the scheduled one; 0 is none.
+    lr:             its own peak learning rate, or None for `train.lr`.
+    lr_scale:       what that peak is multiplied by, 0 < lr_scale.
     weight_decay:   its own weight decay, or None for the run's rule (`train.weight_decay`, none on norms and biases).
     why:            one short phrase for each hook that changed it.
     """
 
     depth: int
     trainable_from: int | None = 0
+    rewarm: int = 0
+    lr: float | None = None
     lr_scale: float = 1.0
     weight_decay: float | None = None
     why: tuple[str, ...] = ()
@@ -56,6 +61,20 @@ class ParameterPlan:
         return self.trainable_from is not None and step >= self.trainable_from
 
 
+class Schedule(Protocol):
+    """The learning rate after the warm-up as a fraction of its peak; a pure function, with a repr that people can read.
+
+    step:  optimizer steps since the end of the warm-up, 0 <= step < steps.
+    steps: how many there are until the end of the run, at least 1.
+
+    Returns a value in 0..1.
+    """
+
+    def __call__(self, step: int, steps: int) -> float:
+        """Return the fraction for `step` of `steps`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The plan of a whole model; immutable, every change returns a new one.
@@ -63,26 +82,41 @@ class Plan:
     groups:     the layer groups, with every parameter sorted into them.
     duration:   how long the run is, for hooks that count in epochs or fractions.
     parameters: `{parameter name: its plan}`, every parameter of the model exactly once.
+    schedule:   the shape of the learning rate over the run, or None for `train.schedule`.
     """
 
     groups: GroupMap
     duration: Duration
     parameters: Mapping[str, ParameterPlan]
+    schedule: Schedule | None = None
 
     def in_groups(self, depths: Iterable[int]) -> tuple[str, ...]:
         """Return the names of the parameters that lie in the groups at `depths`."""
         wanted = set(depths)
         return tuple(name for name, row in self.parameters.items() if row.depth in wanted)
 
-    def train_from(self, names: Iterable[str], step: int | None, why: str) -> Plan:
+    def train_from(self, names: Iterable[str], step: int | None, why: str, *, rewarm: int = 0) -> Plan:
         """Freeze `names` until `step` (None: for the whole run).
 
-        A constant of the model (a parameter built with requires_grad off) stays one.
+        Hooks can only freeze for longer: where another one has said a later step (or never), that stands, so that the
+        order of hooks does not matter. A constant of the model (a parameter built with requires_grad off) stays one.
+
+        rewarm: steps, from `step` on, over which the learning rate rises to the scheduled one.
         """
         return self._change(
-            (name, replace(row, trainable_from=step, why=(*row.why, why)))
+            (name, replace(row, trainable_from=step, rewarm=rewarm, why=(*row.why, why)))
             for name, row in self._rows(names)
-            if row.why[:1] != (CONSTANT,)
+            if row.trainable_from is not None and (step is None or step >= row.trainable_from)
+        )
+
+    def set_lr(self, names: Iterable[str], lr: float, why: str) -> Plan:
+        """Give `names` a peak learning rate of their own, lr > 0, in place of `train.lr`; scales still multiply it."""
+        return self._change((name, replace(row, lr=lr, why=(*row.why, why))) for name, row in self._rows(names))
+
+    def set_weight_decay(self, names: Iterable[str], weight_decay: float, why: str) -> Plan:
+        """Give `names` a weight decay of their own, 0 or more, norms and biases among them too."""
+        return self._change(
+            (name, replace(row, weight_decay=weight_decay, why=(*row.why, why))) for name, row in self._rows(names)
         )
 
     def scale_lr(self, names: Iterable[str], factor: float, why: str) -> Plan:
@@ -90,6 +124,16 @@ class Plan:
         return self._change(
             (name, replace(row, lr_scale=row.lr_scale * factor, why=(*row.why, why))) for name, row in self._rows(names)
         )
+
+    def with_schedule(self, schedule: Schedule) -> Plan:
+        """Let the learning rate follow `schedule` after the warm-up; InputError where another hook has set one."""
+        if self.schedule is not None:
+            raise InputError(f"hooks: two hooks set the schedule, {self.schedule} and {schedule}; keep one of them")
+        return replace(self, schedule=schedule)
+
+    def trained(self) -> tuple[str, ...]:
+        """Return the names of the parameters that are trained at some time of the run."""
+        return tuple(name for name, row in self.parameters.items() if row.trainable_from is not None)
 
     def boundaries(self) -> tuple[int, ...]:
         """Return the steps at which the set of trained parameters changes, ascending, 0 included."""

@@ -22,12 +22,16 @@ class GroupMap:
     parameters: for each parameter name (first name, where one tensor has several), the depth of its group.
     buffers:    the same for buffers.
     modules:    for each module at or below one that a group names, the depth of that group.
+    norms:      the parameter names that belong to normalisation layers (scale and shift).
+    bare_norms: the names of normalisation layers with running statistics and no parameters.
     """
 
     groups: tuple[LayerGroup, ...]
     parameters: dict[str, int]
     buffers: dict[str, int]
     modules: dict[str, int]
+    norms: frozenset[str] = frozenset()
+    bare_norms: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:
         """Return the group names from input to output."""
@@ -79,7 +83,34 @@ def map_groups(module: nn.Module, groups: Sequence[LayerGroup]) -> GroupMap:
     orphans = [name for name, depth in (parameters | buffers).items() if depth < 0]
     if orphans:
         raise InputError(f"layer groups: {len(orphans)} tensors are in no group: {listing(orphans)}")
-    return GroupMap(tuple(groups), parameters, buffers, modules)
+    norms, bare = _find_norms(module)
+    return GroupMap(tuple(groups), parameters, buffers, modules, norms, bare)
+
+
+def _find_norms(module: nn.Module) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the parameter names of all norms, and the names of those with buffers alone."""
+    known = {id(parameter): name for name, parameter in module.named_parameters()}
+    owned: set[str] = set()
+    bare = []
+    for path, child in module.named_modules():
+        if not is_norm(child):
+            continue
+        parameters = list(child.parameters(recurse=False))
+        owned.update(known[id(parameter)] for parameter in parameters)
+        if not parameters and any(True for _ in child.buffers(recurse=False)):
+            bare.append(path)
+    return frozenset(owned), tuple(bare)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Tell whether `module` is a normalisation layer: one of torch's, or a leaf that its class name calls a norm."""
+    from torch import nn
+    from torch.nn.modules.batchnorm import _NormBase
+
+    if isinstance(module, _NormBase | nn.GroupNorm | nn.LayerNorm):
+        return True
+    is_leaf = next(module.children(), None) is None
+    return is_leaf and "norm" in type(module).__name__.lower()
 
 
 def _claim(  # noqa: PLR0917

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tlvision.training.optim import weight_decay_of
+from tlvision.training.optim import peak_lr_of, weight_decay_of
 from tlvision.types import InputError, listing
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def ledger_rows(
 ) -> list[dict[str, Any]]:
     """Return one JSON-able row for each parameter.
 
-    Keys: parameter, shape, group, role, depth, lr (peak), weight_decay, trainable_from (a step; None: never), why.
+    Keys: parameter, shape, group, role, depth, lr (peak), weight_decay, trainable_from (a step; None: never),
+    rewarm (in steps), why.
     """
     rows = []
     for name, parameter in module.named_parameters():
@@ -39,9 +40,10 @@ def ledger_rows(
                 "group": group.name,
                 "role": group.role,
                 "depth": row.depth,
-                "lr": settings.lr * row.lr_scale,
+                "lr": peak_lr_of(row, settings),
                 "weight_decay": weight_decay_of(row, parameter, settings),
                 "trainable_from": row.trainable_from,
+                "rewarm": row.rewarm,
                 "why": "; ".join(row.why),
             }
         )
@@ -56,6 +58,7 @@ def ledger_rows(
                 "lr": settings.lr,
                 "weight_decay": settings.weight_decay if parameter.ndim > 1 else 0.0,
                 "trainable_from": 0,
+                "rewarm": 0,
                 "why": "owned by the hook",
             }
             for name, parameter in owned.named_parameters()

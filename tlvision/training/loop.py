@@ -4,19 +4,19 @@
     for each epoch:
         before_epoch
         for each step of the epoch:
-            modes and learning rates of this step, both pure functions of the step
-            before_step
+            learning rates and modes of this step, pure functions of it; before_step between the two
             for each micro-batch:
                 losses = adapter.loss(images, targets) + those of objective hooks; stop if not finite; backward
             average the gradients over processes; clip; after_backward
             optimizer step; average the buffers over processes; after_step
+            in the first steps of a phase: proof that what is frozen is frozen (verify.py)
         evaluate, if this epoch is due; after_evaluation
         after_epoch
     after_fit
     close, whatever happened
 
-A run that is resumed at step n does from n on what the uninterrupted one did: the order of images, augmentation,
-modes and learning rates depend on the step alone, everything else is restored before `fit` is called.
+A run resumed at step n does from n on what the uninterrupted one did: images, augmentation, modes and learning rates
+depend on the step alone, everything else is restored before `fit` is called.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from tlvision.hooks import ObjectiveHook
 from tlvision.plugin import HasTrainingProgress, capture
 from tlvision.training.fabric import average
 from tlvision.training.failure import fail_on_bad_loss
-from tlvision.training.mode import set_modes
 from tlvision.training.optim import schedule_factor, set_learning_rates
 
 if TYPE_CHECKING:
@@ -52,15 +51,14 @@ def fit(session: Session) -> None:
     context = session.context
     try:
         session.call("before_fit")
-        boundaries = set(context.plan.boundaries())
         batches = session.batches(context.step, context.duration.total_steps)
-        while context.step < context.duration.total_steps and not (session.stopped or session.interrupted()):
-            train_epoch(session, batches, boundaries)
-            if context.step % context.duration.steps_per_epoch:
+        while session.closed_epochs < context.duration.epochs and not (session.stopped or session.interrupted()):
+            if not train_epoch(session, batches):
                 break  # Ctrl-C within an epoch; a complete one is evaluated first, or a resumed run would lack that
             if session.evaluation_is_due():
                 session.evaluate()
                 session.call("after_evaluation")
+            session.closed_epochs += 1
             session.call("after_epoch")
         if not session.interrupted():
             session.call("after_fit")
@@ -68,34 +66,37 @@ def fit(session: Session) -> None:
         session.call_close()
 
 
-def train_epoch(session: Session, batches: Iterator[Batch], boundaries: set[int]) -> None:
-    """Train to the end of the epoch that `session.context.step` lies in, or until Ctrl-C."""
-    context, module = session.context, session.context.adapter.module
-    last = (context.epoch + 1) * context.duration.steps_per_epoch
-    set_modes(module, context.plan, context.step)
+def train_epoch(session: Session, batches: Iterator[Batch]) -> bool:
+    """Train to the end of the first epoch that is not closed and return True, or False where Ctrl-C came before it."""
+    context = session.context
+    last = (session.closed_epochs + 1) * context.duration.steps_per_epoch
+    if context.step >= last:
+        return True  # resumed between the last step of an epoch and its evaluation
+    session.modes().apply()
     if isinstance(context.adapter, HasTrainingProgress):
         context.adapter.set_progress(context.epoch / max(context.duration.epochs - 1, 1))
     session.call("before_epoch")
     sums: dict[str, float] = {}
     steps = 0
     while context.step < last and not session.interrupted():
-        if context.step in boundaries:
-            set_modes(module, context.plan, context.step)
-        train_step(session, [next(batches) for _ in range(session.settings.accumulate)])
-        steps += 1
-        for name, value in context.losses.items():
-            sums[name] = sums.get(name, 0.0) + value
-        context.losses_mean = {name: value / steps for name, value in sums.items()}
-        session.call("after_step")
+        with session.verifier.watch(context.step):
+            train_step(session, [next(batches) for _ in range(session.settings.accumulate)])
+            steps += 1
+            for name, value in context.losses.items():
+                sums[name] = sums.get(name, 0.0) + value
+            context.losses_mean = {name: value / steps for name, value in sums.items()}
+            session.call("after_step")
+    return context.step >= last
 
 
 def train_step(session: Session, batches: list[Batch]) -> None:
     """Take one optimizer step on these micro-batches; afterwards `context.losses` and `context.step` are fresh."""
     context, optimizer = session.context, session.optimizer
-    factor = schedule_factor(context.step, context.duration, session.settings)
-    set_learning_rates(optimizer, factor)
+    factor = schedule_factor(context.step, context.plan, session.settings)
+    set_learning_rates(optimizer, factor, context.step)
     context.lr = session.settings.lr * factor
     session.call("before_step")
+    session.modes().apply()  # every step: what a hook or an evaluation did to the modes since does not matter
     optimizer.zero_grad(set_to_none=True)
     losses = [_backward(session, batch) for batch in batches]
     values = torch.stack([torch.stack(list(each.values())) for each in losses]).tolist()  # the only device sync

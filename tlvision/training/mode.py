@@ -5,38 +5,60 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from tlvision.hooks import Plan
 
 
-def set_modes(module: nn.Module, plan: Plan, step: int) -> None:
-    """Bring gradients and modes of the whole model in line with the plan at `step`.
+class Modes:
+    """Gradients and modes of a whole model at one step, worked out once and cheap to apply before every step.
 
-    A parameter gets a gradient exactly while it is trained. A module that owns tensors is in eval mode while all its
-    parameters are frozen; one without parameters of its own (dropout, drop-path, a norm without affine, a container)
-    while its whole layer group is. Containers of a frozen *head* stay in train mode, because detection heads choose by
-    it between returning losses' inputs and finished predictions.
+    A parameter gets a gradient exactly while it is trained. A module that owns parameters is in eval mode while all of
+    them are frozen; one without parameters of its own (dropout, drop-path, a norm without affine, a container) while
+    its whole layer group is. Containers of a frozen *head* stay in train mode, because detection heads choose by it
+    between returning losses' inputs and finished predictions.
+
+    parameters: every parameter, and whether it is trained.
+    modules:    every module by name, and whether it is in train mode.
     """
-    for name, parameter in module.named_parameters():
-        trainable = plan.parameters[name].trainable_at(step)
-        parameter.requires_grad_(trainable)
-        if not trainable:
-            parameter.grad = None
-    module.train()
-    frozen_groups = _frozen_groups(plan, step)
-    heads = {depth for depth, group in enumerate(plan.groups.groups) if group.role == "head"}
-    for name, child in module.named_modules():
-        own = list(child.parameters(recurse=False))
-        depth = plan.groups.modules.get(name)
-        if own:
-            child.training = any(parameter.requires_grad for parameter in own)
-        elif depth in frozen_groups:
-            is_container = any(True for _ in child.children())
-            child.training = is_container and depth in heads
+
+    def __init__(self, module: nn.Module, plan: Plan, step: int) -> None:
+        self.parameters: dict[str, tuple[Tensor, bool]] = {
+            name: (parameter, plan.parameters[name].trainable_at(step)) for name, parameter in module.named_parameters()
+        }
+        trained = {id(parameter) for parameter, is_trained in self.parameters.values() if is_trained}
+        frozen_groups = frozen_depths(plan, step)
+        heads = {depth for depth, group in enumerate(plan.groups.groups) if group.role == "head"}
+        self.modules: dict[str, tuple[nn.Module, bool]] = {}
+        for name, child in module.named_modules():
+            own = list(child.parameters(recurse=False))
+            depth = plan.groups.modules.get(name)
+            training = True
+            if own:
+                training = any(id(parameter) in trained for parameter in own)
+            elif depth in frozen_groups:
+                is_container = any(True for _ in child.children())
+                training = is_container and depth in heads
+            self.modules[name] = (child, training)
+
+    def apply(self) -> None:
+        """Bring the model in line, whoever has called `train()`, `eval()` or `requires_grad_()` on it since."""
+        for parameter, is_trained in self.parameters.values():
+            if parameter.requires_grad is not is_trained:
+                parameter.requires_grad_(is_trained)
+            if not is_trained and parameter.grad is not None:
+                parameter.grad = None
+        for child, training in self.modules.values():
+            if child.training is not training:
+                child.training = training
 
 
-def _frozen_groups(plan: Plan, step: int) -> set[int]:
+def set_modes(module: nn.Module, plan: Plan, step: int) -> None:
+    """Bring gradients and modes of the whole model in line with the plan at `step`; see `Modes`."""
+    Modes(module, plan, step).apply()
+
+
+def frozen_depths(plan: Plan, step: int) -> set[int]:
     """Return the depths of the groups in which nothing is trained at `step`."""
     trained = {row.depth for row in plan.parameters.values() if row.trainable_at(step)}
     held = {row.depth for row in plan.parameters.values()}

@@ -13,7 +13,7 @@ from tlvision.types import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from tlvision.hooks import Duration, ParameterPlan, Plan
+    from tlvision.hooks import ParameterPlan, Plan
     from tlvision.training.settings import TrainSettings
 
 
@@ -24,55 +24,67 @@ def weight_decay_of(row: ParameterPlan, parameter: torch.Tensor, settings: Train
     return settings.weight_decay if parameter.ndim > 1 else 0.0
 
 
+def peak_lr_of(row: ParameterPlan, settings: TrainSettings) -> float:
+    """Return the learning rate of one parameter where the schedule is at its peak."""
+    return (settings.lr if row.lr is None else row.lr) * row.lr_scale
+
+
 def build_optimizer(
     module: nn.Module, plan: Plan, settings: TrainSettings, extra: Mapping[str, nn.Module]
 ) -> torch.optim.Optimizer:
     """Return an optimizer that holds every parameter that is ever trained, exactly once.
 
-    Each group has an explicit `lr` (set for every step by `set_learning_rates`), its peak `peak_lr`, and a `name`
-    such as "backbone.stage2/decay". A parameter that is freed later is in its group from the start and has no
-    gradient until then, so the optimizer passes it over. `extra` are modules of objective hooks, by hook name.
+    Each group has an explicit `lr` (set for every step by `set_learning_rates`), its peak `peak_lr`, the step `since`
+    which it is trained, the steps of its `rewarm`, and a `name` such as "backbone.stage2/decay". A parameter that is
+    freed later is in its group from the start and has no gradient until then, so the optimizer passes it over. `extra`
+    are modules of objective hooks, by hook name.
     """
-    groups: dict[tuple[str, float, float], list[torch.Tensor]] = {}
+    groups: dict[tuple[str, float, float, int, int], list[torch.Tensor]] = {}
     for name, parameter in module.named_parameters():
         row = plan.parameters[name]
         if row.trainable_from is not None:
-            key = (plan.groups.groups[row.depth].name, row.lr_scale, weight_decay_of(row, parameter, settings))
+            group, decay = plan.groups.groups[row.depth].name, weight_decay_of(row, parameter, settings)
+            key = (group, peak_lr_of(row, settings), decay, row.trainable_from, row.rewarm)
             groups.setdefault(key, []).append(parameter)
     for hook, owned in extra.items():
         for parameter in owned.parameters():
             decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((f"hook.{hook}", 1.0, decay), []).append(parameter)
+            groups.setdefault((f"hook.{hook}", settings.lr, decay, 0, 0), []).append(parameter)
     if not groups:
         raise InputError("hooks: nothing is left to train; freeze less")
     rows = [
         {
             "params": parameters,
             "name": f"{name}/{'decay' if decay else 'no_decay'}",
-            "lr": settings.lr * scale,
-            "peak_lr": settings.lr * scale,
+            "lr": peak,
+            "peak_lr": peak,
             "weight_decay": decay,
+            "since": since,
+            "rewarm": rewarm,
         }
-        for (name, scale, decay), parameters in groups.items()
+        for (name, peak, decay, since, rewarm), parameters in groups.items()
     ]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(rows, lr=settings.lr, betas=(settings.momentum, 0.999), fused=True)
     return torch.optim.SGD(rows, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True)
 
 
-def schedule_factor(step: int, duration: Duration, settings: TrainSettings) -> float:
+def schedule_factor(step: int, plan: Plan, settings: TrainSettings) -> float:
     """Return the learning rate at `step` (from 0) as a fraction of its peak, 0..1.
 
     >>> from types import SimpleNamespace
     >>> settings = SimpleNamespace(warmup=0.1, schedule="linear", final_lr=0.0)
-    >>> duration = SimpleNamespace(total_steps=100)
-    >>> [round(schedule_factor(step, duration, settings), 2) for step in (0, 9, 10, 55)]
+    >>> plan = SimpleNamespace(duration=SimpleNamespace(total_steps=100), schedule=None)
+    >>> [round(schedule_factor(step, plan, settings), 2) for step in (0, 9, 10, 55)]
     [0.1, 1.0, 1.0, 0.5]
     """
-    warmup = round(settings.warmup * duration.total_steps)
+    total = plan.duration.total_steps
+    warmup = round(settings.warmup * total)
     if step < warmup:
         return (step + 1) / warmup
-    done = (step - warmup) / max(duration.total_steps - warmup, 1)
+    if plan.schedule is not None:
+        return plan.schedule(step - warmup, max(total - warmup, 1))
+    done = (step - warmup) / max(total - warmup, 1)
     if settings.schedule == "cosine":
         return settings.final_lr + (1 - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
     if settings.schedule == "linear":
@@ -80,7 +92,9 @@ def schedule_factor(step: int, duration: Duration, settings: TrainSettings) -> f
     return 1.0
 
 
-def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Write the learning rate of every group for the coming step."""
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float, step: int) -> None:
+    """Write the learning rate of every group for `step`: peak * `factor` of the schedule * re-warm."""
     for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
+        freed = step - group["since"] + 1
+        rewarm = min(max(freed, 0) / group["rewarm"], 1.0) if group["rewarm"] else 1.0
+        group["lr"] = group["peak_lr"] * factor * rewarm

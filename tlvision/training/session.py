@@ -16,6 +16,8 @@ from tlvision.data.batches import train_batches
 from tlvision.hooks import ObjectiveHook, ObserverHook
 from tlvision.training import checkpoint
 from tlvision.training.evaluate import Evaluator
+from tlvision.training.mode import Modes
+from tlvision.training.verify import Verifier
 from tlvision.types import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Session:
     batch_size:     labelled images in one micro-batch of one process.
     mosaic_until:   the step from which mosaic is off.
     evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+    closed_epochs:  epochs whose evaluation and after_epoch are done; a run may be killed between the two.
     """
 
     fabric: Fabric
@@ -48,11 +51,17 @@ class Session:
     mosaic_until: int
     evaluate_every: int
     stopped: str | None = None
+    closed_epochs: int = 0
+    verifier: Verifier = field(init=False)
     _interrupt: threading.Event = field(default_factory=threading.Event)
     _named: dict[int, str] = field(default_factory=dict)
+    _modes: tuple[int, Modes] | None = None
+    _requested: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.context.save, self.context.stop = self.save, self.stop
+        self.context.save, self.context.stop = self._request_save, self.stop
+        module, plan = self.context.adapter.module, self.context.plan
+        self.verifier = Verifier(module, plan, self.optimizer, self.settings.verify, self._evaluation_weights)
         keys = [hook.key() for hook in self.hooks]
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
@@ -63,9 +72,17 @@ class Session:
                 self._named |= {id(p): f"hook.{hook.key()}.{name}" for name, p in hook.module.named_parameters()}
 
     def call(self, moment: str) -> None:
-        """Call one moment of every hook, in the order of the config."""
+        """Call one moment of every hook, in the order of the config, then write the checkpoints that they asked for."""
         for hook in self.hooks:
             getattr(hook, moment)(self.context)
+        for name in self._requested:
+            self.save(name)
+        self._requested.clear()
+
+    def _request_save(self, name: str) -> None:
+        """Remember to save: a hook further down the list may still change its state, such as an average, by then."""
+        if name not in self._requested:
+            self._requested.append(name)
 
     def call_close(self) -> None:
         """Let every hook give back what it holds, also when an earlier one fails to."""
@@ -77,6 +94,14 @@ class Session:
                 errors.append(error)
         if errors:
             raise errors[0]
+
+    def modes(self) -> Modes:
+        """Return what is trained in the present step; worked out once for each phase."""
+        context = self.context
+        phase = max(boundary for boundary in context.plan.boundaries() if boundary <= context.step)
+        if self._modes is None or self._modes[0] != phase:
+            self._modes = phase, Modes(context.adapter.module, context.plan, phase)
+        return self._modes[1]
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """Yield the micro-batches of the steps first..last - 1 for this process."""
@@ -166,6 +191,7 @@ class Session:
                 folder / "state.json",
                 {
                     "step": self.context.step,
+                    "closed_epochs": self.closed_epochs,
                     "best": self.context.best,
                     "metrics": self.context.metrics,
                     "images_seen": self.context.images_seen,
@@ -205,7 +231,7 @@ class Session:
             self._restore_hook(hook, folder / f"hook.{hook.key()}.safetensors")
         self.context.step, self.context.best = int(state["step"]), state["best"]
         self.context.metrics, self.context.images_seen = state["metrics"], int(state["images_seen"])
-        self.stopped = state["stopped"]
+        self.stopped, self.closed_epochs = state["stopped"], int(state["closed_epochs"])
         path = folder / f"random.{self.fabric.global_rank}.safetensors"
         if not path.exists():
             raise InputError(

@@ -28,3 +28,6 @@ class TrainSettings(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the GPU has it")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
     seed: int = Field(0, ge=0, description="of weights, order of images and augmentation")
+    verify: Literal["first_steps", "every_step", "off"] = Field(
+        "first_steps", description="when to prove that what is frozen is frozen; first_steps: of each phase"
+    )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -135,7 +136,7 @@ def test_each_group_keeps_its_own_rate_through_the_schedule() -> None:
     model, plan = make()
     plan = LayerwiseLr(decay=0.5).setup(plan)
     optimizer = build_optimizer(model, plan, TrainSettings(epochs=1, lr=0.1), {})
-    set_learning_rates(optimizer, 0.3)
+    set_learning_rates(optimizer, 0.3, 0)
     rates = {group["name"].split("/")[0]: group["lr"] for group in optimizer.param_groups}
     assert rates == pytest.approx({"stem": 0.0075, "backbone.stage1": 0.015, "head": 0.03})
 
@@ -143,8 +144,9 @@ def test_each_group_keeps_its_own_rate_through_the_schedule() -> None:
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_the_schedule_warms_up_to_the_peak_and_ends_where_it_should(schedule: str) -> None:
     settings = TrainSettings(epochs=1, schedule=schedule, warmup=0.1, final_lr=0.05)
-    duration = Duration(10, 10)
-    factors = [schedule_factor(step, duration, settings) for step in range(100)]
+    _, plan = make()
+    plan = replace(plan, duration=Duration(10, 10))
+    factors = [schedule_factor(step, plan, settings) for step in range(100)]
     assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert max(factors) == 1.0
     middle = 0.05 + 0.95 * 0.5

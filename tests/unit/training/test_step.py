@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from tlvision.data.batches import Batch
 from tlvision.hooks import Context, Duration, Hook, ObjectiveHook, initial_plan
-from tlvision.plugin import InputSpec, LayerGroup, Tap, map_groups
+from tlvision.plugin import InputSpec, LayerGroup, Tap, WeightReport, map_groups
 from tlvision.training.loop import train_step
+from tlvision.training.mode import Modes
 from tlvision.training.optim import build_optimizer
 from tlvision.training.settings import TrainSettings
 from tlvision.types import ClassMap, Target
@@ -64,6 +65,7 @@ def make_session(hooks: list[Hook] | None = None, **settings: Any) -> Any:
         plan=plan,
         classes=ClassMap(("a",), (1,)),
         run_dir=Path(),
+        weights=WeightReport(source="none"),
         is_main=True,
         duration=plan.duration,
         select="bbox/AP",
@@ -71,6 +73,7 @@ def make_session(hooks: list[Hook] | None = None, **settings: Any) -> Any:
     return SimpleNamespace(
         context=context,
         hooks=hooks or [],
+        modes=lambda: Modes(adapter.module, plan, context.step),
         settings=chosen,
         optimizer=build_optimizer(adapter.module, plan, chosen, {}),
         fabric=SimpleNamespace(world_size=1, device=torch.device("cpu"), autocast=nullcontext),
@@ -79,8 +82,9 @@ def make_session(hooks: list[Hook] | None = None, **settings: Any) -> Any:
 
 
 def weight_after(session: Any, batches: list[Batch]) -> Tensor:
+    context = session.context
     train_step(session, batches)
-    return session.context.adapter.module[0].weight.detach().clone()  # type: ignore[no-any-return]
+    return context.adapter.module[0].weight.detach().clone()  # type: ignore[no-any-return]
 
 
 def test_accumulating_two_halves_is_one_whole_step() -> None:
@@ -135,5 +139,6 @@ def test_all_moments_of_a_step_come_once_and_in_order() -> None:
             assert context.adapter.module[0].weight.grad is not None  # type: ignore[index,union-attr]
             seen.append("after_backward")
 
-    train_step(make_session(hooks=[Recorder()]), [make_batch([1])])
+    session = make_session(hooks=[Recorder()])
+    train_step(session, [make_batch([1])])
     assert seen == ["before_step", "after_backward"]
