@@ -16,7 +16,8 @@ VERBS = {
     "train": "fine-tune a model as a config says",
     "evaluate": "COCO metrics of a run, or of two files",
     "predict": "find objects in images with a trained run",
-    "show": "groups, taps, ledger and weight report of a config, without training",
+    "show": "weight report, groups, taps, ledger, phases and memory of a config, without training",
+    "verify": "prove what a config freezes, in a few steps of every phase",
     "plugins": "the model families that are installed",
     "hooks": "the transfer methods that are installed, with their parameters",
 }

@@ -18,6 +18,8 @@ from tlvision.types import ClassMap, InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from tlvision.data.dataset import TrainImages
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -91,6 +93,23 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
         val=val,
         hooks=hooks,
         plan=plan,
+    )
+
+
+def training_images(parts: Parts) -> TrainImages:
+    """Return the training images of a run, augmented as its config says."""
+    from tlvision.data.dataset import TrainImages
+
+    data = parts.config.data
+    return TrainImages(
+        parts.train.samples,
+        data.augment,
+        parts.adapter.input_spec,
+        data.image_size,
+        seed=parts.config.train.seed,
+        task="detect",
+        num_classes=len(parts.classes),
+        cache_bytes=data.cache_bytes,
     )
 
 

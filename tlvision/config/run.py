@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tlvision.config.assemble import Parts, assemble, seed_everything
+from tlvision.config.assemble import Parts, assemble, seed_everything, training_images
 from tlvision.config.describe import describe
 from tlvision.config.environment import describe_environment
 from tlvision.config.load import dump_config, load_config
@@ -67,7 +67,7 @@ def train(
     parts = _assemble(config, resume, fabric)
     describe(console, parts)
     run = Path(resume) if resume is not None else new_folder(Path(config.run.out), fabric)
-    session = _session(parts, run, fabric)
+    session = build_session(parts, run, fabric)
     _write_or_check(session, parts, run, console, resuming=resume is not None)
     if resume is not None:
         session.restore()
@@ -89,8 +89,8 @@ def _assemble(config: Config, resume: str | Path | None, fabric: Fabric) -> Part
         return assemble(config, weights=str(weights), classes=read_classes(Path(resume)))
 
 
-def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
-    from tlvision.data.dataset import TrainImages
+def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
+    """Tie the parts of a run together: model on its device, optimizer, images, evaluator."""
     from tlvision.training.evaluate import Evaluator
     from tlvision.training.fabric import place
     from tlvision.training.optim import build_optimizer
@@ -120,16 +120,7 @@ def _session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         hooks=parts.hooks,
         settings=config.train,
         optimizer=optimizer,
-        images=TrainImages(
-            parts.train.samples,
-            config.data.augment,
-            parts.adapter.input_spec,
-            config.data.image_size,
-            seed=config.train.seed,
-            task="detect",
-            num_classes=len(parts.classes),
-            cache_bytes=config.data.cache_bytes,
-        ),
+        images=training_images(parts),
         evaluator=Evaluator(
             data=parts.val,
             ground_truth=_ground_truth(parts, run, fabric),
@@ -163,17 +154,20 @@ def _ground_truth(parts: Parts, run: Path, fabric: Fabric) -> Path:
 def _write_or_check(session: Session, parts: Parts, run: Path, console: Console, *, resuming: bool) -> None:
     """Write what the run starts from; on resume, check that the config still means the same."""
     from tlvision.training.checkpoint import write_json
-    from tlvision.training.ledger import check_ledger, ledger_rows, print_ledger, write_ledger
+    from tlvision.training.ledger import check_ledger, ledger_rows, print_ledger, schedule_row, write_ledger
 
     rows = ledger_rows(parts.adapter.module, parts.plan, parts.config.train, parts.hook_modules())
-    print_ledger(console, rows)
+    schedule = schedule_row(parts.plan, parts.config.train)
+    print_ledger(console, rows, schedule)
     if resuming:
-        check_ledger(in_run(run, "ledger.json"), rows)
+        note = check_ledger(in_run(run, "ledger.json"), rows, schedule)
+        if note:
+            console.print(f"[yellow]note[/] {note}", highlight=False)
     elif session.fabric.is_global_zero:
         (run / "config.yaml").write_text(dump_config(parts.config), encoding="utf-8")
         write_json(run / "environment.json", describe_environment(parts, session.fabric))
         write_json(run / "classes.json", parts.classes.to_json())
-        write_ledger(run / "ledger.json", rows)
+        write_ledger(run / "ledger.json", rows, schedule)
 
 
 def _fit(session: Session, run: Path) -> None:

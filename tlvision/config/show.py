@@ -1,22 +1,23 @@
-"""What a run would start from: weight report, groups, taps, ledger."""
+"""What a run would start from: weight report, groups, taps, ledger, phases and their memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tlvision.config.assemble import Parts, assemble
+from tlvision.config.assemble import Parts, assemble, training_images
 from tlvision.config.describe import describe
 from tlvision.config.load import load_config
 
 
-def show(config: str | Path, overrides: Sequence[str] = ()) -> None:
-    """Print weight report, layer groups, taps and ledger of a config, without training."""
-    from tlvision.training.ledger import ledger_rows, print_ledger
+def show(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
+    """Print weight report, layer groups, taps, ledger and phases of a config, without training."""
+    from tlvision.training.ledger import ledger_rows, print_ledger, schedule_row
 
     console = Console(width=None if Console().is_terminal else 140)
     loaded = load_config(config, overrides)
@@ -26,11 +27,21 @@ def show(config: str | Path, overrides: Sequence[str] = ()) -> None:
     _print_weights(console, parts)
     _print_groups(console, parts)
     _print_taps(console, parts)
-    print_ledger(console, ledger_rows(parts.adapter.module, parts.plan, loaded.train, parts.hook_modules()))
+    rows = ledger_rows(parts.adapter.module, parts.plan, loaded.train, parts.hook_modules())
+    print_ledger(console, rows, schedule_row(parts.plan, loaded.train))
     duration = parts.plan.duration
     console.print(f"{duration.epochs} epochs of {duration.steps_per_epoch} steps", highlight=False)
-    for step in parts.plan.boundaries()[1:]:
-        console.print(f"what is trained changes at step {step}", highlight=False)
+    _print_phases(console, parts)
+
+
+def _print_phases(console: Console, parts: Parts) -> None:
+    from tlvision.data.batches import train_batches
+    from tlvision.training.phases import find_phases, print_phases
+
+    batch_size = parts.config.data.batch.labelled
+    images = train_batches(training_images(parts), batch_size=2, first_step=0, last_step=1)
+    phases = find_phases(parts.adapter, parts.plan, parts.config.train, next(iter(images)), batch_size)
+    print_phases(console, phases, parts.plan.duration.steps_per_epoch, batch_size)
 
 
 def _print_weights(console: Console, parts: Parts) -> None:

@@ -66,14 +66,26 @@ def ledger_rows(
     return rows
 
 
-def write_ledger(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Save the rows as `ledger.json`."""
-    path.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
+def schedule_row(plan: Plan, settings: TrainSettings) -> dict[str, Any]:
+    """Return what the learning rate follows: schedule, warm-up in steps, length in steps."""
+    total = plan.duration.total_steps
+    shape = f"{settings.schedule} to {settings.final_lr:g}" if plan.schedule is None else str(plan.schedule)
+    return {"schedule": shape, "warmup": round(settings.warmup * total), "steps": total}
 
 
-def check_ledger(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Raise InputError that says which rows differ from those saved with the run that is resumed."""
-    saved = {row["parameter"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+def write_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> None:
+    """Save rows and schedule as `ledger.json`."""
+    path.write_text(json.dumps({"schedule": schedule, "rows": rows}, indent=1), encoding="utf-8")
+
+
+def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> str | None:
+    """Compare with what was saved with the run that is resumed.
+
+    Returns a sentence where the schedule alone has changed (a longer run, say), which may be meant; None where nothing
+    has. Raises InputError that says which rows differ: what is trained, when and how fast must stay.
+    """
+    ledger = json.loads(path.read_text(encoding="utf-8"))
+    saved = {row["parameter"]: row for row in ledger["rows"]}
     current = {row["parameter"]: row for row in json.loads(json.dumps(rows))}
     differing = sorted(name for name in saved.keys() | current.keys() if saved.get(name) != current.get(name))
     if differing:
@@ -83,6 +95,9 @@ def check_ledger(path: Path, rows: list[dict[str, Any]]) -> None:
             f"({listing(differing, 3)}); for '{name}' the run has {_brief(saved.get(name))}, the config "
             f"{_brief(current.get(name))}; resume with the run's own config, or start a new run"
         )
+    if ledger["schedule"] != schedule:
+        return f"the run was started with the schedule {ledger['schedule']} and goes on with {schedule}"
+    return None
 
 
 def _brief(row: dict[str, Any] | None) -> str:
@@ -91,8 +106,8 @@ def _brief(row: dict[str, Any] | None) -> str:
     return f"lr {row['lr']:.3g}, decay {row['weight_decay']:.3g}, trained from {row['trainable_from']}"
 
 
-def print_ledger(console: Console, rows: list[dict[str, Any]]) -> None:
-    """Print one line for each layer group, and for each part of a group that is treated differently."""
+def print_ledger(console: Console, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> None:
+    """Print one line for each layer group, and for each part of a group that is treated differently; the schedule."""
     table = Table(box=box.SIMPLE_HEAD, title="ledger", title_justify="left")
     for name in ("group", "role", "tensors", "parameters", "lr", "decay", "trained from", "why"):
         table.add_column(name, justify="right" if name in {"tensors", "parameters", "lr", "decay"} else "left")
@@ -102,6 +117,7 @@ def print_ledger(console: Console, rows: list[dict[str, Any]]) -> None:
     for (group, role, lr, start, why), members in parts.items():
         decays = sorted({row["weight_decay"] for row in members}, reverse=True)
         when = "frozen" if start is None else "the start" if start == 0 else f"step {start}"
+        when += f", re-warmed over {members[0]['rewarm']} steps" if members[0]["rewarm"] else ""
         table.add_row(
             group,
             role,
@@ -114,7 +130,11 @@ def print_ledger(console: Console, rows: list[dict[str, Any]]) -> None:
         )
     console.print(table)
     trained = _count([row for row in rows if row["trainable_from"] is not None])
-    console.print(f"{trained:,} of {_count(rows):,} parameters are trained", highlight=False)
+    console.print(
+        f"{trained:,} of {_count(rows):,} parameters are trained; learning rate: {schedule['schedule']}, after "
+        f"{schedule['warmup']} steps of warm-up, {schedule['steps']} steps in all",
+        highlight=False,
+    )
 
 
 def _count(rows: list[dict[str, Any]]) -> int:

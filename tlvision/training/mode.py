@@ -15,8 +15,8 @@ class Modes:
 
     A parameter gets a gradient exactly while it is trained. A module that owns parameters is in eval mode while all of
     them are frozen; one without parameters of its own (dropout, drop-path, a norm without affine, a container) while
-    its whole layer group is. Containers of a frozen *head* stay in train mode, because detection heads choose by it
-    between returning losses' inputs and finished predictions.
+    all of every layer group that uses it is. Containers of a frozen *head* stay in train mode, because detection heads
+    choose by it between returning losses' inputs and finished predictions.
 
     parameters: every parameter, and whether it is trained.
     modules:    every module by name, and whether it is in train mode.
@@ -29,16 +29,16 @@ class Modes:
         trained = {id(parameter) for parameter, is_trained in self.parameters.values() if is_trained}
         frozen_groups = frozen_depths(plan, step)
         heads = {depth for depth, group in enumerate(plan.groups.groups) if group.role == "head"}
+        uses = module_depths(module, plan)
         self.modules: dict[str, tuple[nn.Module, bool]] = {}
         for name, child in module.named_modules():
             own = list(child.parameters(recurse=False))
-            depth = plan.groups.modules.get(name)
             training = True
             if own:
                 training = any(id(parameter) in trained for parameter in own)
-            elif depth in frozen_groups:
+            elif uses[id(child)] <= frozen_groups:
                 is_container = any(True for _ in child.children())
-                training = is_container and depth in heads
+                training = is_container and not uses[id(child)].isdisjoint(heads)
             self.modules[name] = (child, training)
 
     def apply(self) -> None:
@@ -58,8 +58,18 @@ def set_modes(module: nn.Module, plan: Plan, step: int) -> None:
     Modes(module, plan, step).apply()
 
 
-def frozen_depths(plan: Plan, step: int) -> set[int]:
+def module_depths(module: nn.Module, plan: Plan) -> dict[int, set[int | None]]:
+    """Return `{id(module): depths of the groups it is used in}`; None stands for what is in no group.
+
+    One activation or dropout may serve several groups: some model families share a single object.
+    """
+    depths: dict[int, set[int | None]] = {}
+    for name, child in module.named_modules(remove_duplicate=False):
+        depths.setdefault(id(child), set()).add(plan.groups.modules.get(name))
+    return depths
+
+
+def frozen_depths(plan: Plan, step: int) -> set[int | None]:
     """Return the depths of the groups in which nothing is trained at `step`."""
-    trained = {row.depth for row in plan.parameters.values() if row.trainable_at(step)}
-    held = {row.depth for row in plan.parameters.values()}
-    return held - trained
+    trained: set[int | None] = {row.depth for row in plan.parameters.values() if row.trainable_at(step)}
+    return {row.depth for row in plan.parameters.values()} - trained

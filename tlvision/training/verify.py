@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from tlvision.training.mode import Modes, frozen_depths
+from tlvision.training.mode import Modes, frozen_depths, module_depths
 from tlvision.types import RunError
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class FrozenProof:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Check modes and graph of what is frozen during every forward pass inside the with-block."""
-        prefix = self._prefix()
+        prefix, uses = self._prefix(), module_depths(self._module, self._plan)
         with ExitStack() as stack:
             for name, (child, training) in self._modes.modules.items():
                 if not training:
                     stack.callback(child.register_forward_pre_hook(self._mode_guard(name)).remove)
-                if self._plan.groups.modules.get(name) in prefix:
+                if uses[id(child)] <= prefix:
                     stack.callback(child.register_forward_hook(self._graph_guard(name)).remove)
             yield
 
@@ -93,9 +93,9 @@ class FrozenProof:
             if in_eval or self._plan.groups.buffers.get(name) in self._frozen_depths:
                 yield name, buffer
 
-    def _prefix(self) -> set[int]:
+    def _prefix(self) -> set[int | None]:
         """Return the depths of the frozen groups from the input up to the first that is trained."""
-        prefix = set()
+        prefix: set[int | None] = set()
         for depth in range(len(self._plan.groups.groups)):
             if depth not in self._frozen_depths:
                 break

@@ -12,7 +12,7 @@ from tlvision.hooks import Duration, Plan, initial_plan
 from tlvision.hooks.setup.freeze import Freeze
 from tlvision.hooks.setup.layerwise_lr import LayerwiseLr
 from tlvision.plugin import LayerGroup, map_groups
-from tlvision.training.ledger import check_ledger, ledger_rows, write_ledger
+from tlvision.training.ledger import check_ledger, ledger_rows, schedule_row, write_ledger
 from tlvision.training.mode import set_modes
 from tlvision.training.optim import build_optimizer, schedule_factor, set_learning_rates
 from tlvision.training.settings import TrainSettings
@@ -86,6 +86,16 @@ def test_modes_of_every_kind_of_module_and_no_graph_on_a_frozen_prefix() -> None
     assert not any(module.training for module in kinds)
     assert all(module.training for module in model[1].modules())  # type: ignore[union-attr]
     assert model[0](torch.randn(4, 4)).grad_fn is None  # type: ignore[operator]
+
+
+def test_a_dropout_that_two_groups_share_is_silent_only_where_both_are_frozen() -> None:
+    model, plan = make()
+    model[1].drop = model[0].drop  # type: ignore[union-attr]
+    plan = initial_plan(model, map_groups(model, plan.groups.groups), plan.duration)
+    set_modes(model, Freeze(through="stem").setup(plan), 0)
+    assert model[1].drop.training  # type: ignore[union-attr]
+    set_modes(model, Freeze(through="backbone.stage1").setup(plan), 0)
+    assert not model[1].drop.training  # type: ignore[union-attr]
 
 
 def test_a_frozen_head_still_answers_in_train_mode() -> None:
@@ -165,8 +175,11 @@ def test_the_ledger_has_every_parameter_once_and_a_changed_config_says_which_row
     settings = TrainSettings(epochs=1, lr=0.1)
     rows = ledger_rows(model, plan, settings, {})
     assert [row["parameter"] for row in rows] == [name for name, _ in model.named_parameters()]
-    write_ledger(tmp_path / "ledger.json", rows)
-    check_ledger(tmp_path / "ledger.json", rows)
+    schedule = schedule_row(plan, settings)
+    write_ledger(tmp_path / "ledger.json", rows, schedule)
+    assert check_ledger(tmp_path / "ledger.json", rows, schedule) is None
+    longer = schedule_row(replace(plan, duration=Duration(9, 10)), settings)
+    assert "'steps': 10} and goes on with" in str(check_ledger(tmp_path / "ledger.json", rows, longer))
     changed = ledger_rows(model, Freeze(through="stem").setup(plan), settings, {})
     with pytest.raises(InputError, match=r"differs from the run's in 8 rows \(0\.linear\.bias"):
-        check_ledger(tmp_path / "ledger.json", changed)
+        check_ledger(tmp_path / "ledger.json", changed, schedule)

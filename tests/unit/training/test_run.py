@@ -270,6 +270,31 @@ def test_two_processes_hold_the_same_model_to_the_bit(tiny_config: dict[str, Any
     assert differing(first, alone), "two processes trained on other batches than one does"
 
 
+def test_two_processes_hold_the_same_model_after_unfreezing(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    """PITFALLS 6: DistributedDataParallel would leave a group that is freed later out of the reduction."""
+    ends = {}
+    for name, hook in (
+        ("freed", {"gradual_unfreeze": {"at": [0.25, 0.5], "down_to": "backbone.stage4"}}),
+        ("frozen", {"linear_probe": {}}),
+    ):
+        config = deepcopy(tiny_config)
+        config["train"]["verify"] = "every_step"
+        config["hooks"].append(hook)
+        config["run"]["out"] = str(tmp_path / name)
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        torchrun(Path(__file__).with_name("ranks.py"), str(path))
+        first, second = (load_file(str(tmp_path / name / f"rank{rank}.safetensors")) for rank in (0, 1))
+        assert not differing(first, second), name
+        optimizers = load_file(str(tmp_path / name / "checkpoints" / "last" / "optimizer.safetensors"))
+        ends[name] = first, {key.split("|")[0] for key in optimizers}
+    assert any(name.startswith("backbone.stage4.") for name in ends["freed"][1]), "the freed groups have momentum"
+    assert not any(name.startswith("backbone.") for name in ends["frozen"][1])
+    changed = differing(ends["freed"][0], ends["frozen"][0])
+    assert any(name.startswith("backbone.stage4.") for name in changed)
+    assert not any(name.startswith(("backbone.stem.", "backbone.stage1.")) for name in changed)
+
+
 def test_a_run_that_stopped_early_stays_stopped(tiny_config: dict[str, Any]) -> None:
     tiny_config["train"] |= {"epochs": 50, "lr": 1e-8}
     tiny_config["hooks"].append({"early_stop": {"patience": 2, "min_delta": 0.5}})

@@ -73,6 +73,14 @@ def test_an_honest_freeze_passes(step_of_stage: int | None) -> None:
     run_steps(model, plan, optimizer, lambda: None)
 
 
+def test_an_activation_that_trained_groups_share_may_build_a_graph() -> None:
+    model, plan, optimizer = make(0)
+    model[2].drop = model[0].drop  # type: ignore[union-attr]
+    plan = initial_plan(model, map_groups(model, plan.groups.groups), plan.duration)
+    plan = plan.train_from(plan.in_groups([0]), None, "test")
+    run_steps(model, plan, optimizer, lambda: None)
+
+
 def nudge(tensor: torch.Tensor) -> None:
     """The smallest change there is."""
     with torch.no_grad():
