@@ -84,7 +84,7 @@ def test_every_verb_is_a_script_in_tools_as_well(verb: str, repository: Path) ->
         subprocess.run(
             [sys.executable, *command, "--help"], capture_output=True, text=True, check=True, cwd=repository
         ).stdout
-        for command in (["-m", "tlvision.cli.main", verb], [f"tools/{verb}.py"])
+        for command in (["-m", "tlvision.cli.main", verb], [f"tools/{verb.replace('-', '_')}.py"])
     ]
     assert outputs[0] == outputs[1]
     assert f"usage: tlvision {verb}" in outputs[0]

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from tlvision.types import InputError, RunError
 
@@ -18,9 +19,14 @@ VERBS = {
     "predict": "find objects in images with a trained run",
     "show": "weight report, groups, taps, ledger, phases and memory of a config, without training",
     "verify": "prove what a config freezes, in a few steps of every phase",
+    "new-plugin": "write the folder of a plugin for a new model family, working as it stands",
     "plugins": "the model families that are installed",
     "hooks": "the transfer methods that are installed, with their parameters",
 }
+
+
+def _module_of(verb: str) -> ModuleType:
+    return import_module(f"tlvision.cli.{verb.replace('-', '_')}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for name, purpose in VERBS.items():
         verb = verbs.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:], allow_abbrev=False)
-        import_module(f"tlvision.cli.{name}").add_arguments(verb)
+        _module_of(name).add_arguments(verb)
     return parser
 
 
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        import_module(f"tlvision.cli.{options.verb}").run(options)
+        _module_of(options.verb).run(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -236,6 +236,8 @@ def _batches(plans: _TrainPlans | _EvalPlans, workers: int, pin: bool) -> Iterat
         worker_init_fn=_one_thread_each,
         pin_memory=pin,
         prefetch_factor=2,
+        # Its own, or starting the workers would draw from torch's global generator and a resumed run would differ.
+        generator=torch.Generator(),
     )
     for found in loader:
         if isinstance(found, InputError):

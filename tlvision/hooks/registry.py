@@ -19,7 +19,10 @@ from tlvision.types import InputError, nearest
 GROUP = "tlvision.hooks"
 BUILT_IN = {
     "freeze": "tlvision.hooks.setup.freeze:Freeze",
+    "gradual_unfreeze": "tlvision.hooks.setup.gradual_unfreeze:GradualUnfreeze",
+    "linear_probe": "tlvision.hooks.setup.linear_probe:LinearProbe",
     "layerwise_lr": "tlvision.hooks.setup.layerwise_lr:LayerwiseLr",
+    "l2_sp": "tlvision.hooks.objectives.l2_sp:L2Sp",
     "ema": "tlvision.hooks.observers.ema:Ema",
     "early_stop": "tlvision.hooks.observers.early_stop:EarlyStop",
     "checkpoint": "tlvision.hooks.observers.checkpoint:Checkpoint",

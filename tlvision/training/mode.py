@@ -71,5 +71,6 @@ def module_depths(module: nn.Module, plan: Plan) -> dict[int, set[int | None]]:
 
 def frozen_depths(plan: Plan, step: int) -> set[int | None]:
     """Return the depths of the groups in which nothing is trained at `step`."""
-    trained: set[int | None] = {row.depth for row in plan.parameters.values() if row.trainable_at(step)}
-    return {row.depth for row in plan.parameters.values()} - trained
+    trained = {row.depth for row in plan.parameters.values() if row.trainable_at(step)}
+    frozen: set[int | None] = {row.depth for row in plan.parameters.values() if row.depth not in trained}
+    return frozen

@@ -144,7 +144,7 @@ def test_ctrl_c_after_any_step(
         (10, "saved", 10, 2),
     ],
 )
-def test_a_process_killed_at_any_moment(
+def test_a_process_killed_at_any_moment(  # noqa: PLR0917
     straight: dict[str, Any],
     tiny_dataset: Path,
     tmp_path: Path,
