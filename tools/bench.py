@@ -1,6 +1,7 @@
 """Speed and parity, measured against upstream in the same run.
 
     python tools/bench.py parity --plugin yolo --data DIR --weights W.pt --arch yolov8n --epochs 15 --image-size 320
+    python tools/bench.py transfer --data DIR --weights W.pt
     python tools/bench.py evaluation | loading | startup
 
 Each prints a table; nothing here asserts on seconds.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("parity", "evaluation", "loading", "startup")
+BENCHMARKS = ("parity", "transfer", "evaluation", "loading", "startup")
 
 
 def main() -> int:

@@ -40,11 +40,17 @@ def train_upstream(
     batch: int,
     seed: int,
     out: Path,
+    freeze: int | None = None,
+    lr: float | None = None,
+    last: bool = False,
 ) -> dict[str, Any]:
     """Train with upstream's trainer and its defaults, then predict the val images with its validator's settings.
 
     weights: path of an ultralytics `.pt`, "coco" or "none".
     arch:    architecture name of this plugin; what is built where `weights` is no path.
+    freeze:  upstream's option: the first so many layers.
+    lr:      train with AdamW at this rate; None leaves optimizer and rate to upstream.
+    last:    do not evaluate while training, and predict with the last weights instead of the best (both averaged).
     out:     a folder for the converted dataset (copies, for upstream mends broken images in place) and the run.
 
     Returns "predictions" (path of a COCO results file for `val_json`), "train_seconds", "total_seconds",
@@ -80,12 +86,15 @@ def train_upstream(
         name="train",
         exist_ok=True,
         plots=False,
+        val=not last,
+        freeze=freeze,
+        **({} if lr is None else {"optimizer": "AdamW", "lr0": lr}),
     )
     train_seconds = time.perf_counter() - before
     on_gpu = torch.cuda.is_available()
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    best = YOLO(out / "train" / "weights" / "best.pt")
-    best.val(
+    trained = YOLO(out / "train" / "weights" / ("last.pt" if last else "best.pt"))
+    trained.val(
         data=str(data_yaml),
         imgsz=image_size,
         batch=batch,
@@ -174,6 +183,9 @@ def main() -> None:
     parser.add_argument("--arch", required=True)
     for name, default in (("--epochs", 15), ("--image-size", 640), ("--batch", 16), ("--seed", 0)):
         parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--freeze", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--last", action="store_true")
     result = train_upstream(**vars(parser.parse_args()))
     print(json.dumps(result))
 

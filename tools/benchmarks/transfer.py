@@ -1,0 +1,223 @@
+"""Transfer methods on few images, next to ultralytics: same images, weights, epochs, image size and batch; one table.
+
+    python tools/bench.py transfer --data ../shared/data/bccd --weights ../shared/weights/yolov8n-coco-from-int8.pt \\
+        --out runs/transfer --tune
+    python tools/bench.py transfer --data … --weights … --out runs/transfer
+
+DIR of --data holds train.json, val.json and images/. Every tenth training image is trained on. With --tune the
+learning rate of each method is chosen on training images that are not among those, with seed 0, ours and upstream's
+alike, and written to OUT/tuned.json; the measured runs use it. val.json is looked at once, by the last weights of each run: no checkpoint
+is selected on it on either side. A run that OUT/results.json has already is not done again. Both sides are scored by
+pycocotools. --jobs 2 runs two processes of one thread each; times are then not worth comparing (see `freezing`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.parity import pycocotools_ap, spread
+
+CONFIG = "configs/detect/yolo_finetune.yaml"
+EMA: dict[str, Any] = {"ema": {"decay": 0.99, "warmup": 100}}
+OURS: dict[str, list[dict[str, Any]]] = {
+    "full": [],
+    "frozen backbone": [{"freeze": {"roles": ["stem", "backbone"]}}],
+    "linear probe": [{"linear_probe": {}}],
+    "gradual unfreezing": [{"gradual_unfreeze": {"every": 4, "rewarm": 1}}],
+    "layer-wise lr 0.9": [{"layerwise_lr": {"decay": 0.9}}],
+    "layer-wise lr 0.75": [{"layerwise_lr": {"decay": 0.75}}],
+    "l2_sp": [{"l2_sp": {}}],
+}
+"""Name of a method: the hooks that it adds to the config's EMA."""
+UPSTREAM: dict[str, dict[str, Any]] = {"ultralytics full": {}, "ultralytics freeze=10": {"freeze": 10}}
+RATES = (3e-4, 1e-3, 3e-3)
+"""Learning rates tried for each method, both sides with AdamW."""
+AUTO = "auto"
+"""Upstream's own choice of optimizer and rate, tried beside them."""
+
+
+def arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.json, val.json and images/")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--arch", default="yolov8n")
+    parser.add_argument("--nth", type=int, default=10, help="train on every nth training image")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--image-size", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", default=[*OURS, *UPSTREAM], choices=[*OURS, *UPSTREAM])
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once, one thread each")
+    parser.add_argument("--tune", action="store_true", help="choose the learning rates, then stop")
+    parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
+    return parser.parse_args()
+
+
+def write_subsets(train_json: Path, nth: int, out: Path) -> tuple[Path, Path]:
+    """Write few.json, every nth image, and judge.json, every third of the others, and return their paths."""
+    document = json.loads(train_json.read_text(encoding="utf-8"))
+    images = document["images"]
+    few = images[nth - 1 :: nth]
+    others = [image for index, image in enumerate(images) if index % nth != nth - 1]
+    paths = []
+    out.mkdir(parents=True, exist_ok=True)
+    for name, chosen in (("few", few), ("judge", others[::3])):
+        kept = {image["id"] for image in chosen}
+        annotations = [row for row in document["annotations"] if row["image_id"] in kept]
+        path = out / f"{name}.json"
+        path.write_text(json.dumps({**document, "images": chosen, "annotations": annotations}), encoding="utf-8")
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def command_for(options: argparse.Namespace, method: str, rate: float | str, seed: int, truth: Path) -> list[str]:
+    """Return the command that trains one method and leaves predictions for `truth` in its folder."""
+    folder = folder_of(options, method, rate, seed, truth)
+    few, images = options.out / "few.json", options.data / "images"
+    if method in OURS:
+        hooks = json.dumps([EMA, *OURS[method], {"log": {"progress": "none", "tensorboard": "off"}}])
+        return [
+            *(sys.executable, "-m", "tlvision.cli.main", "train", CONFIG, "--set"),
+            *(f"model.arch={options.arch}", f"model.weights={options.weights}", f"hooks={hooks}"),
+            *(f"data.train.json={few}", f"data.train.images={images}"),
+            *(f"data.val.json={truth}", f"data.val.images={images}"),
+            *(f"data.image_size={options.image_size}", f"data.batch.labelled={options.batch}"),
+            *(f"train.epochs={options.epochs}", f"evaluate.every={options.epochs}", f"train.seed={seed}"),
+            *(f"train.lr={rate}", f"run.out={folder}"),
+        ]
+    extra = [part for key, value in UPSTREAM[method].items() for part in (f"--{key}", str(value))]
+    extra += [] if rate == AUTO else ["--lr", str(rate)]
+    return [
+        *(sys.executable, "-m", "tlvision_yolo.parity", "--last"),
+        *("--train-json", str(few), "--train-images", str(images)),
+        *("--val-json", str(truth), "--val-images", str(images)),
+        *("--weights", options.weights, "--arch", options.arch, "--epochs", str(options.epochs)),
+        *("--image-size", str(options.image_size), "--batch", str(options.batch)),
+        *("--seed", str(seed), "--out", str(folder), *extra),
+    ]
+
+
+def folder_of(options: argparse.Namespace, method: str, rate: float | str, seed: int, truth: Path) -> Path:
+    """Return the folder of one run."""
+    name = method.replace(" ", "_").replace("=", "")
+    return Path(options.out) / "runs" / f"{name}-{rate}-{seed}-{truth.stem}"
+
+
+class Results:
+    """The runs that are done, in a file that is whole after each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    def add(self, key: str, row: dict[str, Any]) -> None:
+        """Remember one run."""
+        self.rows[key] = row
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text(json.dumps(self.rows, indent=1), encoding="utf-8")
+        fresh.replace(self.path)
+
+
+def run_all(options: argparse.Namespace, jobs: list[tuple[str, float | str, int]], truth: Path, path: Path) -> Results:
+    """Do the runs that are not done yet, some at a time, and score each on `truth`."""
+    results = Results(path)
+    missing = [job for job in jobs if key_of(*job) not in results.rows]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for job, row in zip(missing, pool.map(lambda job: run_one(options, *job, truth), missing), strict=True):
+            results.add(key_of(*job), row)
+            print(f"{key_of(*job):<40} AP {row['ap']:.4f}  {row['seconds']:.0f} s", flush=True)
+    return results
+
+
+def key_of(method: str, rate: float | str, seed: int) -> str:
+    """Return the name of a run in the results file."""
+    return f"{method} | {rate} | {seed}"
+
+
+def run_one(options: argparse.Namespace, method: str, rate: float | str, seed: int, truth: Path) -> dict[str, Any]:
+    """Train one method in a process of its own and score its predictions."""
+    folder = folder_of(options, method, rate, seed, truth)
+    log = folder.with_name(f"{folder.name}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that failed
+    before = time.perf_counter()
+    threads = {} if options.jobs == 1 else {"OMP_NUM_THREADS": "1"}
+    command = command_for(options, method, rate, seed, truth)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **threads})
+    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    if done.returncode != 0:
+        raise SystemExit(f"failed: {' '.join(command)}\n{done.stderr[-2000:]}\nlog: {log}")
+    ap, ap50 = pycocotools_ap(truth, folder / "predictions.json")
+    return {"ap": ap, "ap50": ap50, "seconds": time.perf_counter() - before, "trained": trained_numbers(folder)}
+
+
+def trained_numbers(folder: Path) -> float | None:
+    """Return which share of the parameters is trained at some time, from the ledger; None for upstream."""
+    path = folder / "ledger.json"
+    if not path.exists():
+        return None
+    sizes: dict[bool, int] = {True: 0, False: 0}
+    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        size = 1
+        for side in row["shape"]:
+            size *= side
+        sizes[row["trainable_from"] is not None] += size
+    return sizes[True] / (sizes[True] + sizes[False])
+
+
+def tune(options: argparse.Namespace, judge: Path) -> None:
+    """Choose the rate of each method on `judge` and write OUT/tuned.json; a grid whose edge is best is said."""
+    jobs: list[tuple[str, float | str, int]] = [(method, rate, 0) for method in options.methods for rate in RATES]
+    jobs += [(method, AUTO, 0) for method in options.methods if method in UPSTREAM]
+    results = run_all(options, jobs, judge, options.out / "tuning.json")
+    tuned = {}
+    for method in options.methods:
+        tried = {rate: results.rows[key_of(*job)]["ap"] for job in jobs for rate in [job[1]] if job[0] == method}
+        tuned[method] = max(tried, key=lambda rate: tried[rate])
+        print(f"{method:<24} {tuned[method]}   " + "  ".join(f"{rate}: {ap:.4f}" for rate, ap in tried.items()))
+    (options.out / "tuned.json").write_text(json.dumps(tuned, indent=1), encoding="utf-8")
+
+
+def table(rows: dict[str, list[dict[str, Any]]], rates: dict[str, float | str]) -> str:
+    """Return the markdown table: mean and spread of AP, mean of AP50, share of trained parameters."""
+    lines = ["| method | lr | AP, mean (min to max) | AP50 | trained parameters |", "|---|---|---|---|---|"]
+    for method, runs in rows.items():
+        share = "" if runs[0]["trained"] is None else f"{100 * runs[0]['trained']:.1f} %"
+        ap50 = statistics.mean(run["ap50"] for run in runs)
+        lines.append(f"| {method} | {rates[method]} | {spread([run['ap'] for run in runs])} | {ap50:.4f} | {share} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Tune, or train every method with every seed and print the table."""
+    options = arguments()
+    few, judge = write_subsets(options.data / "train.json", options.nth, options.out)
+    count = len(json.loads(few.read_text(encoding="utf-8"))["images"])
+    if options.tune:
+        tune(options, judge)
+        return
+    tuned_file = options.out / "tuned.json"
+    tuned = json.loads(tuned_file.read_text(encoding="utf-8")) if tuned_file.exists() else {}
+    rates = {method: tuned.get(method, 1e-3 if method in OURS else AUTO) for method in options.methods}
+    jobs = [(method, rates[method], seed) for seed in options.seeds for method in options.methods]
+    results = run_all(options, jobs, options.data / "val.json", options.out / "results.json")
+    rows = {
+        method: [results.rows[key_of(method, rates[method], seed)] for seed in options.seeds]
+        for method in options.methods
+    }
+    print(f"\n{table(rows, rates)}\n\n{count} images, {options.epochs} epochs, seeds {options.seeds}; {options.out}")
+
+
+if __name__ == "__main__":
+    main()
