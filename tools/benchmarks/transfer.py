@@ -6,9 +6,9 @@
 
 DIR of --data holds train.json, val.json and images/. Every tenth training image is trained on. With --tune the
 learning rate of each method is chosen on training images that are not among those, with seed 0, ours and upstream's
-alike, and written to OUT/tuned.json; the measured runs use it. val.json is looked at once, by the last weights of each run: no checkpoint
-is selected on it on either side. A run that OUT/results.json has already is not done again. Both sides are scored by
-pycocotools. --jobs 2 runs two processes of one thread each; times are then not worth comparing (see `freezing`).
+alike, and written to OUT/tuned.json; the measured runs use it. val.json is looked at once, by the last weights of each
+run: no checkpoint is selected on it on either side. A run that OUT/results.json has already is not done again. Both
+sides are scored by pycocotools. --jobs 2 runs two processes of one thread each, so times say little (see `freezing`).
 """
 
 from __future__ import annotations
