@@ -40,7 +40,7 @@ OURS: dict[str, list[dict[str, Any]]] = {
 }
 """Name of a method: the hooks that it adds to the config's EMA."""
 UPSTREAM: dict[str, dict[str, Any]] = {"ultralytics full": {}, "ultralytics freeze=10": {"freeze": 10}}
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 """Learning rates tried for each method, both sides with AdamW."""
 AUTO = "auto"
 """Upstream's own choice of optimizer and rate, tried beside them."""
@@ -135,6 +135,8 @@ def run_all(options: argparse.Namespace, jobs: list[tuple[str, float | str, int]
     missing = [job for job in jobs if key_of(*job) not in results.rows]
     with ThreadPoolExecutor(options.jobs) as pool:
         for job, row in zip(missing, pool.map(lambda job: run_one(options, *job, truth), missing), strict=True):
+            # Here, and not in the pool: pycocotools prints, and silencing it is a matter of the whole process.
+            row["ap"], row["ap50"] = pycocotools_ap(truth, folder_of(options, *job, truth) / "predictions.json")
             results.add(key_of(*job), row)
             print(f"{key_of(*job):<40} AP {row['ap']:.4f}  {row['seconds']:.0f} s", flush=True)
     return results
@@ -146,7 +148,7 @@ def key_of(method: str, rate: float | str, seed: int) -> str:
 
 
 def run_one(options: argparse.Namespace, method: str, rate: float | str, seed: int, truth: Path) -> dict[str, Any]:
-    """Train one method in a process of its own and score its predictions."""
+    """Train one method in a process of its own."""
     folder = folder_of(options, method, rate, seed, truth)
     log = folder.with_name(f"{folder.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -158,8 +160,7 @@ def run_one(options: argparse.Namespace, method: str, rate: float | str, seed: i
     log.write_text(done.stdout + done.stderr, encoding="utf-8")
     if done.returncode != 0:
         raise SystemExit(f"failed: {' '.join(command)}\n{done.stderr[-2000:]}\nlog: {log}")
-    ap, ap50 = pycocotools_ap(truth, folder / "predictions.json")
-    return {"ap": ap, "ap50": ap50, "seconds": time.perf_counter() - before, "trained": trained_numbers(folder)}
+    return {"seconds": time.perf_counter() - before, "trained": trained_numbers(folder)}
 
 
 def trained_numbers(folder: Path) -> float | None:

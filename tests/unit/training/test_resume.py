@@ -51,11 +51,11 @@ def schedule(config: dict[str, Any], out: Path) -> dict[str, Any]:
     config["train"] |= {"epochs": 4, "optimizer": "adamw", "warmup": 0.2, "verify": "every_step"}
     config["data"]["workers"] = 0
     config["hooks"] = [
+        {"checkpoint": {"every_steps": 1}},  # before ema, whose state of the same moment must still be in it
         {"ema": {"decay": 0.9, "warmup": 4}},
         {"layerwise_lr": {"decay": 0.8}},
         {"gradual_unfreeze": {"at": [2 / 12, 5 / 12, 9 / 12], "down_to": "backbone.stage3", "rewarm": 2 / 3}},
         {"log": {"progress": "none", "tensorboard": "off", "every": 1}},
-        {"checkpoint": {"every_steps": 1}},
     ]
     config["run"]["out"] = str(out)
     return config
