@@ -183,3 +183,38 @@ def test_the_ledger_has_every_parameter_once_and_a_changed_config_says_which_row
     changed = ledger_rows(model, Freeze(through="stem").setup(plan), settings, {})
     with pytest.raises(InputError, match=r"differs from the run's in 8 rows \(0\.linear\.bias"):
         check_ledger(tmp_path / "ledger.json", changed, schedule)
+
+
+def test_a_freed_group_enters_at_the_scheduled_rate_or_rises_to_it() -> None:
+    model, plan = make()
+    plan = plan.train_from(plan.in_groups([0]), 4, "at once").train_from(plan.in_groups([1]), 4, "slowly", rewarm=4)
+    optimizer = build_optimizer(model, plan, TrainSettings(epochs=1, lr=0.1), {})
+    for step, risen in ((3, 0.0), (4, 0.25), (5, 0.5), (7, 1.0), (9, 1.0)):
+        set_learning_rates(optimizer, 0.5, step)
+        rates = {group["name"].split("/")[0]: group["lr"] for group in optimizer.param_groups}
+        assert rates == pytest.approx({"stem": 0.05, "backbone.stage1": 0.05 * risen, "head": 0.05})
+
+
+def test_a_parameter_may_have_a_rate_of_its_own() -> None:
+    model, plan = make()
+    plan = plan.set_lr(plan.in_groups([1]), 0.4, "own").scale_lr(plan.in_groups([0, 1]), 0.5, "scaled")
+    optimizer = build_optimizer(model, plan, TrainSettings(epochs=1, lr=0.1), {})
+    set_learning_rates(optimizer, 1.0, 0)
+    rates = {group["name"].split("/")[0]: group["lr"] for group in optimizer.param_groups}
+    assert rates == pytest.approx({"stem": 0.05, "backbone.stage1": 0.2, "head": 0.1})
+    decayed = plan.set_weight_decay(["2.branches.0.bias"], 0.3, "own")
+    groups = build_optimizer(model, decayed, TrainSettings(epochs=1), {}).param_groups
+    (own,) = [group for group in groups if group["weight_decay"] == 0.3]
+    assert own["params"][0] is model.get_parameter("2.branches.0.bias")
+
+
+def test_freezing_hooks_can_only_freeze_for_longer_whatever_their_order() -> None:
+    _, plan = make()
+    names = plan.in_groups([0])
+    for steps in ((None, 4), (4, None), (2, None, 9)):
+        changed = plan
+        for step in steps:
+            changed = changed.train_from(names, step, "test")
+        assert {changed.parameters[name].trainable_from for name in names} == {None}
+    later = plan.train_from(names, 9, "test").train_from(names, 4, "test")
+    assert {later.parameters[name].trainable_from for name in names} == {9}
