@@ -178,15 +178,26 @@ def trained_numbers(folder: Path) -> float | None:
 
 
 def tune(options: argparse.Namespace, judge: Path) -> None:
-    """Choose the rate of each method on `judge` and write OUT/tuned.json; a grid whose edge is best is said."""
+    """Choose the rate of each method on `judge` and write OUT/tuned.json.
+
+    Where the highest rate of the grid is the best, higher ones are tried until one is worse.
+    """
     jobs: list[tuple[str, float | str, int]] = [(method, rate, 0) for method in options.methods for rate in RATES]
     jobs += [(method, AUTO, 0) for method in options.methods if method in UPSTREAM]
-    results = run_all(options, jobs, judge, options.out / "tuning.json")
-    tuned = {}
-    for method in options.methods:
-        tried = {rate: results.rows[key_of(*job)]["ap"] for job in jobs for rate in [job[1]] if job[0] == method}
-        tuned[method] = max(tried, key=lambda rate: tried[rate])
-        print(f"{method:<24} {tuned[method]}   " + "  ".join(f"{rate}: {ap:.4f}" for rate, ap in tried.items()))
+    while True:
+        results = run_all(options, jobs, judge, options.out / "tuning.json")
+        tried = {
+            method: {job[1]: results.rows[key_of(*job)]["ap"] for job in jobs if job[0] == method}
+            for method in options.methods
+        }
+        tuned = {method: max(rates, key=lambda rate: rates[rate]) for method, rates in tried.items()}
+        highest = {method: max(rate for rate in rates if rate != AUTO) for method, rates in tried.items()}
+        more = [(method, round(3 * rate, 4), 0) for method, rate in tuned.items() if rate == highest[method]]
+        if not more:
+            break
+        jobs += more
+    for method, rates in tried.items():
+        print(f"{method:<24} {tuned[method]}   " + "  ".join(f"{rate}: {ap:.4f}" for rate, ap in rates.items()))
     (options.out / "tuned.json").write_text(json.dumps(tuned, indent=1), encoding="utf-8")
 
 
