@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> None:
     for name in hook_names():
         found = hook_class(name)
         print(f"{name}  ({found.__mro__[1].__name__.removesuffix('Hook').lower()})")
-        print("  " + inspect.cleandoc(found.__doc__ or "").replace("\n", "\n  "))
+        print("  " + _description(inspect.cleandoc(found.__doc__ or "")).replace("\n", "\n  "))
         for parameter, field in hook_schema(found).model_fields.items():
             limits = "".join(f", {limit}" for limit in _limits(field.metadata))
             default = "required" if field.is_required() else f"default {field.default!r}"
@@ -29,8 +29,31 @@ def run(options: argparse.Namespace) -> None:
         print("  " + source.replace("\n", "\n  ") + "\n" if source else "")
 
 
+def _description(docstring: str) -> str:
+    """Return a docstring without its example, which is for readers of the code."""
+    return docstring.partition("\n>>>")[0].rstrip()
+
+
 def _name(annotation: object) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    """Return a type as people write it: "int >= 1 | None", "'both' | 'norms'", "{lr, weight_decay}"."""
+    from types import NoneType, UnionType
+    from typing import Annotated, Literal, Union, get_args, get_origin
+
+    from pydantic import BaseModel
+
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = [bound for field in inner[1:] for bound in _limits(getattr(field, "metadata", [field]))]
+        return f"{_name(inner[0])} {', '.join(bounds)}".rstrip()
+    if origin in {Union, UnionType}:
+        return " | ".join(_name(each) for each in inner)
+    if origin is Literal:
+        return " | ".join(repr(each) for each in inner)
+    if origin is not None:
+        return f"{_name(origin)}[{', '.join(_name(each) for each in inner)}]"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"{{{', '.join(annotation.model_fields)}}}"
+    return "None" if annotation is NoneType else getattr(annotation, "__name__", str(annotation))
 
 
 def _limits(metadata: Sequence[object]) -> list[str]:

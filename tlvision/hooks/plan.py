@@ -44,7 +44,7 @@ class ParameterPlan:
     rewarm:         steps, from `trainable_from` on, over which its learning rate rises to the scheduled one; 0 is none.
     lr:             its own peak learning rate, or None for `train.lr`.
     lr_scale:       what that peak is multiplied by, 0 < lr_scale.
-    weight_decay:   its own weight decay, or None for the run's rule (`train.weight_decay`, none on norms and biases).
+    weight_decay:   its own weight decay, or None for `train.weight_decay`; norms and biases have none in any case.
     why:            one short phrase for each hook that changed it.
     """
 
@@ -114,7 +114,7 @@ class Plan:
         return self._change((name, replace(row, lr=lr, why=(*row.why, why))) for name, row in self._rows(names))
 
     def set_weight_decay(self, names: Iterable[str], weight_decay: float, why: str) -> Plan:
-        """Give `names` a weight decay of their own, 0 or more, norms and biases among them too."""
+        """Give the weights among `names` a weight decay of their own, 0 or more; norms and biases stay without."""
         return self._change(
             (name, replace(row, weight_decay=weight_decay, why=(*row.why, why))) for name, row in self._rows(names)
         )

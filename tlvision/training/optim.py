@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def weight_decay_of(row: ParameterPlan, parameter: torch.Tensor, settings: TrainSettings) -> float:
-    """Return the weight decay of one parameter: none on norms, biases and other vectors unless a hook asks for it."""
-    if row.weight_decay is not None:
-        return row.weight_decay
-    return settings.weight_decay if parameter.ndim > 1 else 0.0
+    """Return the weight decay of one parameter: its own or the run's, and none on norms, biases and other vectors."""
+    if parameter.ndim <= 1:
+        return 0.0
+    return settings.weight_decay if row.weight_decay is None else row.weight_decay
 
 
 def peak_lr_of(row: ParameterPlan, settings: TrainSettings) -> float:

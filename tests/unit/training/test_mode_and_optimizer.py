@@ -202,10 +202,11 @@ def test_a_parameter_may_have_a_rate_of_its_own() -> None:
     set_learning_rates(optimizer, 1.0, 0)
     rates = {group["name"].split("/")[0]: group["lr"] for group in optimizer.param_groups}
     assert rates == pytest.approx({"stem": 0.05, "backbone.stage1": 0.2, "head": 0.1})
-    decayed = plan.set_weight_decay(["2.branches.0.bias"], 0.3, "own")
+    decayed = plan.set_weight_decay(["2.branches.0.weight", "2.branches.0.bias"], 0.3, "own")
     groups = build_optimizer(model, decayed, TrainSettings(epochs=1), {}).param_groups
     (own,) = [group for group in groups if group["weight_decay"] == 0.3]
-    assert own["params"][0] is model.get_parameter("2.branches.0.bias")
+    assert len(own["params"]) == 1, "a bias stays without"
+    assert own["params"][0] is model.get_parameter("2.branches.0.weight")
 
 
 def test_freezing_hooks_can_only_freeze_for_longer_whatever_their_order() -> None:

@@ -7,9 +7,12 @@ mode, bit-equal parameters and buffers, in no active optimizer group, no graph),
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Literal
+
 from tlvision.hooks.base import SetupHook
 from tlvision.hooks.plan import Plan
-from tlvision.types import InputError
+from tlvision.types import InputError, listing
 
 
 class Freeze(SetupHook):
@@ -19,9 +22,12 @@ class Freeze(SetupHook):
     groups:     these groups, by name.
     roles:      all groups of these roles: stem, backbone, neck, head.
     parameters: globs over parameter names, anchored at both ends: "model.1.*" is not "model.10.…".
+    what:       what of the chosen groups: "both", everything; "norms", the normalisation layers, so scale, shift and
+                running statistics; "parameters", everything but those, so that the norms go on learning. It does not
+                restrict what `parameters` names.
 
     A name or glob that matches nothing is an InputError that lists the real ones; so is a freeze that leaves nothing
-    to train.
+    to train, or norms where a chosen group has none.
 
     >>> Freeze(roles=["stem", "backbone"]).key()
     'freeze'
@@ -34,8 +40,10 @@ class Freeze(SetupHook):
         groups: list[str] | None = None,
         roles: list[str] | None = None,
         parameters: list[str] | None = None,
+        what: Literal["both", "parameters", "norms"] = "both",
     ) -> None:
         self.through, self.groups, self.roles, self.parameters = through, groups or [], roles or [], parameters or []
+        self.what = what
         if through is None and not (groups or roles or parameters):
             raise InputError("freeze: say what: through, groups, roles or parameters")
 
@@ -47,9 +55,33 @@ class Freeze(SetupHook):
         depths.update(plan.groups.depth_of(name) for name in self.groups)
         for role in self.roles:
             depths.update(plan.groups.with_role(role))
-        plan = plan.train_from(plan.in_groups(depths), None, "freeze")
+        why = "freeze" if self.what == "both" else f"freeze {self.what}"
+        plan = plan.train_from(self._chosen(plan, sorted(depths)), None, why)
         for pattern in self.parameters:
             plan = plan.train_from(plan.groups.matching(pattern), None, f"freeze {pattern}")
-        if not any(row.trainable_from is not None for row in plan.parameters.values()):
+        if not plan.trained():
             raise InputError("freeze: nothing is left to train; leave at least the head out of it")
         return plan
+
+    def _chosen(self, plan: Plan, depths: Iterable[int]) -> tuple[str, ...]:
+        """Return the names of the parameters in the groups at `depths` that `what` means."""
+        names = plan.in_groups(depths)
+        if self.what == "both":
+            return names
+        if self.what == "parameters":
+            return tuple(name for name in names if name not in plan.groups.norms)
+        norms = tuple(name for name in names if name in plan.groups.norms)
+        empty = set(depths) - {plan.parameters[name].depth for name in norms}
+        bare = [name for name in plan.groups.bare_norms if plan.groups.modules.get(name) in set(depths)]
+        if bare:
+            raise InputError(
+                f"freeze: the norms {listing(bare)} have running statistics and no parameters, so they cannot be "
+                "frozen by themselves; freeze their whole groups, with what: both"
+            )
+        if empty:
+            without = [plan.groups.names()[depth] for depth in sorted(empty)]
+            raise InputError(
+                f"freeze: what: norms, but the layer groups {listing(without)} have no normalisation layer; leave them "
+                "out, or freeze what: both"
+            )
+        return norms
