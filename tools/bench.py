@@ -2,6 +2,8 @@
 
     python tools/bench.py parity --plugin yolo --data DIR --weights W.pt --arch yolov8n --epochs 15 --image-size 320
     python tools/bench.py transfer --data DIR --weights W.pt
+    python tools/bench.py freezing --data DIR --weights W.pt
+    python tools/bench.py freezing --data DIR --weights W.pt
     python tools/bench.py evaluation | loading | startup
 
 Each prints a table; nothing here asserts on seconds.
@@ -12,7 +14,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("parity", "transfer", "evaluation", "loading", "startup")
+BENCHMARKS = ("parity", "transfer", "freezing", "evaluation", "loading", "startup")
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ VERBS = {
     "predict": "find objects in images with a trained run",
     "show": "weight report, groups, taps, ledger, phases and memory of a config, without training",
     "verify": "prove what a config freezes, in a few steps of every phase",
+    "check-plugin": "hold a model family to the contract: every promise, checked, in a table",
     "new-plugin": "write the folder of a plugin for a new model family, working as it stands",
     "plugins": "the model families that are installed",
     "hooks": "the transfer methods that are installed, with their parameters",

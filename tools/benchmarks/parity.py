@@ -104,7 +104,9 @@ def run_side(command: list[str], log: Path) -> dict[str, Any]:
 
 
 def pycocotools_ap(truth: Path, predictions: Path) -> tuple[float, float]:
-    """Return AP and AP50 as pycocotools computes them."""
+    """Return AP and AP50 as pycocotools computes them; 0 where nothing at all was found, which it cannot read."""
+    if not json.loads(predictions.read_text(encoding="utf-8")):
+        return 0.0, 0.0
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

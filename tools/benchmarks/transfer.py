@@ -6,9 +6,10 @@
 
 DIR of --data holds train.json, val.json and images/. Every tenth training image is trained on. With --tune the
 learning rate of each method is chosen on training images that are not among those, with seed 0, ours and upstream's
-alike, and written to OUT/tuned.json; the measured runs use it. val.json is looked at once, by the last weights of each
-run: no checkpoint is selected on it on either side. A run that OUT/results.json has already is not done again. Both
-sides are scored by pycocotools. --jobs 2 runs two processes of one thread each, so times say little (see `freezing`).
+alike, and written to OUT/tuned.json; the measured runs use it. Where the best rate is at an edge of the grid, the grid
+goes on. val.json is looked at once, by the last weights of each run: no checkpoint is selected on it on either side. A
+run that OUT/results.json has already is not done again; one that fails does not stop the others. Both sides are scored
+by pycocotools. --jobs 2 runs two processes of one thread each, and the table leaves out their times (see `freezing`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ OURS: dict[str, list[dict[str, Any]]] = {
 UPSTREAM: dict[str, dict[str, Any]] = {"ultralytics full": {}, "ultralytics freeze=10": {"freeze": 10}}
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 """Learning rates tried for each method, both sides with AdamW."""
+Job = tuple[str, float | str, int]
+"""Method, learning rate, seed."""
 AUTO = "auto"
 """Upstream's own choice of optimizer and rate, tried beside them."""
 
@@ -71,7 +74,6 @@ def write_subsets(train_json: Path, nth: int, out: Path) -> tuple[Path, Path]:
     few = images[nth - 1 :: nth]
     others = [image for index, image in enumerate(images) if index % nth != nth - 1]
     paths = []
-    out.mkdir(parents=True, exist_ok=True)
     for name, chosen in (("few", few), ("judge", others[::3])):
         kept = {image["id"] for image in chosen}
         annotations = [row for row in document["annotations"] if row["image_id"] in kept]
@@ -129,12 +131,19 @@ class Results:
         fresh.replace(self.path)
 
 
-def run_all(options: argparse.Namespace, jobs: list[tuple[str, float | str, int]], truth: Path, path: Path) -> Results:
-    """Do the runs that are not done yet, some at a time, and score each on `truth`."""
+def run_all(options: argparse.Namespace, jobs: list[Job], truth: Path, path: Path) -> Results:
+    """Do the runs that are not done yet, some at a time, and score each on `truth`; failures are printed."""
     results = Results(path)
     missing = [job for job in jobs if key_of(*job) not in results.rows]
     with ThreadPoolExecutor(options.jobs) as pool:
-        for job, row in zip(missing, pool.map(lambda job: run_one(options, *job, truth), missing), strict=True):
+        started = {pool.submit(run_one, options, *job, truth): job for job in missing}
+        for future in as_completed(started):
+            job = started[future]
+            try:
+                row = future.result()
+            except subprocess.CalledProcessError as error:
+                print(f"{key_of(*job):<40} FAILED: {error.stderr}", flush=True)
+                continue
             # Here, and not in the pool: pycocotools prints, and silencing it is a matter of the whole process.
             row["ap"], row["ap50"] = pycocotools_ap(truth, folder_of(options, *job, truth) / "predictions.json")
             results.add(key_of(*job), row)
@@ -156,11 +165,20 @@ def run_one(options: argparse.Namespace, method: str, rate: float | str, seed: i
     before = time.perf_counter()
     threads = {} if options.jobs == 1 else {"OMP_NUM_THREADS": "1"}
     command = command_for(options, method, rate, seed, truth)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **threads})
-    log.write_text(done.stdout + done.stderr, encoding="utf-8")
-    if done.returncode != 0:
-        raise SystemExit(f"failed: {' '.join(command)}\n{done.stderr[-2000:]}\nlog: {log}")
-    return {"seconds": time.perf_counter() - before, "trained": trained_numbers(folder)}
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads})
+        # Not wait(): the peak of this child alone is in what the system says of it.
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
+        raise subprocess.CalledProcessError(process.returncode, command, stderr=f"{' '.join(last)}; log: {log}")
+    return {
+        "seconds": time.perf_counter() - before,
+        "peak_memory_bytes": usage.ru_maxrss * 1024,
+        "trained": trained_numbers(folder),
+        "jobs": options.jobs,
+    }
 
 
 def trained_numbers(folder: Path) -> float | None:
@@ -178,42 +196,86 @@ def trained_numbers(folder: Path) -> float | None:
 
 
 def tune(options: argparse.Namespace, judge: Path) -> None:
-    """Choose the rate of each method on `judge` and write OUT/tuned.json.
-
-    Where the highest rate of the grid is the best, higher ones are tried until one is worse.
-    """
-    jobs: list[tuple[str, float | str, int]] = [(method, rate, 0) for method in options.methods for rate in RATES]
-    jobs += [(method, AUTO, 0) for method in options.methods if method in UPSTREAM]
-    while True:
+    """Choose the rate of each method on `judge` and write OUT/tuned.json, beside what other methods have there."""
+    tried: dict[str, list[float | str]] = {
+        method: [*RATES, *([AUTO] if method in UPSTREAM else [])] for method in options.methods
+    }
+    fresh = dict(tried)
+    while any(fresh.values()):
+        jobs: list[Job] = [(method, rate, 0) for method, rates in tried.items() for rate in rates]
         results = run_all(options, jobs, judge, options.out / "tuning.json")
-        tried = {
-            method: {job[1]: results.rows[key_of(*job)]["ap"] for job in jobs if job[0] == method}
-            for method in options.methods
-        }
-        tuned = {method: max(rates, key=lambda rate: rates[rate]) for method, rates in tried.items()}
-        highest = {method: max(rate for rate in rates if rate != AUTO) for method, rates in tried.items()}
-        more = [(method, round(3 * rate, 4), 0) for method, rate in tuned.items() if rate == highest[method]]
-        if not more:
-            break
-        jobs += more
-    for method, rates in tried.items():
-        print(f"{method:<24} {tuned[method]}   " + "  ".join(f"{rate}: {ap:.4f}" for rate, ap in rates.items()))
-    (options.out / "tuned.json").write_text(json.dumps(tuned, indent=1), encoding="utf-8")
+        found = {method: found_of(results, method, rates) for method, rates in tried.items()}
+        fresh = {method: beyond(aps) for method, aps in found.items()}
+        fresh = {method: [rate for rate in rates if rate not in tried[method]] for method, rates in fresh.items()}
+        tried = {method: [*rates, *fresh[method]] for method, rates in tried.items()}
+    path = options.out / "tuned.json"
+    tuned = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for method, aps in found.items():
+        if not aps:
+            raise SystemExit(f"{method}: no rate could be tried; see the logs in {options.out / 'runs'}")
+        tuned[method] = max(aps, key=lambda rate: aps[rate])
+        print(f"{method:<24} {tuned[method]}   " + "  ".join(f"{rate}: {ap:.4f}" for rate, ap in aps.items()))
+    path.write_text(json.dumps(tuned, indent=1), encoding="utf-8")
 
 
-def table(rows: dict[str, list[dict[str, Any]]], rates: dict[str, float | str]) -> str:
-    """Return the markdown table: mean and spread of AP, mean of AP50, share of trained parameters."""
-    lines = ["| method | lr | AP, mean (min to max) | AP50 | trained parameters |", "|---|---|---|---|---|"]
+def found_of(results: Results, method: str, rates: list[float | str]) -> dict[float | str, float]:
+    """Return the AP of each rate that was tried without failure."""
+    keys = {rate: key_of(method, rate, 0) for rate in rates}
+    return {rate: results.rows[key]["ap"] for rate, key in keys.items() if key in results.rows}
+
+
+def beyond(aps: dict[float | str, float]) -> list[float | str]:
+    """Return three times the best rate where it is the largest so far, a third where it is the smallest, else nothing.
+
+    >>> beyond({3e-4: 0.1, 1e-3: 0.2, 3e-3: 0.3, "auto": 0.5})
+    [0.009]
+    >>> beyond({3e-4: 0.1, 1e-3: 0.3, 3e-3: 0.2})
+    []
+    """
+    rates = sorted(rate for rate in aps if isinstance(rate, float))
+    if not rates:
+        return []
+    best = max(rates, key=lambda rate: aps[rate])
+    return [round(3 * best, 4)] if best == rates[-1] else [round(best / 3, 6)] if best == rates[0] else []
+
+
+def table(rows: dict[str, list[dict[str, Any]]], rates: dict[str, float | str], *, alone: bool) -> str:
+    """Return the markdown table: mean and spread of AP, mean of AP50, share of trained parameters, memory.
+
+    alone: the runs had the machine to themselves, so their time (of the whole process) is worth a column.
+    """
+    heads = ["method", "lr", "AP, mean (min to max)", "AP50", "trained parameters", "peak memory, MiB"]
+    heads += ["time, s"] if alone else []
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for method, runs in rows.items():
+        if not runs:
+            lines.append(f"| {method} | {rates[method]} | no run finished |" + " |" * (len(heads) - 3))
+            continue
         share = "" if runs[0]["trained"] is None else f"{100 * runs[0]['trained']:.1f} %"
+        memory = statistics.median(run.get("peak_memory_bytes", 0) for run in runs) / 2**20
         ap50 = statistics.mean(run["ap50"] for run in runs)
-        lines.append(f"| {method} | {rates[method]} | {spread([run['ap'] for run in runs])} | {ap50:.4f} | {share} |")
+        cells = [method, str(rates[method]), spread([run["ap"] for run in runs]), f"{ap50:.4f}", share, f"{memory:.0f}"]
+        cells += [f"{statistics.median(run['seconds'] for run in runs):.0f}"] if alone else []
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def check_settings(options: argparse.Namespace) -> None:
+    """Write OUT/settings.json, or stop where OUT holds results of other settings, which would be taken for these."""
+    names = ("data", "weights", "arch", "nth", "epochs", "image_size", "batch")
+    now = {name: str(getattr(options, name)) for name in names}
+    path = options.out / "settings.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
+    if before != now:
+        raise SystemExit(f"{path} has {before}, this command {now}; give another --out")
+    options.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(now, indent=1), encoding="utf-8")
 
 
 def main() -> None:
     """Tune, or train every method with every seed and print the table."""
     options = arguments()
+    check_settings(options)
     few, judge = write_subsets(options.data / "train.json", options.nth, options.out)
     count = len(json.loads(few.read_text(encoding="utf-8"))["images"])
     if options.tune:
@@ -224,11 +286,15 @@ def main() -> None:
     rates = {method: tuned.get(method, 1e-3 if method in OURS else AUTO) for method in options.methods}
     jobs = [(method, rates[method], seed) for seed in options.seeds for method in options.methods]
     results = run_all(options, jobs, options.data / "val.json", options.out / "results.json")
-    rows = {
-        method: [results.rows[key_of(method, rates[method], seed)] for seed in options.seeds]
-        for method in options.methods
-    }
-    print(f"\n{table(rows, rates)}\n\n{count} images, {options.epochs} epochs, seeds {options.seeds}; {options.out}")
+    keys = {method: [key_of(method, rates[method], seed) for seed in options.seeds] for method in options.methods}
+    rows = {method: [results.rows[key] for key in keys[method] if key in results.rows] for method in options.methods}
+    alone = all(row.get("jobs") == 1 for runs in rows.values() for row in runs)
+    print(f"\n{table(rows, rates, alone=alone)}\n")
+    print(f"{count} images, {options.epochs} epochs, seeds {options.seeds}; {options.out}")
+    if not alone:
+        print("No times: some of these runs shared the machine with another one.")
+    if missing := [key for job in jobs if (key := key_of(*job)) not in results.rows]:
+        raise SystemExit(f"these runs failed; the same command does them again: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

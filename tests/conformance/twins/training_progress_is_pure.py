@@ -1,0 +1,32 @@
+"""The balance of the losses creeps on each time that it is told of the progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tlvision_toy.adapter import DetectorAdapter
+from tlvision_toy.plugin import ToyPlugin
+
+
+class Creeping(DetectorAdapter):
+    told = 0.0
+
+    def set_progress(self, fraction):
+        self.told += 0.001 * fraction
+
+    def loss(self, images, targets):
+        losses = super().loss(images, targets)
+        return {**losses, "loss_box": losses["loss_box"] * (1 + self.told)}
+
+
+@dataclass(frozen=True)
+class Broken(ToyPlugin):
+    capabilities: dict = field(default_factory=lambda: {"HasTrainingProgress": "yes"})
+
+    def build(self, spec):
+        adapter, report = super().build(spec)
+        adapter.__class__ = Creeping
+        return adapter, report
+
+
+plugin = Broken()

@@ -1,0 +1,140 @@
+"""Predictions: what `Adapter.predict` promises, on trained and on fresh models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torchvision.ops import box_iou
+
+from tlvision.conformance.check import check
+from tlvision.conformance.overfit import ENOUGH, STEPS, one_image, score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tlvision.conformance.case import BatchName, Case
+    from tlvision.plugin import Adapter
+    from tlvision.types import Prediction
+
+MOST = 300
+"""Objects an image, as the contract has it."""
+WORTH = 0.05
+"""The score from which on an object is compared; the many below change places at the slightest rounding."""
+
+
+@check(requires=("groups_partition", "losses_finite_and_differentiable"))
+def overfits_one_image(case: Case) -> None:
+    """Trained on one off-centre image with the first and the last class, the model finds both in original pixels."""
+    adapter = case.overfitted
+    reached = score(case, adapter, one_image(case, adapter))
+    metric = "AP50" if case.task == "detect" else "mean class IoU"
+    assert reached >= ENOUGH, (
+        f"after {STEPS} steps on one image the {metric} on that image is {reached:.2f}; expected {ENOUGH} or more"
+    )
+
+
+@check()
+def predictions_valid(case: Case) -> None:
+    """predict() gives boxes inside the input, scores in 0..1, known classes and no graph, on any image."""
+    fresh, _ = case.build()
+    shapes: tuple[BatchName, ...] = ("square", "wide", "all_empty")
+    for adapter, kind in ((fresh, "fresh"), (case.overfitted, "trained")):
+        adapter.module.eval()
+        inputs = [case.batch(adapter, shape)[0] for shape in shapes]
+        blank = torch.zeros_like(inputs[0])
+        for images in (*inputs, blank, one_image(case, adapter).images):
+            predictions = adapter.predict(images)
+            assert len(predictions) == len(images), (
+                f"predict() gives {len(predictions)} predictions for {len(images)} images"
+            )
+            for prediction in predictions:
+                _check_prediction(case, prediction, images, f"on a {kind} model predict() gives")
+
+
+def _check_prediction(case: Case, prediction: Prediction, images: Tensor, where: str) -> None:
+    boxes, scores, labels, classes = prediction.boxes, prediction.scores, prediction.labels, len(case.classes)
+    assert not any(tensor.requires_grad for tensor in (boxes, scores)), f"{where} tensors with a graph"
+    assert len(prediction) <= MOST, f"{where} {len(prediction)} objects in one image; at most {MOST} are expected"
+    assert all(bool(tensor.isfinite().all()) for tensor in (boxes, scores)), f"{where} values that are not finite"
+    assert bool(((scores >= 0) & (scores <= 1)).all()), f"{where} scores outside 0..1, such as {_worst(scores):.4g}"
+    assert bool(((labels >= 0) & (labels < classes)).all()), (
+        f"{where} labels {sorted(set(labels.tolist()))}; expected 0..{classes - 1}"
+    )
+    height, width = images.shape[2:]
+    inside = (boxes >= 0) & (boxes <= boxes.new_tensor([width, height, width, height]))
+    assert bool(inside.all()), (
+        f"{where} boxes outside the network input of {height} x {width}, such as {_row(boxes, ~inside.all(dim=1))}"
+    )
+    ordered = (boxes[:, 2:] >= boxes[:, :2]).all(dim=1)
+    assert bool(ordered.all()), f"{where} boxes with x1 < x0 or y1 < y0, such as {_row(boxes, ~ordered)}"
+    if case.task == "semantic":
+        label_map = prediction.semantic
+        assert label_map is not None, f"{where} no label map"
+        assert label_map.shape == images.shape[2:], (
+            f"{where} a label map of {tuple(label_map.shape)} for an image of {height} x {width}"
+        )
+        assert bool(((label_map >= 0) & (label_map < classes)).all()), (
+            f"{where} a label map with the values {label_map.unique().tolist()}; expected 0..{classes - 1}"
+        )
+
+
+def _worst(scores: Tensor) -> float:
+    return float(scores[(scores - 0.5).abs().argmax()])
+
+
+def _row(boxes: Tensor, chosen: Tensor) -> list[float]:
+    return [round(value, 1) for value in boxes[chosen][0].tolist()]
+
+
+@check()
+def predictions_stand_alone(case: Case) -> None:
+    """What predict() gives for an image does not depend on the others in the batch, nor on its place in it."""
+    adapter = case.overfitted
+    images, _ = case.batch(adapter, "one_object_each")
+    pair, turned = adapter.predict(images), list(adapter.predict(images.flip(0)))[::-1]
+    alone = [adapter.predict(image[None])[0] for image in images]
+    for others, how in ((turned, "with the images in the other order"), (alone, "with each image alone")):
+        for place, (prediction, other) in enumerate(zip(pair, others, strict=True)):
+            difference = differing(case, prediction, other)
+            assert not difference, f"image {place} of 2 is not predicted as it is {how}: {difference}"
+
+
+def differing(case: Case, a: Prediction, b: Prediction, names: Sequence[str] | None = None) -> str:
+    """Say how two predictions of one image differ by more than rounding; "" where they don't.
+
+    names: the classes of `b`'s labels in order, where they are not the case's; classes are compared by name.
+    """
+    ours = case.classes.names
+    theirs = ours if names is None else tuple(names)
+    if case.task == "semantic":
+        return _differing_maps(a.semantic, b.semantic, ours, theirs)
+    one_way = _unmatched(a, b, ours, theirs)
+    return one_way or _unmatched(b, a, theirs, ours)
+
+
+def _differing_maps(a: Tensor, b: Tensor, ours: Sequence[str], theirs: Sequence[str]) -> str:
+    known = [ours.index(name) for name in theirs]
+    share = float((a != torch.tensor(known)[b]).float().mean())
+    return f"{share:.1%} of its pixels have another class" if share > 0.001 else ""
+
+
+def _unmatched(a: Prediction, b: Prediction, ours: Sequence[str], theirs: Sequence[str]) -> str:
+    ious = box_iou(a.boxes, b.boxes)
+    for row in range(len(a)):
+        name, value = ours[int(a.labels[row])], float(a.scores[row])
+        if value < WORTH:
+            continue
+        same = torch.tensor([theirs[label] == name for label in b.labels.tolist()], dtype=torch.bool)
+        near = (b.scores - value).abs() <= 1e-3
+        if not bool((same & near & (ious[row] >= 0.99)).any()):
+            return f"'{name}' with the score {value:.3f} is not there again"
+    return ""
+
+
+def predict_one(adapter: Adapter, images: Tensor) -> Prediction:
+    """Return what the adapter finds in a batch of one image, (1, 3, H, W), in eval mode."""
+    adapter.module.eval()
+    (prediction,) = adapter.predict(images)
+    return prediction

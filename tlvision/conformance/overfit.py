@@ -1,0 +1,131 @@
+"""One image that every model must be able to learn by heart, and the training that gets it there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from lightning_fabric import Fabric
+
+from tlvision.coco import write_dataset, write_predictions
+from tlvision.conformance.practice import Practice
+from tlvision.conformance.synthetic import Drawing, Shape, draw
+from tlvision.evaluation import class_iou, coco_map
+from tlvision.hooks.plan import Duration, initial_plan
+from tlvision.training.inference import predict_array
+from tlvision.training.settings import TrainSettings
+from tlvision.types import IGNORE_INDEX, Sample, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tlvision.conformance.case import Case
+    from tlvision.plugin import Adapter
+    from tlvision.types import ClassMap, Prediction
+
+ENOUGH = 0.9
+"""The AP50, or mean class IoU, that counts as learnt by heart."""
+STEPS, EVERY = 400, 20
+"""Steps at most, and after how many the image is looked at."""
+LR = 2e-3
+
+SIZE = (72, 120)
+FIRST_BOX, LAST_BOX = (0.05, 0.10, 0.40, 0.60), (0.50, 0.45, 0.75, 0.95)
+"""Off the centre, so that boxes turned, mirrored or with x and y exchanged are somewhere else."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OneImage:
+    """A drawn image of `SIZE` with an object of the first and one of the last class.
+
+    drawing: the image and what is in it, in its own pixels. For segmenters the pixels around the objects are of a
+             class in between, where there is one.
+    images:  (1, 3, H, W) float32, the network input.
+    targets: its one target of tensors, in pixels of the network input.
+    """
+
+    drawing: Drawing
+    images: Tensor
+    targets: list[Target]
+
+
+def one_image(case: Case, adapter: Adapter) -> OneImage:
+    """Draw the image and bring it to the network's size; `Case.batch` says how."""
+    last = len(case.classes) - 1
+    between = last // 2 if last > 1 else IGNORE_INDEX
+    drawing = draw(SIZE, [Shape(0, FIRST_BOX), Shape(last, LAST_BOX)], seed=7, background=between)
+    images, targets = case.network_batch(adapter, [drawing])
+    return OneImage(drawing, images, targets)
+
+
+def overfit(case: Case) -> Adapter:
+    """Train a fresh model on `one_image` until it knows it, or for `STEPS`, and return it in eval mode.
+
+    A batch holds the image as it is and mirrored: some layers cannot take the statistics of a single one.
+    """
+    adapter, _ = case.build()
+    one = one_image(case, adapter)
+    images, targets = mirrored(one.images, one.targets)
+    settings = TrainSettings(epochs=STEPS // EVERY, optimizer="adamw", lr=LR, schedule="cosine", warmup=0.05)
+    plan = initial_plan(adapter.module, case.groups(adapter), Duration(STEPS // EVERY, EVERY))
+    practice = Practice(adapter, plan, settings)
+    while practice.step < STEPS:
+        practice.take_step(images, targets)
+        if practice.step % EVERY == 0 and score(case, adapter, one) >= ENOUGH:
+            break
+    adapter.module.eval()
+    return adapter
+
+
+def mirrored(images: Tensor, targets: Sequence[Target]) -> tuple[Tensor, list[Target]]:
+    """Return a batch of network inputs followed by the same, mirrored left and right."""
+    width = images.shape[3]
+    return torch.cat([images, images.flip(3)]), [*targets, *(_mirror(target, width) for target in targets)]
+
+
+def _mirror(target: Target, width: int) -> Target:
+    x0, y0, x1, y1 = target.boxes.unbind(1)
+    semantic = None if target.semantic is None else target.semantic.flip(1)
+    return replace(target, boxes=torch.stack([width - x1, y0, width - x0, y1], 1), semantic=semantic)
+
+
+def score(case: Case, adapter: Adapter, one: OneImage) -> float:
+    """Return AP50, or the mean class IoU, of what the adapter finds in the image, both as an evaluation says it.
+
+    The module is left in eval mode.
+    """
+    prediction = find(case, adapter, one)
+    if case.task == "semantic":
+        measured = class_iou([(one.drawing.semantic, prediction.semantic)], case.classes.names)
+        return float(measured["semantic"]["mean_class_iou"])
+    return _ap50(prediction, one.drawing, case.classes)
+
+
+def find(case: Case, adapter: Adapter, one: OneImage) -> Prediction:
+    """Return what the adapter finds, as numpy in pixels of the drawn image; the module is left in eval mode."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return predict_array(adapter, one.drawing.image, fabric=fabric, image_size=case.image_size)
+
+
+def _ap50(prediction: Prediction, drawing: Drawing, classes: ClassMap) -> float:
+    """Write truth and prediction to files, as a run does, and return the AP50 of one against the other."""
+    count = len(drawing.labels)
+    target = Target(boxes=drawing.boxes, labels=drawing.labels, crowd=torch.zeros(count, dtype=torch.bool).numpy())
+    height, width = SIZE
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sample = Sample(
+            image_id=1,
+            path=folder / "one.png",
+            width=width,
+            height=height,
+            target=target,
+            segments=(None,) * count,
+        )
+        write_dataset(folder / "truth.json", [sample], classes, "one image")
+        write_predictions(folder / "found.json", [(1, prediction)], dict(enumerate(classes.source_ids)))
+        return float(coco_map(folder / "truth.json", folder / "found.json")["bbox"]["AP50"] or 0.0)
