@@ -49,7 +49,8 @@ def train_upstream(
     weights: path of an ultralytics `.pt`, "coco" or "none".
     arch:    architecture name of this plugin; what is built where `weights` is no path.
     freeze:  upstream's option: the first so many layers.
-    lr:      train with AdamW at this rate; None leaves optimizer and rate to upstream.
+    lr:      train with AdamW at this rate, all else upstream's default: momentum 0.937, biases warming up from a rate
+             of 0.1 down. None leaves optimizer and rate to upstream, whose choice has 0.9 and biases from 0 up.
     last:    do not evaluate while training, and predict with the last weights instead of the best (both averaged).
     out:     a folder for the converted dataset (copies, for upstream mends broken images in place) and the run.
 
@@ -71,9 +72,7 @@ def train_upstream(
     from ultralytics.models import YOLO
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    found = find_architecture(arch)
-    start = {"none": found.weights.removesuffix(".pt") + ".yaml", "coco": found.weights}.get(weights, weights)
-    model = YOLO(start)
+    model = YOLO(start_of(weights, arch))
     before = time.perf_counter()
     model.train(
         data=str(data_yaml),
@@ -91,8 +90,7 @@ def train_upstream(
         **({} if lr is None else {"optimizer": "AdamW", "lr0": lr}),
     )
     train_seconds = time.perf_counter() - before
-    on_gpu = torch.cuda.is_available()
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = memory_peak()
     trained = YOLO(out / "train" / "weights" / ("last.pt" if last else "best.pt"))
     trained.val(
         data=str(data_yaml),
@@ -109,7 +107,7 @@ def train_upstream(
     return {
         "predictions": str(predictions),
         "train_seconds": train_seconds,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident,
+        "peak_memory_bytes": peak,
         "total_seconds": time.perf_counter() - started,
         "images_per_second": epochs * len(train.samples) / train_seconds,
         "epochs": epochs,
@@ -117,6 +115,21 @@ def train_upstream(
         "upstream": __version__,
         "skipped": [*train.skipped, *val.skipped],
     }
+
+
+def start_of(weights: str, arch: str) -> str:
+    """Return what upstream's `YOLO` starts from: a description for "none", its own file for "coco", or the path."""
+    found = find_architecture(arch)
+    return {"none": found.weights.removesuffix(".pt") + ".yaml", "coco": found.weights}.get(weights, weights)
+
+
+def memory_peak() -> int:
+    """Return the peak memory of this process so far in bytes: allocated on the GPU if it was used, else resident."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def write_dataset(train: CocoData, val: CocoData, folder: Path) -> Path:

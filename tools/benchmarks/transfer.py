@@ -220,8 +220,7 @@ def tune(options: argparse.Namespace, judge: Path) -> None:
 
 def found_of(results: Results, method: str, rates: list[float | str]) -> dict[float | str, float]:
     """Return the AP of each rate that was tried without failure."""
-    keys = {rate: key_of(method, rate, 0) for rate in rates}
-    return {rate: results.rows[key]["ap"] for rate, key in keys.items() if key in results.rows}
+    return {rate: results.rows[key]["ap"] for rate in rates if (key := key_of(method, rate, 0)) in results.rows}
 
 
 def beyond(aps: dict[float | str, float]) -> list[float | str]:
@@ -252,9 +251,10 @@ def table(rows: dict[str, list[dict[str, Any]]], rates: dict[str, float | str], 
             lines.append(f"| {method} | {rates[method]} | no run finished |" + " |" * (len(heads) - 3))
             continue
         share = "" if runs[0]["trained"] is None else f"{100 * runs[0]['trained']:.1f} %"
-        memory = statistics.median(run.get("peak_memory_bytes", 0) for run in runs) / 2**20
+        peaks = [run["peak_memory_bytes"] / 2**20 for run in runs if "peak_memory_bytes" in run]
+        memory = f"{statistics.median(peaks):.0f}" if peaks else ""
         ap50 = statistics.mean(run["ap50"] for run in runs)
-        cells = [method, str(rates[method]), spread([run["ap"] for run in runs]), f"{ap50:.4f}", share, f"{memory:.0f}"]
+        cells = [method, str(rates[method]), spread([run["ap"] for run in runs]), f"{ap50:.4f}", share, memory]
         cells += [f"{statistics.median(run['seconds'] for run in runs):.0f}"] if alone else []
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -289,8 +289,7 @@ def main() -> None:
     keys = {method: [key_of(method, rates[method], seed) for seed in options.seeds] for method in options.methods}
     rows = {method: [results.rows[key] for key in keys[method] if key in results.rows] for method in options.methods}
     alone = all(row.get("jobs") == 1 for runs in rows.values() for row in runs)
-    print(f"\n{table(rows, rates, alone=alone)}\n")
-    print(f"{count} images, {options.epochs} epochs, seeds {options.seeds}; {options.out}")
+    print(f"\n{table(rows, rates, alone=alone)}\n\n{count} images, {options.epochs} epochs; {options.out}")
     if not alone:
         print("No times: some of these runs shared the machine with another one.")
     if missing := [key for job in jobs if (key := key_of(*job)) not in results.rows]:
