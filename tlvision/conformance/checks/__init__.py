@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tlvision.conformance.check import Check
 from tlvision.conformance.checks.capabilities import capabilities_are_true, training_progress_is_pure
+from tlvision.conformance.checks.classes import any_number_of_classes, head_by_class_name
 from tlvision.conformance.checks.groups import declared_sizes_work, group_order, groups_partition, taps
 from tlvision.conformance.checks.losses import (
     bf16_autocast,
@@ -14,15 +15,36 @@ from tlvision.conformance.checks.losses import (
     losses_finite_and_differentiable,
     trained_state_is_in_module,
 )
+from tlvision.conformance.checks.predictions import overfits_one_image, predictions_stand_alone, predictions_valid
+from tlvision.conformance.checks.process import (
+    building_leaves_the_process_alone,
+    import_is_light,
+    input_spec_and_batches_pickle,
+    plugin_describes_itself,
+)
+from tlvision.conformance.checks.resume import fresh_builds_are_seeded, resume_gives_the_identical_next_step
 from tlvision.conformance.checks.training import (
     evaluation_deterministic,
     frozen_prefix,
     group_learning_rates,
     training_goes_on_after_evaluation,
 )
+from tlvision.conformance.checks.weights import (
+    errors_are_for_people,
+    weight_report_complete,
+    weights_of_another_architecture,
+)
 
 ALL_CHECKS: tuple[Check, ...] = (
+    plugin_describes_itself,
+    import_is_light,
+    building_leaves_the_process_alone,
+    errors_are_for_people,
     capabilities_are_true,
+    fresh_builds_are_seeded,
+    weight_report_complete,
+    weights_of_another_architecture,
+    input_spec_and_batches_pickle,
     groups_partition,
     group_order,
     taps,
@@ -39,4 +61,10 @@ ALL_CHECKS: tuple[Check, ...] = (
     frozen_prefix,
     evaluation_deterministic,
     training_goes_on_after_evaluation,
+    resume_gives_the_identical_next_step,
+    any_number_of_classes,
+    overfits_one_image,
+    predictions_valid,
+    predictions_stand_alone,
+    head_by_class_name,
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tlvision.types import Prediction
 
 
-@check(requires=("overfits_one_image",))
+@check(requires=("overfits_one_image", "evaluation_deterministic"))
 def head_by_class_name(case: Case) -> None:
     """Built again from its own weights for other classes, or in another order, the head keeps what it knows by name."""
     trained = case.overfitted
@@ -48,7 +48,7 @@ def _check_kept(case: Case, known: Prediction, found: Prediction, classes: Class
     """Compare what is left of the trained classes in a head that has lost some and gained "new"."""
     for name in (classes.names[0], classes.names[-1]):
         before, after = case.classes.index(name), classes.index(name)
-        if case.task == "semantic":
+        if known.semantic is not None and found.semantic is not None:
             # Nothing is known of the fresh row, which may claim any pixel; the rest must stay.
             ours = (known.semantic == before) & (found.semantic != classes.index("new"))
             kept = float((found.semantic[ours] == after).float().mean()) if bool(ours.any()) else 1.0

@@ -35,7 +35,7 @@ def overfits_one_image(case: Case) -> None:
     )
 
 
-@check()
+@check(requires=("groups_partition", "losses_finite_and_differentiable"))
 def predictions_valid(case: Case) -> None:
     """predict() gives boxes inside the input, scores in 0..1, known classes and no graph, on any image."""
     fresh, _ = case.build()
@@ -88,13 +88,14 @@ def _row(boxes: Tensor, chosen: Tensor) -> list[float]:
     return [round(value, 1) for value in boxes[chosen][0].tolist()]
 
 
-@check()
+@check(requires=("groups_partition", "losses_finite_and_differentiable", "evaluation_deterministic"))
 def predictions_stand_alone(case: Case) -> None:
     """What predict() gives for an image does not depend on the others in the batch, nor on its place in it."""
     adapter = case.overfitted
     images, _ = case.batch(adapter, "one_object_each")
-    pair, turned = adapter.predict(images), list(adapter.predict(images.flip(0)))[::-1]
-    alone = [adapter.predict(image[None])[0] for image in images]
+    alone = [predict_one(adapter, image[None]) for image in images]
+    with torch.no_grad():
+        pair, turned = adapter.predict(images), list(adapter.predict(images.flip(0)))[::-1]
     for others, how in ((turned, "with the images in the other order"), (alone, "with each image alone")):
         for place, (prediction, other) in enumerate(zip(pair, others, strict=True)):
             difference = differing(case, prediction, other)
@@ -108,7 +109,7 @@ def differing(case: Case, a: Prediction, b: Prediction, names: Sequence[str] | N
     """
     ours = case.classes.names
     theirs = ours if names is None else tuple(names)
-    if case.task == "semantic":
+    if a.semantic is not None and b.semantic is not None:
         return _differing_maps(a.semantic, b.semantic, ours, theirs)
     one_way = _unmatched(a, b, ours, theirs)
     return one_way or _unmatched(b, a, theirs, ours)
@@ -136,5 +137,6 @@ def _unmatched(a: Prediction, b: Prediction, ours: Sequence[str], theirs: Sequen
 def predict_one(adapter: Adapter, images: Tensor) -> Prediction:
     """Return what the adapter finds in a batch of one image, (1, 3, H, W), in eval mode."""
     adapter.module.eval()
-    (prediction,) = adapter.predict(images)
+    with torch.no_grad():
+        (prediction,) = adapter.predict(images)
     return prediction

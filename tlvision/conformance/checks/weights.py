@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
@@ -103,20 +105,19 @@ def errors_are_for_people(case: Case) -> None:
     """A wrong name or a bad weight file is an InputError that says which, and no file can run code."""
     unknown, plugin = f"{case.arch}x", case.plugin
     spec = BuildSpec(arch=case.arch, weights="none", classes=case.classes, image_size=case.image_size)
-    _check_told("task_of() of an unknown architecture", lambda: plugin.task_of(unknown), plugin.architectures())
-    asked = replace(spec, arch=unknown)
-    _check_told("build() of an unknown architecture", lambda: plugin.build(asked), plugin.architectures())
+    known = plugin.architectures()
+    _check_told("task_of() of an unknown architecture", partial(plugin.task_of, unknown), known)
+    _check_told("build() of an unknown architecture", partial(plugin.build, replace(spec, arch=unknown)), known)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ran = folder / "ran"
         for path in (folder / "absent.pt", *_bad_files(folder, ran)):
-            _build_from = replace(spec, weights=str(path))
-            _check_told(f"weights '{path.name}'", lambda asked=_build_from: plugin.build(asked), (path.name,))
+            _check_told(f"weights '{path.name}'", partial(plugin.build, replace(spec, weights=str(path))), (path.name,))
             assert not ran.exists(), f"building from '{path.name}' ran code out of the file"
 
 
 def _bad_files(folder: Path, ran: Path) -> list[Path]:
-    """Write files that hold no weights; two of them, when unpickled, create the file `ran`."""
+    """Write files that hold no weights; two of them, when unpickled, create the folder `ran`."""
     names = ("text.pt", "text.safetensors", "code.pt", "code_in_zip.pt")
     text, broken, code, code_in_zip = paths = [folder / name for name in names]
     text.write_text("These are no weights.\n", encoding="utf-8")
@@ -127,21 +128,22 @@ def _bad_files(folder: Path, ran: Path) -> list[Path]:
 
 
 class _RunsCode:
-    """What is pickled of it makes whoever unpickles it create a file."""
+    """What is pickled of it makes whoever unpickles it create a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
-        return open, (str(self.path), "w")
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.path),)
 
 
 def _check_told(what: str, act: Callable[[], object], names: tuple[str, ...]) -> None:
     try:
         act()
     except InputError as error:
-        assert any(name in str(error) for name in names), f"{what}: the InputError does not name it or its like: {error}"
+        told = str(error)
     except Exception as error:
         raise AssertionError(f"{what} raises {type(error).__name__}, not InputError: {error}") from error
     else:
         raise AssertionError(f"{what} is accepted; expected an InputError")
+    assert any(name in told for name in names), f"{what}: the InputError names neither it nor its like: {told}"
