@@ -30,6 +30,9 @@ def run(options: argparse.Namespace) -> None:
 
     console = Console()
     found = benches(options.name, arch=options.arch, weights=options.weights, image_size=options.image_size)
+    if options.weights != "none":
+        for bench in found:
+            bench.try_build()
     seconds = _run_all(console, found)
     for bench in found:
         _print_table(console, bench, seconds)

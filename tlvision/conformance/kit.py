@@ -66,6 +66,10 @@ class Bench:
                 self._outcomes[name] = self._run(self._by_name[name])
         return self._outcomes[name]
 
+    def try_build(self) -> None:
+        """Build the model once: weights that cannot be read are the caller's InputError, and no broken promise."""
+        self._case.build()
+
     def _why_not(self, check: Check) -> str:
         if self.plugin.task_of(self.arch) not in check.tasks:
             return f"it is for the task {' and '.join(check.tasks)}"

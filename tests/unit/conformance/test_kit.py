@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tlvision.cli.main import main
@@ -187,3 +189,9 @@ def test_every_requirement_names_a_check_that_applies_wherever_it_is_asked_for()
         assert each.promise.endswith(".")
         assert set(each.requires) <= set(by_name)
         assert all(set(each.tasks) <= set(by_name[name].tasks) for name in each.requires)
+
+
+def test_weights_that_cannot_be_read_are_the_users_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = str(tmp_path / "nowhere.safetensors")
+    assert main(["check-plugin", "toy", "--arch", "tiny_detector", "--weights", missing]) == 2
+    assert "nowhere.safetensors" in capsys.readouterr().err
