@@ -117,7 +117,7 @@ def print_ledger(console: Console, rows: list[dict[str, Any]], schedule: dict[st
     for (group, role, lr, start, why), members in parts.items():
         decays = sorted({row["weight_decay"] for row in members}, reverse=True)
         when = "frozen" if start is None else "the start" if start == 0 else f"step {start}"
-        when += f", re-warmed over {members[0]['rewarm']} steps" if members[0]["rewarm"] else ""
+        when += f", re-warm {members[0]['rewarm']}" if members[0]["rewarm"] else ""
         table.add_row(
             group,
             role,

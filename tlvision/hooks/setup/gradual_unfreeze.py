@@ -58,8 +58,8 @@ class GradualUnfreeze(SetupHook):
             raise InputError(f"gradual_unfreeze: no unit '{self.down_to}' to go down to.{nearest(self.down_to, names)}")
         count = len(units) if self.down_to is None else names.index(self.down_to) + 1
         rewarm = round(self.rewarm * plan.duration.steps_per_epoch)
-        for (name, depths), step in zip(units, self._steps(plan, names[:count]), strict=False):
-            plan = plan.train_from(plan.in_groups(depths), step, f"gradual_unfreeze {name}", rewarm=rewarm)
+        for (_, depths), step in zip(units, self._steps(plan, names[:count]), strict=False):
+            plan = plan.train_from(plan.in_groups(depths), step, "gradual_unfreeze", rewarm=rewarm)
         for _, depths in units[count:]:
             plan = plan.train_from(plan.in_groups(depths), None, f"gradual_unfreeze down to {self.down_to}")
         return plan
