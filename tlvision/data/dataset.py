@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tlvision.data.augment import Placement, fit, jitter_colour, place_mosaic, place_one
+from tlvision.data.augment import Placement, jitter_colour, place_mosaic, place_one
 from tlvision.data.cache import ImageCache, default_budget
-from tlvision.data.geometry import Matrix, Pixels, filled, fitted_size, invert, paint, scale
+from tlvision.data.geometry import Matrix, Pixels, filled, fitted_size, invert, paint, scale, stretch, translate
 from tlvision.data.images import read_image
 from tlvision.data.render import place_target, semantic_map
 from tlvision.data.settings import AugmentSettings
@@ -215,7 +215,7 @@ class EvalImages:
 
     samples:    the images.
     input_spec: the model's wishes. With "letterbox" the long side becomes `image_size` and both sides are rounded up
-                to its multiple; with "stretch" every canvas is square.
+                to its multiple, margin included; with "stretch" every canvas is square.
     image_size: long side of the network input in pixels, itself rounded up to the multiple.
     cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
     """
@@ -233,20 +233,18 @@ class EvalImages:
 
     def canvas(self, index: int) -> tuple[int, int]:
         """Return height and width of the network input for one image."""
-        sample, square = self.samples[index], (self.long_side, self.long_side)
-        if self.input_spec.resize == "stretch":
-            return square
-        height, width = fitted_size((sample.height, sample.width), square)
-        return round_up(height, self.input_spec.multiple_of), round_up(width, self.input_spec.multiple_of)
+        return self._place(index)[0]
 
     def draw(self, index: int) -> Draw:
         """Return the image (H, W, 3) uint8 RGB, an empty target, and the way back to the original."""
-        sample, canvas = self.samples[index], self.canvas(index)
-        size = (sample.height, sample.width)
-        placement = Placement(fit(size, canvas, self.input_spec.resize), None)
+        sample, (canvas, matrix) = self.samples[index], self._place(index)
         image = blank(canvas, self.input_spec)
-        self.loader.paint(image, index, placement, canvas)
-        return image, empty_target(), Meta(sample.image_id, placement.matrix, size)
+        self.loader.paint(image, index, Placement(matrix, None), (self.long_side, self.long_side))
+        return image, empty_target(), Meta(sample.image_id, matrix, (sample.height, sample.width))
+
+    def _place(self, index: int) -> tuple[tuple[int, int], Matrix]:
+        sample = self.samples[index]
+        return place_whole((sample.height, sample.width), self.input_spec, self.long_side)
 
     def groups(self, batch_size: int) -> list[list[int]]:
         """Return the indices of all images in batches of one shape each, by shape and then by index."""
@@ -256,6 +254,23 @@ class EvalImages:
         return [group[start : start + batch_size] for group in by_shape for start in range(0, len(group), batch_size)]
 
 
+def place_whole(size: tuple[int, int], input_spec: InputSpec, long_side: int) -> tuple[tuple[int, int], Matrix]:
+    """Return height and width of the network input for a whole image of `size` (height, width), and the map to it.
+
+    Letterboxed, the long side of the image becomes `long_side`; the input is larger by `input_spec.margin` at least, a
+    multiple of `multiple_of`, with the image in the middle at a whole offset. Stretched, the input is square.
+    """
+    square = (long_side, long_side)
+    if input_spec.resize == "stretch":
+        return square, stretch(size, square)
+    height, width = fitted_size(size, square)
+    canvas_height, canvas_width = (
+        round_up(length + input_spec.margin, input_spec.multiple_of) for length in (height, width)
+    )
+    offset = translate((canvas_width - width) // 2, (canvas_height - height) // 2)
+    return (canvas_height, canvas_width), offset @ scale(width / size[1], height / size[0])
+
+
 def fit_image(image: Pixels, input_spec: InputSpec, image_size: int) -> tuple[Pixels, Matrix]:
     """Return one image as a network input, and the map to it from the image's own pixels, for `unwarp_boxes`.
 
@@ -263,15 +278,10 @@ def fit_image(image: Pixels, input_spec: InputSpec, image_size: int) -> tuple[Pi
     """
     size = image.shape[0], image.shape[1]
     side = round_up(image_size, input_spec.multiple_of)
-    keep_aspect = input_spec.resize == "letterbox"
-    canvas = (side, side)
-    if keep_aspect:
-        height, width = fitted_size(size, canvas)
-        canvas = round_up(height, input_spec.multiple_of), round_up(width, input_spec.multiple_of)
-    wanted = fitted_size(size, canvas, keep_aspect=keep_aspect)
+    canvas, matrix = place_whole(size, input_spec, side)
+    wanted = fitted_size(size, (side, side), keep_aspect=input_spec.resize == "letterbox")
     smaller = min(wanted[0], size[0]), min(wanted[1], size[1])
     reduced = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA) if smaller != size else image
-    matrix = fit(size, canvas, input_spec.resize)
     result = blank(canvas, input_spec)
     gain = scale(smaller[1] / size[1], smaller[0] / size[0])
     paint(result, np.asarray(reduced), matrix @ invert(gain), (0.0, 0.0, float(smaller[1]), float(smaller[0])))

@@ -12,6 +12,8 @@ class InputSpec:
 
     resize:       "letterbox" keeps the aspect ratio and pads what is left; "stretch" does not.
     multiple_of:  height and width of the network input are a multiple of this, in pixels.
+    margin:       pixels by which the input exceeds a letterboxed image at least, both sides together, when it is not
+                  augmented: some models are surer of objects at the edge of the image where padding follows.
     mean, std:    per channel in `channel_order`, in units of `value_range`: the adapter gets (x - mean) / std.
     channel_order: "rgb" or "bgr".
     value_range:  what 0..255 is scaled to before mean and std: 1.0 for 0..1, 255.0 for 0..255.
@@ -23,6 +25,7 @@ class InputSpec:
 
     resize: Literal["letterbox", "stretch"] = "letterbox"
     multiple_of: int = 32
+    margin: int = 0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     channel_order: Literal["rgb", "bgr"] = "rgb"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tlvision.coco.formats import mask_to_rle
-from tlvision.data.dataset import EvalImages, TrainImages
+from tlvision.data.dataset import EvalImages, TrainImages, fit_image
 from tlvision.data.geometry import fitted_size, unwarp_boxes
 from tlvision.data.settings import AugmentSettings
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample
@@ -241,3 +241,24 @@ def test_a_large_photograph_is_decoded_at_reduced_scale_and_stays_in_place(make_
     assert np.abs(image[40, 2:-2, 0] - expected[2:-2]).max() < 1.5  # 2.5 a pixel: half a pixel of shift shows
     y = (np.arange(image.shape[0]) + 0.5 - meta.matrix[1, 2]) / meta.matrix[1, 1]
     assert np.abs(image[2:-2, 50, 1] - ((y - 0.5) * 250 / 811)[2:-2]).max() < 1.5
+
+
+def test_a_margin_puts_padding_around_an_image_of_the_same_size(make_sample: MakeSample) -> None:
+    sample = make_sample(0, (90, 128))
+    plain, wide = (EvalImages([sample], InputSpec(multiple_of=32, margin=margin), 128) for margin in (0, 16))
+    assert plain.canvas(0) == (96, 128)
+    assert wide.canvas(0) == (128, 160), "90 + 16 and 128 + 16, rounded up"
+    (small, _, before), (large, _, after) = plain.draw(0), wide.draw(0)
+    assert np.array_equal(small[3:93], large[19:109, 16:144]), "the same pixels, in the middle"
+    outside = np.ones(large.shape[:2], bool)
+    outside[19:109, 16:144] = False
+    assert (large[outside] == 114).all()
+    box = np.array([[10, 20, 50, 60]], np.float32)
+    shift = np.array([16, 16, 16, 16], np.float32)
+    assert np.array_equal(
+        unwarp_boxes(box + shift, after.matrix, after.size), unwarp_boxes(box, before.matrix, before.size)
+    )
+    canvas, matrix = fit_image(small[3:93], InputSpec(multiple_of=32, margin=16), 128)
+    assert np.array_equal(canvas, large)
+    assert np.array_equal(matrix, after.matrix)
+    assert EvalImages([sample], InputSpec(resize="stretch", margin=16), 128).canvas(0) == (128, 128)
