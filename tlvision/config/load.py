@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -176,9 +177,19 @@ def _dotted(prefix: str, location: tuple[Any, ...]) -> str:
 
 
 def _fields_at(root: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    model: type[BaseModel] | None = root
+    kinds: list[Any] = [root]  # the branches of a union side by side
     for part in location:
-        field = model.model_fields.get(str(part)) if model else None
-        kinds = [field.annotation, *get_args(field.annotation)] if field else []
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+        kinds = [branch for kind in kinds for branch in _below(kind, str(part))]
+    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return [field.alias or name for model in models for name, field in model.model_fields.items()]
+
+
+def _below(kind: Any, key: str) -> list[Any]:
+    """Return the types, unions taken apart, of what lies at `key` in a value of the type `kind`."""
+    if get_origin(kind) in {dict, list}:
+        inner = get_args(kind)[-1]
+    elif isinstance(kind, type) and issubclass(kind, BaseModel) and key in kind.model_fields:
+        inner = kind.model_fields[key].annotation
+    else:
+        return []
+    return list(get_args(inner)) if get_origin(inner) in {Union, UnionType} else [inner]

@@ -52,6 +52,12 @@ def build_optimizer(
             groups.setdefault((f"hook.{hook}", settings.lr, decay, 0, 0), []).append(parameter)
     if not groups:
         raise InputError("hooks: nothing is left to train; freeze less")
+    first = min(since for _, _, _, since, _ in groups)
+    if first > 0:
+        raise InputError(
+            f"hooks: nothing is trained before step {first}, because what the hooks leave to train is freed only then; "
+            "leave the head, or what else is to learn first, out of the freeze"
+        )
     rows = [
         {
             "params": parameters,

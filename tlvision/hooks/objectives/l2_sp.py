@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class L2Sp(ObjectiveHook):
     """Add alpha / 2 * the squared distance from the pretrained weights, and beta / 2 * the squared new weights.
 
-    alpha: weight of the distance, 0 or more; 0.1 in the paper's experiments.
-    beta:  weight of the new part (the head's rows that no pretrained class gave), 0 or more; 0.01 in the paper's.
+    alpha: weight of the distance, 0 or more; 0.1 in the authors' published commands (SGD).
+    beta:  weight of the new part (parameters that were not loaded whole: the head's last layers), 0 or more; 0.01 there.
 
     Only parameters that are trained in the present step count. Raises InputError where nothing was pretrained.
     """

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from tlvision.hooks.base import SetupHook
 from tlvision.hooks.plan import Plan
+from tlvision.types import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Triangles:
 class CyclicLr(SetupHook):
     """Replace `train.schedule` by triangles between a fraction of the peak and the peak.
 
-    cycles:  how many triangles in the run, at least 1.
+    cycles:  how many triangles in the run, at least 1. InputError where one would be shorter than two steps.
     minimum: where each begins and ends, as a fraction of the peak, 0 <= minimum < 1. At 0 the very first step of a
              triangle learns nothing.
     policy:  "triangular", all of one height, or "triangular2", each half as high as the one before.
@@ -59,4 +60,10 @@ class CyclicLr(SetupHook):
 
     def setup(self, plan: Plan) -> Plan:
         """Return the plan with this schedule."""
+        cycles, steps = self.schedule.cycles, plan.duration.total_steps
+        if 2 * cycles > steps:
+            raise InputError(
+                f"cyclic_lr: {cycles} cycles do not fit into {steps} steps, since a triangle takes two at least; give "
+                f"fewer cycles or more epochs"
+            )
         return plan.with_schedule(self.schedule)

@@ -23,8 +23,8 @@ class Freeze(SetupHook):
     roles:      all groups of these roles: stem, backbone, neck, head.
     parameters: globs over parameter names, anchored at both ends: "model.1.*" is not "model.10.…".
     what:       what of the chosen groups: "both", everything; "norms", the normalisation layers, so scale, shift and
-                running statistics; "parameters", everything but those, so that the norms go on learning. It does not
-                restrict what `parameters` names.
+                running statistics; "parameters", everything but those, so that the norms go on learning (one without
+                parameters follows its group). It does not restrict what the list `parameters` names.
 
     A name or glob that matches nothing is an InputError that lists the real ones; so is a freeze that leaves nothing
     to train, or norms where a chosen group has none.

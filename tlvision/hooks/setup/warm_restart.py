@@ -15,6 +15,7 @@ from pydantic import Field
 
 from tlvision.hooks.base import SetupHook
 from tlvision.hooks.plan import Plan
+from tlvision.types import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,18 @@ class CosineCycles:
             start = end
         return self.minimum
 
+    def first_cycle(self, steps: int) -> float:
+        """Return the length of the first cycle, the shortest, where all of them take `steps`."""
+        length, total = 1.0, 0.0
+        for _ in range(self.cycles):
+            total, length = total + length, length * self.growth  # a product overflows to inf, a power would raise
+        return steps / total
+
 
 class WarmRestart(SetupHook):
     """Replace `train.schedule` by cosine cycles with warm restarts.
 
-    cycles:  how many, at least 1; 1 is plain cosine.
+    cycles:  how many, at least 1; 1 is plain cosine. InputError where the first would be shorter than a step.
     growth:  length of a cycle as a multiple of the one before, at least 1.
     minimum: where each cycle ends, as a fraction of the peak, 0 <= minimum < 1.
 
@@ -64,4 +72,10 @@ class WarmRestart(SetupHook):
 
     def setup(self, plan: Plan) -> Plan:
         """Return the plan with this schedule."""
+        first = self.schedule.first_cycle(plan.duration.total_steps)
+        if first < 1:
+            raise InputError(
+                f"warm_restart: {self.schedule.cycles} cycles with growth {self.schedule.growth:g} do not fit into "
+                f"{plan.duration.total_steps} steps: the first would take {first:.2g}; give fewer cycles or less growth"
+            )
         return plan.with_schedule(self.schedule)
