@@ -42,8 +42,8 @@ class YoloAdapter:
     def input_spec(self) -> InputSpec:
         """RGB in 0..1, letterboxed on grey 114 to multiples of the coarsest stride, with a margin of half of that.
 
-        The margin is that of upstream's validator. Trained under mosaics, these models find objects at the edge of an
-        image better with it: on BCCD, three trainings, AP 0.5815 without and 0.5944 with it.
+        The margin is that of upstream's validator, so that numbers can be compared. It is no gain everywhere: AP on
+        BCCD, three trainings, 0.5815 without and 0.5944 with it; COCO weights on coco128 0.444 without and 0.433 with.
         """
         coarsest = max(32, int(self._model.stride.max()))
         return InputSpec(resize="letterbox", multiple_of=coarsest, margin=coarsest // 2)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from tlvision.config.load import load_config
 from tlvision.hooks import Plan
 from tlvision.hooks.setup.freeze import Freeze
 from tlvision.training.mode import set_modes
@@ -76,3 +77,17 @@ def test_a_norm_without_parameters_cannot_be_frozen_by_itself(model: Any, plan_o
         Freeze(groups=["stem"], what="norms").setup(plan_of(model))
     plan = Freeze(groups=["stem"]).setup(plan_of(model))
     assert not {name for name in moved_after_three_steps(model, plan) if name.startswith("stem.")}
+
+
+def test_a_norm_without_parameters_follows_its_group(model: Any, plan_of: Callable[..., Plan]) -> None:
+    model.stem.append(nn.BatchNorm1d(4, affine=False)).append(nn.Dropout(0.5))
+    plan = plan_of(model)
+    set_modes(model, Freeze(groups=["stem"], what="parameters").setup(plan), 0)
+    assert [child.training for child in model.stem] == [False, True, True, True]
+    set_modes(model, Freeze(groups=["stem"], what="both").setup(plan), 0)
+    assert [child.training for child in model.stem] == [False, False, False, False]
+
+
+def test_an_unknown_what_is_refused_in_a_config(tiny_config: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"freeze\.what: input should be 'both', 'parameters' or 'norms', got 'norm'"):
+        load_config(tiny_config, ["hooks=[{freeze: {roles: [stem], what: norm}}]"])

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from torch import nn
 
-from tlvision.hooks import Plan, SetupHook
+from tlvision.hooks import Duration, ParameterPlan, Plan, SetupHook, initial_plan
 from tlvision.hooks.setup.freeze import Freeze
 from tlvision.hooks.setup.gradual_unfreeze import GradualUnfreeze
 from tlvision.hooks.setup.layerwise_lr import LayerwiseLr
 from tlvision.hooks.setup.lr_groups import LrGroups, Rate
+from tlvision.plugin import LayerGroup, map_groups
+from tlvision.training.optim import build_optimizer
+from tlvision.training.settings import TrainSettings
 from tlvision.types import InputError
 
 
@@ -73,15 +77,33 @@ def test_the_order_of_setup_hooks_does_not_matter(model: nn.Module, plan_of: Cal
         GradualUnfreeze(every=2, rewarm=1),
         Freeze(through="backbone.stage1"),
         LayerwiseLr(decay=0.5),
-        LrGroups(roles={"neck": Rate(lr=0.3)}),
+        LrGroups(roles={"neck": Rate(lr=0.3, weight_decay=0.2)}),
     ]
     plans = []
     for order in (hooks, hooks[::-1], hooks[2:] + hooks[:2]):
         plan = plan_of(model)
         for hook in order:
             plan = hook.setup(plan)
-        plans.append({n: (r.trainable_from, r.lr, r.lr_scale) for n, r in plan.parameters.items()})
+        plans.append({name: replace(row, why=()) for name, row in plan.parameters.items()})
     assert plans[0] == plans[1] == plans[2]
-    assert plans[0]["stem.0.weight"][0] is None
-    assert plans[0]["stage2.0.weight"][0] == 40
-    assert plans[0]["neck.0.weight"] == (20, 0.3, 0.5)
+    assert plans[0]["stem.0.weight"].trainable_from is None
+    assert plans[0]["stage2.0.weight"].trainable_from == 40
+    expected = ParameterPlan(depth=3, trainable_from=20, rewarm=10, lr=0.3, lr_scale=0.5, weight_decay=0.2)
+    assert plans[0]["neck.0.weight"] == expected
+
+
+def test_a_model_that_is_all_head_has_nothing_to_free() -> None:
+    head = nn.Linear(2, 2)
+    groups = map_groups(head, (LayerGroup("head", "head", ("",)),))
+    with pytest.raises(InputError, match="nothing but a head, so there is nothing to free"):
+        GradualUnfreeze(every=1).setup(initial_plan(head, groups, Duration(epochs=4, steps_per_epoch=1)))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_frozen_head_leaves_nothing_to_begin_with(model: nn.Module, plan_of: Callable[..., Plan], order: int) -> None:
+    plan = plan_of(model)
+    hooks: list[SetupHook] = [Freeze(roles=["head"]), GradualUnfreeze(every=2)]
+    for hook in hooks[::order]:
+        plan = hook.setup(plan)
+    with pytest.raises(InputError, match=r"nothing is trained before step 20.*leave the head"):
+        build_optimizer(model, plan, TrainSettings(epochs=10), {})

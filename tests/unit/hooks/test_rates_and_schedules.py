@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from tlvision.config.load import load_config
-from tlvision.hooks import Plan
+from tlvision.hooks import Duration, Plan, SetupHook, initial_plan
 from tlvision.hooks.setup.cyclic_lr import CyclicLr
 from tlvision.hooks.setup.linear_probe import LinearProbe
 from tlvision.hooks.setup.lr_groups import LrGroups, Rate
 from tlvision.hooks.setup.warm_restart import WarmRestart
+from tlvision.plugin import LayerGroup, Role, map_groups
 from tlvision.training.optim import build_optimizer, schedule_factor, set_learning_rates
 from tlvision.training.settings import TrainSettings
 from tlvision.types import InputError
@@ -59,7 +60,10 @@ def test_an_unknown_name_is_an_error(
     [
         ("{roles: {head: {}}}", "expected lr, weight_decay or both"),
         ("{roles: {head: {lr: -1}}}", "greater than 0"),
-        ("{roles: {head: {lrr: 1}}}", "lrr"),
+        ("{roles: {head: {lrr: 1}}}", r"lr_groups\.roles\.head\.lrr: unknown key\. Did you mean 'lr'"),
+        ("{groups: {head: {weight_decy: 1}}}", r"Did you mean 'weight_decay'"),
+        ("{roles: {head: {lr: .inf}}}", "finite"),
+        ("{roles: {head: 0.1}}", r"lr_groups\.roles\.head: input should be a valid dictionary"),
     ],
 )
 def test_a_wrong_rate_in_a_config_is_an_error_that_names_it(
@@ -71,6 +75,16 @@ def test_a_wrong_rate_in_a_config_is_an_error_that_names_it(
 
 def test_linear_probe_trains_the_head_alone(model: nn.Module, plan_of: Callable[..., Plan]) -> None:
     assert LinearProbe().setup(plan_of(model)).trained() == ("head.weight", "head.bias")
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"), [("head", "nothing but a head"), ("neck", "no layer group has the role 'head'")]
+)
+def test_linear_probe_needs_a_head_and_something_else(role: Role, expected: str) -> None:
+    module = nn.Linear(2, 2)
+    groups = map_groups(module, (LayerGroup("all", role, ("",)),))
+    with pytest.raises(InputError, match=expected):
+        LinearProbe().setup(initial_plan(module, groups, Duration(epochs=1, steps_per_epoch=1)))
 
 
 def factors(plan: Plan, warmup: float = 0.0) -> list[float]:
@@ -115,3 +129,24 @@ def test_the_shape_comes_after_the_warm_up(model: nn.Module, plan_of: Callable[.
 def test_two_schedules_are_an_error(model: nn.Module, plan_of: Callable[..., Plan]) -> None:
     with pytest.raises(InputError, match=r"two hooks set the schedule, CosineCycles\(cycles=3.*Triangles"):
         CyclicLr().setup(WarmRestart().setup(plan_of(model)))
+
+
+@pytest.mark.parametrize(
+    ("hook", "expected"),
+    [
+        (WarmRestart(cycles=101), r"101 cycles with growth 1 do not fit into 100 steps: the first would take 0\.99"),
+        (WarmRestart(cycles=9, growth=2), "9 cycles with growth 2 do not fit"),
+        (WarmRestart(cycles=2000, growth=10), "2000 cycles with growth 10 do not fit"),
+        (CyclicLr(cycles=51), "51 cycles do not fit into 100 steps"),
+    ],
+)
+def test_cycles_that_do_not_fit_are_an_error(
+    model: nn.Module, plan_of: Callable[..., Plan], hook: SetupHook, expected: str
+) -> None:
+    with pytest.raises(InputError, match=expected):
+        hook.setup(plan_of(model))
+
+
+def test_the_most_cycles_that_fit_are_accepted(model: nn.Module, plan_of: Callable[..., Plan]) -> None:
+    assert factors(WarmRestart(cycles=100).setup(plan_of(model))) == [1.0] * 100
+    assert factors(CyclicLr(cycles=50, minimum=0.5).setup(plan_of(model))) == pytest.approx([0.5, 1.0] * 50)

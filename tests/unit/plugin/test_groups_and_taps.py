@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tlvision.plugin import LayerGroup, Tap, capture, map_groups, tap_features
+from tlvision.plugin.groups import is_norm
 from tlvision.types import InputError
 
 
@@ -76,3 +77,62 @@ def test_a_tap_of_a_module_that_does_not_exist_names_the_nearest() -> None:
         capture(make_model(), [Tap("c1", "stam", 4, 2)]),
     ):
         pass
+
+
+class RmsScale(nn.Module):
+    """Somebody's own norm: a leaf, known by nothing but its class name once it is renamed below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+
+class OwnRMSNorm(RmsScale):
+    pass
+
+
+class NormedBlock(nn.Module):
+    """A container that is called a norm and is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+
+NORMS = [
+    nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.BatchNorm3d(4), nn.SyncBatchNorm(4), nn.GroupNorm(2, 4), nn.LayerNorm(4),
+    nn.InstanceNorm2d(4), nn.RMSNorm(4), OwnRMSNorm(),
+]  # fmt: skip
+OTHERS = [nn.Linear(4, 4), nn.Dropout(), nn.Sequential(nn.BatchNorm1d(4)), RmsScale(), NormedBlock()]
+
+
+@pytest.mark.parametrize("module", NORMS, ids=lambda module: type(module).__name__)
+def test_every_kind_of_norm_is_known(module: nn.Module) -> None:
+    assert is_norm(module)
+
+
+@pytest.mark.parametrize("module", OTHERS, ids=lambda module: type(module).__name__)
+def test_what_is_no_norm_is_not_taken_for_one(module: nn.Module) -> None:
+    assert not is_norm(module)
+
+
+def test_norms_are_listed_by_their_parameters_and_bare_ones_by_name() -> None:
+    model = nn.ModuleDict(
+        {
+            "linear": nn.Linear(4, 4),
+            "batch": nn.BatchNorm1d(4),
+            "deep": nn.Sequential(nn.Conv1d(4, 4, 1), nn.LayerNorm(4)),
+            "no_scale": nn.BatchNorm1d(4, affine=False),  # statistics alone
+            "no_state": nn.InstanceNorm1d(4),  # neither parameters nor statistics: nothing of it can move
+            "own": OwnRMSNorm(),
+        }
+    )
+    mapped = map_groups(model, (LayerGroup("all", "head", tuple(model)),))
+    assert mapped.norms == {"batch.weight", "batch.bias", "deep.1.weight", "deep.1.bias", "own.weight"}
+    assert mapped.bare_norms == ("no_scale",)
+
+
+def test_a_norm_that_two_modules_share_is_listed_once_by_its_first_name() -> None:
+    model = make_model()
+    model.again = model.stem
+    assert map_groups(model, GROUPS).norms == {"stem.1.weight", "stem.1.bias"}
