@@ -80,7 +80,7 @@ def test_a_tap_of_a_module_that_does_not_exist_names_the_nearest() -> None:
 
 
 class RmsScale(nn.Module):
-    """Somebody's own norm: a leaf, known by nothing but its class name once it is renamed below."""
+    """A leaf with a scale, which is no norm by its name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class RmsScale(nn.Module):
 
 
 class OwnRMSNorm(RmsScale):
-    pass
+    """The same under a name that says norm."""
 
 
 class NormedBlock(nn.Module):
