@@ -27,9 +27,16 @@ def test_unknown_hook_names_the_nearest() -> None:
 def test_schema_checks_ranges_and_types() -> None:
     schema = hooks.hook_schema(hooks.hook_class("layerwise_lr"))
     assert schema.model_validate({"decay": 0.9}).decay == 0.9  # type: ignore[attr-defined]
-    for wrong in ({"decay": 1.5}, {"decay": "fast"}, {}, {"decay": 0.9, "dekay": 1}):
+    for wrong in ({"decay": float("nan")}, {"decay": 1.5}, {"decay": "fast"}, {}, {"decay": 0.9, "dekay": 1}):
         with pytest.raises(ValidationError):
             schema.model_validate(wrong)
+
+
+def test_numbers_are_finite() -> None:
+    schema = hooks.hook_schema(hooks.hook_class("l2_sp"))
+    assert schema.model_validate({"alpha": 1e30})
+    with pytest.raises(ValidationError, match="finite"):
+        schema.model_validate({"alpha": float("inf")})
 
 
 class Positional(ObserverHook):

@@ -91,6 +91,10 @@ class OwnRMSNorm(RmsScale):
     """The same under a name that says norm."""
 
 
+class FusedScale(nn.LayerNorm):
+    """One of torch's under another name."""
+
+
 class NormedBlock(nn.Module):
     """A container that is called a norm and is none."""
 
@@ -101,7 +105,7 @@ class NormedBlock(nn.Module):
 
 NORMS = [
     nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.BatchNorm3d(4), nn.SyncBatchNorm(4), nn.GroupNorm(2, 4), nn.LayerNorm(4),
-    nn.InstanceNorm2d(4), nn.RMSNorm(4), OwnRMSNorm(),
+    nn.InstanceNorm2d(4), nn.RMSNorm(4), OwnRMSNorm(), FusedScale(4),
 ]  # fmt: skip
 OTHERS = [nn.Linear(4, 4), nn.Dropout(), nn.Sequential(nn.BatchNorm1d(4)), RmsScale(), NormedBlock()]
 

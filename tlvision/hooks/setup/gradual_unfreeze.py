@@ -54,7 +54,9 @@ class GradualUnfreeze(SetupHook):
         """Return the plan with every unit but the head freed at its step."""
         units = self._units(plan)
         if not units:
-            raise InputError("gradual_unfreeze: the model has nothing but a head, so there is nothing to free; leave it out")
+            raise InputError(
+                "gradual_unfreeze: the model has nothing but a head, so there is nothing to free; leave it out"
+            )
         names = [name for name, _ in units]
         if self.down_to is not None and self.down_to not in names:
             raise InputError(f"gradual_unfreeze: no unit '{self.down_to}' to go down to.{nearest(self.down_to, names)}")
