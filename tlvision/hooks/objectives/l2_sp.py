@@ -25,7 +25,7 @@ class L2Sp(ObjectiveHook):
     """Add alpha / 2 * the squared distance from the pretrained weights, and beta / 2 * the squared new weights.
 
     alpha: weight of the distance, 0 or more; 0.1 in the authors' published commands (SGD).
-    beta:  weight of the new part (parameters that were not loaded whole: the head's last layers), 0 or more; 0.01 there.
+    beta:  weight of the new part (what was not loaded whole: the head's last layers), 0 or more; 0.01 there.
 
     Only parameters that are trained in the present step count. Raises InputError where nothing was pretrained.
     """
