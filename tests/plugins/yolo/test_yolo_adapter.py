@@ -239,6 +239,7 @@ def test_training_goes_on_after_a_prediction_in_inference_mode(build: Any, make_
 def test_the_input_is_letterboxed_rgb(build: Any) -> None:
     spec = build("yolov8n")[0].input_spec
     assert (spec.resize, spec.multiple_of, spec.channel_order) == ("letterbox", 32, "rgb")
+    assert spec.margin == 16, "half a stride, as upstream's validator pads"
     assert (spec.mean, spec.std, spec.value_range, spec.pad_value) == ((0, 0, 0), (1, 1, 1), 1.0, (114, 114, 114))
 
 
