@@ -21,7 +21,7 @@ from tlvision.data.render import place_target, semantic_map
 from tlvision.data.settings import AugmentSettings
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample, Target, empty_target
 
-Task = Literal["detect", "semantic"]
+Task = Literal["detect", "instance", "semantic"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

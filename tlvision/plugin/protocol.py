@@ -23,7 +23,8 @@ from tlvision.types import ClassMap, InputSpec, Prediction, Target
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Task = Literal["detect", "semantic"]
+Task = Literal["detect", "instance", "semantic"]
+"""Boxes; boxes and a mask for each; or a class for each pixel."""
 Role = Literal["stem", "backbone", "neck", "head"]
 ROLES: tuple[Role, ...] = ("stem", "backbone", "neck", "head")
 
@@ -132,7 +133,9 @@ class Adapter(Protocol):
 
         images:  (N, 3, H, W) float32, normalised as `input_spec` says; H and W multiples of `multiple_of`.
         targets: N targets of torch tensors on the device of `images`, boxes in network-input pixels. Boxes may be
-                 absent from any or all images. Crowd objects are not in them: the core takes them out.
+                 absent from any or all images. Crowd objects are not in them: the core takes them out. For the task
+                 "instance" every target has `masks`, (M, H, W) uint8 in the frame of `images`; for "semantic",
+                 `semantic`.
 
         Returns `{name: 0-d tensor}`, weights applied, averaged over the images (so that the learning rate does not
         depend on the batch size); the core sums *every* value.
@@ -150,7 +153,8 @@ class Adapter(Protocol):
         """Return one prediction per image, in eval mode and without gradients, boxes in network-input pixels.
 
         images: as in `loss`. Scores in 0..1, labels contiguous, no background class; low scores are kept (from
-        0.001 on), at most 300 objects an image, as COCO's evaluation wants.
+        0.001 on), at most 300 objects an image, as COCO's evaluation wants. For the task "instance" every prediction
+        has `masks`, (K, H, W) uint8 of 0 and 1 in the frame of `images`, and K is at most 100.
         """
         ...
 

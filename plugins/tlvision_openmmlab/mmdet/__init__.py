@@ -1,0 +1,1 @@
+"""Detectors of mmdet as a plugin of tlvision."""

@@ -1,0 +1,1 @@
+"""Detectors of torchvision as a plugin of tlvision."""
