@@ -168,6 +168,31 @@ class HasTrainingProgress(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class InstanceFeatures:
+    """Objects of one image, as the model sees them before it names them.
+
+    boxes:    (K, 4) float32 tensor, x0 y0 x1 y1 in network-input pixels.
+    features: (K, C) tensor, one row a box, pooled over it.
+    """
+
+    boxes: Tensor
+    features: Tensor
+
+
+@runtime_checkable
+class HasInstanceFeatures(Protocol):
+    """Capability: the model pools features for boxes (two-stage detectors do)."""
+
+    def instance_features(self, images: Tensor, boxes: Sequence[Tensor] | None = None) -> Sequence[InstanceFeatures]:
+        """Return boxes and their features for each image, with gradients where they are enabled; needs no labels.
+
+        images: as in `Adapter.loss`.
+        boxes:  (K, 4) float32 in network-input pixels for each image; None takes the model's own proposals.
+        """
+        ...
+
+
 class Plugin(Protocol):
     """A model family. The entry point in the group `tlvision.plugins` names an object like this."""
 

@@ -1,0 +1,169 @@
+"""An mmdet detector behind the contract of `tlvision.plugin.Adapter`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tlvision.plugin import InstanceFeatures, LayerGroup, Tap, capture
+from tlvision.types import InputSpec, Prediction, Target
+from tlvision_openmmlab.mmdet.groups import add_taps, find_groups
+from tlvision_openmmlab.mmdet.upstream import BitmapMasks, DetDataSample, InstanceData, without_old_style
+
+_MAX_BOXES, _MAX_MASKS = 300, 100
+
+
+class MmdetAdapter:
+    """One mmdet detector, ready to be fine-tuned.
+
+    model:      the detector that mmdet built, on the CPU in train mode.
+    input_spec: what its config says of images.
+    masks:      whether it finds a mask for each object.
+    """
+
+    module: nn.Module
+
+    def __init__(self, model: Any, input_spec: InputSpec, *, masks: bool) -> None:
+        self._taps = add_taps(model)
+        self._groups = find_groups(model)
+        self.module = self._model = model
+        self._input_spec, self._masks = input_spec, masks
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """Order, mean and std of the channels, and the colour of padding, as the config has them."""
+        return self._input_spec
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        """Return stem, backbone stages, neck and heads; see `tlvision_openmmlab.mmdet.groups.find_groups`."""
+        return self._groups
+
+    def taps(self) -> tuple[Tap, ...]:
+        """Return c2, p2, c3, …: the maps of backbone and neck; see `tlvision_openmmlab.mmdet.groups.add_taps`."""
+        return self._taps
+
+    def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
+        """Return upstream's own losses, weights applied, averaged as upstream has it.
+
+        images:  (N, 3, H, W) float32, normalised as `input_spec` says.
+        targets: N targets on the device of `images`, boxes in network-input pixels; may be empty. A model that finds
+                 masks needs theirs.
+
+        Returns 0-d tensors: those of upstream's results whose name has "loss" in it, which are what upstream sums;
+        those for several levels or stages are summed here.
+        """
+        samples = [self._sample(images, target) for target in targets]
+        with without_old_style():
+            found = self._model.loss(images, samples)
+        return {name: _total(value) for name, value in found.items() if "loss" in name}
+
+    def features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
+        with capture(self._model, self._taps) as features, without_old_style():
+            self._model.extract_feat(images)
+        return features
+
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """Return one prediction per image, best score first, in float32 whatever the training's precision is.
+
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels; scores from 0.001 on; at most 300
+        objects an image, 100 where there are masks, or fewer where the config's test settings say so.
+
+        Raises RuntimeError where the module is in train mode.
+        """
+        if self._model.training:
+            raise RuntimeError("MmdetAdapter.predict: the module must be in eval mode; call module.eval() first")
+        samples = [self._sample(images, None) for _ in images]
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False), without_old_style():
+            # In network-input pixels the image has its own size, so that "back to the original" changes nothing.
+            found = self._model.predict(images.float(), samples, rescale=True)
+        return [self._prediction(sample.pred_instances, images.shape[-2:]) for sample in found]
+
+    def _sample(self, images: Tensor, target: Target | None) -> Any:
+        height, width = (int(side) for side in images.shape[-2:])
+        size = height, width
+        sample = DetDataSample(
+            metainfo={
+                "img_id": 0,
+                "img_shape": size,
+                "ori_shape": size,
+                "pad_shape": size,
+                "batch_input_shape": size,
+                "scale_factor": (1.0, 1.0),
+                "flip": False,
+                # Of upstream's way to pad for keypoint detectors: top, bottom, left, right.
+                "border": np.array([0, height, 0, width]),
+            }
+        )
+        if target is None:
+            return sample
+        sample.gt_instances = InstanceData(bboxes=target.boxes, labels=target.labels)
+        if self._masks:
+            masks = np.zeros((0, *size), np.uint8) if target.masks is None else target.masks.cpu().numpy()
+            sample.gt_instances.masks = BitmapMasks(masks, height, width)
+        sample.ignored_instances = InstanceData(bboxes=target.boxes[:0], labels=target.labels[:0])
+        return sample
+
+    def _prediction(self, found: Any, size: Sequence[int]) -> Prediction:
+        limit = found.bboxes.new_tensor([size[1], size[0], size[1], size[0]])
+        best = found.scores.argsort(descending=True, stable=True)[: _MAX_MASKS if self._masks else _MAX_BOXES]
+        boxes, masks = found.bboxes[best].float().clamp(min=0).minimum(limit), None
+        if self._masks:
+            masks = found.masks[best].to(torch.uint8) if len(best) else boxes.new_zeros((0, *size), dtype=torch.uint8)
+            boxes = _with_mask_bounds(boxes, masks)
+        return Prediction(boxes=boxes, scores=found.scores[best].float(), labels=found.labels[best].long(), masks=masks)
+
+
+class TwoStageAdapter(MmdetAdapter):
+    """An mmdet detector with proposals. Also has the capability `HasInstanceFeatures`."""
+
+    def instance_features(self, images: Tensor, boxes: Sequence[Tensor] | None = None) -> Sequence[InstanceFeatures]:
+        """Return the features that the box head pools for each box, of the current mode, with gradients where enabled.
+
+        images: as in `loss`. boxes: (K, 4) float32 in network-input pixels for each image; None takes the model's own
+        proposals, best first, without gradients of their places.
+        """
+        maps = self._model.extract_feat(images)
+        if boxes is None:
+            boxes = self._proposals(images, maps)
+        from mmdet.structures.bbox import bbox2roi
+
+        extractor = self._model.roi_head.bbox_roi_extractor
+        extractor = extractor[0] if isinstance(extractor, nn.ModuleList) else extractor
+        pooled = extractor(maps[: extractor.num_inputs], bbox2roi(list(boxes)))  # (sum of K, C, h, w)
+        if self._model.roi_head.with_shared_head:
+            pooled = self._model.roi_head.shared_head(pooled)
+        counts = [len(each) for each in boxes]
+        return [
+            InstanceFeatures(boxes=own, features=each)
+            for own, each in zip(boxes, pooled.mean(dim=(2, 3)).split(counts), strict=True)
+        ]
+
+    def _proposals(self, images: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
+        samples = [self._sample(images, None) for _ in images]
+        with torch.no_grad():
+            found = self._model.rpn_head.predict(maps, samples, rescale=False)
+        return [each.bboxes for each in found]
+
+
+def _total(value: Tensor | Sequence[Tensor]) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.mean() if value.ndim else value  # upstream averages what it gives one by one
+    return torch.stack([_total(each) for each in value]).sum()
+
+
+def _with_mask_bounds(boxes: Tensor, masks: Tensor) -> Tensor:
+    """Return the boxes around the masks, for models that give masks alone; others' boxes as they are."""
+    if not len(boxes) or bool((boxes[:, 2:] > boxes[:, :2]).any()):
+        return boxes
+    bounds = torch.zeros_like(boxes)
+    for axis, dim in ((0, 1), (1, 2)):  # over rows for x, over columns for y
+        seen = masks.amax(dim=dim).bool()  # (K, W) or (K, H)
+        places = torch.arange(seen.shape[1], device=seen.device)
+        bounds[:, axis] = torch.where(seen, places, seen.shape[1]).amin(1).float()
+        bounds[:, axis + 2] = torch.where(seen, places + 1, 0).amax(1).float()
+    return torch.where((bounds[:, 2:] > bounds[:, :2]).all(1, keepdim=True), bounds, 0.0)

@@ -1,0 +1,53 @@
+"""An mmdet detector by config: its head's size, where its weights come from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from tlvision.plugin import BuildSpec, WeightReport
+from tlvision.types import InputError
+from tlvision_openmmlab.mmdet.adapter import MmdetAdapter, TwoStageAdapter
+from tlvision_openmmlab.mmdet.config import ModelConfig, adapted, read_config
+from tlvision_openmmlab.mmdet.upstream import MODELS, DefaultScope, quiet
+from tlvision_openmmlab.mmdet.weights import find_weights, load_weights
+from tlvision_openmmlab.mmdet.zoo import ZooConfig
+
+
+def build_adapter(found: ZooConfig, spec: BuildSpec) -> tuple[MmdetAdapter, WeightReport]:
+    """Build the model of a config with a head for `spec.classes` and load `spec.weights` into it; see `MmdetPlugin`."""
+    config = read_config(found.path)
+    file = find_weights(config, spec.weights)
+    model = build_model(config, len(spec.classes))
+    if file is None:
+        report = WeightReport(source="none", missing=tuple(model.state_dict()))
+    else:
+        report = load_weights(
+            model, file, spec.classes.names, build=lambda classes: build_model(config, classes), config=config
+        )
+        report = replace(report, source=spec.weights)
+    two_stage = hasattr(model, "roi_head") and hasattr(model, "rpn_head")
+    kind = TwoStageAdapter if two_stage else MmdetAdapter
+    return kind(model, config.input_spec, masks=found.task == "instance"), report
+
+
+def build_model(config: ModelConfig, num_classes: int) -> Any:
+    """Build and initialise the model of `config` for `num_classes` classes, in train mode, all of it trainable.
+
+    InputError where mmdet cannot build it.
+    """
+    try:
+        with quiet(), DefaultScope.overwrite_default_scope("mmdet"):
+            # The core normalises, so the model has nothing to do before its backbone.
+            model: Any = MODELS.build(adapted(config, num_classes) | {"data_preprocessor": nn.Identity()})
+            model.init_weights()
+    except (KeyError, ImportError, TypeError) as error:
+        raise InputError(
+            f"model.arch: mmdet cannot build '{config.path.stem}': {str(error).strip().splitlines()[0][:200]}"
+        ) from error
+    for parameter in model.parameters():
+        parameter.requires_grad_(torch.is_floating_point(parameter))
+    return model.train()

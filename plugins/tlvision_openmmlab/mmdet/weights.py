@@ -1,0 +1,197 @@
+"""Pretrained tensors into an mmdet model: where they come from, which keys they fit, which rows belong to a class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor, nn
+
+from tlvision.plugin import WeightReport
+from tlvision.plugin.head_rows import ClassRows, load_by_class_name
+from tlvision.plugin.tensor_file import TensorFile
+from tlvision.plugin.weights import read_tensors
+from tlvision.types import InputError, listing
+from tlvision_openmmlab.mmdet.config import ModelConfig
+
+_PREFIX = "backbone."
+
+
+def find_weights(config: ModelConfig, weights: str) -> TensorFile | None:
+    """Read the file that `weights` stands for, its keys as the model's; None for "none".
+
+    "coco" is the checkpoint that mmdet's model zoo lists for the config, or the config's own `load_from`; "imagenet"
+    is what the config starts its backbone from. Both are downloaded into torch's hub folder unless they lie there.
+    Raises InputError where there is none, it cannot be had, or it cannot be read.
+    """
+    if weights == "none":
+        return None
+    if weights == "imagenet":
+        if config.backbone_weights is None:
+            raise InputError(f"model.weights: '{config.path.name}' names no backbone weights; give 'none' or a path")
+        address, prefix = config.backbone_weights
+        file = read_tensors(_local(address, weights))
+        return replace(file, tensors={_PREFIX + key.removeprefix(prefix): each for key, each in file.tensors.items()})
+    if weights == "coco":
+        found = config.load_from or _zoo_checkpoint(config.path)
+        if found is None:
+            raise InputError(
+                f"model.weights: mmdet's model zoo lists no checkpoint for '{config.path.stem}'; give 'imagenet', 'none' "
+                "or the path of one"
+            )
+        return read_tensors(_local(found, weights))
+    return read_tensors(weights)
+
+
+def load_weights(
+    model: nn.Module, file: TensorFile, classes: Sequence[str], *, build: Callable[[int], nn.Module], config: ModelConfig
+) -> WeightReport:
+    """Copy the tensors of `file` into `model`, in place, and report on every key.
+
+    model:   as `build(len(classes))` gives it. classes: names of its classes, in order.
+    build:   builds the same model for another number of classes, to see which keys count them.
+
+    A file for the backbone alone may lack the prefix "backbone.", and may be another library's, as long as it has the
+    same layers in the same order. A file that does not name its classes has those of the config's own dataset, where
+    their number fits. Raises InputError where the file belongs to another architecture.
+    """
+    file, renamed = _fitted(model, file)
+    file = _named_classes(file, config)
+    layouts = {} if file.class_names == tuple(classes) else class_layouts(model, build(len(classes) + 1), len(classes))
+    _check_belongs(model, file, layouts, config)
+    report = load_by_class_name(model, file, classes, layouts)
+    if not renamed:
+        return report
+    notes = tuple(f"{key}: is {renamed[key]} there" for key in report.loaded if key in renamed)
+    return replace(report, loaded=(), remapped=(*report.remapped, *notes))
+
+
+def class_layouts(model: nn.Module, larger: nn.Module, classes: int) -> dict[str, ClassRows]:
+    """Return the keys that count the classes, with how: found by comparing `model` with one of a class more.
+
+    classes: the number of classes of `model`.
+    """
+    state, wider = model.state_dict(), larger.state_dict()
+    layouts = {}
+    for key, tensor in state.items():
+        other = wider.get(key)
+        if other is None or other.shape == tensor.shape or not tensor.ndim:
+            continue
+        added = len(other) - len(tensor)
+        if added > 0 and other.shape[1:] == tensor.shape[1:]:
+            layouts[key] = _layout(key, added, len(tensor) - added * classes)
+    return layouts
+
+
+def _layout(key: str, added: int, rest: int) -> ClassRows:
+    """Return the layout of a layer that grows by `added` rows a class and has `rest` rows of none."""
+    if re.search(r"reg|bbox_pred", key.rsplit(".", 1)[0].rsplit(".", 1)[-1]):
+        return ClassRows(per_class=added, after=rest)  # a box of its own for each class, its numbers side by side
+    if "convs_pred" in key:  # YOLOv3: box and objectness in front of the classes of each anchor
+        return ClassRows(blocks=added, before=rest // added)
+    return ClassRows(blocks=added, after=rest // added)  # the classes of each anchor, then background if any
+
+
+def _fitted(model: nn.Module, file: TensorFile) -> tuple[TensorFile, dict[str, str]]:
+    """Return the file with the model's keys, and what the keys of a backbone of another library were called."""
+    state = model.state_dict()
+    if any(key in state for key in file.tensors):
+        return file, {}
+    prefixed = {_PREFIX + key: tensor for key, tensor in file.tensors.items()}
+    if any(key in state for key in prefixed):
+        return replace(file, tensors=prefixed), {}
+    ours = [key for key in state if key.startswith(_PREFIX)]
+    theirs = list(file.tensors)[: len(ours)]
+    shapes = [state[key].shape for key in ours], [file.tensors[key].shape for key in theirs]
+    if shapes[0] != shapes[1]:
+        return file, {}
+    rest = {key: tensor for key, tensor in file.tensors.items() if key not in theirs}
+    tensors = {ours_: file.tensors[theirs_] for ours_, theirs_ in zip(ours, theirs, strict=True)}
+    return replace(file, tensors=tensors | rest), dict(zip(ours, theirs, strict=True))
+
+
+def _named_classes(file: TensorFile, config: ModelConfig) -> TensorFile:
+    return file if file.class_names or not config.classes else replace(file, class_names=config.classes)
+
+
+def _check_belongs(
+    model: nn.Module, file: TensorFile, layouts: Mapping[str, ClassRows], config: ModelConfig
+) -> None:
+    body = {key: tensor for key, tensor in model.state_dict().items() if key.startswith(_PREFIX) and key not in layouts}
+    found = [key for key in body if key in file.tensors]
+    wrong = [key for key in found if file.tensors[key].shape != body[key].shape]
+    if wrong:
+        shown = listing((_both_shapes(key, body[key], file.tensors[key]) for key in wrong), limit=3)
+        raise InputError(
+            f"model.weights: '{file.path}' belongs to another architecture than '{config.path.stem}', {len(wrong)} "
+            f"tensors of the backbone differ in shape: {shown}; set model.arch to what the file holds"
+        )
+    if 2 * len(found) < len(body):
+        raise InputError(
+            f"model.weights: '{file.path}' has only {len(found)} of the {len(body)} tensors of the backbone of "
+            f"'{config.path.stem}' (wanted: {listing(body, limit=2)}; there: {listing(file.tensors, limit=2)}); set "
+            "model.arch to what the file holds, or give its own weights"
+        )
+
+
+def _both_shapes(key: str, here: Tensor, there: Tensor) -> str:
+    return f"{key}: {tuple(here.shape)} here, {tuple(there.shape)} there"
+
+
+def _zoo_checkpoint(path: Path) -> str | None:
+    """Return the address that the zoo's metafile beside the config gives for it."""
+    metafile = path.parent / "metafile.yml"
+    if not metafile.is_file():
+        return None
+    content: Any = yaml.safe_load(metafile.read_text(encoding="utf-8"))
+    models = content.get("Models", []) if isinstance(content, dict) else content
+    for model in models:
+        configs = model.get("Config")
+        names = [configs] if isinstance(configs, str) else configs or []
+        if any(Path(name).stem == path.stem for name in names) and isinstance(model.get("Weights"), str):
+            return str(model["Weights"])
+    return None
+
+
+def _local(address: str, weights: str) -> Path:
+    """Return the file for an address as mmengine writes it, downloaded into torch's hub folder unless it is there."""
+    import torch
+
+    url = _url(address)
+    if not url.startswith(("http://", "https://")):
+        return Path(url)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path))
+    except OSError as error:  # urllib's errors are OSErrors
+        raise InputError(
+            f"model.weights: '{weights}' wants {url}, which could not be downloaded ({error}); fetch it on a connected "
+            f"machine and put it into {path.parent}, or give 'weights: path/to/{path.name}'"
+        ) from error
+    return path
+
+
+def _url(address: str) -> str:
+    """Return what mmengine's short forms stand for: "torchvision://resnet50", "open-mmlab://…"."""
+    kind, _, name = address.partition("://")
+    if kind in ("modelzoo", "torchvision"):
+        from torchvision.models import get_model_weights
+
+        weights = get_model_weights(name.lower())
+        return str(weights["IMAGENET1K_V1"].url)  # type: ignore[index]
+    if kind in ("open-mmlab", "openmmlab", "mmcls"):
+        from mmengine.hub import get_mmcls_models
+        from mmengine.runner.checkpoint import get_external_models
+
+        known = get_mmcls_models() if kind == "mmcls" else get_external_models()
+        if name not in known:
+            raise InputError(f"model.weights: the config names '{address}', which mmengine does not know; give a path")
+        return str(known[name])
+    return address

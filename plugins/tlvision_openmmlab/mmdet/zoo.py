@@ -1,0 +1,112 @@
+"""Which configs mmdet ships, found and read as text: neither mmdet nor torch is imported.
+
+A config's name is its file name without ".py", as mmdet's model zoo has it. A path works in its place.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlvision.types import InputError, nearest
+
+if TYPE_CHECKING:
+    from tlvision.plugin import Task
+
+# Folders of the zoo that hold no trainable detector of its own: parts, trackers, distillation and semi-supervision
+# (whose methods are hooks here), models that want proposals or text as
+# input, and panoptic segmenters.
+_NOT_DETECTORS = frozenset(
+    "_base_ bytetrack common deepsort dsdl fast_rcnn glip grounding_dino lad ld legacy_1.x mask2former_vis "
+    "maskformer masktrack_rcnn misc mm_grounding_dino ocsort panoptic_fpn qdtrack reid rpn soft_teacher sort strongsort".split()
+)
+# What the text of a config, its bases included, has where the model finds masks.
+_MASKS = re.compile(
+    r"\bmask_head\s*[=:]|\btype=['\"](RTMDetInsSepBNHead|Mask2Former|SOLO|SOLOv2|YOLACT|CondInst)['\"]"
+)
+_NO_DETECTOR = re.compile(r"['\"]?type['\"]?\s*[=:]\s*['\"](RPN|FastRCNN)['\"]")
+_BASES = re.compile(r"^_base_\s*=\s*(\[.*?\]|\(.*?\)|['\"].*?['\"])", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class ZooConfig:
+    """One config.
+
+    name: as `BuildSpec.arch` has it. path: the file. task: "detect" or "instance".
+    """
+
+    name: str
+    path: Path
+    task: Task
+
+
+def zoo_folder() -> Path | None:
+    """Return the folder of the configs that the installed mmdet ships; None where it is not installed."""
+    found = find_spec("mmdet")
+    if found is None or found.origin is None:
+        return None
+    package = Path(found.origin).parent
+    shipped = package / ".mim" / "configs"
+    return shipped if shipped.is_dir() else package.parent / "configs"  # beside the package in a checkout
+
+
+@cache
+def zoo() -> dict[str, Path]:
+    """Return `{name: file}` of the detectors in the zoo; empty where mmdet is not installed."""
+    folder = zoo_folder()
+    if folder is None:
+        return {}
+    files = sorted(path for path in folder.glob("*/*.py") if path.parent.name not in _NOT_DETECTORS)
+    return {path.stem: path for path in files if _is_detector(path) and not path.stem.endswith("panoptic")}
+
+
+def find_config(arch: str) -> ZooConfig:
+    """Return the config that `arch` names: a name of the zoo, or the path of a config.
+
+    A name may carry its folder in front ("faster_rcnn/faster-rcnn_r50_fpn_1x_coco"). Raises InputError with the
+    nearest name where there is none, or where mmdet is not installed.
+    """
+    path = Path(arch) if arch.endswith(".py") else zoo().get(arch.rsplit("/", 1)[-1])
+    if path is not None and path.is_file():
+        return ZooConfig(arch, path, task_of(path))
+    if arch.endswith(".py"):
+        raise InputError(f"model.arch: no config '{arch}'; give the path of an mmdet config, or a name of its zoo")
+    check_installed()
+    raise InputError(f"model.arch: mmdet's zoo has no detector '{arch}'.{nearest(arch, zoo())}")
+
+
+def check_installed() -> None:
+    """Raise InputError with the pip command where mmdet, mmengine or mmcv is missing."""
+    missing = [name for name in ("mmdet", "mmengine", "mmcv") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"model.plugin: 'mmdet' needs {', '.join(missing)}, which is not installed: pip install 'tlvision[openmmlab]'"
+        )
+
+
+def task_of(path: Path) -> Task:
+    """Return "instance" where the model of the config finds masks, "detect" where it finds boxes alone."""
+    return "instance" if _MASKS.search(_whole_text(path)) else "detect"
+
+
+def _is_detector(path: Path) -> bool:
+    text = _whole_text(path)
+    return bool(re.search(r"^model\s*=|model\.update", text, re.MULTILINE)) and not _NO_DETECTOR.search(text)
+
+
+@cache
+def _whole_text(path: Path) -> str:
+    """Return the text of a config and, before it, of all it is based on; a base that does not exist counts as empty."""
+    if not path.is_file():
+        return ""
+    text = path.read_text(encoding="utf-8")
+    found = _BASES.search(text)
+    bases = ast.literal_eval(found.group(1)) if found else []
+    bases = [bases] if isinstance(bases, str) else bases
+    inherited = [_whole_text((path.parent / base).resolve()) for base in bases if "::" not in base]
+    return "\n".join([*inherited, text])
