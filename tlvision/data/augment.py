@@ -27,6 +27,7 @@ from tlvision.data.geometry import (
     translate,
 )
 from tlvision.data.settings import AugmentSettings
+from tlvision.types import InputSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,16 +66,16 @@ def random_affine(
     return matrix
 
 
-def fit(size: tuple[int, int], canvas: tuple[int, int], resize: str) -> Matrix:
-    """Return letterbox or stretch, as `InputSpec.resize` says; both sizes are (height, width)."""
-    return stretch(size, canvas) if resize == "stretch" else letterbox(size, canvas)
+def fit(size: tuple[int, int], canvas: tuple[int, int], spec: InputSpec) -> Matrix:
+    """Return letterbox or stretch, as `spec` says; both sizes are (height, width)."""
+    return stretch(size, canvas) if spec.resize == "stretch" else letterbox(size, canvas, spec.place)
 
 
 def place_one(
-    rng: np.random.Generator, settings: AugmentSettings, size: tuple[int, int], output: tuple[int, int], resize: str
+    rng: np.random.Generator, settings: AugmentSettings, size: tuple[int, int], output: tuple[int, int], spec: InputSpec
 ) -> Placement:
     """Place a single image of `size` (height, width)."""
-    return Placement(random_affine(rng, settings, output, output) @ fit(size, output, resize), None)
+    return Placement(random_affine(rng, settings, output, output) @ fit(size, output, spec), None)
 
 
 def place_mosaic(
@@ -82,7 +83,7 @@ def place_mosaic(
     settings: AugmentSettings,
     sizes: Sequence[tuple[int, int]],
     output: tuple[int, int],
-    resize: str,
+    spec: InputSpec,
 ) -> list[Placement]:
     """Place four images of `sizes` (height, width) around a random centre of a canvas of twice the output.
 
@@ -94,7 +95,7 @@ def place_mosaic(
     affine = random_affine(rng, settings, (height, width), output)
     placements = []
     for number, size in enumerate(sizes):
-        fitted = fit(size, output, resize)
+        fitted = fit(size, output, spec)
         fitted[:2, 2] = 0  # its size counts here, not its place in a letterbox
         x = centre_x - (number % 2 == 0) * fitted[0, 0] * size[1]
         y = centre_y - (number < 2) * fitted[1, 1] * size[0]

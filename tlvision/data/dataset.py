@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tlvision.data.augment import Placement, jitter_colour, place_mosaic, place_one
 from tlvision.data.cache import ImageCache, default_budget
-from tlvision.data.geometry import Matrix, Pixels, filled, fitted_size, invert, paint, scale, stretch, translate
+from tlvision.data.geometry import Matrix, Pixels, filled, fitted_size, invert, paint, place_in, scale, stretch
 from tlvision.data.images import read_image
 from tlvision.data.render import place_target, semantic_map
 from tlvision.data.settings import AugmentSettings
@@ -178,16 +178,15 @@ class TrainImages:
         """
         rng = np.random.default_rng([self.seed, position])
         indices = [self.index(position)]
-        resize = self.input_spec.resize
         four = rng.random() < self.settings.mosaic and mosaic
         if four:
             indices.extend(rng.integers(len(self.samples), size=3).tolist())
         samples = [self.samples[index] for index in indices]
         sizes = [(sample.height, sample.width) for sample in samples]
         if four:
-            placements = place_mosaic(rng, self.settings, sizes, self.size, resize)
+            placements = place_mosaic(rng, self.settings, sizes, self.size, self.input_spec)
         else:
-            placements = [place_one(rng, self.settings, sizes[0], self.size, resize)]
+            placements = [place_one(rng, self.settings, sizes[0], self.size, self.input_spec)]
         canvas = blank(self.size, self.input_spec)
         for index, placement in zip(indices, placements, strict=True):
             self.loader.paint(canvas, index, placement, self.size)
@@ -258,7 +257,7 @@ def place_whole(size: tuple[int, int], input_spec: InputSpec, long_side: int) ->
     """Return height and width of the network input for a whole image of `size` (height, width), and the map to it.
 
     Letterboxed, the long side of the image becomes `long_side`; the input is larger by `input_spec.margin` at least, a
-    multiple of `multiple_of`, with the image in the middle at a whole offset. Stretched, the input is square.
+    multiple of `multiple_of`, with the image where `place` says, at a whole offset. Stretched, the input is square.
     """
     square = (long_side, long_side)
     if input_spec.resize == "stretch":
@@ -267,8 +266,8 @@ def place_whole(size: tuple[int, int], input_spec: InputSpec, long_side: int) ->
     canvas_height, canvas_width = (
         round_up(length + input_spec.margin, input_spec.multiple_of) for length in (height, width)
     )
-    offset = translate((canvas_width - width) // 2, (canvas_height - height) // 2)
-    return (canvas_height, canvas_width), offset @ scale(width / size[1], height / size[0])
+    canvas = canvas_height, canvas_width
+    return canvas, place_in(canvas, (height, width), input_spec.place) @ scale(width / size[1], height / size[0])
 
 
 def fit_image(image: Pixels, input_spec: InputSpec, image_size: int) -> tuple[Pixels, Matrix]:

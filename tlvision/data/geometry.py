@@ -78,14 +78,26 @@ def fitted_size(size: tuple[int, int], canvas: tuple[int, int], *, keep_aspect: 
     return height, width
 
 
-def letterbox(size: tuple[int, int], canvas: tuple[int, int]) -> Matrix:
-    """Fit an image of `size` (height, width) into `canvas` (height, width) with its aspect ratio, in the middle.
+def letterbox(size: tuple[int, int], canvas: tuple[int, int], place: str = "centre") -> Matrix:
+    """Fit an image of `size` (height, width) into `canvas` (height, width) with its aspect ratio.
+
+    place: "centre", or "corner" for the top left one.
 
     The scaled image has whole pixels and a whole offset, so that one that is already reduced to it is copied exactly.
     """
     height, width = fitted_size(size, canvas)
-    offset = translate((canvas[1] - width) // 2, (canvas[0] - height) // 2)
-    return offset @ scale(width / size[1], height / size[0])
+    return place_in(canvas, (height, width), place) @ scale(width / size[1], height / size[0])
+
+
+def place_in(canvas: tuple[int, int], size: tuple[int, int], place: str) -> Matrix:
+    """Return the move that brings what has `size` to its place in `canvas`; both are (height, width).
+
+    >>> place_in((320, 320), (240, 320), "centre")[1, 2], place_in((320, 320), (240, 320), "corner")[1, 2]
+    (np.float64(40.0), np.float64(0.0))
+    """
+    if place == "corner":
+        return np.eye(3)
+    return translate((canvas[1] - size[1]) // 2, (canvas[0] - size[0]) // 2)
 
 
 def stretch(size: tuple[int, int], canvas: tuple[int, int]) -> Matrix:

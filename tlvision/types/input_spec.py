@@ -11,6 +11,7 @@ class InputSpec:
     """How the pretrained weights want their images. Data; the core does the work.
 
     resize:       "letterbox" keeps the aspect ratio and pads what is left; "stretch" does not.
+    place:        where a letterboxed image lies in the input: in the "centre", or in its top left "corner".
     multiple_of:  height and width of the network input are a multiple of this, in pixels.
     margin:       pixels by which the input exceeds a letterboxed image at least, both sides together, when it is not
                   augmented: some models are surer of objects at the edge of the image where padding follows.
@@ -24,6 +25,7 @@ class InputSpec:
     """
 
     resize: Literal["letterbox", "stretch"] = "letterbox"
+    place: Literal["centre", "corner"] = "centre"
     multiple_of: int = 32
     margin: int = 0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)

@@ -152,6 +152,7 @@ def _input_spec(preprocessor: Mapping[str, Any], config: Mapping[str, Any]) -> I
     )
     return InputSpec(
         resize="stretch" if stretched else "letterbox",
+        place="corner",
         multiple_of=max(32, int(preprocessor.get("pad_size_divisor") or 1)),
         mean=mean,  # type: ignore[arg-type]
         std=std,  # type: ignore[arg-type]

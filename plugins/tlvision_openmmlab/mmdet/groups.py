@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tlvision.plugin import LayerGroup, Role, Tap
+from tlvision_openmmlab.mmdet.upstream import without_old_style
 
 # Sides of the black image whose maps tell the strides; the second for models that cannot take the first.
 _PROBE_SIZES = (128, 512)
@@ -212,7 +213,7 @@ def _run(model: Any) -> int:
     """Run backbone and neck on a black square and return its side; the model is left in train mode."""
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_old_style():
             for side in _PROBE_SIZES[:-1]:
                 try:
                     model.extract_feat(torch.zeros(1, 3, side, side))

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from tlvision.data import geometry as g
 from tlvision.data.augment import jitter_colour, place_mosaic, place_one, random_affine
 from tlvision.data.settings import AugmentSettings
+from tlvision.types import InputSpec
 
 STILL = AugmentSettings(
     mosaic=0, scale=0, translate=0, rotate=0, shear=0, flip=0, flip_vertical=0, hue=0, saturation=0, value=0
@@ -61,7 +62,7 @@ def test_the_mosaic_equals_one_composed_by_hand(seed: int, turned: bool) -> None
     settings = AugmentSettings(rotate=30 if turned else 0, shear=10 if turned else 0, flip_vertical=0.5)
     images = [smooth(size, number) for number, size in enumerate(SIZES)]
     rng = WholeCentre(np.random.PCG64(np.random.SeedSequence(seed)))
-    placements = place_mosaic(rng, settings, SIZES, (64, 64), "letterbox")
+    placements = place_mosaic(rng, settings, SIZES, (64, 64), InputSpec())
     canvas = np.zeros((64, 64, 3), np.uint8)
     for image, placement in zip(images, placements, strict=True):
         g.paint(canvas, image, placement.matrix, placement.region)
@@ -81,7 +82,7 @@ def test_the_tiles_touch_the_centre_and_are_cut_at_the_canvas() -> None:
     rng = np.random.default_rng(0)
     cut = 0
     for _ in range(200):
-        placements = place_mosaic(rng, STILL, SIZES, (64, 64), "letterbox")
+        placements = place_mosaic(rng, STILL, SIZES, (64, 64), InputSpec())
         corners = []
         for number, (placement, size) in enumerate(zip(placements, SIZES, strict=True)):
             corner = [size[1] if number % 2 == 0 else 0, size[0] if number < 2 else 0]
@@ -115,7 +116,7 @@ def test_ranges_of_the_affine_map() -> None:
 
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
 def test_without_augmentation_one_image_is_only_fitted(resize: str) -> None:
-    placement = place_one(np.random.default_rng(0), STILL, (30, 60), (32, 32), resize)
+    placement = place_one(np.random.default_rng(0), STILL, (30, 60), (32, 32), InputSpec(resize=resize))
     expected = g.letterbox((30, 60), (32, 32)) if resize == "letterbox" else g.stretch((30, 60), (32, 32))
     assert np.abs(placement.matrix - expected).max() < 1e-12
 
