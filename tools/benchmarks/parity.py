@@ -23,8 +23,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-UPSTREAM = {"yolo": "tlvision_yolo.parity"}
-CONFIGS = {"yolo": "configs/detect/yolo_finetune.yaml"}
+UPSTREAM = {
+    "mmdet": "tlvision_openmmlab.mmdet.parity",
+    "torchvision": "tlvision_torchvision.parity",
+    "yolo": "tlvision_yolo.parity",
+}
+CONFIGS = {
+    "mmdet": "configs/detect/mmdet_faster_rcnn.yaml",
+    "torchvision": "configs/detect/torchvision_faster_rcnn.yaml",
+    "yolo": "configs/detect/yolo_finetune.yaml",
+}
 
 
 def arguments() -> argparse.Namespace:

@@ -7,6 +7,8 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 
 
 @contextmanager
@@ -56,5 +58,21 @@ with _process_unchanged():
     from mmengine.config import Config, ConfigDict
     from mmengine.registry import DefaultScope
     from mmengine.structures import InstanceData
+
+
+def _folder_of(package: str) -> str:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{package} is not installed")
+    return str(Path(spec.origin).parent)
+
+
+if find_spec("pkg_resources") is None:
+    # mmengine finds the bases of a config that lie in another package ("mmdet::…") through pkg_resources, which
+    # setuptools no longer ships.
+    import mmengine.config.config as _config
+
+    _config.is_installed = lambda package: find_spec(package) is not None
+    _config.get_installed_path = _folder_of
 
 __all__ = ["DATASETS", "MODELS", "BitmapMasks", "Config", "ConfigDict", "DefaultScope", "DetDataSample", "InstanceData", "quiet", "version", "without_old_style"]

@@ -1,4 +1,4 @@
-"""Which configs mmdet ships, found and read as text: neither mmdet nor torch is imported.
+"""Which configs mmdet and this plugin ship, found and read as text: neither mmdet nor torch is imported.
 
 A config's name is its file name without ".py", as mmdet's model zoo has it. A path works in its place.
 """
@@ -57,11 +57,12 @@ def zoo_folder() -> Path | None:
 
 @cache
 def zoo() -> dict[str, Path]:
-    """Return `{name: file}` of the detectors in the zoo; empty where mmdet is not installed."""
+    """Return `{name: file}` of this plugin's own configs and of the detectors in the zoo; empty without mmdet."""
     folder = zoo_folder()
     if folder is None:
         return {}
-    files = sorted(path for path in folder.glob("*/*.py") if path.parent.name not in _NOT_DETECTORS)
+    files = sorted((Path(__file__).parent / "configs").glob("*.py"))
+    files += sorted(path for path in folder.glob("*/*.py") if path.parent.name not in _NOT_DETECTORS)
     return {path.stem: path for path in files if _is_detector(path) and not path.stem.endswith("panoptic")}
 
 
@@ -108,5 +109,12 @@ def _whole_text(path: Path) -> str:
     found = _BASES.search(text)
     bases = ast.literal_eval(found.group(1)) if found else []
     bases = [bases] if isinstance(bases, str) else bases
-    inherited = [_whole_text((path.parent / base).resolve()) for base in bases if "::" not in base]
+    inherited = [_whole_text(_base_file(path, base)) for base in bases]
     return "\n".join([*inherited, text])
+
+
+def _base_file(path: Path, base: str) -> Path:
+    """Return the file that the config at `path` calls `base`: beside itself, or in the zoo ("mmdet::…")."""
+    scope, _, inside = base.rpartition("::")
+    folder = zoo_folder() if scope == "mmdet" else path.parent
+    return ((folder or path.parent) / inside).resolve()
