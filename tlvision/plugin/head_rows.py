@@ -66,7 +66,8 @@ def load_by_class_name(
                 mapping, with how the classes lie in it, where that is not one row each.
 
     The rows of a class are taken where both sides have a class of that name; the others keep their fresh
-    initialisation. Rows of no class (background) are taken where a class is. A source that does not name its classes gives no rows: an order is never guessed.
+    initialisation. Rows of no class (background) are taken where a class is. A source that does not name its classes
+    gives no rows: an order is never guessed.
 
     Returns a report in which every key of the state is in exactly one of loaded, missing, mismatched and remapped.
 

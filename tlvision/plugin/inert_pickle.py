@@ -164,7 +164,8 @@ def read_pickled_tensors(path: str | Path) -> TensorFile:
     Reads the zip format and the older one, of a plain `{name: tensor}` mapping, a whole module, or a mapping that holds
     either under "ema", "model" or "state_dict" (the first of these that holds a tensor counts). Names and dtypes come
     as stored, on the CPU; what a module leaves out of its state (non-persistent buffers) is left out. The class names
-    are those of the chosen model's attribute or key `names`.
+    are those of the chosen model's attribute or key `names`, or of `names`, `classes` or `CLASSES` at the top level,
+    under "meta" or under "dataset_meta" in it.
 
     Raises InputError where the file cannot be read, is not a whole torch checkpoint, or holds no tensor.
     """
@@ -173,7 +174,7 @@ def read_pickled_tensors(path: str | Path) -> TensorFile:
         with _open_zip(path) if zipfile.is_zipfile(path) else _open_legacy(path) as (root, read_storage):
             model, stored = _choose_model(root)
             tensors = _materialise(stored, read_storage)
-            class_names = _class_names(model) or _class_names(root)
+            class_names = next(filter(None, map(_class_names, (model, *_descriptions(root)))), None)
     except Exception as error:  # damaged bytes can make any step fail, in ways that the reader need not foresee
         raise InputError(
             f"weights: '{path}' cannot be read as a torch checkpoint ({type(error).__name__}: {error}); expected a "
@@ -303,10 +304,17 @@ def _as_tensor(value: object) -> _StoredTensor | None:
     return value if isinstance(value, _StoredTensor) else None
 
 
-def _class_names(model: object) -> tuple[str, ...] | None:
+def _descriptions(root: object) -> Iterator[object]:
+    """Yield the places beside the model where trainers write the names of its classes."""
+    meta = _entries(root).get("meta")
+    yield from (root, _entries(meta).get("dataset_meta"), meta)
+
+
+def _class_names(holder: object) -> tuple[str, ...] | None:
     """Return the names as a tuple by index, or None where there are none or the indices are not 0..n-1."""
-    attributes = model.attributes() if isinstance(model, _StandIn) else {}
-    names = attributes.get("names", _entries(model).get("names"))
+    attributes = holder.attributes() if isinstance(holder, _StandIn) else {}
+    found = {**_entries(holder), **attributes}
+    names = next((found[key] for key in ("names", "classes", "CLASSES") if key in found), None)
     if isinstance(names, dict):
         if set(names) != set(range(len(names))):
             return None

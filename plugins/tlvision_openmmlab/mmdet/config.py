@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tlvision.types import InputError, InputSpec
 from tlvision_openmmlab.mmdet.upstream import DATASETS, Config, ConfigDict, quiet
@@ -42,8 +42,12 @@ def read_config(path: Path) -> ModelConfig:
         with quiet():
             config = Config.fromfile(path)
     except Exception as error:  # a config is a program; anything can come of running it
-        missing = " (pip install mmpretrain)" if "mmpretrain" in str(error) else ""
-        raise InputError(f"model.arch: the config '{path}' cannot be read: {_first_line(error)}{missing}") from error
+        if "mmpretrain" in str(error):
+            raise InputError(
+                f"model.arch: '{path.stem}' takes its backbone from mmpretrain, which cannot be imported "
+                f"({error.__cause__ or error}); pip install mmpretrain"
+            ) from error
+        raise InputError(f"model.arch: the config '{path}' cannot be read: {_first_line(error)}") from error
     model = config.get("model")
     if not isinstance(model, dict) or "backbone" not in model:
         raise InputError(f"model.arch: the config '{path}' describes no model with a backbone; give a detector's")
@@ -145,7 +149,7 @@ def _input_spec(preprocessor: Mapping[str, Any], config: Mapping[str, Any]) -> I
     swapped = bool(preprocessor.get("bgr_to_rgb"))
     mean = tuple(float(value) for value in preprocessor.get("mean") or (0.0, 0.0, 0.0))
     std = tuple(float(value) for value in preprocessor.get("std") or (1.0, 1.0, 1.0))
-    order = "rgb" if swapped else "bgr"
+    order: Literal["rgb", "bgr"] = "rgb" if swapped else "bgr"
     padding = _pad_colour(config) or tuple(mean if order == "rgb" else mean[::-1])
     stretched = any(
         step.get("type") == "Resize" and step.get("keep_ratio") is False for step in config.get("test_pipeline") or ()

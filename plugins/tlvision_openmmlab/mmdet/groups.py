@@ -25,10 +25,17 @@ _PROBE_SIZES = (128, 512)
 _COARSEST = 32
 
 # Backbones whose parts pass tokens on, not maps: their stages, each with the norm of its output.
-_TOKEN_STAGES = {"SwinTransformer": "stages", "PyramidVisionTransformer": "layers", "PyramidVisionTransformerV2": "layers"}
+_TOKEN_STAGES = {
+    "PyramidVisionTransformer": "layers",
+    "PyramidVisionTransformerV2": "layers",
+    "SwinTransformer": "stages",
+}
 
-# Parts of a detector from input to output; what is in neither list stands between the encoder and the decoder.
-_EARLY: dict[str, Role] = {"neck": "neck", "encoder": "neck"}
+# Parts of a detector from input to output; what is in none of them stands between the encoder and the decoder.
+_EARLY: dict[str, tuple[Role, tuple[str, ...]]] = {
+    "neck": ("neck", ("neck",)),
+    "encoder": ("neck", ("level_embed", "encoder")),
+}
 _LATE = ("decoder", "rpn_head", "roi_head", "panoptic_head", "bbox_head", "mask_head")
 
 
@@ -63,7 +70,8 @@ class Unit:
 def add_taps(model: Any) -> tuple[Tap, ...]:
     """Give `model` a place to look at for each map of backbone and neck, and return them: c2, c3, …, then p2, p3, ….
 
-    The number is log2 of the stride, which is 32 at most: coarser maps do not tile every input. The places lie in `model.tap_points`, which holds no state.
+    The number is log2 of the stride, which is 32 at most: coarser maps do not tile every input. The places lie in
+    `model.tap_points`, which holds no state.
     """
     model.tap_points = nn.ModuleDict()
     found: list[Tap] = []
@@ -91,21 +99,16 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
     stem, *stages = _backbone_segments(model)
     groups = [LayerGroup("stem", "stem", tuple(stem))] if stem else []
     groups += [LayerGroup(f"backbone.stage{n}", "backbone", tuple(stage)) for n, stage in enumerate(stages, 1)]
-    between, late = [], {}
-    for name in _named_parts(model):
-        if name == "backbone":
-            continue
-        if name in _EARLY:
-            groups.append(LayerGroup(name, _EARLY[name], (name,)))
-        elif name in _LATE:
-            late[name] = [LayerGroup(path, "head", (path,)) for path in _head_paths(model, name)]
-        else:
-            between.append(name)
-    # The tokens and projections between encoder and decoder are small and belong to no order of their own.
-    groups.sort(key=lambda group: group.name == "encoder")
-    if between:
-        groups.append(LayerGroup("queries", "head", tuple(between)))
-    return (*groups, *(group for name in _LATE for group in late.get(name, ())))
+    parts = [name for name in _named_parts(model) if name != "backbone"]
+    for name, (role, members) in _EARLY.items():
+        inside = tuple(member for member in members if member in parts)
+        groups += [LayerGroup(name, role, inside)] if inside else []
+        parts = [part for part in parts if part not in inside]
+    # The tokens and projections between encoder and decoder are small and have no order of their own.
+    between = tuple(part for part in parts if part not in _LATE)
+    groups += [LayerGroup("queries", "head", between)] if between else []
+    heads = [path for name in _LATE if name in parts for path in _head_paths(model, name)]
+    return (*groups, *(LayerGroup(path, "head", (path,)) for path in heads))
 
 
 def _head_paths(model: Any, name: str) -> list[str]:

@@ -128,7 +128,7 @@ def _runner_config(  # noqa: PLR0917
     model = Config.fromfile(path).model
     _set_classes(model, len(train.classes))
     model.backbone.init_cfg = None  # its tensors are in `start`
-    load = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations", "with_bbox": True}]
+    load: list[dict[str, Any]] = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations", "with_bbox": True}]
     resize = {"type": "Resize", "scale": (image_size, image_size), "keep_ratio": True}
     flip = {"type": "RandomFlip", "prob": 0.5}
     kept = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")

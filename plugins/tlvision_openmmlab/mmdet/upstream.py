@@ -75,4 +75,16 @@ if find_spec("pkg_resources") is None:
     _config.is_installed = lambda package: find_spec(package) is not None
     _config.get_installed_path = _folder_of
 
-__all__ = ["DATASETS", "MODELS", "BitmapMasks", "Config", "ConfigDict", "DefaultScope", "DetDataSample", "InstanceData", "quiet", "version", "without_old_style"]
+__all__ = [
+    "DATASETS",
+    "MODELS",
+    "BitmapMasks",
+    "Config",
+    "ConfigDict",
+    "DefaultScope",
+    "DetDataSample",
+    "InstanceData",
+    "quiet",
+    "version",
+    "without_old_style",
+]

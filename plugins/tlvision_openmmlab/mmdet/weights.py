@@ -35,20 +35,25 @@ def find_weights(config: ModelConfig, weights: str) -> TensorFile | None:
             raise InputError(f"model.weights: '{config.path.name}' names no backbone weights; give 'none' or a path")
         address, prefix = config.backbone_weights
         file = read_tensors(_local(address, weights))
-        return replace(file, tensors={_PREFIX + key.removeprefix(prefix): each for key, each in file.tensors.items()})
+        return replace(file, tensors={key.removeprefix(prefix): tensor for key, tensor in file.tensors.items()})
     if weights == "coco":
         found = config.load_from or _zoo_checkpoint(config.path)
         if found is None:
             raise InputError(
-                f"model.weights: mmdet's model zoo lists no checkpoint for '{config.path.stem}'; give 'imagenet', 'none' "
-                "or the path of one"
+                f"model.weights: mmdet's model zoo lists no checkpoint for '{config.path.stem}'; give 'imagenet', "
+                "'none' or the path of one"
             )
         return read_tensors(_local(found, weights))
     return read_tensors(weights)
 
 
 def load_weights(
-    model: nn.Module, file: TensorFile, classes: Sequence[str], *, build: Callable[[int], nn.Module], config: ModelConfig
+    model: nn.Module,
+    file: TensorFile,
+    classes: Sequence[str],
+    *,
+    build: Callable[[int], nn.Module],
+    config: ModelConfig,
 ) -> WeightReport:
     """Copy the tensors of `file` into `model`, in place, and report on every key.
 
@@ -101,7 +106,7 @@ def _fitted(model: nn.Module, file: TensorFile) -> tuple[TensorFile, dict[str, s
     state = model.state_dict()
     if any(key in state for key in file.tensors):
         return file, {}
-    prefixed = {_PREFIX + key: tensor for key, tensor in file.tensors.items()}
+    prefixed = {(_PREFIX + key if _PREFIX + key in state else key): tensor for key, tensor in file.tensors.items()}
     if any(key in state for key in prefixed):
         return replace(file, tensors=prefixed), {}
     ours = [key for key in state if key.startswith(_PREFIX)]
@@ -118,9 +123,7 @@ def _named_classes(file: TensorFile, config: ModelConfig) -> TensorFile:
     return file if file.class_names or not config.classes else replace(file, class_names=config.classes)
 
 
-def _check_belongs(
-    model: nn.Module, file: TensorFile, layouts: Mapping[str, ClassRows], config: ModelConfig
-) -> None:
+def _check_belongs(model: nn.Module, file: TensorFile, layouts: Mapping[str, ClassRows], config: ModelConfig) -> None:
     body = {key: tensor for key, tensor in model.state_dict().items() if key.startswith(_PREFIX) and key not in layouts}
     found = [key for key in body if key in file.tensors]
     wrong = [key for key in found if file.tensors[key].shape != body[key].shape]
@@ -185,7 +188,7 @@ def _url(address: str) -> str:
         from torchvision.models import get_model_weights
 
         weights = get_model_weights(name.lower())
-        return str(weights["IMAGENET1K_V1"].url)  # type: ignore[index]
+        return str(weights["IMAGENET1K_V1"].url)
     if kind in ("open-mmlab", "openmmlab", "mmcls"):
         from mmengine.hub import get_mmcls_models
         from mmengine.runner.checkpoint import get_external_models

@@ -22,13 +22,35 @@ if TYPE_CHECKING:
 # (whose methods are hooks here), models that want proposals or text as
 # input, and panoptic segmenters.
 _NOT_DETECTORS = frozenset(
-    "_base_ bytetrack common deepsort dsdl fast_rcnn glip grounding_dino lad ld legacy_1.x mask2former_vis "
-    "maskformer masktrack_rcnn misc mm_grounding_dino ocsort panoptic_fpn qdtrack reid rpn soft_teacher sort strongsort".split()
+    {
+        "_base_",
+        "bytetrack",
+        "common",
+        "deepsort",
+        "dsdl",
+        "fast_rcnn",
+        "glip",
+        "grounding_dino",
+        "lad",
+        "ld",
+        "legacy_1.x",
+        "mask2former_vis",
+        "maskformer",
+        "masktrack_rcnn",
+        "misc",
+        "mm_grounding_dino",
+        "ocsort",
+        "panoptic_fpn",
+        "qdtrack",
+        "reid",
+        "rpn",
+        "soft_teacher",
+        "sort",
+        "strongsort",
+    }
 )
 # What the text of a config, its bases included, has where the model finds masks.
-_MASKS = re.compile(
-    r"\bmask_head\s*[=:]|\btype=['\"](RTMDetInsSepBNHead|Mask2Former|SOLO|SOLOv2|YOLACT|CondInst)['\"]"
-)
+_MASKS = re.compile(r"\bmask_head\s*[=:]|\btype=['\"](RTMDetInsSepBNHead|Mask2Former|SOLO|SOLOv2|YOLACT|CondInst)['\"]")
 _NO_DETECTOR = re.compile(r"['\"]?type['\"]?\s*[=:]\s*['\"](RPN|FastRCNN)['\"]")
 _BASES = re.compile(r"^_base_\s*=\s*(\[.*?\]|\(.*?\)|['\"].*?['\"])", re.MULTILINE | re.DOTALL)
 
@@ -86,7 +108,8 @@ def check_installed() -> None:
     missing = [name for name in ("mmdet", "mmengine", "mmcv") if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"model.plugin: 'mmdet' needs {', '.join(missing)}, which is not installed: pip install 'tlvision[openmmlab]'"
+            f"model.plugin: 'mmdet' needs {', '.join(missing)}, which is not installed: "
+            "pip install 'tlvision[openmmlab]'"
         )
 
 

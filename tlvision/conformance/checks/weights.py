@@ -50,11 +50,15 @@ def weight_report_complete(case: Case) -> None:
 
 
 def _other_values(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return values that no fresh model has, not even in its counters and statistics."""
+    """Return values that no fresh model has, not even in counters and statistics; the same for shared tensors."""
     generator = torch.Generator().manual_seed(0)
-    noise = {name: torch.randn(value.shape, generator=generator) for name, value in state.items()}
+    noise: dict[tuple[int, ...], Tensor] = {}
+    for value in state.values():
+        noise.setdefault((value.data_ptr(), *value.shape), torch.randn(value.shape, generator=generator))
     return {
-        name: (value + 0.01 * noise[name].to(value) if value.is_floating_point() else value + 1)
+        name: (
+            value + 0.01 * noise[value.data_ptr(), *value.shape].to(value) if value.is_floating_point() else value + 1
+        )
         for name, value in state.items()
     }
 
