@@ -180,8 +180,9 @@ def _pad_colour(config: Mapping[str, Any]) -> tuple[float, float, float] | None:
 
 def _dataset_classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     dataset = (config.get("train_dataloader") or {}).get("dataset") or {}
-    while isinstance(dataset.get("dataset"), dict):
-        dataset = dataset["dataset"]
+    while isinstance(dataset, dict) and ("dataset" in dataset or "datasets" in dataset):
+        dataset = dataset.get("dataset") or dataset["datasets"]
+        dataset = dataset[0] if isinstance(dataset, list) else dataset
     own = (dataset.get("metainfo") or {}).get("classes")
     kind = DATASETS.get(dataset["type"]) if isinstance(dataset.get("type"), str) else None
     names = own or (kind.METAINFO.get("classes") if kind is not None else None)
