@@ -67,20 +67,19 @@ def test_files_are_short_and_import_by_name(repository: Path) -> None:
 
 def test_the_core_names_no_model_family(repository: Path) -> None:
     """A hook works on every plugin because nothing in the core knows one."""
-    names = ("yolo", "ultralytics", "mmdet", "mmseg", "torchvision", "segmentation_models")
-    files = [
-        path
-        for part in ("hooks", "training", "data", "coco", "evaluation")
-        for path in (repository / "tlvision" / part).rglob("*.py")
-    ]
-    assert files
+    names = {"yolo", "ultralytics", "mmdet", "mmcv", "mmseg", "torchvision", "segmentation_models", "toy"}
+    # torchvision is a dependency of the core as well, and a plugin's upstream.
+    dependency = {"config/environment.py", "conformance/fresh.py", "conformance/checks/classes.py"}
+    dependency |= {"conformance/checks/predictions.py"}
+    files = list((repository / "tlvision").rglob("*.py"))
+    assert len(files) > 80
     for path in files:
         code = re.sub(r'"""[\s\S]*?"""|#.*', "", path.read_text()).lower()
-        found = [name for name in names if name in code]
+        where = path.relative_to(repository / "tlvision").as_posix()
+        known = {"torchvision"} if where in dependency else set()
+        found = [name for name in names - known if name in code]
         assert not found, f"{path} names {found}"
 
-
-@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_a_script_in_tools_as_well(verb: str, repository: Path) -> None:
     outputs = [
         subprocess.run(

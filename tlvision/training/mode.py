@@ -16,7 +16,8 @@ class Modes:
     A parameter gets a gradient exactly while it is trained. A module that owns parameters is in eval mode while all of
     them are frozen; one without parameters of its own (dropout, drop-path, a norm without affine, a container) while
     all of every layer group that uses it is. Containers of a frozen *head* stay in train mode, because detection heads
-    choose by it between returning losses' inputs and finished predictions.
+    choose by it between returning losses' inputs and finished predictions; and so does a container that is in no group,
+    the whole model above all, whose own parameters may be in one.
 
     parameters: every parameter, and whether it is trained.
     modules:    every module by name, and whether it is in train mode.
@@ -33,11 +34,11 @@ class Modes:
         self.modules: dict[str, tuple[nn.Module, bool]] = {}
         for name, child in module.named_modules():
             own = list(child.parameters(recurse=False))
+            is_container = any(True for _ in child.children())
             training = True
-            if own:
+            if own and not (is_container and uses[id(child)] == {None}):
                 training = any(id(parameter) in trained for parameter in own)
             elif uses[id(child)] <= frozen_groups:
-                is_container = any(True for _ in child.children())
                 training = is_container and not uses[id(child)].isdisjoint(heads)
             self.modules[name] = (child, training)
 

@@ -58,6 +58,26 @@ def make(settings: TrainSettings | None = None) -> tuple[nn.Module, Plan]:
     return model, initial_plan(model, map_groups(model, groups), Duration(1, 10))
 
 
+class WithToken(nn.Module):
+    """A model that owns a parameter itself and, like DETR, asks for its own mode to tell a loss from a prediction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(4))
+        self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+
+def test_a_model_whose_own_parameter_is_frozen_stays_in_train_mode() -> None:
+    model = WithToken()
+    groups = (LayerGroup("stem", "stem", ("token", "body")), LayerGroup("head", "head", ("head",)))
+    plan = Freeze(groups=["stem"]).setup(initial_plan(model, map_groups(model, groups), Duration(1, 10)))
+    set_modes(model, plan, 0)
+    assert model.training
+    assert not model.token.requires_grad
+    assert not model.body.training
+    assert model.head.training
+
+
 @pytest.mark.parametrize("optimizer_name", ["sgd", "adamw"])
 def test_a_frozen_group_stays_bit_equal_after_three_steps(optimizer_name: str) -> None:
     settings = TrainSettings(epochs=1, optimizer=optimizer_name, lr=0.1, weight_decay=0.1)

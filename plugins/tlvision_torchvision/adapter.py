@@ -1,0 +1,192 @@
+"""A torchvision detector behind the contract of `tlvision.plugin.Adapter`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.models.detection.rpn import concat_box_prediction_layers
+
+from tlvision.plugin import InstanceFeatures, LayerGroup, Tap, capture
+from tlvision.types import InputSpec, Prediction, Target
+from tlvision_torchvision.groups import COARSEST, find_groups, find_layers, find_taps
+
+_SCORE_THRESHOLD = 0.001
+_MASK_THRESHOLD = 0.5
+
+
+class AsGiven(nn.Module):
+    """In the place of torchvision's own transform: the core has resized and normalised, and maps predictions back."""
+
+    def forward(
+        self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
+        """Return the images (N, 3, H, W) as torchvision's heads take them, and the targets."""
+        size = (images.shape[2], images.shape[3])
+        return ImageList(images, [size] * len(images)), targets
+
+    def postprocess(
+        self, found: list[dict[str, Tensor]], sizes: list[tuple[int, int]], original_sizes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """Return what was found, masks (K, 1, 28, 28) of the boxes pasted into the input: (K, 1, H, W), 0..1."""
+        return [
+            {**each, "masks": paste_masks_in_image(each["masks"], each["boxes"], size)} if "masks" in each else each
+            for each, size in zip(found, sizes, strict=False)  # nothing is found in training
+        ]
+
+
+class TorchvisionAdapter:
+    """One detector of torchvision, ready to be fine-tuned.
+
+    model:          the detector, in train mode; its transform is replaced, its thresholds are set, and what leaves its
+                    backbone and heads becomes float32: boxes in half precision would be whole pixels at best.
+    has_background: whether the head's first class is the background.
+    """
+
+    module: nn.Module
+
+    def __init__(self, model: Any, *, has_background: bool) -> None:
+        layers = find_layers(model)
+        self._groups, self._taps = find_groups(model, layers), find_taps(model, layers)
+        self._first_label = int(has_background)
+        self._spec = _input_spec(model)
+        model.transform = AsGiven()
+        _keep_low_scores(model)
+        for part in _parts_before_boxes(model):
+            part.register_forward_hook(_in_single_precision)
+        self.module = self._model = model
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """ImageNet's mean and deviation, in the corner of multiples of 32 on the mean; SSDlite -1..1, stretched."""
+        return self._spec
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        """Return stem, backbone stages, neck and heads; see `tlvision_torchvision.groups.find_groups`."""
+        return self._groups
+
+    def taps(self) -> tuple[Tap, ...]:
+        """Return c2, p2, c3, …; see `tlvision_torchvision.groups.find_taps`."""
+        return self._taps
+
+    def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
+        """Return upstream's own losses, unweighted as upstream's recipe adds them up, as a mean over the images.
+
+        images:  (N, 3, H, W) float32 as `input_spec` says; H and W multiples of 32.
+        targets: N targets on the device of `images`, boxes in pixels of the network input, with masks (M, H, W) for
+                 Mask R-CNN; may be empty.
+
+        Returns 0-d float32 tensors by upstream's names, such as "loss_objectness" and "loss_classifier".
+        """
+        losses: Mapping[str, Tensor] = self.module(images, [self._upstream_target(target) for target in targets])
+        return losses
+
+    def features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
+        with capture(self._model, self._taps) as features:
+            self._model.backbone(images)
+        return features
+
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """Return one prediction per image, best score first, in float32 whatever the training's precision is.
+
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels; scores are above 0.001, at most 300
+        objects an image, and for Mask R-CNN 100 with their masks; suppression by class as upstream has it.
+
+        Raises RuntimeError where the module is in train mode.
+        """
+        if self._model.training:
+            raise RuntimeError("TorchvisionAdapter.predict: the module must be in eval mode; call module.eval() first")
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            found = self._model(images.float())
+        return [self._prediction(each) for each in found]
+
+    def _upstream_target(self, target: Target) -> dict[str, Tensor]:
+        wanted = {"boxes": target.boxes, "labels": target.labels + self._first_label}
+        return wanted if target.masks is None else {**wanted, "masks": target.masks}
+
+    def _prediction(self, found: dict[str, Tensor]) -> Prediction:
+        masks = found.get("masks")
+        return Prediction(
+            boxes=found["boxes"],
+            scores=found["scores"],
+            labels=found["labels"] - self._first_label,
+            masks=None if masks is None else (masks[:, 0] > _MASK_THRESHOLD).to(torch.uint8),
+        )
+
+
+class TwoStageAdapter(TorchvisionAdapter):
+    """Faster or Mask R-CNN; also has the capability `HasInstanceFeatures`."""
+
+    def instance_features(self, images: Tensor, boxes: Sequence[Tensor] | None = None) -> Sequence[InstanceFeatures]:
+        """Return what the box head makes of each box, of the current mode, with gradients where they are enabled.
+
+        images: as in `loss`.
+        boxes:  (K, 4) float32 in network-input pixels for each image, K may be 0; None takes the model's own proposals,
+                best first, without gradients of their places.
+        """
+        heads, sizes = self._model.roi_heads, [(images.shape[2], images.shape[3])] * len(images)
+        maps = self._model.backbone(images)
+        boxes = self._proposals(ImageList(images, sizes), maps) if boxes is None else [each.float() for each in boxes]
+        counts = [len(each) for each in boxes]
+        if sum(counts):
+            features = heads.box_head(heads.box_roi_pool(maps, boxes, sizes)).float()  # (sum of K, C)
+        else:
+            features = images.new_zeros((0, heads.box_predictor.cls_score.in_features))
+        return [
+            InstanceFeatures(boxes=own, features=row) for own, row in zip(boxes, features.split(counts), strict=True)
+        ]
+
+    @torch.no_grad()
+    def _proposals(self, images: ImageList, maps: Mapping[str, Tensor]) -> list[Tensor]:
+        # In train mode upstream's own forward pass wants labels.
+        rpn, levels = self._model.rpn, list(maps.values())
+        objectness, deltas = rpn.head(levels)
+        counts = [each[0].numel() for each in objectness]
+        flat_objectness, flat_deltas = concat_box_prediction_layers(objectness, deltas)
+        boxes = rpn.box_coder.decode(flat_deltas, rpn.anchor_generator(images, levels)).view(len(maps["0"]), -1, 4)
+        proposals: list[Tensor] = rpn.filter_proposals(boxes, flat_objectness, images.image_sizes, counts)[0]
+        return proposals
+
+
+def _input_spec(model: Any) -> InputSpec:
+    """Return what upstream's transform does, as data."""
+    mean, std = model.transform.image_mean, model.transform.image_std
+    return InputSpec(
+        resize="letterbox" if model.transform.fixed_size is None else "stretch",
+        place="corner",
+        multiple_of=COARSEST,
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        pad_value=(round(255 * mean[0]), round(255 * mean[1]), round(255 * mean[2])),
+    )
+
+
+def _keep_low_scores(model: Any) -> None:
+    """Let through what an evaluation wants to see; upstream's defaults (0.05, FCOS 0.2) are for people."""
+    final = getattr(model, "roi_heads", model)
+    final.score_thresh = _SCORE_THRESHOLD
+    final.detections_per_img = 100 if hasattr(model, "roi_heads") and model.roi_heads.has_mask() else 300
+    if hasattr(model, "rpn"):
+        # The low-resolution Faster R-CNN has 0.05; where nothing reaches it the loss would be a mean over no region.
+        model.rpn.score_thresh = 0.0
+
+
+def _parts_before_boxes(model: Any) -> list[nn.Module]:
+    if not hasattr(model, "roi_heads"):
+        return [model.backbone, model.head]
+    heads = model.roi_heads
+    predictors = [part for part in (heads.box_predictor, heads.mask_predictor) if part is not None]
+    return [model.backbone, model.rpn.head, *predictors]
+
+
+def _in_single_precision(module: nn.Module, inputs: object, output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.float()
+    if isinstance(output, Mapping):
+        return {name: _in_single_precision(module, inputs, value) for name, value in output.items()}
+    return type(output)(_in_single_precision(module, inputs, value) for value in output)

@@ -1,0 +1,288 @@
+"""The parity number: torchvision's reference recipe on a COCO dataset, and what its last model predicts on val.
+
+    python -m tlvision_torchvision.parity --train-json T --train-images D --val-json V --val-images D --weights W.pth \\
+        --arch fasterrcnn_mobilenet_v2_fpn --epochs 6 --image-size 320 --batch 4 --seed 0 --out DIR
+
+prints what `train_upstream` returns as JSON on its last line. It is meant to run in a process of its own, so that wall
+time and peak memory are upstream's.
+
+The recipe is that of https://github.com/pytorch/vision/tree/main/references/detection, written from its description for
+whatever number of epochs: SGD with momentum 0.9, a rate of 0.02 for 16 images and weight decay 1e-4; in the first epoch
+a linear warm-up from a thousandth over 1000 steps or the epoch; a tenth of the rate after 16/26 of the epochs and again
+after 22/26; images without objects left out, a horizontal flip, an incomplete last batch dropped; the detector's own
+transform, resizing to the image size by the longer side; evaluation by pycocotools after each epoch with upstream's
+thresholds. Two things are ours: the model is built with our classes and weights, so that both sides begin with the same
+tensors, and no layer of the backbone is frozen, as in our own training. Upstream also puts images of like aspect ratio
+into one batch, which is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import random
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image, ImageOps
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import pil_to_tensor
+
+from tlvision.coco.read import CocoData, read_coco
+from tlvision.plugin import BuildSpec
+from tlvision.types import InputError, Sample
+from tlvision_torchvision.architectures import find_architecture
+from tlvision_torchvision.build import build_upstream
+
+LR, LR_BATCH = 0.02, 16
+MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
+WARMUP_STEPS, WARMUP_FROM = 1000, 1 / 1000
+EPOCHS, MILESTONES, GAMMA = 26, (16, 22), 0.1
+FLIP = 0.5
+WORKERS = 4
+
+
+def train_upstream(
+    train_json: Path,
+    train_images: Path,
+    val_json: Path,
+    val_images: Path,
+    *,
+    weights: str,
+    arch: str,
+    epochs: int,
+    image_size: int,
+    batch: int,
+    seed: int,
+    out: Path,
+    lr: float | None = None,
+    last: bool = False,
+) -> dict[str, Any]:
+    """Train with the recipe, evaluating after every epoch, and predict the val images with the last weights.
+
+    weights: as in a tlvision config.
+    lr:      the rate; None takes the recipe's for this batch size.
+    last:    evaluate after the last epoch alone.
+    out:     a folder for the predictions.
+
+    Returns "predictions" (path of a COCO results file for `val_json`), "train_seconds", "total_seconds",
+    "peak_memory_bytes" (of the GPU, or resident, when training has ended), "images_per_second" (training images, the
+    evaluations included), "epochs", "ap" (of each evaluation), "device", "upstream" (its version) and "skipped" (what
+    the json's reader left out).
+
+    Raises InputError where the json, the images, the architecture or the weights cannot be used.
+    """
+    started = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    train = read_coco(train_json, train_images)
+    val = read_coco(val_json, val_images, train.classes)
+    random.seed(seed)
+    torch.manual_seed(seed)
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    spec = BuildSpec(arch=arch, weights=weights, classes=train.classes, image_size=image_size)
+    architecture = find_architecture(arch)
+    model = build_upstream(architecture, spec)
+    _set_size(model, image_size)
+    model.to(device)
+    first = int(architecture.has_background)
+
+    before = time.perf_counter()
+    batches = _training_batches(train, batch, first, with_masks=architecture.task == "instance")
+    rate = LR * batch / LR_BATCH if lr is None else lr
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    milestones = [round(epochs * epoch / EPOCHS) for epoch in MILESTONES]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, GAMMA)
+    truth = _quiet(COCO, str(val_json))
+    results: list[float] = []
+    predictions = out / "predictions.json"
+    for epoch in range(epochs):
+        _train_epoch(model, batches, optimizer, device, warm_up=epoch == 0)
+        schedule.step()
+        if not last or epoch == epochs - 1:
+            rows = predict(model, val, device, first)
+            predictions.write_text(json.dumps(rows), encoding="utf-8")
+            results.append(_average_precision(truth, predictions, empty=not rows))
+    train_seconds = time.perf_counter() - before
+    return {
+        "predictions": str(predictions.resolve()),
+        "train_seconds": train_seconds,
+        "peak_memory_bytes": memory_peak(),
+        "total_seconds": time.perf_counter() - started,
+        "images_per_second": epochs * len(train.samples) / train_seconds,
+        "epochs": epochs,
+        "ap": results,
+        "device": str(device),
+        "upstream": torchvision.__version__,
+        "skipped": [*train.skipped, *val.skipped],
+    }
+
+
+def memory_peak() -> int:
+    """Return the peak memory of this process so far in bytes: allocated on the GPU if it was used, else resident."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Pictures(Dataset[tuple[Tensor, dict[str, Tensor]]]):
+    """Images and targets as upstream's models take them, flipped at random where they are for training.
+
+    first:      the label of our class 0.
+    with_masks: whether targets have masks.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], *, first: int = 0, flip: bool = False, with_masks: bool = False
+    ) -> None:
+        self.samples, self.first, self.flip, self.with_masks = samples, first, flip, with_masks
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return (3, H, W) float32 in 0..1 RGB, and boxes and labels (and masks, uint8) of what is no crowd."""
+        sample = self.samples[index]
+        with Image.open(sample.path) as file:
+            image = pil_to_tensor((ImageOps.exif_transpose(file) if sample.exif else file).convert("RGB")).float() / 255
+        kept = ~sample.target.crowd
+        boxes, labels = torch.from_numpy(sample.target.boxes[kept]), torch.from_numpy(sample.target.labels[kept])
+        target = {"boxes": boxes, "labels": labels + self.first}
+        if self.with_masks:
+            drawn = [_draw(sample, int(row)) for row in np.flatnonzero(kept)]
+            none = np.zeros((0, *image.shape[1:]), np.uint8)
+            target["masks"] = torch.from_numpy(np.stack(drawn) if drawn else none)
+        if self.flip and torch.rand(1).item() < FLIP:
+            width = image.shape[2]
+            image = image.flip(2)
+            target["boxes"] = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
+            if self.with_masks:
+                target["masks"] = target["masks"].flip(2)
+        return image, target
+
+
+def _draw(sample: Sample, row: int) -> Any:
+    """Return the mask of one object, (H, W) uint8."""
+    segment = sample.segments[row]
+    if segment is None:
+        raise InputError(f"parity: object {row} of image {sample.image_id} has no segmentation, which masks need")
+    if isinstance(segment, dict):
+        return coco_mask.decode(segment)
+    parts = coco_mask.frPyObjects([part.ravel().tolist() for part in segment], sample.height, sample.width)
+    return coco_mask.decode(coco_mask.merge(parts))
+
+
+def _training_batches(train: CocoData, batch: int, first: int, *, with_masks: bool) -> DataLoader[Any]:
+    """Return upstream's loader; InputError where there are fewer images with objects than one batch has."""
+    samples = [sample for sample in train.samples if not sample.target.crowd.all()]
+    if len(samples) < batch:
+        raise InputError(f"parity: {len(samples)} training images have objects, fewer than one batch of {batch}")
+    pictures = Pictures(samples, first=first, flip=True, with_masks=with_masks)
+    workers = min(WORKERS, os.cpu_count() or 1)
+    return DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=workers, collate_fn=_as_lists)
+
+
+def _as_lists(pairs: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    return [image for image, _ in pairs], [target for _, target in pairs]
+
+
+def _set_size(model: Any, image_size: int) -> None:
+    transform = model.transform
+    transform.min_size, transform.max_size = (image_size,), image_size
+    if transform.fixed_size is not None:
+        transform.fixed_size = (image_size, image_size)
+
+
+def _train_epoch(
+    model: Any, batches: DataLoader[Any], optimizer: torch.optim.Optimizer, device: torch.device, *, warm_up: bool
+) -> None:
+    model.train()
+    steps = min(WARMUP_STEPS, len(batches) - 1)
+    warming = None
+    if warm_up and steps > 0:
+        warming = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=WARMUP_FROM, total_iters=steps)
+    for images, targets in batches:
+        moved = [{name: value.to(device) for name, value in target.items()} for target in targets]
+        losses = model([image.to(device) for image in images], moved)
+        total = sum(losses.values())
+        if not bool(torch.isfinite(total)):
+            raise RuntimeError(f"the loss is {float(total)}: {losses}")
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        if warming is not None:
+            warming.step()
+
+
+@torch.inference_mode()
+def predict(model: Any, val: CocoData, device: torch.device, first: int) -> list[dict[str, Any]]:
+    """Return COCO results for the images of `val`, one by one as upstream evaluates; masks as RLE."""
+    model.eval()
+    pictures = Pictures(val.samples)
+    loader = DataLoader(pictures, 1, num_workers=min(WORKERS, os.cpu_count() or 1), collate_fn=_as_lists)
+    rows: list[dict[str, Any]] = []
+    for sample, (images, _) in zip(val.samples, loader, strict=True):
+        (found,) = model([image.to(device) for image in images])
+        rows.extend(_results(sample.image_id, found, val.category_ids, first))
+    return rows
+
+
+def _results(
+    image_id: int, found: dict[str, Tensor], category_ids: dict[int, int], first: int
+) -> Iterator[dict[str, Any]]:
+    boxes, scores = found["boxes"].tolist(), found["scores"].tolist()
+    labels = (found["labels"] - first).tolist()
+    for row, ((x0, y0, x1, y1), score, label) in enumerate(zip(boxes, scores, labels, strict=True)):
+        if label not in category_ids:
+            continue
+        result = {"image_id": image_id, "category_id": category_ids[label], "bbox": [x0, y0, x1 - x0, y1 - y0]}
+        if "masks" in found:
+            drawn = (found["masks"][row, 0] > 0.5).to(torch.uint8).cpu().numpy()
+            rle = coco_mask.encode(np.asfortranarray(drawn))
+            result["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+        yield {**result, "score": score}
+
+
+def _average_precision(truth: COCO, predictions: Path, *, empty: bool) -> float:
+    """Return the box AP as pycocotools has it; 0 where nothing at all was found, which it cannot read."""
+    if empty:
+        return 0.0
+    evaluation = COCOeval(truth, _quiet(truth.loadRes, str(predictions)), "bbox")
+    for step in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
+        _quiet(step)
+    return float(evaluation.stats[0])
+
+
+def _quiet(act: Any, *given: Any) -> Any:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return act(*given)
+
+
+def main() -> None:
+    """Run `train_upstream` from the command line."""
+    parser = argparse.ArgumentParser(description="Train with torchvision's reference recipe, for comparison.")
+    for name in ("--train-json", "--train-images", "--val-json", "--val-images", "--out"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--weights", required=True, help="coco, imagenet, none or a path")
+    parser.add_argument("--arch", required=True)
+    for name, default in (("--epochs", 6), ("--image-size", 320), ("--batch", 4), ("--seed", 0)):
+        parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--last", action="store_true")
+    print(json.dumps(train_upstream(**vars(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()
