@@ -39,8 +39,9 @@ def main(config_path: str, out: str, overrides: list[str]) -> None:
         adapter.input_spec,
         config.data.image_size,
         seed=settings.seed,
-        task="detect",
+        task=parts.task,
         num_classes=len(parts.classes),
+        masks=parts.task == "instance",
     )
     total, per_epoch = plan.duration.total_steps, plan.duration.steps_per_epoch
     mosaic_until = round((1 - config.data.augment.mosaic_off) * total)
@@ -68,7 +69,8 @@ def main(config_path: str, out: str, overrides: list[str]) -> None:
         torch.nn.utils.clip_grad_norm_(trained, settings.clip)
         optimizer.step()
         if (step + 1) % per_epoch == 0:
-            print(f"epoch {(step + 1) // per_epoch}/{plan.duration.epochs}  loss {float(total_loss):.3f}", flush=True)
+            shown = f"loss {float(total_loss.detach()):.3f}"
+            print(f"epoch {(step + 1) // per_epoch}/{plan.duration.epochs}  {shown}", flush=True)
     save_weights(Path(out), adapter.module.state_dict(), parts.classes)
 
 

@@ -1,4 +1,4 @@
-"""The reference plugin: a tiny detector and a tiny segmenter that learn in seconds on a CPU.
+"""The reference plugin: a tiny detector, a tiny segmenter and a tiny instance segmenter that learn in seconds on a CPU.
 
-Written to be read: `plugin.py` is what the core finds, `adapter.py` is the contract, the rest is two small models.
+Written to be read: `plugin.py` is what the core finds, `adapter.py` is the contract, the rest is three small models.
 """

@@ -1,8 +1,9 @@
-"""The contract with the core, for both models: groups and taps are data, the rest is a few lines each."""
+"""The contract with the core, for all three models: groups and taps are data, the rest is a few lines each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from tlvision.types import InputError, Prediction, Target
 from tlvision_toy.backbone import STAGES
 from tlvision_toy.detection_loss import detection_losses
 from tlvision_toy.detector import LEVELS, WIDTH, TinyDetector, select
+from tlvision_toy.instance import TinyInstanceSegmenter, cut_masks, mask_losses
 from tlvision_toy.segmenter import WIDTH as DECODER_WIDTH
 from tlvision_toy.segmenter import TinySegmenter, segmentation_losses
 
@@ -24,7 +26,11 @@ BACKBONE_GROUPS = (
     *(LayerGroup(f"backbone.{stage}", "backbone", (f"backbone.{stage}",)) for stage in STAGES),
 )
 BACKBONE_TAPS = tuple(Tap(stage, f"backbone.{stage}", channels, stride) for stage, (channels, stride) in STAGES.items())
+DECODER_TAP = Tap("decoder", "decoder", DECODER_WIDTH, 4)
 PYRAMID_TAPS = tuple(Tap(level, f"neck.smooth.{level}", WIDTH, STAGES[stage][1]) for level, stage in LEVELS.items())
+
+MOST_MASKS = 100
+"""Objects an image where each has a mask, as the contract has it."""
 
 
 class DetectorAdapter:
@@ -86,7 +92,7 @@ class SegmenterAdapter:
 
     def taps(self) -> tuple[Tap, ...]:
         """The decoder's output and the four stages, from fine to coarse."""
-        return (Tap("decoder", "decoder", DECODER_WIDTH, 4), *BACKBONE_TAPS)
+        return (DECODER_TAP, *BACKBONE_TAPS)
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """{"loss_pixel"}; every target needs its `semantic` label map."""
@@ -110,10 +116,59 @@ class SegmenterAdapter:
         ]
 
 
+class InstanceAdapter:
+    """`TinyInstanceSegmenter` behind the contract; see `tlvision.plugin.Adapter` for every member."""
+
+    class_keys = ("head.classify.weight", "head.classify.bias", "mask.weight", "mask.bias")
+
+    def __init__(self, classes: int) -> None:
+        self.module: nn.Module = TinyInstanceSegmenter(classes)
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """RGB in 0..1, mean 0.45, deviation 0.25, sides multiples of 32."""
+        return INPUT
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        """Stem, four stages, neck (the masks' decoder with it), head."""
+        return (
+            *BACKBONE_GROUPS,
+            LayerGroup("neck", "neck", ("neck", "decoder")),
+            LayerGroup("head", "head", ("head", "mask")),
+        )
+
+    def taps(self) -> tuple[Tap, ...]:
+        """The decoder's output, the four stages and the three pyramid levels, from fine to coarse."""
+        return tuple(sorted((DECODER_TAP, *BACKBONE_TAPS, *PYRAMID_TAPS), key=lambda tap: tap.stride))
+
+    def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
+        """{"loss_class", "loss_box", "loss_mask"}; every target with objects needs its `masks`."""
+        dense, masks = self.module(images)
+        return detection_losses(dense, targets) | mask_losses(masks, targets)
+
+    def features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """What the taps see."""
+        return tap_features(self.module, self.taps(), images)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """Objects with scores from 0.001 on and their masks, at most 100 an image."""
+        dense, masks = self.module(images)
+        found = select(dense, (images.shape[2], images.shape[3]), most=MOST_MASKS)
+        return [
+            Prediction(boxes=boxes, scores=scores, labels=labels, masks=cut_masks(logits, boxes, labels))
+            for logits, (boxes, scores, labels) in zip(masks, found, strict=True)
+        ]
+
+
+ADAPTERS: Mapping[str, type[DetectorAdapter | SegmenterAdapter | InstanceAdapter]] = MappingProxyType(
+    {"tiny_detector": DetectorAdapter, "tiny_segmenter": SegmenterAdapter, "toy-instance": InstanceAdapter}
+)
+
+
 def build_adapter(spec: BuildSpec) -> tuple[Adapter, WeightReport]:
     """Build what `spec` asks for and load its weights; see `Plugin.build`."""
-    kind = DetectorAdapter if spec.arch == "tiny_detector" else SegmenterAdapter
-    adapter = kind(len(spec.classes))
+    adapter = ADAPTERS[spec.arch](len(spec.classes))
     if spec.weights == "none":
         return adapter, WeightReport(source="none", missing=tuple(adapter.module.state_dict()))
     if spec.weights in {"coco", "imagenet"}:

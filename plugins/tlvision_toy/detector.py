@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -83,11 +84,15 @@ class TinyDetector(nn.Module):
 
     def forward(self, images: Tensor) -> Dense:
         """(N, 3, H, W) images, H and W multiples of 32, to dense predictions."""
-        stages = dict(zip(STAGES, self.backbone(images), strict=True))
-        logits, raw = self.head(self.neck(stages))
-        strides = [STAGES[stage][1] for stage in LEVELS.values()]
-        cells = torch.cat([_cells(x, stride) for x, stride in zip(logits, strides, strict=True)])
-        return Dense(_flat(logits).float(), _decode(_flat(raw).float(), cells), cells)
+        return detect(self.backbone(images), self.neck, self.head)
+
+
+def detect(stages: Sequence[Tensor], neck: nn.Module, head: nn.Module) -> Dense:
+    """Turn the outputs of the four stages into dense predictions, through a `Pyramid` and a `Head`."""
+    logits, raw = head(neck(dict(zip(STAGES, stages, strict=True))))
+    strides = [STAGES[stage][1] for stage in LEVELS.values()]
+    cells = torch.cat([_cells(x, stride) for x, stride in zip(logits, strides, strict=True)])
+    return Dense(_flat(logits).float(), _decode(_flat(raw).float(), cells), cells)
 
 
 def _conv_norm(channels: int) -> nn.Sequential:

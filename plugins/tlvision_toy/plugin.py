@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport
 from tlvision.types import InputError, nearest
 
-ARCHITECTURES: dict[str, Task] = {"tiny_detector": "detect", "tiny_segmenter": "semantic"}
+ARCHITECTURES: dict[str, Task] = {
+    "tiny_detector": "detect",
+    "tiny_segmenter": "semantic",
+    "toy-instance": "instance",
+}
 
 
 @dataclass(frozen=True)
 class ToyPlugin:
-    """Two tiny models; implements `tlvision.plugin.Plugin`."""
+    """Three tiny models; implements `tlvision.plugin.Plugin`."""
 
     name: str = "toy"
-    tasks: tuple[Task, ...] = ("detect", "semantic")
+    tasks: tuple[Task, ...] = ("detect", "semantic", "instance")
     upstream: str = ""
     upstream_versions: str = ""
     licence: str = "Apache-2.0"
@@ -29,7 +33,7 @@ class ToyPlugin:
         return tuple(ARCHITECTURES)
 
     def task_of(self, arch: str) -> Task:
-        """Return "detect" or "semantic"; InputError with the nearest name where `arch` is unknown."""
+        """Return "detect", "semantic" or "instance"; InputError with the nearest name where `arch` is unknown."""
         if arch not in ARCHITECTURES:
             raise InputError(f"model.arch: toy has no architecture '{arch}'.{nearest(arch, ARCHITECTURES)}")
         return ARCHITECTURES[arch]

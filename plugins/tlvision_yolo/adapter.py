@@ -17,7 +17,7 @@ from tlvision_yolo.upstream import non_max_suppression
 # The settings of upstream's validator.
 _SCORE_THRESHOLD = 0.001
 _NMS_IOU = 0.7
-_MAX_DETECTIONS = 300
+MAX_DETECTIONS = 300
 
 
 class YoloAdapter:
@@ -80,8 +80,9 @@ class YoloAdapter:
         raw = self.module(images)
         # In half precision a box would be decoded to whole pixels at best.
         with torch.autocast(images.device.type, enabled=False):
-            total, _ = self._criterion_on(images.device)(_as_float32(raw), _upstream_batch(images, targets))
-        return dict(zip(self._loss_names(), total / len(images), strict=True))
+            total, _ = self._criterion_on(images.device)(_as_float32(raw), self._upstream_batch(images, targets))
+        named = zip(self._loss_names(), total / len(images), strict=True)
+        return {name: loss for name, loss in named if name}
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
@@ -105,18 +106,26 @@ class YoloAdapter:
             self._forget_anchors()
             output = self._model(images.float())[0]
             self._forget_anchors()
-            found = non_max_suppression(
-                output,
-                conf_thres=_SCORE_THRESHOLD,
-                iou_thres=_NMS_IOU,
-                multi_label=True,
-                max_det=_MAX_DETECTIONS,
-                # Past its time limit upstream leaves the rest of the batch without detections.
-                max_time_img=math.inf,
-                end2end=bool(self._model.end2end),
-            )
-        height, width = images.shape[-2:]
-        return [_prediction(rows.float(), height, width) for rows in found]
+            return self._read(output, (images.shape[2], images.shape[3]))
+
+    def _read(self, output: Any, size: tuple[int, int]) -> list[Prediction]:
+        """Turn what the model gives in eval mode, on images of `size` (height, width), into predictions."""
+        return [to_prediction(rows, size) for rows in self._suppress(output, MAX_DETECTIONS)]
+
+    def _suppress(self, output: Tensor, most: int) -> list[Tensor]:
+        """Return for each image its best objects, at most so many, as rows of x0, y0, x1, y1, score, class, …."""
+        found: list[Tensor] = non_max_suppression(
+            output,
+            conf_thres=_SCORE_THRESHOLD,
+            iou_thres=_NMS_IOU,
+            multi_label=True,
+            max_det=most,
+            nc=self._model.model[-1].nc,
+            # Past its time limit upstream leaves the rest of the batch without detections.
+            max_time_img=math.inf,
+            end2end=bool(self._model.end2end),
+        )
+        return [rows.float() for rows in found]
 
     def _forget_anchors(self) -> None:
         # Upstream's head keeps its anchor grid from call to call as long as the shape stays, whatever dtype or
@@ -137,11 +146,15 @@ class YoloAdapter:
             self._criterion.o2m = self._criterion.decay(self._progress)
             self._criterion.o2o = max(self._criterion.total - self._criterion.o2m, 0.0)
 
-    def _loss_names(self) -> tuple[str, str, str]:
+    def _loss_names(self) -> tuple[str, ...]:
+        """Return what upstream's losses are, in its order; one called "" is no part of this model."""
         return "box", "cls", "dfl" if self._model.model[-1].reg_max > 1 else "l1"
 
+    def _upstream_batch(self, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+        return upstream_batch(images, targets)
 
-def _upstream_batch(images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+
+def upstream_batch(images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
     """Return upstream's batch: one row an object, boxes as centre and size in parts of the image."""
     height, width = images.shape[-2:]
     boxes = torch.cat([target.boxes for target in targets]).to(images.device)
@@ -164,7 +177,9 @@ def _as_float32(raw: Any) -> Any:
     return type(raw)(_as_float32(value) for value in raw)
 
 
-def _prediction(rows: Tensor, height: int, width: int) -> Prediction:
-    """Turn rows of x0, y0, x1, y1, score, class into a Prediction clipped to the input."""
+def to_prediction(rows: Tensor, size: tuple[int, int], masks: Tensor | None = None) -> Prediction:
+    """Turn rows of x0, y0, x1, y1, score, class, … into a Prediction clipped to an input of `size` (height, width)."""
+    height, width = size
     limit = rows.new_tensor([width, height, width, height])
-    return Prediction(boxes=rows[:, :4].clamp(min=0).minimum(limit), scores=rows[:, 4], labels=rows[:, 5].long())
+    boxes = rows[:, :4].clamp(min=0).minimum(limit)
+    return Prediction(boxes=boxes, scores=rows[:, 4], labels=rows[:, 5].long(), masks=masks)

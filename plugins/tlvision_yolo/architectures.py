@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from tlvision.plugin import Task
 from tlvision.types import InputError, nearest
 
 
@@ -17,12 +18,14 @@ class Architecture:
     yaml:    ultralytics' description of it, below its `cfg/models`.
     scale:   which of the description's scales it is; empty where the description has none.
     weights: file name of ultralytics' COCO weights.
+    task:    what it does.
     """
 
     name: str
     yaml: str
     scale: str
     weights: str
+    task: Task = "detect"
 
 
 def _table() -> Mapping[str, Architecture]:
@@ -38,6 +41,13 @@ def _table() -> Mapping[str, Architecture]:
             ("yolo26", "26/yolo26.yaml"),
         ):
             rows[f"{family}{size}"] = Architecture(f"{family}{size}", yaml, size, f"{family}{size}.pt")
+        for family, yaml in (
+            ("yolov8", "v8/yolov8-seg.yaml"),
+            ("yolo11", "11/yolo11-seg.yaml"),
+            ("yolo26", "26/yolo26-seg.yaml"),
+        ):
+            name = f"{family}{size}-seg"
+            rows[name] = Architecture(name, yaml, size, f"{name}.pt", "instance")
     for size in "tsmce":
         name = f"yolov9{size}"
         rows[name] = Architecture(name, f"v9/{name}.yaml", "", f"{name}.pt")

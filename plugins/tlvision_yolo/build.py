@@ -16,8 +16,18 @@ from tlvision.plugin.weights import read_tensors
 from tlvision.types import InputError
 from tlvision_yolo.adapter import YoloAdapter
 from tlvision_yolo.architectures import Architecture
-from tlvision_yolo.transfer import CLASS_BRANCHES, load_weights
-from tlvision_yolo.upstream import DEFAULT_CFG, ROOT, SETTINGS, DetectionModel, attempt_download_asset, quiet, version
+from tlvision_yolo.segment import YoloSegmentAdapter
+from tlvision_yolo.transfer import class_branches, load_weights
+from tlvision_yolo.upstream import (
+    DEFAULT_CFG,
+    ROOT,
+    SETTINGS,
+    DetectionModel,
+    SegmentationModel,
+    attempt_download_asset,
+    quiet,
+    version,
+)
 
 ASSETS = "https://github.com/ultralytics/assets/releases"
 
@@ -27,12 +37,12 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[YoloAdapter, Wei
     description = read_description(arch)
     file = find_weights(arch, spec.weights)
     width = class_branch_width(description, file)
-    model = build_model(description, len(spec.classes), width)
+    model = build_model(description, len(spec.classes), width, masks=arch.task == "instance")
     model.names = dict(enumerate(spec.classes.names))
+    adapter = YoloSegmentAdapter(model) if arch.task == "instance" else YoloAdapter(model)
     if file is None:
-        return YoloAdapter(model), WeightReport(source="none", missing=tuple(model.state_dict()))
-    report = load_weights(model, file, spec.classes.names, source=spec.weights, arch=spec.arch)
-    return YoloAdapter(model), report
+        return adapter, WeightReport(source="none", missing=tuple(model.state_dict()))
+    return adapter, load_weights(model, file, spec.classes.names, source=spec.weights, arch=spec.arch)
 
 
 def read_description(arch: Architecture) -> dict[str, Any]:
@@ -57,32 +67,39 @@ def class_branch_width(description: dict[str, Any], file: TensorFile | None) -> 
     return int(last.shape[1]) if last is not None and last.ndim == 4 else None
 
 
-def build_model(description: dict[str, Any], num_classes: int, class_width: int | None = None) -> Any:
+def build_model(
+    description: dict[str, Any], num_classes: int, class_width: int | None = None, *, masks: bool = False
+) -> Any:
     """Build ultralytics' DetectionModel, freshly initialised, in train mode, for `num_classes` classes.
 
     class_width: hidden width of the class branch, where it must be that of given weights. Upstream derives it from the
                  number of classes at training time, max(channels of the finest level, min(classes, 100)), so a model
                  built for `class_width` classes has it; its last layers are then replaced.
+    masks:       the description is that of a SegmentationModel, which is built instead.
     """
+    kind = SegmentationModel if masks else DetectionModel
     with quiet():
-        model: Any = DetectionModel(copy.deepcopy(description), nc=class_width or num_classes, verbose=False)  # type: ignore[no-untyped-call]
+        model: Any = kind(copy.deepcopy(description), nc=class_width or num_classes, verbose=False)  # type: ignore[no-untyped-call]
     if class_width is not None and class_width != num_classes:
         _resize_classes(model, num_classes)
     _make_projection_constant(model)
     # What upstream's criterion reads of its trainer's configuration. Two epochs make its decay over epochs a function
     # of the fraction done, see YoloAdapter.set_progress.
-    model.args = SimpleNamespace(box=DEFAULT_CFG.box, cls=DEFAULT_CFG.cls, dfl=DEFAULT_CFG.dfl, epochs=2)
+    model.args = SimpleNamespace(
+        box=DEFAULT_CFG.box, cls=DEFAULT_CFG.cls, dfl=DEFAULT_CFG.dfl, overlap_mask=True, epochs=2
+    )
     return model
 
 
 def _resize_classes(model: Any, num_classes: int) -> None:
     """Replace the last layer of each class branch, keeping the hidden layers, and initialise its bias as upstream."""
     head = model.model[-1]
-    for level, layers in enumerate(head.cv3):
-        fresh = nn.Conv2d(layers[-1].in_channels, num_classes, 1)
-        for branch in CLASS_BRANCHES:
-            if getattr(head, branch, None) is not None:
-                getattr(head, branch)[level][-1] = copy.deepcopy(fresh)
+    fresh: dict[str, nn.Module] = {}
+    for name, layers in class_branches(head).items():
+        place = name.rpartition(".")[2]
+        if place not in fresh:
+            fresh[place] = nn.Conv2d(layers[-1].in_channels, num_classes, 1)
+        layers[-1] = copy.deepcopy(fresh[place])
     head.nc = num_classes
     head.no = num_classes + 4 * head.reg_max
     model.yaml["nc"] = num_classes

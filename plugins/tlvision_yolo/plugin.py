@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class YoloPlugin:
-    """YOLO detectors of ultralytics: v5 (anchor-free), v8, v9, v10, 11, 12 and 26.
+    """YOLO of ultralytics: detectors (v5, anchor-free, v8, v9, v10, 11, 12, 26), instance segmenters (v8, 11, 26).
 
-    >>> plugin.task_of("yolov8n")
-    'detect'
+    >>> plugin.task_of("yolov8n"), plugin.task_of("yolov8n-seg")
+    ('detect', 'instance')
     """
 
     name = "yolo"
-    tasks: tuple[Task, ...] = ("detect",)
+    tasks: tuple[Task, ...] = ("detect", "instance")
     upstream = "ultralytics"
     upstream_versions = ">=8.4,<9"
     licence = "AGPL-3.0 (ultralytics)"
@@ -33,9 +33,8 @@ class YoloPlugin:
         return tuple(ARCHITECTURES)
 
     def task_of(self, arch: str) -> Task:
-        """Return "detect"; InputError with the nearest name where `arch` is unknown."""
-        find_architecture(arch)
-        return "detect"
+        """Return "detect" or, for "…-seg", "instance"; InputError with the nearest name where `arch` is unknown."""
+        return find_architecture(arch).task
 
     def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:
         """Build the model with a head for `spec.classes` and load its weights.

@@ -13,20 +13,32 @@ from tlvision.plugin.head_rows import load_by_class_name
 from tlvision.plugin.tensor_file import TensorFile
 from tlvision.types import InputError, listing
 
-# Attributes of upstream's Detect that hold the class branches: a sequence of layers for each level, the last of which
-# has a row for each class.
-CLASS_BRANCHES = ("cv3", "one2one_cv3")
+
+def class_branches(head: Any) -> dict[str, Any]:
+    """Return `{dotted name inside upstream's head: sequence of layers}`, the last of which has a row for each class.
+
+    The names end in what tells which of them begin alike: the level, of the class branches of one or two heads;
+    "semseg", of the map of classes that 26's segmenters are trained with.
+    """
+    branches = {
+        f"{name}.{level}": layers
+        for name in ("cv3", "one2one_cv3")
+        for level, layers in enumerate(getattr(head, name, None) or ())
+    }
+    semantic = getattr(getattr(head, "proto", None), "semseg", None)
+    return branches if semantic is None else branches | {"proto.semseg": semantic}
 
 
 def load_weights(model: Any, file: TensorFile, classes: Sequence[str], *, source: str, arch: str) -> WeightReport:
     """Copy the tensors of `file` into `model`, in place, cast to the model's dtype, and report on every key.
 
-    model:   a DetectionModel of ultralytics whose head has `len(classes)` classes.
+    model:   a DetectionModel or SegmentationModel of ultralytics whose head has `len(classes)` classes.
     classes: names of the head's classes, in order. A row is taken over where the file has a class of the same name,
              case and surrounding blanks aside, as upstream does it. Other rows keep what they have.
     source, arch: what the user calls the weights and the model, for the report and for errors.
 
-    The head may be absent from the file. Raises InputError where the file belongs to another architecture or size: a
+    The head may be absent from the file, or in it only in part: a detector's file gives an instance segmenter of the
+    same size all but the masks' branch. Raises InputError where the file belongs to another architecture or size: a
     tensor before the head is of another shape, or fewer than half of those tensors are there.
     """
     _check_belongs(model, file, arch)
@@ -57,9 +69,8 @@ def _class_keys(model: Any) -> frozenset[str]:
     """Return the keys of the layers with one row a class."""
     head, index = model.model[-1], len(model.model) - 1
     return frozenset(
-        f"model.{index}.{branch}.{level}.{len(layers) - 1}.{name}"
-        for branch in CLASS_BRANCHES
-        for level, layers in enumerate(getattr(head, branch, None) or ())
+        f"model.{index}.{branch}.{len(layers) - 1}.{name}"
+        for branch, layers in class_branches(head).items()
         for name in ("weight", "bias")
     )
 

@@ -60,18 +60,21 @@ with _process_unchanged():
     # ultralytics takes torchvision's kernel for non-maximum suppression only where it is imported already.
     import torchvision  # noqa: F401
     from ultralytics import __version__ as version
-    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.nn.tasks import DetectionModel, SegmentationModel
     from ultralytics.utils import DEFAULT_CFG, ROOT, SETTINGS
     from ultralytics.utils.downloads import attempt_download_asset
     from ultralytics.utils.nms import non_max_suppression
+    from ultralytics.utils.ops import process_mask_native
 
 __all__ = [
     "DEFAULT_CFG",
     "ROOT",
     "SETTINGS",
     "DetectionModel",
+    "SegmentationModel",
     "attempt_download_asset",
     "non_max_suppression",
+    "process_mask_native",
     "quiet",
     "version",
 ]

@@ -1,10 +1,11 @@
-"""`tlvision evaluate --run RUN [--json J --images D]` and `tlvision evaluate --gt GT --predictions P [--output F]`."""
+"""`tlvision evaluate --run RUN [--json J --images D]` and `tlvision evaluate --gt GT --predictions P [--iou KIND]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from tlvision.types import InputError
 
@@ -16,6 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="DIR", help="with --json: the folder of its images")
     parser.add_argument("--gt", metavar="JSON", help="ground truth, a COCO json")
     parser.add_argument("--predictions", metavar="JSON", help="with --gt: a COCO results json")
+    parser.add_argument(
+        "--iou",
+        choices=("auto", "bbox", "segm", "both"),
+        help="with --gt: compare boxes, masks or both; auto (the default): masks as well where both files have some",
+    )
     parser.add_argument("--output", metavar="FILE", help="write the metrics here as well, as JSON")
 
 
@@ -23,12 +29,14 @@ def run(options: argparse.Namespace) -> None:
     """Evaluate, print the table, write the metrics where asked."""
     if (options.run is None) == (options.gt is None):
         raise InputError("evaluate: give either --run RUN, or --gt GT with --predictions P")
-    from tlvision.evaluation import coco_map, format_table
+    if options.iou is not None and options.gt is None:
+        raise InputError("evaluate: --iou goes with --gt; a run is evaluated by the task of its model")
+    from tlvision.evaluation import format_table
 
     if options.gt is not None:
         if options.predictions is None:
             raise InputError("evaluate: --gt needs --predictions, a COCO results json")
-        metrics = coco_map(options.gt, options.predictions)
+        metrics = _evaluate_files(options.gt, options.predictions, options.iou or "auto")
         print(format_table(metrics))
     else:
         from tlvision.config.evaluate import evaluate_run
@@ -43,3 +51,16 @@ def run(options: argparse.Namespace) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         print(f"metrics        {path}")
+
+
+def _evaluate_files(ground_truth: str, predictions: str, iou: str) -> dict[str, Any]:
+    from tlvision.evaluation import coco_map, has_masks, instance_map
+
+    if iou == "auto":
+        labelled, found = has_masks(ground_truth), has_masks(predictions)
+        iou = "both" if labelled and found else "bbox"
+        if found and not labelled:
+            print(f"note           {ground_truth} has no masks: boxes alone are compared")
+    if iou == "both":
+        return instance_map(ground_truth, predictions)
+    return coco_map(ground_truth, predictions, iou_type="segm" if iou == "segm" else "bbox")

@@ -2,7 +2,7 @@
 
 from tlvision.coco.read import CocoData, read_coco, read_unlabelled
 from tlvision.coco.rules import box_area, xywh_to_xyxy, xyxy_to_xywh
-from tlvision.coco.write import Written, restrict_classes, write_dataset, write_json, write_predictions
+from tlvision.coco.write import Written, restrict_classes, result_rows, write_dataset, write_json, write_predictions
 
 __all__ = [
     "CocoData",
@@ -11,6 +11,7 @@ __all__ = [
     "read_coco",
     "read_unlabelled",
     "restrict_classes",
+    "result_rows",
     "write_dataset",
     "write_json",
     "write_predictions",

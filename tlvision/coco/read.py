@@ -44,6 +44,7 @@ def read_coco(
     *,
     class_names: Sequence[str] | None = None,
     require_objects: bool = True,
+    require_masks: bool = False,
 ) -> CocoData:
     """Read a COCO json and check it against its image files; no pixel is decoded.
 
@@ -53,6 +54,8 @@ def read_coco(
                      differ, classes may be absent here. Without it the map is made from this file's categories, by id.
     class_names:     only these classes, in this order; annotations of others are left out and counted.
     require_objects: whether a file without a usable annotation is an error.
+    require_masks:   whether every annotation of a class that takes part needs a segmentation, crowd regions too (mask
+                     AP ignores what lies in them), and its image a width and height in the json.
 
     An image's EXIF rotation is applied where the json gives the rotated size or the size does not tell, and not where
     the json gives the size as stored; `Sample.exif` holds the decision.
@@ -72,6 +75,8 @@ def read_coco(
     headers = dict(zip(document.images, read_headers(paths, document.name), strict=True))
     sizes, exif = _image_sizes(document, headers, notes)
     rows = [row for row in document.annotations if row["category_id"] in indices]
+    if require_masks:
+        _check_masks(document, rows)
     boxes = _boxes(document.name, rows, sizes, notes)
     if require_objects and not boxes.valid.any():
         raise InputError(f"{document.name}: no usable annotation is left: {'; '.join(notes) or 'none was given'}")
@@ -201,6 +206,24 @@ def _boxes(name: str, rows: Sequence[Row], sizes: dict[int, tuple[int, int]], no
         if ids:
             notes.append(f"{name}: {len(ids)} {words}: annotations {listing(ids)}")
     return boxes
+
+
+def _check_masks(document: Document, rows: Sequence[Row]) -> None:
+    without = [row for row in rows if not row.get("segmentation")]
+    if without:
+        first = without[0]
+        raise InputError(
+            f"{document.name}: {len(without)} of {len(rows)} annotations have no 'segmentation', which instance "
+            f"masks need, first annotation {first['id']} in {document.images[first['image_id']]['file_name']}; label "
+            "them, take them out, or choose a model that detects boxes"
+        )
+    images = {row["image_id"]: document.images[row["image_id"]] for row in rows}
+    unsized = [image["file_name"] for image in images.values() if None in (image.get("width"), image.get("height"))]
+    if unsized:
+        raise InputError(
+            f"{document.name}: {len(unsized)} images have no 'width' and 'height', without which masks cannot be "
+            f"compared: {listing(unsized, 3)}; write them into the json"
+        )
 
 
 def _target(rows: Sequence[Row], corners: npt.NDArray[np.float32], indices: dict[int, int]) -> Target:

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from tlvision.coco.document import load_document
 from tlvision.coco.formats import mask_area, mask_to_rle, polygons_to_rle
 from tlvision.coco.rules import box_area, xyxy_to_xywh
 from tlvision.types import ClassMap, InputError, Polygons, Prediction, Rle, RunError, Sample, listing
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +47,39 @@ def write_predictions(
     Floats are written with the digits that float32 needs and no more; masks as run lengths. Detections of a class
     that `category_ids` lacks are left out and counted in the result. Raises RunError where the file cannot be written.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     left_out: Counter[int] = Counter()
     for image_id, prediction in items:
-        labels = np.asarray(prediction.labels).tolist()
-        left_out.update(label for label in labels if label not in category_ids)
-        rows.extend(_detections(image_id, prediction, labels, category_ids))
+        some, others = result_rows(image_id, prediction, category_ids)
+        rows += some
+        left_out += others
     write_json(path, rows)
     return Written(len(rows), dict(left_out))
 
 
-def _detections(
-    image_id: int, prediction: Prediction, labels: Sequence[int], category_ids: Mapping[int, int]
-) -> Iterator[dict[str, Any]]:
+def result_rows(
+    image_id: int, prediction: Prediction, category_ids: Mapping[int, int]
+) -> tuple[list[Json], Counter[int]]:
+    """Return the rows of one image in COCO's results format, and how many detections of which class are left out.
+
+    image_id:     id of the image in the ground-truth json.
+    prediction:   numpy arrays in pixels of the original image. Masks become run lengths here, a few hundred bytes
+                  each: whoever goes through a dataset keeps these rows, never the masks.
+    category_ids: contiguous class index -> category id; a detection of another class is left out.
+
+    >>> found = Prediction(
+    ...     boxes=np.array([[1, 2, 4, 4]], np.float32), scores=np.array([0.5], np.float32), labels=np.array([0])
+    ... )
+    >>> result_rows(7, found, {0: 90})[0]
+    [{'image_id': 7, 'category_id': 90, 'bbox': [1.0, 2.0, 3.0, 2.0], 'score': 0.5}]
+    """
     boxes = shortest_floats(xyxy_to_xywh(prediction.boxes))
     scores = shortest_floats(prediction.scores)
-    for index, label in enumerate(labels):
+    rows: list[Json] = []
+    left_out: Counter[int] = Counter()
+    for index, label in enumerate(np.asarray(prediction.labels).tolist()):
         if label not in category_ids:
+            left_out[label] += 1
             continue
         row = {
             "image_id": int(image_id),
@@ -71,7 +89,8 @@ def _detections(
         }
         if prediction.masks is not None:
             row["segmentation"] = rle_to_json(mask_to_rle(prediction.masks[index]))
-        yield row
+        rows.append(row)
+    return rows, left_out
 
 
 def write_dataset(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from tlvision.coco import CocoData, read_coco
 from tlvision.config.schema import Config, DatasetSettings
 from tlvision.hooks import Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
-from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin, map_groups
+from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
 from tlvision.types import ClassMap, InputError
 
 if TYPE_CHECKING:
@@ -25,11 +24,14 @@ if TYPE_CHECKING:
 class Parts:
     """What a run is put together from.
 
+    select: the metric that chooses the best checkpoint.
     report: what came of loading the weights.
     """
 
     config: Config
     plugin: Plugin
+    task: Task
+    select: str
     adapter: Adapter
     report: WeightReport
     classes: ClassMap
@@ -53,21 +55,22 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
     weights: overrides `model.weights`, to build the model around a checkpoint of its own.
     classes: the classes of a run that is resumed; the training json must still have them.
 
-    What is cheap to check is checked first: names, hooks, then json, then images, then weights.
+    What is cheap to check is checked first: names, hooks, then json (for instance masks, that every object has one),
+    then images, then weights.
     """
     plugin = get_plugin(config.model.plugin)
     task = plugin.task_of(config.model.arch)
-    if task != "detect":
+    if task == "semantic":
         raise InputError(
             f"model.arch: '{config.model.arch}' is for the task '{task}', which `tlvision train` does not offer yet; "
-            "choose a detector"
+            "choose a detector or an instance segmenter"
         )
-    from tlvision.training.evaluate import check_select
+    from tlvision.training.evaluate import resolve_select
 
-    check_select(config.evaluate.select)
+    select = resolve_select(config.evaluate.select, task)
     hooks = build_hooks(config)
     _render(config)
-    train, val = read_data(config, classes)
+    train, val = read_data(config, classes, masks=task == "instance")
     spec = BuildSpec(
         arch=config.model.arch,
         weights=config.model.weights if weights is None else weights,
@@ -86,6 +89,8 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
     return Parts(
         config=config,
         plugin=plugin,
+        task=task,
+        select=select,
         adapter=adapter,
         report=report,
         classes=train.classes,
@@ -107,8 +112,9 @@ def training_images(parts: Parts) -> TrainImages:
         parts.adapter.input_spec,
         data.image_size,
         seed=parts.config.train.seed,
-        task="detect",
+        task=parts.task,
         num_classes=len(parts.classes),
+        masks=parts.task == "instance",
         cache_bytes=data.cache_bytes,
     )
 
@@ -125,15 +131,18 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def read_data(config: Config, classes: ClassMap | None = None) -> tuple[CocoData, CocoData]:
-    """Read the training and the validation json; the classes of the first are the law for the second."""
-    train = _read(config.data.train, classes, config.data.classes)
-    val = _read(config.data.val, train.classes, config.data.classes)
-    return train, val
+def read_data(config: Config, classes: ClassMap | None = None, *, masks: bool = False) -> tuple[CocoData, CocoData]:
+    """Read the training and the validation json; the classes of the first are the law for the second.
 
+    masks: whether every object must have one.
+    """
 
-def _read(settings: DatasetSettings, classes: ClassMap | None, names: Sequence[str] | None) -> CocoData:
-    return read_coco(Path(settings.json_), Path(settings.images), classes, class_names=names)
+    def read(settings: DatasetSettings, classes: ClassMap | None) -> CocoData:
+        json_path, images = Path(settings.json_), Path(settings.images)
+        return read_coco(json_path, images, classes, class_names=config.data.classes, require_masks=masks)
+
+    train = read(config.data.train, classes)
+    return train, read(config.data.val, train.classes)
 
 
 def _render(config: Config) -> None:

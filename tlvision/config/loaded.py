@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlvision.config.load import load_config
 from tlvision.config.run_folder import read_classes
-from tlvision.plugin import Adapter, BuildSpec, get_plugin
+from tlvision.plugin import Adapter, BuildSpec, Task, get_plugin
 from tlvision.types import ClassMap, InputError, Prediction
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class LoadedModel:
 
     run: Path
     config: Config
+    task: Task
     classes: ClassMap
     adapter: Adapter
     fabric: Fabric
@@ -35,7 +36,8 @@ class LoadedModel:
         image: the path of a file, or (H, W, 3) uint8 RGB.
 
         Returns a prediction as numpy: boxes (K, 4) x0 y0 x1 y1 in pixels of the image, scores (K,) 0..1 in
-        descending order, labels (K,) that index `classes.names`.
+        descending order, labels (K,) that index `classes.names`; for the task "instance" also masks, (K, H, W) uint8 of
+        0 and 1.
 
         Raises InputError where the file cannot be read, ValueError where the array is of another shape or dtype.
         """
@@ -68,11 +70,12 @@ def load(run: str | Path) -> LoadedModel:
     plugin = get_plugin(config.model.plugin)
     spec = BuildSpec(arch=config.model.arch, weights=str(weights), classes=classes, image_size=config.data.image_size)
     adapter, _ = plugin.build(spec)
+    task = plugin.task_of(config.model.arch)
     load_model_strictly(adapter.module, weights)
     fabric = make_fabric(config.train.model_copy(update={"device": _device(config)}))
     place(fabric, adapter.module)
     adapter.module.eval()
-    return LoadedModel(run=folder, config=config, classes=classes, adapter=adapter, fabric=fabric)
+    return LoadedModel(run=folder, config=config, task=task, classes=classes, adapter=adapter, fabric=fabric)
 
 
 def _device(config: Config) -> Any:

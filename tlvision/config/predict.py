@@ -1,4 +1,4 @@
-"""Predict on any images with a trained run: pictures with boxes, and a predictions.json."""
+"""Predict on any images with a trained run: pictures with boxes and masks, and a predictions.json."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from tlvision.coco import read_unlabelled, write_json, xyxy_to_xywh
+from tlvision.coco import read_unlabelled, result_rows, write_json
 from tlvision.config.loaded import load
 from tlvision.data.images import read_image, write_image
 from tlvision.report import draw_prediction
-from tlvision.types import InputError, Prediction, Sample
+from tlvision.types import ClassMap, InputError, Prediction, Sample
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 def predict_images(run: Path, images: Sequence[Path], out: Path, *, min_score: float = 0.25) -> None:
-    """Write `<out>/<stem>.jpg` with the boxes of at least `min_score`, and `<out>/predictions.json` with all of them.
+    """Write `<out>/<stem>.jpg` with the objects of at least `min_score`, and `<out>/predictions.json` with all of them.
 
-    images: files, or folders whose image files are taken. predictions.json is a COCO results list; `image_id` counts
-    the images from 1 in the order given, `file_name` and `category` name image and class.
+    images: files, or folders whose image files are taken. predictions.json is a COCO results list, with "segmentation"
+    (run lengths) where the model finds masks; `image_id` counts the images from 1 in the order given, `file_name` and
+    `category` name image and class.
     """
     samples = read_unlabelled(find_images(images))
     model = load(run)
@@ -47,13 +48,13 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, min_score: f
             min_score=min_score,
         )
         write_image(out / names[sample.image_id], picture)
-        rows += _rows(sample, prediction, model.classes.names, model.classes.source_ids)
+        rows += _rows(sample, prediction, model.classes)
         shown += int((prediction.scores >= min_score).sum())
     rows.sort(key=lambda row: row["image_id"])  # type: ignore[arg-type,return-value]
     write_json(out / "predictions.json", rows)
     Console().print(
         f"{shown} objects of score {min_score} or more in {len(samples)} images\npictures       {out}\n"
-        f"all boxes      {out / 'predictions.json'}",
+        f"all objects    {out / 'predictions.json'}",
         highlight=False,
         soft_wrap=True,
     )
@@ -89,16 +90,8 @@ def _picture_names(samples: Sequence[Sample]) -> dict[int, str]:
     }
 
 
-def _rows(sample: Sample, prediction: Prediction, names: Sequence[str], ids: Sequence[int]) -> list[dict[str, object]]:
-    boxes = xyxy_to_xywh(prediction.boxes.astype("float64"))
-    return [
-        {
-            "image_id": sample.image_id,
-            "file_name": sample.path.name,
-            "category_id": ids[int(label)],
-            "category": names[int(label)],
-            "bbox": [round(float(value), 3) for value in box],
-            "score": round(float(score), 6),
-        }
-        for box, score, label in zip(boxes, prediction.scores, prediction.labels, strict=True)
-    ]
+def _rows(sample: Sample, prediction: Prediction, classes: ClassMap) -> list[dict[str, object]]:
+    """Return the rows that evaluation reads, and the names that people want."""
+    rows, _ = result_rows(sample.image_id, prediction, dict(enumerate(classes.source_ids)))
+    names = dict(zip(classes.source_ids, classes.names, strict=True))
+    return [{**row, "file_name": sample.path.name, "category": names[row["category_id"]]} for row in rows]

@@ -112,7 +112,7 @@ def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         run_dir=run,
         is_main=fabric.is_global_zero,
         duration=duration,
-        select=config.evaluate.select,
+        select=parts.select,
     )
     return Session(
         fabric=fabric,
@@ -122,6 +122,7 @@ def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         optimizer=optimizer,
         images=training_images(parts),
         evaluator=Evaluator(
+            task=parts.task,
             data=parts.val,
             ground_truth=_ground_truth(parts, run, fabric),
             out=run,

@@ -18,7 +18,7 @@ class ModelSettings(_Strict):
     """Which model, and from which weights."""
 
     plugin: str = Field(description="a model family; `tlvision plugins` lists them")
-    arch: str = Field(description="an architecture of the plugin, for example yolov8n")
+    arch: str = Field(description="an architecture of the plugin; `tlvision plugins` tells which")
     weights: str = Field(description="coco, imagenet, none, or the path of a weight file")
 
 
@@ -79,8 +79,10 @@ class EvaluateSettings(_Strict):
     """When to evaluate, and what chooses the best checkpoint."""
 
     every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch always is evaluated")
-    select: str = Field("bbox/AP", description="the metric that selects checkpoints/best")
-    batch: int = Field(32, ge=1, description="images predicted at once")
+    select: str = Field(
+        "auto", description="the metric that selects checkpoints/best; auto: segm/AP for instance masks, else bbox/AP"
+    )
+    batch: int = Field(32, ge=1, description="images predicted at once; masks take about 40 MB an image at 640 px")
 
 
 class RunSettings(_Strict):

@@ -15,7 +15,7 @@ from tlvision.conformance.practice import Practice
 from tlvision.conformance.synthetic import Drawing, Shape, draw
 from tlvision.data.batches import normalise
 from tlvision.data.dataset import fit_image
-from tlvision.data.geometry import warp_boxes, warp_mask
+from tlvision.data.geometry import Matrix, Pixels, paint_mask, warp_boxes, warp_mask
 from tlvision.hooks import Plan
 from tlvision.hooks.plan import Duration, initial_plan
 from tlvision.plugin import BuildSpec, GroupMap, map_groups
@@ -43,7 +43,7 @@ class Case:
     weights:    what it is built from, as `BuildSpec.weights`.
     image_size: long side of the network input in pixels.
     classes:    the classes it is built for, unless a check asks for others.
-    task:       "detect" or "semantic".
+    task:       "detect", "instance" or "semantic".
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Case:
               object an image.
 
         Returns (N, 3, H, W) float32, normalised as the adapter's `input_spec` says, and N targets of tensors, boxes in
-        network-input pixels, label maps for segmenters.
+        network-input pixels, masks for instance segmenters, label maps for semantic ones.
         """
         count = len(self.classes)
         many = [scatter(range(count)), scatter(range(count)[::-1])]
@@ -115,7 +115,9 @@ class Case:
             canvas, matrix = fit_image(drawing.image, adapter.input_spec, self.image_size)
             size = canvas.shape[0], canvas.shape[1]
             boxes, keep = warp_boxes(drawing.boxes, matrix, size)
-            semantic = None
+            masks = semantic = None
+            if self.task == "instance":
+                masks = torch.from_numpy(warp_masks(drawing.masks[keep], matrix, size))
             if self.task == "semantic":
                 label_map = warp_mask(drawing.semantic, matrix, size, IGNORE_INDEX)
                 semantic = torch.from_numpy(label_map.astype(np.int64))
@@ -124,6 +126,7 @@ class Case:
                     boxes=torch.from_numpy(boxes[keep]),
                     labels=torch.from_numpy(drawing.labels[keep]),
                     crowd=torch.zeros(int(keep.sum()), dtype=torch.bool),
+                    masks=masks,
                     semantic=semantic,
                 )
             )
@@ -185,6 +188,14 @@ class Case:
         from tlvision.conformance.overfit import overfit
 
         return overfit(self)
+
+
+def warp_masks(masks: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:
+    """Return (M, H, W) masks of a drawing in network-input pixels, of `size`, as the core brings them there."""
+    warped = np.zeros((len(masks), *size), np.uint8)
+    for canvas, mask in zip(warped, masks, strict=True):
+        paint_mask(canvas, mask, matrix)
+    return warped
 
 
 def capability_protocols() -> dict[str, type]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from tlvision.plugin import Task
 
 if TYPE_CHECKING:
     from tlvision.conformance.case import Case
+
+EVERY_TASK: tuple[Task, ...] = get_args(Task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +29,13 @@ class Check:
     name: str
     promise: str
     run: Callable[[Case], None]
-    tasks: tuple[Task, ...] = ("detect", "semantic")
+    tasks: tuple[Task, ...] = EVERY_TASK
     needs: str | None = None
     requires: tuple[str, ...] = ()
 
 
 def check(
-    *, tasks: tuple[Task, ...] = ("detect", "semantic"), needs: str | None = None, requires: tuple[str, ...] = ()
+    *, tasks: tuple[Task, ...] = EVERY_TASK, needs: str | None = None, requires: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Case], None]], Check]:
     """Turn a function `(case) -> None` into a `Check`; its name and the first line of its docstring are the check's."""
 

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
 ENOUGH = 0.9
 """The AP50, or mean class IoU, that counts as learnt by heart."""
+MASK_ENOUGH = 0.7
+"""The IoU of a drawn mask with the one that is found for it, in original pixels, that counts as learnt by heart."""
 STEPS, EVERY = 400, 20
 """Steps at most, and after how many the image is looked at."""
+MASK_LOOKS = 8
+"""How often boxes are found to be learnt before masks that are not are given up."""
 LR = 2e-3
 
 SIZE = (72, 120)
@@ -65,6 +69,8 @@ def one_image(case: Case, adapter: Adapter) -> OneImage:
 def overfit(case: Case) -> Adapter:
     """Train a fresh model on `one_image` until it knows it, or for `STEPS`, and return it in eval mode.
 
+    Masks are given some time more than boxes.
+
     A batch holds the image as it is and mirrored: some layers cannot take the statistics of a single one.
     """
     adapter, _ = case.build()
@@ -73,12 +79,19 @@ def overfit(case: Case) -> Adapter:
     settings = TrainSettings(epochs=STEPS // EVERY, optimizer="adamw", lr=LR, schedule="cosine", warmup=0.05)
     plan = initial_plan(adapter.module, case.groups(adapter), Duration(STEPS // EVERY, EVERY))
     practice = Practice(adapter, plan, settings)
+    looks = MASK_LOOKS
     while practice.step < STEPS:
         practice.take_step(images, targets)
         if practice.step % EVERY == 0 and score(case, adapter, one) >= ENOUGH:
-            break
+            looks -= 1
+            if looks == 0 or case.task != "instance" or _knows_masks(case, adapter, one):
+                break
     adapter.module.eval()
     return adapter
+
+
+def _knows_masks(case: Case, adapter: Adapter, one: OneImage) -> bool:
+    return min(mask_overlaps(find(case, adapter, one), one.drawing)) >= MASK_ENOUGH
 
 
 def mirrored(images: Tensor, targets: Sequence[Target]) -> tuple[Tensor, list[Target]]:
@@ -93,12 +106,13 @@ def _mirror(target: Target, width: int) -> Target:
         boxes=torch.stack([width - x1, y0, width - x0, y1], 1),
         labels=target.labels.clone(),
         crowd=target.crowd.clone(),
+        masks=None if target.masks is None else target.masks.flip(2),
         semantic=None if target.semantic is None else target.semantic.flip(1),
     )
 
 
 def score(case: Case, adapter: Adapter, one: OneImage) -> float:
-    """Return AP50, or the mean class IoU, of what the adapter finds in the image, both as an evaluation says it.
+    """Return AP50 of the boxes, or the mean class IoU, as an evaluation says it of what the adapter finds in the image.
 
     The module is left in eval mode.
     """
@@ -113,6 +127,28 @@ def find(case: Case, adapter: Adapter, one: OneImage) -> Prediction:
     """Return what the adapter finds, as numpy in pixels of the drawn image; the module is left in eval mode."""
     fabric = Fabric(accelerator="cpu", devices=1)
     return predict_array(adapter, one.drawing.image, fabric=fabric, image_size=case.image_size)
+
+
+def mask_overlaps(prediction: Prediction, drawing: Drawing) -> list[float]:
+    """Return for each drawn object, one a class, the IoU of its mask with that of the best object of its class, 0..1.
+
+    prediction: as `find` gives it. 0.0 where no object of the class is found, or it has no mask.
+    """
+    overlaps = []
+    for label, drawn in zip(drawing.labels, drawing.masks, strict=True):
+        best = best_of(prediction, int(label))
+        if best is None or prediction.masks is None:
+            overlaps.append(0.0)
+            continue
+        found = prediction.masks[best] > 0
+        overlaps.append(float((found & (drawn > 0)).sum() / (found | (drawn > 0)).sum()))
+    return overlaps
+
+
+def best_of(prediction: Prediction, label: int) -> int | None:
+    """Return the row of the object with the highest score of the class `label`; None where there is none."""
+    rows = [row for row, other in enumerate(prediction.labels.tolist()) if other == label]
+    return max(rows, key=lambda row: float(prediction.scores[row]), default=None)
 
 
 def _ap50(prediction: Prediction, drawing: Drawing, classes: ClassMap) -> float:

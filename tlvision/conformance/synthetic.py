@@ -30,12 +30,14 @@ class Drawing:
     image:    (H, W, 3) uint8 RGB.
     boxes:    (M, 4) float32, x0 y0 x1 y1 in pixels of `image`, from the outer edge of the top-left pixel.
     labels:   (M,) int64 class index.
+    masks:    (M, H, W) uint8, 1 where the object is seen: what a later one covers is not its own.
     semantic: (H, W) uint8 class index per pixel; `background` outside all shapes.
     """
 
     image: npt.NDArray[np.uint8]
     boxes: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    masks: npt.NDArray[np.uint8]
     semantic: npt.NDArray[np.uint8]
 
 
@@ -54,6 +56,7 @@ def draw(size: tuple[int, int], shapes: Sequence[Shape], *, seed: int = 0, backg
     image = rng.integers(70, 130, (height, width, 3), dtype=np.uint8)
     semantic = np.full((height, width), background, np.uint8)
     boxes = np.zeros((len(shapes), 4), np.float32)
+    masks = np.zeros((len(shapes), height, width), np.uint8)
     for row, shape in enumerate(shapes):
         x0, x1 = (round(value * width) for value in shape.box[::2])
         y0, y1 = (round(value * height) for value in shape.box[1::2])
@@ -63,8 +66,10 @@ def draw(size: tuple[int, int], shapes: Sequence[Shape], *, seed: int = 0, backg
         colour = np.clip(np.array(COLOURS[shape.label % len(COLOURS)]) + shade, 0, 255).astype(np.uint8)
         image[inside > 0] = colour[inside > 0]
         semantic[inside > 0] = shape.label
+        masks[:row, inside > 0] = 0
+        masks[row] = inside
         boxes[row] = x0, y0, x1, y1
-    return Drawing(image, boxes, np.array([shape.label for shape in shapes], np.int64), semantic)
+    return Drawing(image, boxes, np.array([shape.label for shape in shapes], np.int64), masks, semantic)
 
 
 def _stencil(label: int, height: int, width: int) -> npt.NDArray[np.uint8]:

@@ -182,6 +182,34 @@ def paint(
     part[inside] = warped[inside]
 
 
+def paint_mask(canvas: Pixels, mask: Pixels, matrix: Matrix, region: Region | None = None) -> None:
+    """Warp a mask into a canvas, in place, with smooth edges: linearly interpolated, and set from one half on.
+
+    canvas: (H, W) uint8 of zeros; becomes 1 where the mask falls.
+    mask:   uint8 with values 0 and 1. Only the part around what is set is looked at, so a small object costs little.
+    matrix: mask pixels -> canvas pixels.
+    region: x0, y0, x1, y1 in mask pixels, the part that is painted; None means all.
+    """
+    x, y, columns, rows = cv2.boundingRect(mask)
+    # With the pixel around it, between which and the rim the interpolation passes one half.
+    left, top = max(x - 1, 0), max(y - 1, 0)
+    part = mask[top : y + rows + 1, left : x + columns + 1] * np.uint8(255)
+    x0, y0, x1, y1 = region or (0.0, 0.0, float(mask.shape[1]), float(mask.shape[0]))
+    x0, x1 = max(x0 - left, 0.0), min(x1 - left, float(part.shape[1]))
+    y0, y1 = max(y0 - top, 0.0), min(y1 - top, float(part.shape[0]))
+    if columns == 0 or x0 >= x1 or y0 >= y1:
+        return
+    matrix = matrix @ translate(left, top)
+    corners = apply(matrix, np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
+    first_column, last_column = _pixel_range(corners[:, 0], canvas.shape[1])
+    first_row, last_row = _pixel_range(corners[:, 1], canvas.shape[0])
+    if first_column >= last_column or first_row >= last_row:
+        return
+    seen = canvas[first_row:last_row, first_column:last_column]
+    paint(seen, part, translate(-first_column, -first_row) @ matrix, (x0, y0, x1, y1))
+    seen[:] = seen > 127
+
+
 def _warp(image: Pixels, inverse: Matrix, size: tuple[int, int], flags: int) -> Pixels:
     coloured = image.ndim == 3 and image.shape[2] == 3
     if coloured:  # OpenCV warps four channels in half the time that it takes for three
@@ -304,3 +332,19 @@ def unwarp_boxes(boxes: Boxes, matrix: Matrix, original_size: tuple[int, int]) -
     """
     region = (0.0, 0.0, float(original_size[1]), float(original_size[0]))
     return clip_boxes(transform_boxes(boxes, invert(matrix)), region).astype(np.float32)
+
+
+def unwarp_masks(masks: Pixels, matrix: Matrix, original_size: tuple[int, int]) -> Pixels:
+    """Bring masks of a prediction back, with smooth edges: (K, height, width) uint8 with values 0 and 1.
+
+    masks:  (K, H, W) uint8, 0 and 1, in network-input pixels. matrix: original image -> network input.
+    original_size: height and width of the original image in pixels.
+
+    >>> unwarp_masks(np.eye(2, dtype=np.uint8)[None], scale(0.5, 0.5), (4, 4))[0].tolist()
+    [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
+    """
+    back = invert(matrix)
+    found = np.zeros((len(masks), *original_size), np.uint8)  # the system gives memory only to what is written
+    for mask, canvas in zip(masks, found, strict=True):
+        paint_mask(canvas, mask, back)
+    return found

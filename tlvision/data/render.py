@@ -10,13 +10,15 @@ import numpy.typing as npt
 from tlvision.coco.formats import polygons_to_mask, rle_to_mask, segment_to_mask
 from tlvision.data.augment import Placement
 from tlvision.data.geometry import (
+    MIN_SIDE,
     Boxes,
     Pixels,
     Region,
     apply,
     clip_polygon,
     is_axis_aligned,
-    paint,
+    paint_mask,
+    transform_boxes,
     warp_boxes,
     warp_polygons,
     worth_keeping,
@@ -32,7 +34,8 @@ def place_target(
     """Return the objects of all samples in output pixels, without crowd objects and those that are no longer visible.
 
     size:  height and width of the output.
-    masks: whether to render `Target.masks`; an object whose mask comes out empty is then left out too.
+    masks: whether to render `Target.masks`; an object whose mask comes out empty is then left out too, and one that is
+           cut gets the box around what is left of its mask.
 
     Raises InputError where masks are wanted and an object has no segmentation.
     """
@@ -44,9 +47,8 @@ def place_target(
         keep &= ~sample.target.crowd
         if masks:
             some, keep = _place_masks(sample, placement, size, keep)
+            some, keep = _fit_boxes(sample, placement, moved, some, keep)
             rendered.append(some)
-            if not is_axis_aligned(placement.matrix):
-                moved[keep] = _mask_bounds(some)  # tighter than the box around a turned box
         boxes.append(moved[keep])
         labels.append(sample.target.labels[keep])
     joined = np.concatenate(boxes) if boxes else np.zeros((0, 4), np.float32)
@@ -104,6 +106,26 @@ def _place_masks(sample: Sample, placement: Placement, size: tuple[int, int], ke
     return np.stack(masks) if masks else np.zeros((0, *size), np.uint8), keep
 
 
+def _fit_boxes(sample: Sample, placement: Placement, moved: Boxes, masks: Pixels, keep: Kept) -> tuple[Pixels, Kept]:
+    """Draw boxes, in place, around what is seen of a mask where the annotated box does not tell.
+
+    That is where boxes turn, and where an edge cuts one: what is left of the object may fill a corner of what is left
+    of its box. Returns the masks and flags without those of which the edge leaves next to nothing.
+    """
+    indices = np.flatnonzero(keep)
+    bounds = _mask_bounds(masks)
+    if is_axis_aligned(placement.matrix):
+        whole = transform_boxes(sample.target.boxes[indices], placement.matrix)
+        cut = (np.abs(whole - moved[indices]) > 1e-3).any(axis=1)
+    else:
+        cut = np.ones(len(indices), bool)
+    moved[indices[cut]] = bounds[cut]
+    seen = ((bounds[:, 2:] - bounds[:, :2]) > MIN_SIDE).all(axis=1) | ~cut
+    keep = keep.copy()
+    keep[indices[~seen]] = False
+    return masks[seen], keep
+
+
 def _mask_bounds(masks: Pixels) -> Boxes:
     """Return the boxes around (M, H, W) masks, none of which is empty."""
     ends = []
@@ -117,7 +139,7 @@ def _mask_bounds(masks: Pixels) -> Boxes:
 def _place_mask(segment: Polygons | Rle, sample: Sample, placement: Placement, size: tuple[int, int]) -> Pixels:
     canvas = np.zeros(size, np.uint8)
     if isinstance(segment, dict):
-        paint(canvas, rle_to_mask(segment), placement.matrix, placement.region, nearest=True)
+        paint_mask(canvas, rle_to_mask(segment), placement.matrix, placement.region)
         return canvas
     # Outlines are mapped before they become pixels, which keeps their edges sharp when the image grows.
     region = placement.region or _all_of(sample)

@@ -116,6 +116,16 @@ def read_predictions(path: str | Path, truth: GroundTruth, iou_type: IouType = "
     return results
 
 
+def has_masks(path: str | Path) -> bool:
+    """Say whether anything in a file has a mask: an annotation of a COCO json, or an entry of a results list.
+
+    Raises InputError where the file cannot be read as JSON.
+    """
+    content = _load(Path(path))
+    rows = content.get("annotations") if isinstance(content, dict) else content
+    return isinstance(rows, list) and any(isinstance(row, dict) and row.get("segmentation") for row in rows)
+
+
 def _plausible(content: list[Any]) -> bool:
     """Say whether ids, scores and boxes are certainly right, in a few array operations; if not, look at each."""
     try:

@@ -9,8 +9,8 @@ from typing import Any
 def format_table(metrics: Mapping[str, Any]) -> str:
     """Return the overall numbers and the table per class, aligned with spaces.
 
-    metrics: what `coco_map` or `class_iou` returns, or `metrics.json` of a run. Fractions are shown with four
-             digits, counts as integers, and "-" stands where there was nothing to measure.
+    metrics: what `coco_map`, `instance_map` or `class_iou` returns, or `metrics.json` of a run. Fractions are shown
+             with four digits, counts as integers, and "-" stands where there was nothing to measure.
 
     Raises KeyError where `metrics` holds neither "bbox", "segm" nor "semantic".
 
@@ -70,5 +70,16 @@ def _notes(metrics: Mapping[str, Any]) -> str:
     if metrics.get("counts"):
         lines.append(", ".join(f"{value} {name.replace('_', ' ')}" for name, value in metrics["counts"].items()))
     if "hash" in metrics.get("protocol", {}):
-        lines.append(f"protocol {metrics['protocol']['hash']}")
+        lines.append(f"protocol {format_hash(metrics['protocol']['hash'])}")
     return "\n".join(lines)
+
+
+def format_hash(value: object) -> str:
+    """Return the hash of a protocol, or, where boxes and masks have one each, both.
+
+    >>> format_hash("0a1b"), format_hash({"bbox": "0a1b", "segm": "2c3d"})
+    ('0a1b', 'bbox 0a1b, segm 2c3d')
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{kind} {number}" for kind, number in value.items())
+    return str(value)

@@ -23,7 +23,8 @@ class GroupMap:
     buffers:    the same for buffers.
     modules:    for each module at or below one that a group names, the depth of that group.
     norms:      the parameter names that belong to normalisation layers (scale and shift).
-    bare_norms: the names of normalisation layers with running statistics and no parameters.
+    bare_norms: the names of normalisation layers with running statistics and no parameters; not those whose class name
+                says that they are frozen (torchvision's FrozenBatchNorm2d), which nothing ever changes.
     """
 
     groups: tuple[LayerGroup, ...]
@@ -88,7 +89,7 @@ def map_groups(module: nn.Module, groups: Sequence[LayerGroup]) -> GroupMap:
 
 
 def _find_norms(module: nn.Module) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the parameter names of all norms, and the names of those with buffers alone."""
+    """Return the parameter names of all norms, and the names of those with nothing but buffers that may move."""
     known = {id(parameter): name for name, parameter in module.named_parameters()}
     owned: set[str] = set()
     bare = []
@@ -97,6 +98,7 @@ def _find_norms(module: nn.Module) -> tuple[frozenset[str], tuple[str, ...]]:
             continue
         parameters = list(child.parameters(recurse=False))
         owned.update(known[id(parameter)] for parameter in parameters)
+        frozen = "frozen" in type(child).__name__.lower()
         if not parameters and any(True for _ in child.buffers(recurse=False)):
             bare.append(path)
     return frozenset(owned), tuple(bare)

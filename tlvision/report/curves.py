@@ -20,7 +20,7 @@ def curves(files: RunFiles) -> str:
     figures = [
         ("Loss", _loss(files)),
         ("Parts of the loss", _parts(files)),
-        ("Metrics", _metrics(files)),
+        *_metrics(files),
         ("Learning rate", _rate(files)),
     ]
     shown = [f"<figure><figcaption>{escape(title)}</figcaption>{chart}</figure>" for title, chart in figures if chart]
@@ -59,19 +59,25 @@ def _parts(files: RunFiles) -> str:
     return line_chart(lines, x_label="step", y_label="parts of the loss (running mean)", from_zero=True)
 
 
-def _metrics(files: RunFiles) -> str:
-    """Draw the overall metrics by epoch; the others of the log (per area, recall) would only hide them."""
-    found: dict[str, list[tuple[float, float]]] = {}
+def _metrics(files: RunFiles) -> list[tuple[str, str]]:
+    """Draw the overall metrics by epoch, boxes and masks apart; those per area and recall would only hide them."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for evaluation in files.evaluations:
         values = evaluation.get("metrics")
         for key, value in values.items() if isinstance(values, dict) else ():
-            if str(key).rsplit("/", 1)[-1] in _PREFERRED:
-                found.setdefault(str(key), []).append((number(evaluation.get("epoch")), number(value)))
-    lines = [
-        Series(name, tuple(points), _LINES[index % len(_LINES)], marks=True)
-        for index, (name, points) in enumerate(found.items())
-    ]
-    return line_chart(lines, x_label="epoch", y_label="metric", from_zero=True)
+            kind, _, name = str(key).rpartition("/")
+            if name in _PREFERRED:
+                point = number(evaluation.get("epoch")), number(value)
+                found.setdefault(kind, {}).setdefault(str(key), []).append(point)
+    figures = []
+    for kind, metrics in found.items():
+        lines = [
+            Series(name, tuple(points), _LINES[index % len(_LINES)], marks=True)
+            for index, (name, points) in enumerate(metrics.items())
+        ]
+        title = f"Metrics ({kind})" if len(found) > 1 else "Metrics"
+        figures.append((title, line_chart(lines, x_label="epoch", y_label="metric", from_zero=True)))
+    return figures
 
 
 def _rate(files: RunFiles) -> str:

@@ -39,8 +39,9 @@ def draw_prediction(
     prediction:  numpy arrays; boxes x0 y0 x1 y1 in pixels of `image`, masks and label map of its size.
     class_names: in the order of the contiguous class index.
     min_score:   objects with a lower score are not drawn.
-    target:      ground truth of the same image: its boxes are drawn dashed, in the colour of their class and without
-                 text; its label map is shown on the left of the predicted one.
+    target:      ground truth of the same image: the outlines of its masks, or its boxes where it has none, are drawn
+                 dashed, in the colour of their class and without text; its label map is shown on the left of the
+                 predicted one.
 
     Returns an RGB picture of the size of `image`, with these exceptions: an image with a long side under 320 pixels is
     enlarged by a whole factor, and a label map gets a legend below.
@@ -66,8 +67,11 @@ def draw_prediction(
     pen = ImageDraw.Draw(canvas)
     width = _line_width(canvas.size)
     if target is not None:
-        for box, label in zip(target.boxes, target.labels, strict=True):
-            _dashed_box(pen, _fit(box, factor, canvas), class_colour(int(label)), width)
+        for index, label in enumerate(target.labels):
+            if target.masks is not None:
+                _dashed_outline(pen, target.masks[index], factor, class_colour(int(label)), width)
+            else:
+                _dashed_box(pen, _fit(target.boxes[index], factor, canvas), class_colour(int(label)), width)
     boxes = [_fit(box, factor, canvas) for box in prediction.boxes[shown]]
     labels = [int(label) for label in prediction.labels[shown]]
     for fitted, label in zip(boxes, labels, strict=True):
@@ -174,6 +178,19 @@ def _dashed_box(pen: ImageDraw.ImageDraw, box: Rectangle, colour: Rgb, width: in
             pen.line(points, fill=(0, 0, 0) if number % 2 else colour, width=max(1, width // 2 + 1))
 
 
+def _dashed_outline(
+    pen: ImageDraw.ImageDraw, mask: npt.NDArray[np.uint8], factor: int, colour: Rgb, width: int
+) -> None:
+    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    dash = max(2, 4 * width // factor)  # in steps from pixel to pixel
+    for contour in contours:
+        points = (contour[:, 0] + 0.5) * factor
+        points = np.concatenate([points, points[:1]])
+        for number, first in enumerate(range(0, len(points) - 1, dash)):
+            part = [(float(x), float(y)) for x, y in points[first : first + dash + 1]]
+            pen.line(part, fill=(0, 0, 0) if number % 2 else colour, width=max(1, width // 2 + 1))
+
+
 def _place_labels(
     pen: ImageDraw.ImageDraw, size: tuple[int, int], boxes: list[Rectangle], texts: list[str], colours: list[Rgb]
 ) -> None:
@@ -207,11 +224,15 @@ def _overlay_masks(image: Picture, masks: npt.NDArray[np.uint8], labels: npt.NDA
     picture = image.copy()
     kernel = np.ones((_line_width(image.shape) + 1,) * 2, np.uint8)
     for mask, label in zip(masks, labels, strict=True):
-        inside = mask.astype(bool)
+        x, y, columns, rows = cv2.boundingRect(mask)
+        left, top = max(x - len(kernel), 0), max(y - len(kernel), 0)  # the rest of a large picture is left alone
+        around = slice(top, y + rows + len(kernel)), slice(left, x + columns + len(kernel))
+        part, under = mask[around], picture[around]
+        inside = part.astype(bool)
         colour = np.array(class_colour(int(label)), np.float32)
-        picture[inside] = (picture[inside] * (1 - _MASK_OPACITY) + colour * _MASK_OPACITY).astype(np.uint8)
+        under[inside] = (under[inside] * (1 - _MASK_OPACITY) + colour * _MASK_OPACITY).astype(np.uint8)
         # A full line along the rim tells two objects of one class apart.
-        picture[inside & (cv2.erode(mask, kernel) == 0)] = colour.astype(np.uint8)
+        under[inside & (cv2.erode(part, kernel) == 0)] = colour.astype(np.uint8)
     return picture
 
 

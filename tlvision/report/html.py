@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from tlvision.evaluation.summary import format_number
+from tlvision.evaluation.summary import format_hash, format_number
 from tlvision.report.curves import curves
 from tlvision.report.ledger import ledger_section
 from tlvision.report.run_files import Json, RunFiles, pick, read_run
@@ -107,15 +107,9 @@ def _headline(files: RunFiles) -> str:
         ("classes", _class_names(files.classes.get("names"))),
     ]
     text = " · ".join(f"{name} {escape(str(value))}" for name, value in facts if value)
-    shown = [
-        key for key in ("AP", "AP50", "AP75", "AR100", "mean_class_iou", "pixel_accuracy") if key in _main(metrics)
-    ]
-    tiles = "".join(
-        f"<div><b>{escape(format_number(_main(metrics)[key]))}</b><span>{escape(key.replace('_', ' '))}</span></div>"
-        for key in shown
-    )
+    overall = _overall(metrics)
+    tiles = "".join(_tiles(numbers, kind if len(overall) > 1 else "") for kind, numbers in overall.items())
     missing = "" if tiles else '<p class="sub">There are no final metrics (metrics.json).</p>'
-    tiles = f'<div class="tiles">{tiles}</div>' if tiles else ""
     return f'<header><h1>{escape(files.folder.resolve().name)}</h1><p class="sub">{text}</p>{tiles}{missing}</header>\n'
 
 
@@ -123,12 +117,20 @@ def _class_names(names: Any) -> str:
     return f"{len(names)} ({listing(names, 6)})" if isinstance(names, list) else ""
 
 
-def _main(metrics: Json) -> Json:
-    """Return the overall numbers: of boxes, else masks, else label maps."""
-    for kind in ("bbox", "segm", "semantic"):
-        if isinstance(metrics.get(kind), dict):
-            return dict(metrics[kind])
-    return {}
+def _overall(metrics: Json) -> dict[str, Json]:
+    """Return the overall numbers by what they are of: boxes, masks, label maps."""
+    return {kind: metrics[kind] for kind in ("bbox", "segm", "semantic") if isinstance(metrics.get(kind), dict)}
+
+
+def _tiles(numbers: Json, kind: str) -> str:
+    """Return a row with the numbers that matter most, named with `kind` in front."""
+    shown = [key for key in ("AP", "AP50", "AP75", "AR100", "mean_class_iou", "pixel_accuracy") if key in numbers]
+    tiles = "".join(
+        f"<div><b>{escape(format_number(numbers[key]))}</b>"
+        f"<span>{escape(f'{kind} {key}'.strip().replace('_', ' '))}</span></div>"
+        for key in shown
+    )
+    return f'<div class="tiles">{tiles}</div>' if tiles else ""
 
 
 def _per_class(metrics: Json) -> str:
@@ -146,12 +148,15 @@ def _per_class(metrics: Json) -> str:
 
 
 def _numbers(metrics: Json) -> str:
-    overall, protocol = _main(metrics), _object(metrics, "protocol")
-    if not overall:
+    overall, protocol = _overall(metrics), _object(metrics, "protocol")
+    if not any(overall.values()):
         return ""
     told = [f"{value} {name.replace('_', ' ')}" for name, value in _object(metrics, "counts").items()]
-    told += [f"{key} {protocol[key]}" for key in ("library", "hash") if key in protocol]
-    return table(list(overall), [list(overall.values())]) + f'<p class="sub">{escape(", ".join(told))}</p>'
+    told += [str(protocol["library"])] if "library" in protocol else []
+    told += [f"protocol {format_hash(protocol['hash'])}"] if "hash" in protocol else []
+    columns = list(dict.fromkeys(key for numbers in overall.values() for key in numbers))
+    rows = [[kind, *(numbers.get(key) for key in columns)] for kind, numbers in overall.items()]
+    return table(["", *columns], rows) + f'<p class="sub">{escape(", ".join(told))}</p>'
 
 
 def _object(content: Json, key: str) -> Json:

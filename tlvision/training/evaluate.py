@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,25 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tlvision.coco import CocoData, write_predictions
+from tlvision.coco import CocoData, result_rows
+from tlvision.coco import write_json as write_coco
 from tlvision.data.dataset import EvalImages
-from tlvision.evaluation import coco_map
+from tlvision.evaluation import coco_map, instance_map
 from tlvision.training.checkpoint import write_json
 from tlvision.training.inference import predict_samples, using_weights
-from tlvision.types import InputError, nearest
+from tlvision.types import InputError, RunError, nearest
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from torch import Tensor
 
-    from tlvision.plugin import Adapter
-    from tlvision.types import Prediction
+    from tlvision.plugin import Adapter, Task
 
 
 @dataclass(slots=True, kw_only=True)
 class Evaluator:
-    """Evaluates a detector on one dataset.
+    """Evaluates a model on one dataset.
 
+    task:         "detect" compares boxes, "instance" boxes and masks.
     data:         the images and their ground truth.
     ground_truth: the json that is evaluated against; `data.path`, or a copy restricted to the run's classes.
     cache_bytes:  size of the cache of decoded images; None lets the memory of the machine decide.
@@ -36,6 +38,7 @@ class Evaluator:
     left_out:     detections of the last evaluation whose class the ground truth does not have; they count nowhere.
     """
 
+    task: Task
     data: CocoData
     ground_truth: Path
     out: Path
@@ -51,21 +54,24 @@ class Evaluator:
     def evaluate(self, adapter: Adapter, weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
         """Predict with `weights` (None: the model's own), write both files, and return the metrics, flat.
 
-        Under several processes each predicts its share; all return the same. "bbox/AP" and so on, each 0..1; what
-        cannot be measured (no object of that size) is left out.
+        Under several processes each predicts its share; all return the same. "bbox/AP", "segm/AP" and so on, each
+        0..1; what cannot be measured (no object of that size) is left out. Raises RunError where a model for the task
+        "instance" gives no masks.
         """
         with using_weights(adapter.module, weights):
-            items = self._predict(adapter)
+            rows, left_out = self._predict(adapter)
+        self.left_out = left_out.total()
         if self.fabric.is_global_zero:
             path = self.out / "predictions.json"
-            self.left_out = sum(write_predictions(path, items, self.data.category_ids).left_out.values())
-            self.metrics = coco_map(self.ground_truth, path)
+            write_coco(path, rows)
+            self.metrics = (instance_map if self.task == "instance" else coco_map)(self.ground_truth, path)
             write_json(self.out / "metrics.json", self.metrics)
         if self.fabric.world_size > 1:
             self.metrics = self.fabric.broadcast(self.metrics, src=0)
         return flatten(self.metrics)
 
-    def _predict(self, adapter: Adapter) -> list[tuple[int, Prediction]]:
+    def _predict(self, adapter: Adapter) -> tuple[list[dict[str, Any]], Counter[int]]:
+        """Return the rows of predictions.json by image id, and the detections left out by class, of all processes."""
         if self._images is None:  # kept, with its cache of decoded images, for the next evaluation
             self._images = EvalImages(
                 self.data.samples, adapter.input_spec, self.image_size, cache_bytes=self.cache_bytes
@@ -73,12 +79,21 @@ class Evaluator:
         found = predict_samples(
             adapter, self._images, fabric=self.fabric, batch_size=self.batch_size, workers=self.workers
         )
-        items = sorted(((sample.image_id, prediction) for sample, prediction in found), key=lambda item: item[0])
-        if self.fabric.world_size == 1:
-            return items
-        shares: list[Any] = [None] * self.fabric.world_size
-        torch.distributed.all_gather_object(shares, items)
-        return sorted((item for share in shares for item in share), key=lambda item: item[0])
+        rows: list[dict[str, Any]] = []
+        left_out: Counter[int] = Counter()
+        for sample, prediction in found:
+            if self.task == "instance" and prediction.masks is None:
+                raise RunError("the model's predict() gives no masks, which the task 'instance' needs; mend the plugin")
+            # At once, and before they go to other processes: masks of full size would fill the memory.
+            some, others = result_rows(sample.image_id, prediction, self.data.category_ids)
+            rows += some
+            left_out += others
+        if self.fabric.world_size > 1:
+            shares: list[Any] = [None] * self.fabric.world_size
+            torch.distributed.all_gather_object(shares, (rows, left_out))
+            rows = [row for share, _ in shares for row in share]
+            left_out = sum((others for _, others in shares), Counter())
+        return sorted(rows, key=lambda row: row["image_id"]), left_out
 
     def copy_results(self, folder: Path) -> None:
         """Copy the files of the last evaluation into `folder`, if there was one."""
@@ -101,11 +116,21 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-DETECTION_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
-def check_select(select: str) -> None:
-    """Raise InputError where `evaluate.select` names no metric of a detector."""
-    known = [f"bbox/{name}" for name in DETECTION_METRICS]
+def resolve_select(select: str, task: Task) -> str:
+    """Return the metric that `evaluate.select` stands for: "auto" is mask AP for the task "instance", else box AP.
+
+    Raises InputError where a model for `task` has no metric of that name.
+
+    >>> resolve_select("auto", "instance"), resolve_select("auto", "detect"), resolve_select("bbox/AP50", "instance")
+    ('segm/AP', 'bbox/AP', 'bbox/AP50')
+    """
+    if select == "auto":
+        return "segm/AP" if task == "instance" else "bbox/AP"
+    kinds = ("segm", "bbox") if task == "instance" else ("bbox",)
+    known = ["auto", *(f"{kind}/{name}" for kind in kinds for name in COCO_METRICS)]
     if select not in known:
-        raise InputError(f"evaluate.select: no metric '{select}'.{nearest(select, known)}")
+        raise InputError(f"evaluate.select: the task '{task}' has no metric '{select}'.{nearest(select, known)}")
+    return select

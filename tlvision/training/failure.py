@@ -28,6 +28,7 @@ def fail_on_bad_loss(session: Session, batch: Batch, losses: Mapping[str, float]
             "matrices": batch.matrices,
             "image_ids": list(batch.image_ids),
             "counts": list(batch.counts),
+            **({} if batch.masks is None else {"masks": batch.masks}),
             "step": context.step,
             "losses": {name: repr(value) for name, value in losses.items()},
         },

@@ -11,7 +11,7 @@ import torch
 
 from tlvision.data.batches import eval_batches, normalise
 from tlvision.data.dataset import EvalImages, fit_image
-from tlvision.data.geometry import invert, unwarp_boxes, warp_mask
+from tlvision.data.geometry import invert, unwarp_boxes, unwarp_masks, warp_mask
 from tlvision.types import IGNORE_INDEX, Prediction, Sample, check_array
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def predict_samples(
     """Yield the samples of `images` with what the model finds in them, in batches of one shape, not in their order.
 
     Under several processes each yields its share. The module is put into eval mode and left in it. Predictions are
-    numpy, boxes in pixels of the original image, clipped to it.
+    numpy, boxes and masks in pixels of the original image, boxes clipped to it. Do not collect them where they have
+    masks: a hundred of full size an image.
     """
     adapter.module.eval()
     by_id = {sample.image_id: sample for sample in images.samples}
@@ -61,18 +62,17 @@ def to_original(prediction: Prediction, matrix: npt.NDArray[np.float64], width: 
     """Map a prediction from network-input pixels to pixels of the original image, as numpy.
 
     matrix: (3, 3) float64, from original to network-input pixels. Boxes are clipped to the image; those that lie in
-    the padding alone, and so have no area left, are taken out.
+    the padding alone, and so have no area left, are taken out, with their masks. An object of which only the mask comes
+    out empty stays, with an empty mask: what a model finds as boxes does not depend on its masks.
     """
     boxes = unwarp_boxes(_numpy(prediction.boxes), matrix, (height, width))
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    inverse = invert(matrix)
     masks = semantic = None
     if prediction.masks is not None:
-        warped = [warp_mask(mask, inverse, (height, width), 0) for mask in _numpy(prediction.masks)[kept]]
-        masks = np.stack(warped) if warped else np.zeros((0, height, width), np.uint8)
+        masks = unwarp_masks(_numpy(prediction.masks)[kept], matrix, (height, width))
     if prediction.semantic is not None:
         label_map = _numpy(prediction.semantic).astype(np.uint8)
-        semantic = warp_mask(label_map, inverse, (height, width), IGNORE_INDEX).astype(np.int64)
+        semantic = warp_mask(label_map, invert(matrix), (height, width), IGNORE_INDEX).astype(np.int64)
     return Prediction(
         boxes=boxes[kept],
         scores=_numpy(prediction.scores)[kept],

@@ -5,7 +5,8 @@ of `mmcv.ops` but the extension module `mmcv._ext` that those call. Importing th
 place whose functions are torchvision's kernels where torchvision has them, and plain torch elsewhere: on CPU and GPU,
 in single and half precision, with gradients. A real compiled mmcv, where there is one, is left alone and used.
 
-An operator that is not covered raises NotImplementedError when it is called; see `tlvision_openmmlab.mmcv_ops.extension`.
+An operator that is not covered raises NotImplementedError when it is called; see
+`tlvision_openmmlab.mmcv_ops.uncovered`.
 """
 
 from tlvision_openmmlab.mmcv_ops.extension import OPERATORS, install

@@ -82,6 +82,28 @@ def test_evaluating_two_files_needs_no_torch(tiny_dataset: Path, tmp_path: Path)
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(
+    ("iou", "kinds"), [(None, ["bbox", "segm"]), ("bbox", ["bbox"]), ("segm", ["segm"]), ("both", ["bbox", "segm"])]
+)
+def test_masks_of_two_files_are_compared_where_there_are_some(
+    iou: str | None, kinds: list[str], tmp_path: Path, write_files: Any
+) -> None:
+    row = {
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [2, 2, 6, 4],
+        "segmentation": {"size": [8, 9], "counts": [10, 30, 32]},
+    }
+    truth = {"images": [{"id": 1, "width": 9, "height": 8}], "categories": [{"id": 1, "name": "a"}],
+             "annotations": [{"id": 1, "iscrowd": 0, **row}]}  # fmt: skip
+    gt, predictions = write_files(truth, [{**row, "score": 0.5}])
+    arguments = ["evaluate", "--gt", str(gt), "--predictions", str(predictions), "--output", str(tmp_path / "m.json")]
+    assert main(arguments + (["--iou", iou] if iou else [])) == 0
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert [kind for kind in ("bbox", "segm") if kind in metrics] == kinds
+    assert all(metrics[kind]["AP"] == 1.0 for kind in kinds)
+
+
 def test_hooks_and_plugins_are_listed_with_what_a_user_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["hooks"]) == 0
     text = capsys.readouterr().out
@@ -138,6 +160,7 @@ WRONG_USES = [
     (["evaluate", "--gt", "absent.json"], "--gt needs --predictions"),
     (["evaluate", "--gt", "absent.json", "--predictions", "p.json"], "absent.json"),
     (["evaluate", "--run", "absent"], "absent"),
+    (["evaluate", "--run", "absent", "--iou", "segm"], "--iou goes with --gt"),
     (["predict", "--run", "absent", "--output", "o", "absent.jpg"], "no file or folder 'absent.jpg'"),
 ]
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as reference
 
-from tlvision.coco import read_coco, restrict_classes, write_dataset, write_json, write_predictions
+from tlvision.coco import read_coco, restrict_classes, result_rows, write_dataset, write_json, write_predictions
 from tlvision.coco.formats import mask_to_rle
 from tlvision.types import ClassMap, InputError, Prediction, RunError, Sample, Target, empty_target
 
@@ -100,6 +101,38 @@ def test_masks_are_written_as_pycocotools_reads_them(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "p.json").read_text())
     assert all((reference.decode(row["segmentation"]) == mask[n]).all() for n, row in enumerate(rows))
     assert len(rows) == 2
+
+
+@pycocotools_warns
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_run_lengths_are_those_of_pycocotools_byte_for_byte(order: Any) -> None:
+    rng = np.random.default_rng(0)
+    shares = (0.0, 0.1, 0.5, 0.9, 1.0)
+    for number in range(500):
+        height, width = rng.integers(1, 12, 2).tolist()
+        mask = np.zeros((height, width), np.uint8, order=order)
+        y, x = int(rng.integers(height)), int(rng.integers(width))
+        part = mask[y:, x:] if number % 3 else mask
+        part[:] = rng.random(part.shape) < shares[number % 5]
+        expected = reference.encode(np.asfortranarray(mask))
+        assert mask_to_rle(mask) == {"size": [height, width], "counts": expected["counts"]}
+
+
+def test_rows_of_one_image_hold_no_mask_of_full_size() -> None:
+    masks = np.zeros((2, 480, 640), np.uint8)
+    masks[0, 100:200, 50:90] = 1
+    prediction = Prediction(
+        boxes=np.array([[50, 100, 90, 200]] * 2, np.float32),
+        scores=np.array([0.5, 0.25], np.float32),
+        labels=np.array([1, 0]),
+        masks=masks,
+    )
+    rows, left_out = result_rows(7, prediction, {1: 90})
+    assert left_out == {0: 1}
+    (row,) = rows
+    assert (row["image_id"], row["category_id"], row["bbox"], row["score"]) == (7, 90, [50.0, 100.0, 40.0, 100.0], 0.5)
+    assert row["segmentation"]["size"] == [480, 640]
+    assert len(row["segmentation"]["counts"]) < 300
 
 
 def test_detections_of_a_class_that_the_json_lacks_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tlvision.evaluation import coco_map
+from tlvision.evaluation import coco_map, has_masks
 from tlvision.types import InputError
 
 NAN = float("nan")
@@ -145,3 +145,17 @@ def test_polygons_need_the_size_of_the_image(truth: Any, results: Any, write_fil
     del truth["images"][0]["height"]
     with pytest.raises(InputError, match=r"annotation id 1.*'height'"):
         coco_map(*write_files(truth, results), iou_type="segm")
+
+
+def test_whether_a_file_has_masks(truth: Any, results: Any, write_files: Any, tmp_path: Path) -> None:
+    assert [has_masks(path) for path in write_files(truth, results)] == [False, False]
+    truth["annotations"][0]["segmentation"] = []
+    results[1]["segmentation"] = RLE
+    assert [has_masks(path) for path in write_files(truth, results)] == [False, True]
+    truth["annotations"][1]["segmentation"] = [[1, 1, 5, 1, 5, 5]]
+    assert has_masks(write_files(truth, [])[0])
+    for odd in ("[]", "{}", "3", '{"annotations": 3}', "[3]"):
+        (tmp_path / "odd.json").write_text(odd)
+        assert not has_masks(tmp_path / "odd.json")
+    with pytest.raises(InputError, match="nowhere"):
+        has_masks(tmp_path / "nowhere.json")

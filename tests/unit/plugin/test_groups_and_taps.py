@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from tlvision.plugin import LayerGroup, Tap, capture, map_groups, tap_features
 from tlvision.plugin.groups import is_norm
@@ -103,6 +104,10 @@ class NormedBlock(nn.Module):
         self.linear = nn.Linear(4, 4)
 
 
+class FrozenScaleNorm(nn.LayerNorm):
+    """Called frozen, with parameters all the same."""
+
+
 NORMS = [
     nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.BatchNorm3d(4), nn.SyncBatchNorm(4), nn.GroupNorm(2, 4), nn.LayerNorm(4),
     nn.InstanceNorm2d(4), nn.RMSNorm(4), OwnRMSNorm(), FusedScale(4),
@@ -134,6 +139,15 @@ def test_norms_are_listed_by_their_parameters_and_bare_ones_by_name() -> None:
     mapped = map_groups(model, (LayerGroup("all", "head", tuple(model)),))
     assert mapped.norms == {"batch.weight", "batch.bias", "deep.1.weight", "deep.1.bias", "own.weight"}
     assert mapped.bare_norms == ("no_scale",)
+
+
+def test_a_norm_that_is_frozen_by_its_class_is_nothing_to_freeze() -> None:
+    model = nn.Sequential(FrozenBatchNorm2d(4), nn.BatchNorm2d(4), FrozenScaleNorm(4))
+    assert is_norm(model[0])
+    mapped = map_groups(model, (LayerGroup("all", "head", ("0", "1", "2")),))
+    assert len(mapped.buffers) == 4 + 3
+    assert mapped.bare_norms == ()
+    assert mapped.norms == {"1.weight", "1.bias", "2.weight", "2.bias"}, "what has parameters can be trained"
 
 
 def test_a_norm_that_two_modules_share_is_listed_once_by_its_first_name() -> None:

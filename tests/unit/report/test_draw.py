@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,26 @@ def test_ground_truth_is_dashed_in_the_class_colour() -> None:
     assert 0.3 < coloured < 0.7
     assert 0.3 < black < 0.7
     assert share_of(drawn[200:300, 150:250], (128, 128, 128)) == 1
+
+
+def test_labelled_masks_have_dashed_outlines_and_no_box() -> None:
+    masks = np.zeros((2, 400, 500), np.uint8)
+    masks[0, 150:350, 100:300] = 1
+    masks[0, 200:300, 150:250] = 0  # a hole has an outline of its own
+    target = replace(target_of([100, 150, 300, 350], [0, 0, 500, 400]), masks=masks, labels=np.array([1, 2]))
+    drawn = draw_prediction(picture(), boxes_of(), NAMES, target=target)
+    for edge in (drawn[150, 100:300], drawn[349, 100:300], drawn[150:350, 100], drawn[199, 151:249]):
+        coloured, black = share_of(edge[None], class_colour(1)), share_of(edge[None], (0, 0, 0))
+        assert 0.3 < coloured < 0.7
+        assert 0.3 < black < 0.7
+    assert share_of(drawn[210:290, 160:240], (128, 128, 128)) == 1
+    assert share_of(drawn[5:140], (128, 128, 128)) == 1, "of an empty mask there is nothing to draw, nor its box"
+    small = draw_prediction(picture(75, 100), boxes_of(), NAMES, target=replace(
+        target_of([20, 20, 60, 60]), masks=np.pad(np.ones((1, 40, 40), np.uint8), ((0, 0), (20, 15), (20, 40)))
+    ))  # fmt: skip
+    rows, columns = np.nonzero((small != 128).any(-1))
+    seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert np.abs(seen - [80, 80, 240, 240]).max() <= 4  # four times as large; the line lies on the outermost pixels
 
 
 def test_masks_are_half_transparent_with_a_rim() -> None:

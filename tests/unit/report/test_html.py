@@ -180,6 +180,28 @@ def test_broken_lines_losses_and_pictures_are_counted_and_named(run: Path) -> No
     assert "pictures/broken.png could not be read" in page
 
 
+def test_boxes_and_masks_have_tiles_curves_and_a_table_row_each(run: Path) -> None:
+    row = {"bbox/AP": 0.7, "segm/AP": 0.61, "ground_truths": 9}
+    protocol = {"hash": {"bbox": "abcdef123456", "segm": "fedcba654321"}}
+    masks = {"AP": 0.5123, "AP50": 0.8, "APl": 0.25}
+    metrics = {**METRICS, "task": "instance", "segm": masks, "protocol": protocol, "per_class": {"RBC": row}}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "evaluation":
+            line["metrics"] |= {"segm/AP": 0.1, "segm/AP50": 0.2}
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page, checker = page_of(run)
+    assert "<b>0.6123</b><span>bbox AP</span>" in page
+    assert "<b>0.5123</b><span>segm AP</span>" in page
+    text = " ".join(" ".join(checker.text).split())
+    for expected in ("Metrics (bbox)", "Metrics (segm)", "class bbox/AP segm/AP ground truths RBC 0.7000 0.6100 9",
+                     "AP AP50 APl bbox 0.6123 0.9000 - segm 0.5123 0.8000 0.2500",
+                     "protocol bbox abcdef123456, segm fedcba654321"):  # fmt: skip
+        assert expected in text, expected
+    assert page.count("<svg") == 5
+
+
 def test_semantic_metrics_have_a_headline_of_their_own(run: Path) -> None:
     metrics = {"task": "semantic", "semantic": {"mean_class_iou": 0.4321, "pixel_accuracy": 0.9}, "per_class": {}}
     (run / "metrics.json").write_text(json.dumps(metrics))

@@ -49,6 +49,21 @@ def test_masks_and_label_maps_go_the_same_way() -> None:
     assert set(found.semantic[50:].ravel()) == {1}
 
 
+def test_masks_stay_with_their_boxes_and_an_empty_one_takes_no_box_away() -> None:
+    matrix = letterbox((100, 200), (64, 64))
+    masks = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    masks[0, 50:60, 10:20] = 1  # in the padding alone, as is its box
+    masks[2, 30:40, 20:30] = 1
+    found = to_original(predict([[10, 50, 20, 60], [0, 20, 9, 30], [20, 30, 30, 40]], masks=masks), matrix, 200, 100)
+    assert found.labels.tolist() == [1, 2]
+    assert found.masks is not None
+    assert found.masks.any(axis=(1, 2)).tolist() == [False, True]
+    assert found.masks.dtype == np.uint8
+    nothing = to_original(predict([], masks=masks[:0]), matrix, 200, 100)
+    assert nothing.masks is not None
+    assert nothing.masks.shape == (0, 100, 200)
+
+
 def test_nothing_found_is_fine() -> None:
     found = to_original(predict([]), letterbox((10, 10), (32, 32)), 10, 10)
     assert found.boxes.shape == (0, 4)

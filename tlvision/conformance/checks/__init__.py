@@ -15,6 +15,7 @@ from tlvision.conformance.checks.losses import (
     losses_finite_and_differentiable,
     trained_state_is_in_module,
 )
+from tlvision.conformance.checks.masks import loss_depends_on_masks, masks_are_learnt, masks_are_masks
 from tlvision.conformance.checks.predictions import overfits_one_image, predictions_stand_alone, predictions_valid
 from tlvision.conformance.checks.process import (
     building_leaves_the_process_alone,
@@ -52,6 +53,7 @@ ALL_CHECKS: tuple[Check, ...] = (
     losses_finite_and_differentiable,
     images_without_objects,
     loss_is_a_mean_over_images,
+    loss_depends_on_masks,
     inputs_stay_unchanged,
     gradients_reach_every_group,
     trained_state_is_in_module,
@@ -65,6 +67,8 @@ ALL_CHECKS: tuple[Check, ...] = (
     any_number_of_classes,
     overfits_one_image,
     predictions_valid,
+    masks_are_masks,
+    masks_are_learnt,
     predictions_stand_alone,
     head_by_class_name,
 )

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 from tlvision.conformance.check import check
 from tlvision.conformance.checks.predictions import differing, predict_one
 from tlvision.conformance.checks.tools import total_loss
-from tlvision.conformance.overfit import one_image
+from tlvision.conformance.overfit import best_of, one_image
 from tlvision.training.checkpoint import MODEL, save_weights
 from tlvision.types import ClassMap, listing
 
@@ -64,10 +64,10 @@ def _check_kept(case: Case, known: Prediction, found: Prediction, classes: Class
 
 
 def _best(prediction: Prediction, label: int) -> tuple[torch.Tensor, float]:
-    scores = torch.where(prediction.labels == label, prediction.scores, prediction.scores.new_tensor(-1.0))
-    if len(scores) == 0 or float(scores.max()) < 0:
+    row = best_of(prediction, label)
+    if row is None:
         return torch.zeros(4), 0.0
-    return prediction.boxes[scores.argmax()], float(scores.max())
+    return prediction.boxes[row], float(prediction.scores[row])
 
 
 def _check_told(report: WeightReport, classes: ClassMap) -> None:

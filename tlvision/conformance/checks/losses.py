@@ -23,7 +23,7 @@ def losses_finite_and_differentiable(case: Case) -> None:
     adapter, _ = case.build()
     shapes: tuple[BatchName, ...] = ("square", "wide")
     for shape in shapes:
-        _check_losses(adapter.loss(*case.batch(adapter, shape)), f"{shape} images")
+        check_losses(adapter.loss(*case.batch(adapter, shape)), f"{shape} images")
 
 
 @check(requires=("losses_finite_and_differentiable",))
@@ -34,10 +34,10 @@ def images_without_objects(case: Case) -> None:
     for name in batches:
         where = "a batch without any object" if name == "all_empty" else "a batch with one image without objects"
         losses = adapter.loss(*case.batch(adapter, name))
-        _check_losses(losses, where)
+        check_losses(losses, where)
         adapter.module.zero_grad(set_to_none=True)
         total(losses.values()).backward()  # type: ignore[no-untyped-call]
-        bad = _without_finite_gradient(adapter.module)
+        bad = without_finite_gradient(adapter.module)
         assert not bad, f"{where} gives gradients that are not finite to {listing(bad)}"
 
 
@@ -61,7 +61,7 @@ def gradients_reach_every_group(case: Case) -> None:
     adapter, _ = case.build()
     groups = case.groups(adapter)
     total_loss(adapter, *case.batch(adapter, "square")).backward()  # type: ignore[no-untyped-call]
-    bad = _without_finite_gradient(adapter.module)
+    bad = without_finite_gradient(adapter.module)
     assert not bad, f"gradients are not finite in {listing(bad)}"
     for depth, group in enumerate(groups.groups):
         own = [p for name, p in adapter.module.named_parameters() if groups.parameters[name] == depth]
@@ -85,7 +85,7 @@ def bf16_autocast(case: Case) -> None:
     assert abs(loss.item() - exact) <= 0.2 * abs(exact), (
         f"the loss is {loss.item():.4g} in bf16 and {exact:.4g} in fp32"
     )
-    bad = _without_finite_gradient(adapter.module)
+    bad = without_finite_gradient(adapter.module)
     assert not bad, f"in bf16 gradients are not finite in {listing(bad)}"
     adapter.module.eval()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -137,7 +137,8 @@ def inputs_stay_unchanged(case: Case) -> None:
     assert same(given, images), "predict() changes its images"
 
 
-def _check_losses(losses: Mapping[str, Tensor], where: str) -> None:
+def check_losses(losses: Mapping[str, Tensor], where: str) -> None:
+    """Raise AssertionError where `losses` is not what `Adapter.loss` promises; `where` says on which images."""
     assert isinstance(losses, Mapping), f"loss() gives a {type(losses).__name__}, not a mapping"
     assert losses, "loss() gives an empty mapping"
     for name, loss in losses.items():
@@ -149,7 +150,8 @@ def _check_losses(losses: Mapping[str, Tensor], where: str) -> None:
         assert loss.requires_grad, f"the loss '{name}' has no gradient on {where}; every value is summed and propagated"
 
 
-def _without_finite_gradient(module: nn.Module) -> list[str]:
+def without_finite_gradient(module: nn.Module) -> list[str]:
+    """Return the names of the parameters whose gradient is there and not finite."""
     return [
         name
         for name, parameter in module.named_parameters()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from tlvision.coco.formats import mask_to_rle
 from tlvision.conformance.check import check
 from tlvision.conformance.checks.tools import same
 from tlvision.conformance.fresh import changed_by_building, imported_modules
@@ -24,7 +25,7 @@ from tlvision.types import InputSpec, Sample, Target, listing
 if TYPE_CHECKING:
     from tlvision.conformance.case import Case
     from tlvision.conformance.synthetic import Drawing
-    from tlvision.plugin import Plugin
+    from tlvision.plugin import Plugin, Task
 
 
 @check()
@@ -92,8 +93,16 @@ def input_spec_and_batches_pickle(case: Case) -> None:
     assert isinstance(spec, InputSpec), f"input_spec is a {type(spec).__name__}, not an InputSpec"
     with tempfile.TemporaryDirectory() as folder:
         sample = _written(one_image(case, adapter).drawing, Path(folder))
+        task: Task = "instance" if case.task == "instance" else "detect"
         images = TrainImages(
-            [sample], AugmentSettings(), spec, case.image_size, seed=0, task="detect", num_classes=len(case.classes)
+            [sample],
+            AugmentSettings(),
+            spec,
+            case.image_size,
+            seed=0,
+            task=task,
+            num_classes=len(case.classes),
+            masks=task == "instance",
         )
         try:
             again = pickle.loads(pickle.dumps(images))
@@ -111,13 +120,12 @@ def input_spec_and_batches_pickle(case: Case) -> None:
 
 def _written(drawing: Drawing, folder: Path) -> Sample:
     height, width = drawing.image.shape[:2]
-    count = len(drawing.labels)
     cv2.imwrite(str(folder / "one.png"), drawing.image[..., ::-1])
     return Sample(
         image_id=1,
         path=folder / "one.png",
         width=width,
         height=height,
-        target=Target(boxes=drawing.boxes, labels=drawing.labels, crowd=np.zeros(count, bool)),
-        segments=(None,) * count,
+        target=Target(boxes=drawing.boxes, labels=drawing.labels, crowd=np.zeros(len(drawing.labels), bool)),
+        segments=tuple(mask_to_rle(mask) for mask in drawing.masks),
     )

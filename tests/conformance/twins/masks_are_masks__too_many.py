@@ -1,0 +1,34 @@
+"""As many masks an image as a detector may give boxes."""
+
+from __future__ import annotations
+
+import torch
+
+from tlvision.types import Prediction
+from tlvision_toy.adapter import InstanceAdapter
+from tlvision_toy.detector import select
+from tlvision_toy.instance import cut_masks
+from tlvision_toy.plugin import ToyPlugin
+
+ARCH = "toy-instance"
+
+
+class Many(InstanceAdapter):
+    @torch.no_grad()
+    def predict(self, images):
+        dense, masks = self.module(images)
+        found = select(dense, tuple(images.shape[2:]), most=300)
+        return [
+            Prediction(boxes=boxes, scores=scores, labels=labels, masks=cut_masks(logits, boxes, labels))
+            for logits, (boxes, scores, labels) in zip(masks, found, strict=True)
+        ]
+
+
+class Broken(ToyPlugin):
+    def build(self, spec):
+        adapter, report = super().build(spec)
+        adapter.__class__ = Many
+        return adapter, report
+
+
+plugin = Broken()
