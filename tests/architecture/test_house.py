@@ -80,6 +80,8 @@ def test_the_core_names_no_model_family(repository: Path) -> None:
         found = [name for name in names - known if name in code]
         assert not found, f"{path} names {found}"
 
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_a_script_in_tools_as_well(verb: str, repository: Path) -> None:
     outputs = [
         subprocess.run(

@@ -99,7 +99,7 @@ def _find_norms(module: nn.Module) -> tuple[frozenset[str], tuple[str, ...]]:
         parameters = list(child.parameters(recurse=False))
         owned.update(known[id(parameter)] for parameter in parameters)
         frozen = "frozen" in type(child).__name__.lower()
-        if not parameters and any(True for _ in child.buffers(recurse=False)):
+        if not parameters and not frozen and any(True for _ in child.buffers(recurse=False)):
             bare.append(path)
     return frozenset(owned), tuple(bare)
 

@@ -1,17 +1,20 @@
 """CARAFE, content-aware reassembly of features, in plain torch.
 
+It goes through the neighbours one by one: all of them at once would take kernel_size^2 times the memory.
+
 Source: Wang et al., "CARAFE: content-aware reassembly of features", ICCV 2019, equation 2.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from types import EllipsisType
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tlvision_openmmlab.mmcv_ops.kernels import Operators, gradients, working
+from tlvision_openmmlab.mmcv_ops.kernels import Operators, working
 
 
 def carafe_forward(
@@ -58,7 +61,11 @@ def carafe_naive_forward(
     features: Tensor, masks: Tensor, output: Tensor, kernel_size: int, group_size: int, scale_factor: int
 ) -> None:
     """Write the upsampled features into `output`; see `carafe_forward`."""
-    output.copy_(_reassemble(working(features), working(masks), kernel_size, group_size, scale_factor))
+    values, weights = _enlarged(working(features), kernel_size, group_size, scale_factor), working(masks)
+    total = values.new_zeros(_grouped(output, group_size).shape)
+    for window, weight in _neighbours(weights, kernel_size, group_size, scale_factor):
+        total.addcmul_(values[window], weight)
+    output.copy_(total.view(output.shape))
 
 
 def carafe_naive_backward(
@@ -72,21 +79,38 @@ def carafe_naive_backward(
     scale_factor: int,
 ) -> None:
     """Write the gradients of features and masks."""
-    reassemble = partial(_reassemble, kernel=kernel_size, groups=group_size, scale=scale_factor)
-    found = gradients(reassemble, [features, masks], grad_output)
-    grad_input.copy_(found[0])
-    grad_masks.copy_(found[1])
+    values, weights = _enlarged(working(features), kernel_size, group_size, scale_factor), working(masks)
+    grad, grad_values = _grouped(working(grad_output), group_size), values.new_zeros(values.shape)
+    found = []
+    for window, weight in _neighbours(weights, kernel_size, group_size, scale_factor):
+        found.append((grad * values[window]).sum(dim=2))
+        grad_values[window].addcmul_(grad, weight)
+    grad_masks.copy_(torch.stack(found, dim=2).view(masks.shape))
+    border = kernel_size // 2
+    height, width = (side + 2 * border for side in features.shape[2:])
+    each = grad_values.view(*features.shape[:2], height, scale_factor, width, scale_factor).sum(dim=(3, 5))
+    grad_input.copy_(each[:, :, border : height - border, border : width - border])
 
 
-def _reassemble(features: Tensor, masks: Tensor, kernel: int, groups: int, scale: int) -> Tensor:
-    count, channels, height, width = features.shape
-    near = functional.unfold(features, kernel, padding=kernel // 2)  # (N, C * k^2, H * W)
-    near = near.view(count, groups, channels // groups, kernel**2, height, width)
-    weights = masks.view(count, groups, kernel**2, height, scale, width, scale)
-    # n image, g group, c channel, k neighbour, y x source place, i j place inside the enlarged pixel
-    return torch.einsum("ngckyx,ngkyixj->ngcyixj", near, weights).reshape(
-        count, channels, height * scale, width * scale
-    )
+def _grouped(values: Tensor, groups: int) -> Tensor:
+    return values.reshape(len(values), groups, -1, *values.shape[2:])
+
+
+def _enlarged(features: Tensor, kernel: int, groups: int, scale: int) -> Tensor:
+    """Return the features with a border of zeros, each pixel repeated: (N, groups, C / groups, rows, columns)."""
+    padded = functional.pad(features, [kernel // 2] * 4)
+    return _grouped(padded.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3), groups)
+
+
+def _neighbours(
+    masks: Tensor, kernel: int, groups: int, scale: int
+) -> Iterator[tuple[tuple[EllipsisType, slice, slice], Tensor]]:
+    """Yield for each neighbour, row by row, where it lies in the enlarged features, and its weights."""
+    height, width = masks.shape[2:]
+    weights = masks.reshape(len(masks), groups, kernel**2, 1, height, width)
+    for number in range(kernel**2):
+        y, x = number // kernel * scale, number % kernel * scale
+        yield (..., slice(y, y + height), slice(x, x + width)), weights[:, :, number]
 
 
 OPERATORS: Operators = {

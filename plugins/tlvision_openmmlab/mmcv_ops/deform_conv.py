@@ -6,10 +6,11 @@ CVPR 2019, equation 1. Both count offsets as y, x for each point of the kernel, 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
-from tlvision_openmmlab.mmcv_ops.kernels import Operators, gradients, working
+from tlvision_openmmlab.mmcv_ops.kernels import Operators, working
 
 _Pair = tuple[int, int]
 
@@ -63,14 +64,15 @@ def deform_conv_backward_input(
     im2col_step: int,
 ) -> None:
     """Write the gradients of features and offsets into `grad_input` and `grad_offset`."""
-    kernel = working(weight)
-
-    def convolve(values: Tensor, places: Tensor) -> Tensor:
-        return _convolve(values, places, kernel, stride=(dH, dW), padding=(padH, padW), dilation=(dilationH, dilationW))
-
-    found = gradients(convolve, [features, offset], grad_output)
+    found = _convolve_backward(
+        *(grad_output, features, offset, weight, None),
+        stride=(dH, dW),
+        padding=(padH, padW),
+        dilation=(dilationH, dilationW),
+        groups=(group, deformable_group),
+    )
     grad_input.copy_(found[0])
-    grad_offset.copy_(found[1])
+    grad_offset.copy_(found[2])
 
 
 def deform_conv_backward_parameters(
@@ -94,12 +96,15 @@ def deform_conv_backward_parameters(
     im2col_step: int,
 ) -> None:
     """Add `scale` times the gradient of the weight to `grad_weight`."""
-    values, places = working(features), working(offset)
-
-    def convolve(kernel: Tensor) -> Tensor:
-        return _convolve(values, places, kernel, stride=(dH, dW), padding=(padH, padW), dilation=(dilationH, dilationW))
-
-    grad_weight.add_(gradients(convolve, [grad_weight], grad_output)[0], alpha=scale)
+    # torchvision's kernel reads of the weight only its shape for this gradient.
+    found = _convolve_backward(
+        *(grad_output, features, offset, grad_weight, None),
+        stride=(dH, dW),
+        padding=(padH, padW),
+        dilation=(dilationH, dilationW),
+        groups=(group, deformable_group),
+    )
+    grad_weight.add_(found[1].to(grad_weight.dtype), alpha=scale)
 
 
 def modulated_deform_conv_forward(
@@ -167,23 +172,17 @@ def modulated_deform_conv_backward(
     with_bias: bool,
 ) -> None:
     """Write the gradients of features, offsets, mask, weight and, where there is one, bias."""
-
-    def convolve(values: Tensor, places: Tensor, kernel: Tensor, factors: Tensor) -> Tensor:
-        return _convolve(
-            values,
-            places,
-            kernel,
-            factors,
-            stride=(stride_h, stride_w),
-            padding=(pad_h, pad_w),
-            dilation=(dilation_h, dilation_w),
-        )
-
-    found = gradients(convolve, [features, offset, weight, mask], grad_output)
-    for target, grad in zip((grad_input, grad_offset, grad_weight, grad_mask), found, strict=True):
+    found = _convolve_backward(
+        *(grad_output, features, offset, weight, mask),
+        stride=(stride_h, stride_w),
+        padding=(pad_h, pad_w),
+        dilation=(dilation_h, dilation_w),
+        groups=(group, deformable_group),
+    )
+    for target, grad in zip((grad_input, grad_weight, grad_offset, grad_mask), found[:4], strict=True):
         target.copy_(grad)
     if with_bias:
-        grad_bias.copy_(grad_output.sum(dim=(0, 2, 3)))
+        grad_bias.copy_(found[4])
 
 
 def _convolve(
@@ -199,6 +198,28 @@ def _convolve(
 ) -> Tensor:
     # torchvision reads the number of groups from the shapes.
     found: Tensor = deform_conv2d(features, offset, weight, bias, stride, padding, dilation, mask)
+    return found
+
+
+def _convolve_backward(
+    grad_output: Tensor,
+    features: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    *,
+    stride: _Pair,
+    padding: _Pair,
+    dilation: _Pair,
+    groups: _Pair,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of features, weight, offset, mask and bias; those of an absent mask mean nothing."""
+    inputs = [working(each) for each in (grad_output, features, weight, offset)]
+    # The kernel wants a mask and a bias of any kind where there is none.
+    factors, bias = (inputs[3] if mask is None else working(mask)), inputs[2].new_zeros(len(weight))
+    found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = torch.ops.torchvision._deform_conv2d_backward(
+        *inputs, factors, bias, *stride, *padding, *dilation, *groups, mask is not None
+    )
     return found
 
 

@@ -5,6 +5,7 @@ Source: Dai et al., "Deformable convolutional networks", ICCV 2017, section 2.2,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from tlvision_openmmlab.mmcv_ops.kernels import Operators, bilinear, gradients, working
 
-# RoIs pooled at once: bounds the memory of the samples.
-_AT_ONCE = 64
+# Values sampled at once: bounds the memory, forward and backward.
+_AT_ONCE = 2**22
 
 
 def deform_roi_pool_forward(
@@ -32,8 +33,11 @@ def deform_roi_pool_forward(
     features: (N, C, H, W). rois: (K, 5), image index and x0 y0 x1 y1 in pixels of the image.
     offset:   (K, 2, pooled_height, pooled_width), x and y in parts of the RoI, times `gamma`; or empty.
     """
-    size = pooled_height, pooled_width
-    output.copy_(_pool(working(features), working(offset), rois, size, spatial_scale, sampling_ratio, gamma))
+    boxes = _boxes(rois, features, spatial_scale)
+    for some, counts in _alike(boxes, output, sampling_ratio):
+        moved = offset[some] if offset.numel() else output.new_zeros((len(some), 2, pooled_height, pooled_width))
+        pooled = _pool(working(features), working(moved), rois[some, 0].long(), boxes[some], counts, gamma)
+        output[some] = pooled.to(output.dtype)
 
 
 def deform_roi_pool_backward(
@@ -50,58 +54,55 @@ def deform_roi_pool_backward(
     gamma: float,
 ) -> None:
     """Write the gradients of features and, where there are any, offsets."""
-    size = pooled_height, pooled_width
-    pool = partial(_pool, rois=rois, size=size, scale=spatial_scale, ratio=sampling_ratio, gamma=gamma)
-    found = gradients(pool, [features, offset], grad_output)
-    grad_input.copy_(found[0])
-    if grad_offset.numel():
-        grad_offset.copy_(found[1])
+    boxes = _boxes(rois, features, spatial_scale)
+    total = working(torch.zeros_like(grad_input))
+    for some, counts in _alike(boxes, grad_output, sampling_ratio):
+        moved = offset[some] if offset.numel() else grad_output.new_zeros((len(some), 2, pooled_height, pooled_width))
+        pool = partial(_pool, batch=rois[some, 0].long(), boxes=boxes[some], counts=counts, gamma=gamma)
+        found = gradients(pool, [working(features), moved], grad_output[some])
+        total += found[0]
+        if grad_offset.numel():
+            grad_offset[some] = found[1].to(grad_offset.dtype)
+    grad_input.copy_(total)
+
+
+def _boxes(rois: Tensor, features: Tensor, scale: float) -> Tensor:
+    """Return the RoIs as (K, 4) x0 y0 x1 y1 in pixels of the features, the centre of the first at 0."""
+    return rois[:, 1:].to(working(features[:0]).dtype) * scale - 0.5
+
+
+def _alike(boxes: Tensor, pooled: Tensor, ratio: int) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+    """Yield the rows of RoIs that are pooled at once, and their samples along the width and the height of a bin.
+
+    Fixed by `ratio`, or one for each pixel that a bin covers: then RoIs of equal counts go together.
+    """
+    channels, bins_y, bins_x = pooled.shape[1:]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    counts = (sides / sides.new_tensor([bins_x, bins_y])).ceil().long().clamp(min=0)
+    if ratio > 0:
+        counts = torch.full_like(counts, ratio)
+    for columns, rows in torch.unique(counts, dim=0).tolist():
+        every = ((counts[:, 0] == columns) & (counts[:, 1] == rows)).nonzero()[:, 0]
+        values = channels * bins_y * bins_x * max(rows * columns, 1)
+        for some in every.split(max(_AT_ONCE // values, 1)):
+            yield some, (columns, rows)
 
 
 def _pool(
-    features: Tensor, offset: Tensor, rois: Tensor, size: tuple[int, int], scale: float, ratio: int, gamma: float
-) -> Tensor:
-    boxes = rois[:, 1:].to(features.dtype) * scale - 0.5
-    sides = boxes[:, 2:] - boxes[:, :2]  # width, height
-    # Samples along each side of a bin: fixed, or one for each pixel that it covers. RoIs of equal counts go together.
-    bins = sides.new_tensor([size[1], size[0]])
-    counts = torch.full_like(sides, ratio).long() if ratio > 0 else (sides / bins).ceil().long().clamp(min=0)
-    parts, order = [], []
-    for pair in torch.unique(counts, dim=0):
-        rows = (counts == pair).all(1).nonzero()[:, 0]
-        for some in rows.split(_AT_ONCE):
-            moved = offset[some] if offset.numel() else None
-            parts.append(_pool_alike(features, moved, rois[some, 0].long(), boxes[some], size, pair.tolist(), gamma))
-            order.append(some)
-    if not parts:
-        return features.new_zeros((0, features.shape[1], *size)) + 0 * features.sum()
-    return torch.cat(parts)[torch.cat(order).argsort()]
-
-
-def _pool_alike(
-    features: Tensor,
-    offset: Tensor | None,
-    batch: Tensor,
-    boxes: Tensor,
-    size: tuple[int, int],
-    counts: list[int],
-    gamma: float,
+    features: Tensor, offset: Tensor, batch: Tensor, boxes: Tensor, counts: tuple[int, int], gamma: float
 ) -> Tensor:
     """Pool RoIs with the same number of samples: (K, C, bins_y, bins_x)."""
     columns, rows = counts
-    x, y = (
-        _places(boxes[:, axis], boxes[:, axis + 2], bins, count)
-        for axis, bins, count in ((0, size[1], columns), (1, size[0], rows))
-    )
+    bins_y, bins_x = offset.shape[2:]
+    width, height = ((boxes[:, axis + 2] - boxes[:, axis]).view(-1, 1, 1, 1, 1) for axis in (0, 1))
     # (K, bins_y, bins_x, rows, columns)
-    x, y = x[:, None, :, None, :], y[:, :, None, :, None]
-    if offset is not None:
-        width, height = ((boxes[:, axis + 2] - boxes[:, axis]).view(-1, 1, 1, 1, 1) for axis in (0, 1))
-        x = x + gamma * width * offset[:, 0, :, :, None, None]
-        y = y + gamma * height * offset[:, 1, :, :, None, None]
-    shape = (len(boxes), *size, rows, columns)
+    x = _places(boxes[:, 0], boxes[:, 2], bins_x, columns)[:, None, :, None, :]
+    y = _places(boxes[:, 1], boxes[:, 3], bins_y, rows)[:, :, None, :, None]
+    x = x + gamma * width * offset[:, 0, :, :, None, None]
+    y = y + gamma * height * offset[:, 1, :, :, None, None]
+    shape = (len(boxes), bins_y, bins_x, rows, columns)
     x, y = (each.expand(shape).reshape(len(boxes), -1) for each in (x, y))
-    found = bilinear(features, batch, y, x).view(len(boxes), -1, *shape[1:])
+    found = bilinear(features, batch, y, x).view(len(boxes), features.shape[1], *shape[1:])
     return found.sum(dim=(4, 5)) / max(rows * columns, 1)
 
 

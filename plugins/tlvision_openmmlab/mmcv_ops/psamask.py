@@ -30,11 +30,9 @@ def psamask_forward(
     window:   (N, h_mask * w_mask, H, W), for each place the values of its window, row by row.
     psa_type: 0 to collect: [:, other, place], 1 to distribute: [:, place, other].
     """
-    seen, place, other = _pairs((h_feature, w_feature), (h_mask, w_mask), (half_h_mask, half_w_mask), window.device)
-    whole = output.view(num_, h_feature * w_feature, h_feature * w_feature)
-    values = window.reshape(num_, h_mask * w_mask, -1)[:, seen, place]
-    first, second = (other, place) if psa_type == _COLLECT else (place, other)
-    whole[:, first, second] = values
+    cell, inside = _cells((h_feature, w_feature), (h_mask, w_mask), (half_h_mask, half_w_mask), window.device)
+    whole = window.flatten(2).gather(1, cell.expand(num_, -1, -1)).masked_fill_(~inside, 0)  # (N, other, place)
+    output.copy_((whole if psa_type == _COLLECT else whole.mT).reshape(output.shape))
 
 
 def psamask_backward(
@@ -50,23 +48,25 @@ def psamask_backward(
     half_w_mask: int,
 ) -> None:
     """Write the gradient of the window into `grad_input`, (N, h_mask * w_mask, H, W)."""
-    seen, place, other = _pairs((h_feature, w_feature), (h_mask, w_mask), (half_h_mask, half_w_mask), grad_input.device)
-    whole = grad_output.reshape(num_, h_feature * w_feature, h_feature * w_feature)
-    first, second = (other, place) if psa_type == _COLLECT else (place, other)
-    grad_input.view(num_, h_mask * w_mask, -1)[:, seen, place] = whole[:, first, second]
+    cell, inside = _cells((h_feature, w_feature), (h_mask, w_mask), (half_h_mask, half_w_mask), grad_input.device)
+    whole = grad_output.flatten(2)
+    whole = (whole if psa_type == _COLLECT else whole.mT).masked_fill(~inside, 0)  # (N, other, place)
+    grad_input.view(num_, h_mask * w_mask, -1).zero_().scatter_add_(1, cell.expand(num_, -1, -1), whole)
 
 
-def _pairs(
+def _cells(
     size: tuple[int, int], mask: tuple[int, int], half: tuple[int, int], device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return, for each cell of the window that falls into the image: its number, its place, and the place it sees."""
-    index = torch.arange(mask[0] * mask[1], device=device)[:, None]
-    place = torch.arange(size[0] * size[1], device=device)[None]
-    y = place // size[1] + index // mask[1] - half[0]
-    x = place % size[1] + index % mask[1] - half[1]
-    inside = (y >= 0) & (y < size[0]) & (x >= 0) & (x < size[1])
-    seen, where = inside.nonzero(as_tuple=True)
-    return seen, where, (y * size[1] + x)[inside]
+) -> tuple[Tensor, Tensor]:
+    """Return for each other place, seen from each place, its cell in the window, and whether the window reaches it.
+
+    Both are (H * W, H * W), other place first; the cell is 0 where the window does not reach.
+    """
+    steps = [torch.arange(side, device=device)[:, None] - torch.arange(side, device=device) for side in size]
+    y, x = (step + middle for step, middle in zip(steps, half, strict=True))  # (other, place) along one side
+    inside = ((y >= 0) & (y < mask[0]))[:, None, :, None] & ((x >= 0) & (x < mask[1]))[:, None]
+    cell = (y[:, None, :, None] * mask[1] + x[:, None]).masked_fill_(~inside, 0)
+    places = size[0] * size[1]
+    return cell.view(places, places), inside.view(places, places)
 
 
 OPERATORS: Operators = {"psamask_forward": psamask_forward, "psamask_backward": psamask_backward}

@@ -61,7 +61,7 @@ def roi_align_backward(
     aligned: bool,
 ) -> None:
     """Write the gradient of the features into `grad_input`, (N, C, H, W)."""
-    grad, size = working(grad_output).contiguous(), (aligned_height, aligned_width)
+    grad, size = working(grad_output), (aligned_height, aligned_width)
     boxes = rois.to(grad.dtype)
     if pool_mode != _MAXIMUM:
         found = torch.ops.torchvision._roi_align_backward(

@@ -1,4 +1,4 @@
-"""Small scenes that both toy models can learn by heart."""
+"""Small scenes that all three toy models can learn by heart."""
 
 from __future__ import annotations
 
@@ -40,14 +40,17 @@ def scenes() -> tuple[Tensor, list[Target]]:
     targets = []
     for index, objects in enumerate(layout):
         semantic = torch.full((96, 128), 3, dtype=torch.int64)
-        for label, (x0, y0, x1, y1) in objects:
+        masks = torch.zeros((len(objects), 96, 128), dtype=torch.uint8)
+        for mask, (label, (x0, y0, x1, y1)) in zip(masks, objects, strict=True):
             images[index, label, y0:y1, x0:x1] += 1.5
             semantic[y0:y1, x0:x1] = label
+            mask[y0:y1, x0:x1] = 1
         targets.append(
             Target(
                 boxes=torch.tensor([box for _, box in objects], dtype=torch.float32).reshape(-1, 4),
                 labels=torch.tensor([label for label, _ in objects], dtype=torch.int64),
                 crowd=torch.zeros(len(objects), dtype=torch.bool),
+                masks=masks,
                 semantic=semantic,
             )
         )

@@ -1,4 +1,4 @@
-"""What holds for both toy models: the contract's groups, taps, gradients, weights and errors."""
+"""What holds for all three toy models: the contract's groups, taps, gradients, weights and errors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CLASSES = ("a", "b", "c", "d")
 
 
 def test_there_are_architectures() -> None:
-    assert ARCHITECTURES == ("tiny_detector", "tiny_segmenter")
-    assert [get_plugin("toy").task_of(arch) for arch in ARCHITECTURES] == ["detect", "semantic"]
+    assert ARCHITECTURES == ("tiny_detector", "tiny_segmenter", "toy-instance")
+    assert [get_plugin("toy").task_of(arch) for arch in ARCHITECTURES] == ["detect", "semantic", "instance"]
 
 
 def test_importing_the_plugin_imports_no_torch() -> None:
@@ -101,17 +101,19 @@ def test_checkpoint_survives_a_round_trip(arch: str, build, tmp_path: Path) -> N
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_rows_of_shared_classes_are_kept(arch: str, build, tmp_path: Path) -> None:
     old, _ = build(arch, CLASSES)
-    key = next(key for key in old.class_keys if key.endswith("weight"))
+    keys = [key for key in old.class_keys if key.endswith("weight")]
+    assert len(keys) == (2 if arch == "toy-instance" else 1)
     with torch.no_grad():
-        old.module.state_dict()[key].copy_(
-            torch.arange(4.0)[:, None, None, None].expand_as(old.module.state_dict()[key])
-        )
+        for key in keys:
+            rows = old.module.state_dict()[key]
+            rows.copy_(torch.arange(4.0)[:, None, None, None].expand_as(rows))
     save_file(old.module.state_dict(), tmp_path / "m.safetensors", metadata={"classes": json.dumps(CLASSES)})
     new, report = build(arch, ("d", "x", "b"), weights=str(tmp_path / "m.safetensors"))
-    rows = new.module.state_dict()[key].mean(dim=(1, 2, 3))
-    assert (rows[0], rows[2]) == (3.0, 1.0)
-    assert abs(rows[1]) < 0.5
-    assert [entry for entry in report.remapped if entry.startswith(key)] == [f"{key}: rows d, b of 4; fresh x"]
+    for key in keys:
+        rows = new.module.state_dict()[key].mean(dim=(1, 2, 3))
+        assert (rows[0], rows[2]) == (3.0, 1.0)
+        assert abs(rows[1]) < 0.5
+        assert [entry for entry in report.remapped if entry.startswith(key)] == [f"{key}: rows d, b of 4; fresh x"]
     entries = (*report.loaded, *report.missing, *report.mismatched, *report.remapped)
     assert sorted(entry.split(":")[0] for entry in entries) == sorted(new.module.state_dict())
 

@@ -6,8 +6,10 @@ import pytest
 
 from tlvision.conformance import PluginCheck, plugin_checks
 
-ONE_HEAD, TWO_HEADS = "yolov8n", "yolo26n"
-CHECKS = [check for arch in (ONE_HEAD, TWO_HEADS) for check in plugin_checks("yolo", arch=arch)]
+ONE_HEAD, TWO_HEADS, MASKS, MASKS_OF_TWO_HEADS = "yolov8n", "yolo26n", "yolov8n-seg", "yolo26n-seg"
+ARCHITECTURES = (ONE_HEAD, TWO_HEADS, MASKS, MASKS_OF_TWO_HEADS)
+CHECKS = [check for arch in ARCHITECTURES for check in plugin_checks("yolo", arch=arch)]
+assert CHECKS
 
 
 @pytest.mark.slow

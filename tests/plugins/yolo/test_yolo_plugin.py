@@ -42,13 +42,17 @@ def test_it_is_found_by_its_entry_point() -> None:
     assert "yolo" in plugin_names()
     assert get_plugin("yolo") is plugin
     assert plugin.name == "yolo"
-    assert plugin.tasks == ("detect",)
+    assert plugin.tasks == ("detect", "instance")
 
 
 def test_every_family_and_size_is_offered() -> None:
     names = plugin.architectures()
-    assert len(set(names)) == len(names) == 10 + 5 + 5 + 6 + 5 + 5 + 5
-    assert {plugin.task_of(name) for name in names} == {"detect"}
+    detectors = [name for name in names if plugin.task_of(name) == "detect"]
+    segmenters = [name for name in names if plugin.task_of(name) == "instance"]
+    assert len(set(detectors)) == len(detectors) == 10 + 5 + 5 + 6 + 5 + 5 + 5
+    assert len(set(segmenters)) == len(segmenters) == 5 + 5 + 5
+    assert sorted(detectors + segmenters) == sorted(names)
+    assert segmenters == [name for name in names if name.endswith("-seg")]
     assert find_architecture("yolov5n") is find_architecture("yolov5nu")
 
 

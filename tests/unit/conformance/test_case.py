@@ -32,9 +32,20 @@ def test_a_drawing_shows_its_objects_where_it_says() -> None:
         assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == tuple(box)
         mean = drawing.image[drawing.semantic == label].mean(axis=0)
         assert np.abs(mean - np.array(COLOURS[label])).max() < 15
+        assert np.array_equal(drawing.masks[label] > 0, drawing.semantic == label)
     assert (drawing.semantic[:10] == 7).all()
     assert not np.array_equal(drawing.image, draw((80, 160), shapes, seed=1).image)
     assert np.array_equal(drawing.image, draw((80, 160), shapes, background=7).image)
+
+
+def test_what_a_later_object_covers_is_not_in_the_mask_of_an_earlier() -> None:
+    drawing = draw((40, 80), [Shape(0, (0.0, 0.0, 0.5, 1.0)), Shape(3, (0.25, 0.5, 0.75, 1.0))])
+    assert drawing.masks.dtype == np.uint8
+    assert drawing.masks.shape == (2, 40, 80)
+    assert drawing.masks.sum(axis=0).max() == 1
+    assert drawing.masks[1].sum() == 20 * 40
+    assert drawing.masks[0].sum() == 40 * 40 - 20 * 20
+    assert drawing.boxes[0].tolist() == [0, 0, 40, 40], "the box is of the whole object"
 
 
 def test_building_twice_gives_the_same_model_in_train_mode(case: Case) -> None:
@@ -65,6 +76,7 @@ def test_batches_have_what_their_name_says(case: Case, name: BatchName) -> None:
     height, width = images.shape[2:]
     for target in targets:
         assert target.semantic is None
+        assert target.masks is None
         assert bool((target.boxes >= 0).all())
         assert bool((target.boxes <= torch.tensor([width, height, width, height])).all())
 
@@ -84,6 +96,23 @@ def test_boxes_and_label_maps_lie_on_the_shapes_at_network_size(name: BatchName)
             seen = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
             assert (seen - box).abs().max() <= 1.5
             assert (image[:, inside].mean(dim=1) - torch.tensor(COLOURS[label])).abs().max() < 25
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_masks_lie_in_their_boxes_on_the_shapes_at_network_size(name: BatchName) -> None:
+    segmenter = Case(get_plugin("toy"), "toy-instance")
+    adapter, _ = segmenter.build()
+    images, targets = segmenter.batch(adapter, name)
+    spec = adapter.input_spec
+    pixels = (images * torch.tensor(spec.std).view(1, 3, 1, 1) + torch.tensor(spec.mean).view(1, 3, 1, 1)) * 255
+    for image, target in zip(pixels, targets, strict=True):
+        assert target.masks.shape == (len(target), *images.shape[2:])
+        assert target.masks.dtype == torch.uint8
+        for mask, label, box in zip(target.masks, target.labels.tolist(), target.boxes, strict=True):
+            rows, columns = mask.nonzero(as_tuple=True)
+            seen = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+            assert (seen - box).abs().max() <= 1.5
+            assert (image[:, mask > 0].mean(dim=1) - torch.tensor(COLOURS[label])).abs().max() < 25
 
 
 def test_what_is_not_drawn_is_ignored_unless_a_class_is_called_background() -> None:

@@ -14,7 +14,18 @@ from tlvision.conformance.case import Case
 from tlvision.conformance.check import Check
 from tlvision.conformance.checks.classes import head_by_class_name
 from tlvision.conformance.checks.predictions import overfits_one_image, predictions_stand_alone, predictions_valid
-from tlvision.conformance.overfit import SIZE, mirrored, one_image, score
+from tlvision.conformance.overfit import (
+    ENOUGH,
+    MASK_ENOUGH,
+    SIZE,
+    best_of,
+    find,
+    mask_overlaps,
+    mirrored,
+    one_image,
+    score,
+)
+from tlvision.conformance.synthetic import Shape, draw
 from tlvision.plugin import get_plugin
 from tlvision.plugin.weights import read_tensors
 from tlvision.types import ClassMap, Prediction
@@ -44,7 +55,7 @@ def _iou(a: Any, b: Any) -> float:
     return both / (float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - both)
 
 
-@pytest.mark.parametrize("arch", ["tiny_detector", "tiny_segmenter"])
+@pytest.mark.parametrize("arch", ["tiny_detector", "tiny_segmenter", "toy-instance"])
 def test_mirrored_targets_lie_on_the_mirrored_image(arch: str) -> None:
     case = Case(get_plugin("toy"), arch)
     adapter, _ = case.build()
@@ -58,6 +69,9 @@ def test_mirrored_targets_lie_on_the_mirrored_image(arch: str) -> None:
         assert red[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1].sum() > 0.8 * red.sum()
         if target.semantic is not None:
             assert ((target.semantic == 0) == red).float().mean() > 0.95
+        assert (target.masks is None) == (arch != "toy-instance")
+        if target.masks is not None:
+            assert ((target.masks[0] > 0) == red).float().mean() > 0.95
 
 
 class _Told:
@@ -84,6 +98,32 @@ def test_the_score_of_the_truth_is_one_and_falls_with_a_class_or_a_place_that_is
     ]
     for prediction, expected in told:
         assert score(case, _Told(adapter, prediction), one) == pytest.approx(expected, abs=0.01)  # type: ignore[arg-type]
+
+
+def test_a_mask_is_compared_with_that_of_the_best_object_of_its_class() -> None:
+    drawn = draw((40, 80), [Shape(0, (0.0, 0.0, 0.25, 0.5)), Shape(3, (0.5, 0.0, 0.75, 1.0))])
+    masks = drawn.masks[[0, 1, 1, 0]].copy()
+    masks[1, 20:] = 0  # half of the second object
+    found = Prediction(
+        boxes=drawn.boxes[[0, 1, 1, 0]],
+        scores=np.array([0.3, 0.9, 0.2, 0.1], np.float32),
+        labels=np.array([0, 3, 3, 3]),
+        masks=masks,
+    )
+    assert mask_overlaps(found, drawn) == [1.0, 0.5]
+    assert mask_overlaps(replace(found, labels=np.array([1, 1, 1, 3])), drawn) == [0.0, 0.0]
+    assert mask_overlaps(replace(found, masks=None), drawn) == [0.0, 0.0]
+    assert mask_overlaps(replace(found, masks=masks * 0), drawn) == [0.0, 0.0]
+    assert best_of(found, 3) == 1
+    assert best_of(found, 2) is None
+
+
+def test_an_instance_segmenter_is_trained_until_it_knows_its_masks() -> None:
+    case = Case(get_plugin("toy"), "toy-instance")
+    adapter = case.overfitted
+    one = one_image(case, adapter)
+    assert score(case, adapter, one) >= ENOUGH
+    assert min(mask_overlaps(find(case, adapter, one), one.drawing)) >= MASK_ENOUGH
 
 
 def _broken(change: Callable[[list[Prediction]], list[Prediction]]) -> ToyPlugin:

@@ -9,8 +9,15 @@ import torch
 from mmcv.ops import RoIAlign, roi_align
 from torch import Tensor
 
-# x0 y0 x1 y1 in pixels of the image; the features are half as large. Inside, over two borders, tiny, all outside.
-ROIS = [[0, 2.2, 1.4, 13.1, 9.7], [1, -5.0, 8.3, 6.2, 21.0], [1, 7.0, 7.1, 7.3, 7.4], [0, 50.0, 50.0, 60.0, 60.0]]
+# Image, x0 y0 x1 y1 in pixels of the image; the features are half as large.
+# Inside, over two borders, with samples less than a pixel outside, tiny, all outside.
+ROIS = [
+    [0, 2.2, 1.4, 13.1, 9.7],
+    [1, -5.0, 8.3, 6.2, 21.0],
+    [0, -1.0, -1.2, 3.0, 3.0],
+    [1, 7.0, 7.1, 7.3, 7.4],
+    [0, 50.0, 50.0, 60.0, 60.0],
+]
 
 
 def slow_bilinear(image: Tensor, y: float, x: float) -> float:
@@ -59,7 +66,7 @@ def test_values_and_gradients(rng: torch.Generator, device: torch.device, mode: 
     pool = RoIAlign((3, 2), 0.5, ratio, mode, aligned)
     features, rois = features.to(device).requires_grad_(), torch.tensor(ROIS, dtype=torch.float64, device=device)
     torch.testing.assert_close(pool(features, rois).cpu(), expected)
-    assert (expected[:3] != 0).any(dim=(1, 2, 3)).all()
+    assert (expected[:4] != 0).any(dim=(1, 2, 3)).all()
     assert torch.autograd.gradcheck(lambda values: pool(values, rois), (features,), nondet_tol=1e-9)
 
 
