@@ -21,7 +21,7 @@ MODELS = {
     "mmdet one-stage": ("mmdet", "yolox_nano_8xb8-300e_coco"),
     "mmdet transformer": ("mmdet", str(TINY / "deformable-detr_tiny.py")),
     "torchvision one-stage": ("torchvision", "ssdlite320_mobilenet_v3_large"),
-    "torchvision two-stage": ("torchvision", "fasterrcnn_mobilenet_v2_fpn"),
+    "torchvision two-stage": ("torchvision", "fasterrcnn_mobilenet_v2_fpn_light"),
     "toy": ("toy", "tiny_detector"),
     "yolo": ("yolo", "yolov8n"),
 }

@@ -54,12 +54,15 @@ class MmdetAdapter:
                  masks needs theirs.
 
         Returns 0-d tensors: those of upstream's results whose name has "loss" in it, which are what upstream sums;
-        those for several levels or stages are summed here.
+        those for several levels or stages are summed here. What upstream gives as a plain zero, where nothing is there
+        to learn from, is a part of the graph here.
         """
         samples = [self._sample(images, target) for target in targets]
         with without_old_style():
             found = self._model.loss(images, samples)
-        return {name: _total(value) for name, value in found.items() if "loss" in name}
+        losses = {name: _total(value) for name, value in found.items() if "loss" in name}
+        zero = 0 * sum(loss for loss in losses.values() if loss.requires_grad)
+        return {name: loss if loss.requires_grad else loss + zero for name, loss in losses.items()}
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""

@@ -7,6 +7,7 @@ partition for anything at all: what never runs, or gives no map, goes with what 
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _EARLY: dict[str, tuple[Role, tuple[str, ...]]] = {
     "neck": ("neck", ("neck",)),
     "encoder": ("neck", ("level_embed", "encoder")),
 }
+_TURNS = ("decoder", "bbox_head")
 _LATE = ("decoder", "rpn_head", "roi_head", "panoptic_head", "bbox_head", "mask_head")
 
 
@@ -95,7 +97,10 @@ def add_taps(model: Any) -> tuple[Tap, ...]:
 
 
 def find_groups(model: Any) -> tuple[LayerGroup, ...]:
-    """Return stem, backbone.stage1.., neck, encoder, …, heads, in the order of the computation."""
+    """Return stem, backbone.stage1.., neck, encoder, …, heads, in the order of the computation.
+
+    A decoder that refines its boxes with the box head's own branches, as DINO's does, is in one group with that head.
+    """
     stem, *stages = _backbone_segments(model)
     groups = [LayerGroup("stem", "stem", tuple(stem))] if stem else []
     groups += [LayerGroup(f"backbone.stage{n}", "backbone", tuple(stage)) for n, stage in enumerate(stages, 1)]
@@ -107,8 +112,20 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
     # The tokens and projections between encoder and decoder are small and have no order of their own.
     between = tuple(part for part in parts if part not in _LATE)
     groups += [LayerGroup("queries", "head", between)] if between else []
-    heads = [path for name in _LATE if name in parts for path in _head_paths(model, name)]
+    late = [name for name in _LATE if name in parts]
+    if _decoder_asks_the_box_head(model):
+        late = [name for name in late if name not in _TURNS]
+        groups.append(LayerGroup("decoder", "head", _TURNS))
+    heads = [path for name in late for path in _head_paths(model, name)]
     return (*groups, *(LayerGroup(path, "head", (path,)) for path in heads))
+
+
+def _decoder_asks_the_box_head(model: Any) -> bool:
+    """Say whether decoder and box head take turns, layer by layer, so that neither stands before the other."""
+    if not all(hasattr(model, name) for name in _TURNS):
+        return False
+    refines = "reg_branches" in inspect.signature(model.decoder.forward).parameters
+    return bool(getattr(model, "as_two_stage", False) or (refines and getattr(model, "with_box_refine", True)))
 
 
 def _head_paths(model: Any, name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tlvision.plugin import BuildSpec, HasInstanceFeatures, get_plugin, map_grou
 from tlvision.types import ClassMap
 from tlvision_openmmlab.mmdet.groups import find_groups
 
+CONFIGS = Path(__file__).parent / "configs"
 CLASSES = ClassMap.from_names(("ant", "bee", "cat"))
 STAGES = ("backbone.stage1", "backbone.stage2", "backbone.stage3", "backbone.stage4")
 
@@ -62,6 +64,9 @@ def test_each_backbone_falls_into_stem_and_four_stages(family: str) -> None:
             ["stem", *STAGES, "neck", "rpn_head", "roi_head.bbox_head", "roi_head.mask_head"],
         ),
         ("deformable-detr_r50_16xb2-50e_coco", ["stem", *STAGES, "neck", "encoder", "queries", "decoder", "bbox_head"]),
+        # Their decoder asks the box head for the next box, so neither of the two stands before the other.
+        ("deformable-detr-refine_r50_16xb2-50e_coco", ["stem", *STAGES, "neck", "encoder", "queries", "decoder"]),
+        (str(CONFIGS / "dino_tiny.py"), ["stem", *STAGES, "neck", "encoder", "queries", "decoder"]),
     ],
 )
 def test_groups_run_from_input_to_output(arch: str, expected: list[str]) -> None:

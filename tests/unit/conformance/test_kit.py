@@ -86,7 +86,8 @@ def test_a_check_knows_its_name_and_promise() -> None:
 
 def test_the_first_architecture_of_each_task_gets_what_applies_to_it() -> None:
     names = [*checks_of()]
-    assert len(names) == 15
+    assert len(names) == 3 * 7 + 1
+    assert "toy-instance-sound" in names
     assert "tiny_segmenter-for_segmenters" in names
     assert "tiny_detector-for_segmenters" not in names
     assert not any(name.endswith("for_progress") for name in names)
@@ -118,7 +119,7 @@ def test_each_check_is_run_once_an_architecture() -> None:
     for each in checks.values():
         each.outcome()
         each.outcome()
-    assert RUNS == ["tiny_detector", "tiny_segmenter"]
+    assert RUNS == ["tiny_detector", "tiny_segmenter", "toy-instance"]
 
 
 def test_an_expected_failure_passes_quietly_and_its_dependants_are_not_run() -> None:
@@ -178,7 +179,7 @@ def test_the_command_line_succeeds_where_all_pass(
 ) -> None:
     monkeypatch.setattr("tlvision.conformance.checks.ALL_CHECKS", (sound, other))
     assert main(["check-plugin", "toy"]) == 0
-    assert "4 passed, 0 failed" in capsys.readouterr().out
+    assert "6 passed, 0 failed" in capsys.readouterr().out
     assert main(["check-plugin", "toi"]) == 2
 
 

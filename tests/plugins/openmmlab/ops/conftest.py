@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
+from torch import Tensor
 
 import tlvision_openmmlab.mmcv_ops  # noqa: F401  before any test imports mmcv.ops
 
@@ -26,3 +29,20 @@ def rng() -> torch.Generator:
 def seeded() -> None:
     """The same random numbers for each test, also from torch's own generator."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def only_rounds() -> Callable[[Callable[..., Tensor], Sequence[Tensor], torch.dtype], None]:
+    """Assert that a function in low precision errs by no more than the rounding of its result and its gradients."""
+
+    def check(function: Callable[..., Tensor], inputs: Sequence[Tensor], dtype: torch.dtype) -> None:
+        low = [each.detach().to(dtype).requires_grad_() for each in inputs]
+        exact = [each.detach().double().requires_grad_() for each in low]
+        output, expected = function(*low), function(*exact)
+        grads = torch.autograd.grad(output, low, torch.ones_like(output))
+        expected_grads = torch.autograd.grad(expected, exact, torch.ones_like(expected))
+        for found, right in zip((output, *grads), (expected, *expected_grads), strict=True):
+            assert found.dtype == dtype
+            torch.testing.assert_close(found.double(), right, rtol=torch.finfo(dtype).eps, atol=1e-5)
+
+    return check
