@@ -114,6 +114,7 @@ def training_images(parts: Parts) -> TrainImages:
         seed=parts.config.train.seed,
         task=parts.task,
         num_classes=len(parts.classes),
+        canvas=data.canvas,
         masks=parts.task == "instance",
         cache_bytes=data.cache_bytes,
     )

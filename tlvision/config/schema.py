@@ -54,6 +54,9 @@ class DataSettings(_Strict):
     classes: list[str] | None = Field(None, min_length=1, description="use these classes only, in this order")
     render: RenderSettings | None = Field(None, description="render a dataset first")
     image_size: int = Field(640, ge=32, description="long side of the network input in pixels")
+    canvas: Literal["square", "fitted"] = Field(
+        "square", description="training inputs: square; or fitted: each batch as high and wide as its images need"
+    )
     batch: BatchSettings = BatchSettings()
     augment: AugmentSettings = AugmentSettings()
     workers: int | Literal["auto"] = Field("auto", description="loading processes; auto: none on a small CPU machine")

@@ -191,7 +191,10 @@ class _TrainPlans(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         step, k = divmod(number, self.accumulate)
         step += self.first_step
-        return collate([self.images.draw(position, self.mosaic(step)) for position in self.positions(step)[k]])
+        positions, mosaic = self.positions(step)[k], self.mosaic(step)
+        sides = zip(*(self.images.canvas(position, mosaic) for position in positions), strict=True)
+        height, width = map(max, sides)  # one shape for all
+        return collate([self.images.draw(position, mosaic, (height, width)) for position in positions])
 
 
 @dataclass(frozen=True, slots=True)

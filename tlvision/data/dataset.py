@@ -22,6 +22,7 @@ from tlvision.data.settings import AugmentSettings
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample, Target, empty_target
 
 Task = Literal["detect", "instance", "semantic"]
+Canvas = Literal["square", "fitted"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,8 +106,9 @@ class TrainImages:
 
     samples:     the training images; those without objects take part too.
     settings:    what they go through.
-    input_spec:  the model's wishes; the canvas is square, `image_size` rounded up to its multiple.
-    image_size:  side of the network input in pixels.
+    input_spec:  the model's wishes.
+    image_size:  long side of the network input in pixels, rounded up to the model's multiple.
+    canvas:      "square", or "fitted": no larger than the image asks for, as at evaluation. Mosaics are square.
     seed:        everything random follows from it and from the position in the stream.
     task:        "detect", or "semantic" for targets with a label map.
     num_classes: labels must lie below it.
@@ -129,6 +131,7 @@ class TrainImages:
         seed: int,
         task: Task,
         num_classes: int,
+        canvas: Canvas = "square",
         masks: bool = False,
         background: int | None = None,
         cache_bytes: int | None = None,
@@ -140,6 +143,7 @@ class TrainImages:
         self.size = (round_up(image_size, input_spec.multiple_of),) * 2
         self.seed = seed
         self.task = task
+        self.shape = canvas
         self.masks = masks
         self.background = background
         highest = max((int(sample.target.labels.max()) for sample in self.samples if len(sample.target)), default=-1)
@@ -168,36 +172,53 @@ class TrainImages:
         epoch, place = divmod(position, len(self.samples))
         return int(self._order(epoch)[place])
 
-    def draw(self, position: int, mosaic: bool) -> Draw:
+    def canvas(self, position: int, mosaic: bool) -> tuple[int, int]:
+        """Return height and width of the network input at `position`; arguments as for `draw`."""
+        if self.shape == "square" or (mosaic and self.settings.mosaic):
+            return self.size
+        sample = self.samples[self.index(position)]
+        keep_aspect = self.input_spec.resize == "letterbox"
+        height, width = fitted_size((sample.height, sample.width), self.size, keep_aspect=keep_aspect)
+        return round_up(height, self.input_spec.multiple_of), round_up(width, self.input_spec.multiple_of)
+
+    def draw(self, position: int, mosaic: bool, canvas: tuple[int, int] | None = None) -> Draw:
         """Return the input at `position`: the same one whenever and in whichever process it is asked for.
 
         position: place in the stream.
         mosaic:   whether mosaics are still on; then this is one with the probability of the settings.
+        canvas:   height and width of the input, not below those of `canvas(position, mosaic)`, which are the default.
+                  The image lies in the middle or the corner of it, as the model wants.
 
         Returns the image (H, W, 3) uint8 RGB, its target (numpy, in pixels of that image), and where it came from.
         """
         rng = np.random.default_rng([self.seed, position])
         indices = [self.index(position)]
+        own = self.canvas(position, mosaic)
+        canvas = canvas or own
+        move = place_in(canvas, own, self.input_spec.place)
         four = rng.random() < self.settings.mosaic and mosaic
         if four:
             indices.extend(rng.integers(len(self.samples), size=3).tolist())
         samples = [self.samples[index] for index in indices]
         sizes = [(sample.height, sample.width) for sample in samples]
         if four:
-            placements = place_mosaic(rng, self.settings, sizes, self.size, self.input_spec)
+            placements = place_mosaic(rng, self.settings, sizes, own, self.input_spec)
         else:
-            placements = [place_one(rng, self.settings, sizes[0], self.size, self.input_spec)]
-        canvas = blank(self.size, self.input_spec)
+            placements = [place_one(rng, self.settings, sizes[0], own, self.input_spec)]
+        placements = [Placement(move @ each.matrix, each.region) for each in placements]
+        pixels = blank(canvas, self.input_spec)
         for index, placement in zip(indices, placements, strict=True):
-            self.loader.paint(canvas, index, placement, self.size)
-        jitter_colour(rng, self.settings, canvas)
-        target = place_target(samples, placements, self.size, masks=self.masks)
+            self.loader.paint(pixels, index, placement, self.size)
+        jitter_colour(rng, self.settings, pixels)
+        target = place_target(samples, placements, canvas, masks=self.masks)
         if self.task == "semantic":
-            target = replace(target, semantic=self._semantic(indices, placements))
-        return canvas, target, Meta(samples[0].image_id, placements[0].matrix, sizes[0])
+            target = replace(target, semantic=self._semantic(indices, placements, canvas))
+        return pixels, target, Meta(samples[0].image_id, placements[0].matrix, sizes[0])
 
-    def _semantic(self, indices: Sequence[int], placements: Sequence[Placement]) -> npt.NDArray[np.int64]:
-        labels = np.full(self.size, IGNORE_INDEX, np.uint8)
+    def _semantic(
+        self, indices: Sequence[int], placements: Sequence[Placement], canvas: tuple[int, int]
+    ) -> npt.NDArray[np.int64]:
+        labels = np.full(canvas, IGNORE_INDEX, np.uint8)
         for index, placement in zip(indices, placements, strict=True):
             labels_here = self.loader.label_map(index, self.background)
             paint(labels, labels_here, placement.matrix, placement.region, nearest=True)

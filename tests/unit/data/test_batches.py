@@ -191,3 +191,37 @@ def test_real_images_load(shared: Path) -> None:
     (batch,) = train_batches(images, batch_size=8, first_step=0, last_step=1)
     assert sum(batch.counts) > 40
     assert (batch.boxes[:, 2:] - batch.boxes[:, :2]).min() > 2
+
+
+@pytest.mark.parametrize("place", ["centre", "corner"])
+def test_a_fitted_batch_is_no_larger_than_its_images_need(make_sample: MakeSample, place: str) -> None:
+    still = AugmentSettings(mosaic=0, scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
+    sizes = [(40, 50), (30, 64), (64, 20)]
+    samples = [make_sample(n, size, [[2, 3, 15, 20]]) for n, size in enumerate(sizes)]
+    spec = InputSpec(place=place, multiple_of=16)
+    options: dict[str, Any] = {"seed": 0, "task": "detect", "num_classes": 1, "cache_bytes": 0}
+    fitted = TrainImages(samples, still, spec, 64, canvas="fitted", **options)
+    square = TrainImages(samples, still, spec, 64, **options)
+    own = {(40, 50): (64, 64), (30, 64): (32, 64), (64, 20): (64, 32)}  # 40 x 50 becomes 51 x 64
+    for position in range(3):
+        (batch,) = train_batches(fitted, batch_size=1, first_step=position, last_step=position + 1)
+        assert batch.images.shape[2:] == own[batch.sizes[0]]
+        alone, target, _ = fitted.draw(position, True)
+        assert (batch.images[0].permute(1, 2, 0).numpy() == alone).all()
+        wide, wide_target, _ = square.draw(position, True)
+        height, width = alone.shape[:2]
+        top, left = ((64 - height) // 2, (64 - width) // 2) if place == "centre" else (0, 0)
+        assert (wide[top : top + height, left : left + width] == alone).all()
+        assert (wide_target.boxes == target.boxes + np.array([left, top, left, top], np.float32)).all()
+        again, again_target, _ = fitted.draw(position, True, (64, 64))
+        assert (again == wide).all()
+        assert (again_target.boxes == wide_target.boxes).all()
+    assert run(fitted)[0].images.shape[2:] == (64, 64)
+
+
+def test_mosaics_are_square_whatever_the_images_ask_for(make_sample: MakeSample) -> None:
+    samples = [make_sample(n, (30, 64), [[2, 3, 15, 20]]) for n in range(3)]
+    options: dict[str, Any] = {"seed": 0, "task": "detect", "num_classes": 1, "canvas": "fitted"}
+    images = TrainImages(samples, AugmentSettings(mosaic=0.5), InputSpec(), 64, **options)
+    assert {images.canvas(position, True) for position in range(3)} == {(64, 64)}
+    assert {images.canvas(position, False) for position in range(3)} == {(32, 64)}
