@@ -69,7 +69,9 @@ def ledger_rows(
 def schedule_row(plan: Plan, settings: TrainSettings) -> dict[str, Any]:
     """Return what the learning rate follows: schedule, warm-up in steps, length in steps."""
     total = plan.duration.total_steps
-    shape = f"{settings.schedule} to {settings.final_lr:g}" if plan.schedule is None else str(plan.schedule)
+    shape = settings.schedule if plan.schedule is None else str(plan.schedule)
+    if plan.schedule is None and settings.schedule in {"cosine", "linear"}:
+        shape += f" to {settings.final_lr:g}"
     return {"schedule": shape, "warmup": round(settings.warmup * total), "steps": total}
 
 

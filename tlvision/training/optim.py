@@ -10,6 +10,9 @@ import torch
 
 from tlvision.types import InputError
 
+MILESTONES = (8 / 12, 11 / 12)
+"""Fractions of the run at which the schedule "step" divides the rate by ten."""
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -95,6 +98,9 @@ def schedule_factor(step: int, plan: Plan, settings: TrainSettings) -> float:
         return settings.final_lr + (1 - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
     if settings.schedule == "linear":
         return settings.final_lr + (1 - settings.final_lr) * (1 - done)
+    if settings.schedule == "step":
+        # The "1x" schedule of Detectron (Girshick et al. 2018), to which the recipes of Faster R-CNN go back.
+        return 0.1 ** sum(step >= share * total for share in MILESTONES)
     return 1.0
 
 

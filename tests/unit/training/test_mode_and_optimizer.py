@@ -190,6 +190,15 @@ def test_the_schedule_warms_up_to_the_peak_and_ends_where_it_should(schedule: st
     assert not any(math.isnan(factor) for factor in factors)
 
 
+def test_the_schedule_in_steps_is_that_of_detectron() -> None:
+    settings = TrainSettings(epochs=12, schedule="step", warmup=0.05)
+    plan = replace(make()[1], duration=Duration(10, 12))
+    factors = [schedule_factor(step, plan, settings) for step in range(120)]
+    assert factors[5:80] == pytest.approx([*[(i + 1) / 6 for i in range(5, 6)], *[1.0] * 74])
+    assert factors[80:110] == pytest.approx([0.1] * 30)
+    assert factors[110:] == pytest.approx([0.01] * 10)
+
+
 def test_the_ledger_has_every_parameter_once_and_a_changed_config_says_which_rows_differ(tmp_path) -> None:  # type: ignore[no-untyped-def]
     model, plan = make()
     settings = TrainSettings(epochs=1, lr=0.1)
