@@ -8,7 +8,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import Adapter, BuildSpec, InputSpec, LayerGroup, Tap, WeightReport, tap_features
+from tlvision.plugin import Adapter, BuildSpec, InputSpec, LayerGroup, Tap, WeightReport, label_maps, tap_features
 from tlvision.plugin.head_rows import load_by_class_name, require_same_architecture
 from tlvision.plugin.weights import read_tensors
 from tlvision.types import InputError, Prediction, Target
@@ -105,15 +105,12 @@ class SegmenterAdapter:
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """A label map per image, and no boxes."""
-        return [
-            Prediction(
-                boxes=images.new_zeros((0, 4)),
-                scores=images.new_zeros(0),
-                labels=torch.zeros(0, dtype=torch.int64, device=images.device),
-                semantic=label_map,
-            )
-            for label_map in self.module(images).argmax(dim=1)
-        ]
+        return label_maps(self.dense_logits(images), images.shape[-2:])
+
+    def dense_logits(self, images: Tensor) -> Tensor:
+        """(N, classes, H, W)."""
+        logits: Tensor = self.module(images)
+        return logits
 
 
 class InstanceAdapter:

@@ -13,7 +13,7 @@ def run(options: argparse.Namespace) -> None:
     """Print every installed plugin, without importing any upstream."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from tlvision.plugin import get_plugin, plugin_names
+    from tlvision.plugin import HasOptions, get_plugin, plugin_names
 
     for name in plugin_names():
         plugin = get_plugin(name)
@@ -27,3 +27,8 @@ def run(options: argparse.Namespace) -> None:
         print(f"  licence        {plugin.licence}\n  architectures  {', '.join(plugin.architectures())}")
         for power, state in plugin.capabilities.items():
             print(f"  {power:<14} {state}")
+        if isinstance(plugin, HasOptions):
+            print("  model.options")
+            for key, field in plugin.options_type().model_fields.items():
+                default = field.get_default(call_default_factory=True)
+                print(f"    {key}: {default!r}  {field.description or ''}")

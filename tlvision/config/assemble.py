@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlvision.coco import CocoData, read_coco
+from tlvision.config.load import read_options
 from tlvision.config.schema import Config, DatasetSettings
 from tlvision.hooks import Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
@@ -65,6 +66,7 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
             f"model.arch: '{config.model.arch}' is for the task '{task}', which `tlvision train` does not offer yet; "
             "choose a detector or an instance segmenter"
         )
+    options = read_options(plugin, config.model.options)
     from tlvision.training.evaluate import resolve_select
 
     select = resolve_select(config.evaluate.select, task)
@@ -76,6 +78,7 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
         weights=config.model.weights if weights is None else weights,
         classes=train.classes,
         image_size=config.data.image_size,
+        options=options,
     )
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)

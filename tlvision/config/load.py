@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from tlvision.config.schema import Config
 from tlvision.hooks.registry import hook_class, hook_schema
+from tlvision.plugin import HasOptions, Plugin
 from tlvision.types import InputError, nearest
 
 
@@ -76,6 +77,26 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         lines = "\n  ".join(problems)
         raise InputError(f"{origin}: {len(problems)} {'error' if len(problems) == 1 else 'errors'}:\n  {lines}")
     return config
+
+
+def read_options(plugin: Plugin, given: Mapping[str, Any]) -> BaseModel | None:
+    """Return `model.options` as the plugin's own type, or None where the plugin has none.
+
+    Raises InputError that lists every wrong key, or says that the plugin has no options.
+    """
+    if not isinstance(plugin, HasOptions):
+        if given:
+            raise InputError(
+                f"model.options: the plugin '{plugin.name}' has no options, got {', '.join(map(str, given))}; "
+                "leave model.options out"
+            )
+        return None
+    schema = plugin.options_type()
+    try:
+        return schema.model_validate(given)
+    except ValidationError as error:
+        lines = "\n  ".join(_sentence(dict(item), schema, "model.options") for item in error.errors())
+        raise InputError(f"config:\n  {lines}") from error
 
 
 def dump_config(config: Config) -> str:

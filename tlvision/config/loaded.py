@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlvision.config.load import load_config
+from tlvision.config.load import load_config, read_options
 from tlvision.config.run_folder import read_classes
 from tlvision.plugin import Adapter, BuildSpec, Task, get_plugin
 from tlvision.types import ClassMap, InputError, Prediction
@@ -68,7 +68,13 @@ def load(run: str | Path) -> LoadedModel:
     except InputError:
         weights = find_folder(folder / "checkpoints" / "last") / MODEL
     plugin = get_plugin(config.model.plugin)
-    spec = BuildSpec(arch=config.model.arch, weights=str(weights), classes=classes, image_size=config.data.image_size)
+    spec = BuildSpec(
+        arch=config.model.arch,
+        weights=str(weights),
+        classes=classes,
+        image_size=config.data.image_size,
+        options=read_options(plugin, config.model.options),
+    )
     adapter, _ = plugin.build(spec)
     task = plugin.task_of(config.model.arch)
     load_model_strictly(adapter.module, weights)

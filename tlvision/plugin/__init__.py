@@ -1,11 +1,14 @@
 """The contract with a model family, and how plugins are found. Importing it imports no torch."""
 
+from tlvision.plugin.dense import interpolate, label_maps
 from tlvision.plugin.groups import GroupMap, map_groups
 from tlvision.plugin.protocol import (
     ROLES,
     Adapter,
     BuildSpec,
+    HasDenseLogits,
     HasInstanceFeatures,
+    HasOptions,
     HasTrainingProgress,
     InstanceFeatures,
     LayerGroup,
@@ -24,7 +27,9 @@ __all__ = [
     "Adapter",
     "BuildSpec",
     "GroupMap",
+    "HasDenseLogits",
     "HasInstanceFeatures",
+    "HasOptions",
     "HasTrainingProgress",
     "InputSpec",
     "InstanceFeatures",
@@ -36,6 +41,8 @@ __all__ = [
     "WeightReport",
     "capture",
     "get_plugin",
+    "interpolate",
+    "label_maps",
     "map_groups",
     "plugin_names",
     "tap_features",

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from tlvision.types import ClassMap, InputSpec, Prediction, Target
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from torch import Tensor, nn
 
 Task = Literal["detect", "instance", "semantic"]
@@ -101,12 +102,15 @@ class BuildSpec:
                 the core's own `model.safetensors` (see `tlvision.plugin.weights.read_tensors`).
     classes:    the classes the head must have, in this order.
     image_size: long side of the network input in pixels, for families that fix it when built.
+    options:    what the config's `model.options` says, as the plugin's own type (see `HasOptions`); None where the
+                plugin has none, or to take its defaults.
     """
 
     arch: str
     weights: str
     classes: ClassMap
     image_size: int = 640
+    options: BaseModel | None = None
 
 
 class Adapter(Protocol):
@@ -168,6 +172,20 @@ class HasTrainingProgress(Protocol):
         ...
 
 
+@runtime_checkable
+class HasDenseLogits(Protocol):
+    """Capability: the model scores every class at every pixel. Every model of the task "semantic" has it."""
+
+    def dense_logits(self, images: Tensor) -> Tensor:
+        """Return (N, C, h, w) scores of the C classes, in their order; needs no labels.
+
+        images: as in `Adapter.loss`. h and w are the height and width of `images`, or those divided by one whole
+        stride. The class of a pixel is the one with the highest score once the scores are interpolated to where it is
+        wanted: that of the current mode, with gradients where they are enabled.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class InstanceFeatures:
     """Objects of one image, as the model sees them before it names them.
@@ -190,6 +208,15 @@ class HasInstanceFeatures(Protocol):
         images: as in `Adapter.loss`.
         boxes:  (K, 4) float32 in network-input pixels for each image; None takes the model's own proposals.
         """
+        ...
+
+
+@runtime_checkable
+class HasOptions(Protocol):
+    """Capability of a plugin: there is more to choose about its models than a name and weights (losses, say)."""
+
+    def options_type(self) -> type[BaseModel]:
+        """Return the pydantic model of `model.options` in a config; every field has a default, no other is allowed."""
         ...
 
 
