@@ -2,7 +2,7 @@
 
     python tools/bench.py parity --plugin yolo --data DIR --weights W.pt --arch yolov8n --epochs 15 --image-size 320
     python tools/bench.py transfer --data DIR --weights W.pt
-    python tools/bench.py freezing --data DIR --weights W.pt
+    python tools/bench.py parity --plugin mmdet | torchvision …        # the same, against their own trainers
     python tools/bench.py freezing --data DIR --weights W.pt
     python tools/bench.py verify | evaluation | loading | startup
 

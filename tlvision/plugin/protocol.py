@@ -88,7 +88,7 @@ class WeightReport:
     def summary(self) -> str:
         """Return one line for people."""
         return (
-            f"weights {self.source}: {len(self.loaded)} loaded, {len(self.remapped)} remapped by class name, "
+            f"weights {self.source}: {len(self.loaded)} loaded, {len(self.remapped)} remapped, "
             f"{len(self.missing)} missing, {len(self.mismatched)} of another shape, {len(self.unused)} unused"
         )
 
