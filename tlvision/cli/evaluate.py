@@ -1,4 +1,4 @@
-"""`tlvision evaluate --run RUN [--json J --images D]` and `tlvision evaluate --gt GT --predictions P [--iou KIND]`."""
+"""`tlvision evaluate --run RUN [--json J --images D]`, `tlvision evaluate --gt GT --predictions P [--iou KIND]`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", metavar="RUN", help="folder of a trained run")
     parser.add_argument("--json", metavar="JSON", help="with --run: evaluate on this COCO json instead of its own")
     parser.add_argument("--images", metavar="DIR", help="with --json: the folder of its images")
-    parser.add_argument("--gt", metavar="JSON", help="ground truth, a COCO json")
-    parser.add_argument("--predictions", metavar="JSON", help="with --gt: a COCO results json")
+    parser.add_argument("--masks", metavar="DIR", help="with --images, a semantic model: the folder of label maps")
+    parser.add_argument("--gt", metavar="PATH", help="ground truth: a COCO json, or a folder of PNG label maps")
+    parser.add_argument(
+        "--predictions", metavar="PATH", help="with --gt: a COCO results json, or a folder of PNGs"
+    )
+    parser.add_argument("--classes", metavar="FILE", help="with folders: the class names, one a line, in index order")
+    parser.add_argument("--boundary", action="store_true", help="with folders: boundary IoU as well")
     parser.add_argument(
         "--iou",
         choices=("auto", "bbox", "segm", "both"),
@@ -35,22 +40,39 @@ def run(options: argparse.Namespace) -> None:
 
     if options.gt is not None:
         if options.predictions is None:
-            raise InputError("evaluate: --gt needs --predictions, a COCO results json")
-        metrics = _evaluate_files(options.gt, options.predictions, options.iou or "auto")
+            raise InputError("evaluate: --gt needs --predictions, a COCO results json or a folder of label maps")
+        if Path(options.gt).is_dir():
+            metrics = _evaluate_folders(options)
+        else:
+            metrics = _evaluate_files(options.gt, options.predictions, options.iou or "auto")
         print(format_table(metrics))
     else:
         from tlvision.config.evaluate import evaluate_run
 
         metrics, folder = evaluate_run(
-            Path(options.run), options.json and Path(options.json), options.images and Path(options.images)
+            Path(options.run),
+            options.json and Path(options.json),
+            options.images and Path(options.images),
+            options.masks and Path(options.masks),
         )
         print(format_table(metrics))
-        print(f"predictions    {folder / 'predictions.json'}\nmetrics        {folder / 'metrics.json'}")
+        predictions = "predictions" if metrics["task"] == "semantic" else "predictions.json"
+        print(f"predictions    {folder / predictions}\nmetrics        {folder / 'metrics.json'}")
     if options.output:
         path = Path(options.output)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         print(f"metrics        {path}")
+
+
+def _evaluate_folders(options: argparse.Namespace) -> dict[str, Any]:
+    from tlvision.evaluation import label_map_iou
+    from tlvision.label_maps import read_class_file
+
+    if options.classes is None:
+        raise InputError("evaluate: label maps need --classes, a text file with one class name a line, in index order")
+    names = read_class_file(options.classes).names
+    return label_map_iou(options.gt, options.predictions, names, boundary=options.boundary)
 
 
 def _evaluate_files(ground_truth: str, predictions: str, iou: str) -> dict[str, Any]:

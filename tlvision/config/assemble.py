@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlvision.coco import CocoData, read_coco
+from tlvision.config.data import Dataset, background_of, read_data
 from tlvision.config.load import read_options
-from tlvision.config.schema import Config, DatasetSettings
+from tlvision.config.schema import Config
 from tlvision.hooks import Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
 from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
@@ -36,8 +36,8 @@ class Parts:
     adapter: Adapter
     report: WeightReport
     classes: ClassMap
-    train: CocoData
-    val: CocoData
+    train: Dataset
+    val: Dataset
     hooks: list[Hook]
     plan: Plan
 
@@ -56,23 +56,18 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
     weights: overrides `model.weights`, to build the model around a checkpoint of its own.
     classes: the classes of a run that is resumed; the training json must still have them.
 
-    What is cheap to check is checked first: names, hooks, then json (for instance masks, that every object has one),
+    What is cheap to check is checked first: names, hooks, then labels (for masks, that every object has one),
     then images, then weights.
     """
     plugin = get_plugin(config.model.plugin)
     task = plugin.task_of(config.model.arch)
-    if task == "semantic":
-        raise InputError(
-            f"model.arch: '{config.model.arch}' is for the task '{task}', which `tlvision train` does not offer yet; "
-            "choose a detector or an instance segmenter"
-        )
     options = read_options(plugin, config.model.options)
     from tlvision.training.evaluate import resolve_select
 
     select = resolve_select(config.evaluate.select, task)
     hooks = build_hooks(config)
     _render(config)
-    train, val = read_data(config, classes, masks=task == "instance")
+    train, val = read_data(config, task, classes)
     spec = BuildSpec(
         arch=config.model.arch,
         weights=config.model.weights if weights is None else weights,
@@ -119,6 +114,7 @@ def training_images(parts: Parts) -> TrainImages:
         num_classes=len(parts.classes),
         canvas=data.canvas,
         masks=parts.task == "instance",
+        background=background_of(parts.train, data) if parts.task == "semantic" else None,
         cache_bytes=data.cache_bytes,
     )
 
@@ -133,20 +129,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def read_data(config: Config, classes: ClassMap | None = None, *, masks: bool = False) -> tuple[CocoData, CocoData]:
-    """Read the training and the validation json; the classes of the first are the law for the second.
-
-    masks: whether every object must have one.
-    """
-
-    def read(settings: DatasetSettings, classes: ClassMap | None) -> CocoData:
-        json_path, images = Path(settings.json_), Path(settings.images)
-        return read_coco(json_path, images, classes, class_names=config.data.classes, require_masks=masks)
-
-    train = read(config.data.train, classes)
-    return train, read(config.data.val, train.classes)
 
 
 def _render(config: Config) -> None:

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from tlvision.config.assemble import Parts
+    from tlvision.config.data import Dataset
 
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "numpy", "opencv-python", "faster-coco-eval", "safetensors")
 
 
 def describe_environment(parts: Parts, fabric: Fabric) -> dict[str, Any]:
-    """Return a JSON-able description; files by sha256, images by the hash of their names and sizes in bytes."""
+    """Return a JSON-able description; files by sha256, images and label maps by the hash of names and sizes."""
     from tlvision.training.fabric import choose_precision
 
     packages = [*PACKAGES, *([parts.plugin.upstream] if parts.plugin.upstream else [])]
@@ -33,8 +34,8 @@ def describe_environment(parts: Parts, fabric: Fabric) -> dict[str, Any]:
         "plugin": {"name": parts.plugin.name, "licence": parts.plugin.licence},
         "weights": {"source": parts.report.source, "sha256": _sha256(weights) if weights.is_file() else None},
         "data": {
-            "train": _describe_data(parts.train.path, [sample.path for sample in parts.train.samples]),
-            "val": _describe_data(parts.val.path, [sample.path for sample in parts.val.samples]),
+            "train": _describe_data(parts.train),
+            "val": _describe_data(parts.val),
         },
         "seed": parts.config.train.seed,
         "device": str(fabric.device),
@@ -43,16 +44,24 @@ def describe_environment(parts: Parts, fabric: Fabric) -> dict[str, Any]:
     }
 
 
-def _describe_data(json_path: Path, images: list[Path]) -> dict[str, Any]:
-    names = hashlib.sha256()
-    for path in sorted(images):
-        names.update(f"{path.name} {path.stat().st_size}\n".encode())
+def _describe_data(data: Dataset) -> dict[str, Any]:
+    labels = data.path
+    images = [sample.path for sample in data.samples]
+    files = [sample.label_map.path for sample in data.samples if sample.label_map is not None]
     return {
-        "json": str(json_path),
-        "sha256": _sha256(json_path),
+        "labels": str(labels),
+        "sha256": _sha256(labels) if labels.is_file() else None,
         "images": len(images),
-        "images_sha256": names.hexdigest(),
+        "images_sha256": _names_and_sizes(images),
+        "label_maps_sha256": _names_and_sizes(files) if files else None,
     }
+
+
+def _names_and_sizes(paths: list[Path]) -> str:
+    names = hashlib.sha256()
+    for path in sorted(paths):
+        names.update(f"{path.name} {path.stat().st_size}\n".encode())
+    return names.hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -45,7 +45,13 @@ class LoadedModel:
         from tlvision.training.inference import predict_array
 
         pixels = read_any_image(image) if isinstance(image, str | Path) else image
-        return predict_array(self.adapter, pixels, fabric=self.fabric, image_size=self.config.data.image_size)
+        return predict_array(
+            self.adapter,
+            pixels,
+            fabric=self.fabric,
+            image_size=self.config.data.image_size,
+            window=self.config.evaluate.window,
+        )
 
 
 def load(run: str | Path) -> LoadedModel:

@@ -3,44 +3,81 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tlvision.coco import CocoData, xywh_to_xyxy
+from tlvision.coco import xywh_to_xyxy
 from tlvision.coco.formats import rle_to_mask, segment_to_mask
+from tlvision.config.data import background_of
 from tlvision.data.images import read_image, write_image
+from tlvision.data.render import semantic_map
+from tlvision.label_maps import LabelMapData
+from tlvision.label_maps.files import read_values
 from tlvision.report import contact_sheet, draw_prediction
-from tlvision.types import ClassMap, Prediction, Sample, Target
+from tlvision.types import Prediction, Sample, Target, empty_target
+
+if TYPE_CHECKING:
+    from tlvision.config.assemble import Parts
 
 
-def draw_pictures(run: Path, data: CocoData, classes: ClassMap, count: int = 8, min_score: float = 0.25) -> None:
-    """Draw `count` images, spread evenly over the dataset, into `<run>/pictures`, and one sheet of them all.
+def draw_pictures(run: Path, parts: Parts, count: int = 8, min_score: float = 0.25) -> None:
+    """Draw `count` images, spread evenly over the validation data, into `<run>/pictures`, and one sheet of them all.
 
-    What predictions.json holds with a score of at least `min_score` is drawn, boxes and masks, and what is labelled
-    dashed: the outlines of masks where the predictions have masks, else boxes.
+    Of objects: what predictions.json holds with a score of at least `min_score`, boxes and masks, and what is labelled
+    dashed: the outlines of masks where the predictions have masks, else boxes. Of label maps: what is labelled beside
+    what was predicted.
     """
+    data, names = parts.val, parts.classes.names
+    chosen = np.unique(np.linspace(0, len(data.samples) - 1, count).round().astype(int))
+    samples = [data.samples[position] for position in chosen]
+    if parts.task == "semantic":
+        found = _label_maps(run, samples, data.images_dir, background_of(data, parts.config.data))
+    else:
+        assert not isinstance(data, LabelMapData)
+        found = _objects(run, samples, data.category_ids, min_score)
+    folder = run / "pictures"
+    folder.mkdir(exist_ok=True)
+    drawn = []
+    for sample, (prediction, target) in zip(samples, found, strict=True):
+        image, _ = read_image(sample.path, sample.width, sample.height, sample.exif)
+        picture = draw_prediction(image, prediction, names, min_score=min_score, target=target)
+        write_image(folder / f"{sample.path.stem}.jpg", picture)
+        drawn.append(picture)
+    write_image(folder / "sheet.jpg", contact_sheet(drawn, columns=2 if parts.task == "semantic" else 4, width=1600))
+
+
+def _objects(
+    run: Path, samples: list[Sample], category_ids: dict[int, int], min_score: float
+) -> Iterator[tuple[Prediction, Target]]:
     rows = json.loads((run / "predictions.json").read_text(encoding="utf-8"))
-    index_of = {category: index for index, category in data.category_ids.items()}
+    index_of = {category: index for index, category in category_ids.items()}
     by_image: dict[int, list[dict[str, object]]] = {}
     for row in rows:
         if row["score"] >= min_score:
             by_image.setdefault(row["image_id"], []).append(row)
     masks = any("segmentation" in row for row in rows)
-    folder = run / "pictures"
-    folder.mkdir(exist_ok=True)
-    chosen = np.unique(np.linspace(0, len(data.samples) - 1, count).round().astype(int))
-    drawn = []
-    for position in chosen:
-        sample = data.samples[position]
-        prediction = from_results(by_image.get(sample.image_id, []), index_of)
-        image, _ = read_image(sample.path, sample.width, sample.height, sample.exif)
+    for sample in samples:
         target = _with_masks(sample) if masks else sample.target
-        picture = draw_prediction(image, prediction, classes.names, min_score=min_score, target=target)
-        write_image(folder / f"{sample.path.stem}.jpg", picture)
-        drawn.append(picture)
-    write_image(folder / "sheet.jpg", contact_sheet(drawn, columns=4, width=1600))
+        yield from_results(by_image.get(sample.image_id, []), index_of), target
+
+
+def _label_maps(
+    run: Path, samples: list[Sample], images_dir: Path, background: int | None
+) -> Iterator[tuple[Prediction, Target]]:
+    for sample in samples:
+        path = run / "predictions" / sample.path.relative_to(images_dir).with_suffix(".png")
+        nothing = empty_target()
+        prediction = Prediction(
+            boxes=nothing.boxes,
+            scores=np.zeros(0, np.float32),
+            labels=nothing.labels,
+            semantic=read_values(path).astype(np.int64),
+        )
+        yield prediction, replace(nothing, semantic=semantic_map(sample, background).astype(np.int64))
 
 
 def from_results(rows: list[dict[str, object]], index_of: dict[int, int]) -> Prediction:

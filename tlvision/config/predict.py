@@ -1,4 +1,4 @@
-"""Predict on any images with a trained run: pictures with boxes and masks, and a predictions.json."""
+"""Predict on any images with a trained run: pictures, and predictions.json or label maps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.progress import track
 from tlvision.coco import read_unlabelled, result_rows, write_json
 from tlvision.config.loaded import load
 from tlvision.data.images import read_image, write_image
+from tlvision.label_maps import write_label_map
 from tlvision.report import draw_prediction
 from tlvision.types import ClassMap, InputError, Prediction, Sample
 
@@ -19,6 +20,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 def predict_images(run: Path, images: Sequence[Path], out: Path, *, min_score: float = 0.25) -> None:
     """Write `<out>/<stem>.jpg` with the objects of at least `min_score`, and `<out>/predictions.json` with all of them.
+
+    Of a semantic model: `<out>/<stem>.jpg` with the classes in colour, and `<out>/label_maps/<stem>.png`.
 
     images: files, or folders whose image files are taken. predictions.json is a COCO results list, with "segmentation"
     (run lengths) where the model finds masks; `image_id` counts the images from 1 in the order given, `file_name` and
@@ -36,8 +39,10 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, min_score: f
         fabric=model.fabric,
         batch_size=8,
         workers=0,
+        window=model.config.evaluate.window,
     )
-    out.mkdir(parents=True, exist_ok=True)
+    semantic = model.task == "semantic"
+    (out / "label_maps" if semantic else out).mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
     shown = 0
     for sample, prediction in track(found, total=len(samples), description="predicting"):
@@ -48,8 +53,15 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, min_score: f
             min_score=min_score,
         )
         write_image(out / names[sample.image_id], picture)
+        if prediction.semantic is not None:
+            write_label_map(out / "label_maps" / Path(names[sample.image_id]).with_suffix(".png"), prediction.semantic)
+            continue
         rows += _rows(sample, prediction, model.classes)
         shown += int((prediction.scores >= min_score).sum())
+    if semantic:
+        said = f"{len(samples)} images\npictures       {out}\nlabel maps     {out / 'label_maps'}"
+        Console().print(said, highlight=False, soft_wrap=True)
+        return
     rows.sort(key=lambda row: row["image_id"])  # type: ignore[arg-type,return-value]
     write_json(out / "predictions.json", rows)
     Console().print(

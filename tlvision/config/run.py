@@ -14,6 +14,7 @@ from rich.console import Console
 from tlvision.config.assemble import Parts, assemble, seed_everything, training_images
 from tlvision.config.describe import describe
 from tlvision.config.environment import describe_environment
+from tlvision.config.evaluator import build_evaluator
 from tlvision.config.load import dump_config, load_config
 from tlvision.config.pictures import draw_pictures
 from tlvision.config.run_folder import in_run, new_folder, read_classes
@@ -91,7 +92,6 @@ def _assemble(config: Config, resume: str | Path | None, fabric: Fabric) -> Part
 
 def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
     """Tie the parts of a run together: model on its device, optimizer, images, evaluator."""
-    from tlvision.training.evaluate import Evaluator
     from tlvision.training.fabric import place
     from tlvision.training.optim import build_optimizer
     from tlvision.training.session import Session
@@ -121,35 +121,14 @@ def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         settings=config.train,
         optimizer=optimizer,
         images=training_images(parts),
-        evaluator=Evaluator(
-            task=parts.task,
-            data=parts.val,
-            ground_truth=_ground_truth(parts, run, fabric),
-            out=run,
-            fabric=fabric,
-            image_size=config.data.image_size,
-            batch_size=config.evaluate.batch,
-            workers=workers,
-            cache_bytes=config.data.cache_bytes,
+        evaluator=build_evaluator(
+            config, parts.task, parts.val, classes=parts.classes, out=run, fabric=fabric, workers=workers
         ),
         batch_size=config.data.batch.labelled,
         workers=workers,
         mosaic_until=round((1 - config.data.augment.mosaic_off) * duration.total_steps),
         evaluate_every=config.evaluate.every,
     )
-
-
-def _ground_truth(parts: Parts, run: Path, fabric: Fabric) -> Path:
-    """Return the json to evaluate against: the user's own, or a copy with only `data.classes` in it."""
-    from tlvision.coco import restrict_classes
-
-    if parts.config.data.classes is None:
-        return parts.val.path
-    path = run / "ground_truth.json"
-    if fabric.is_global_zero:
-        restrict_classes(parts.val.path, path, parts.classes.names)
-    fabric.barrier()
-    return path
 
 
 def _write_or_check(session: Session, parts: Parts, run: Path, console: Console, *, resuming: bool) -> None:
@@ -194,10 +173,14 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
     if session.stopped:
         console.print(f"stopped early: {session.stopped}")
     best = run / "checkpoints" / "best"
-    for name in ("predictions.json", "metrics.json"):
-        shutil.copyfile(best / name, run / name)
+    shutil.copyfile(best / "metrics.json", run / "metrics.json")
+    if parts.task == "semantic":
+        shutil.rmtree(run / "predictions", ignore_errors=True)
+        shutil.copytree(best / "predictions", run / "predictions")
+    else:
+        shutil.copyfile(best / "predictions.json", run / "predictions.json")
     metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    draw_pictures(run, parts.val, parts.classes)
+    draw_pictures(run, parts)
     write_report(run)
     console.print(format_table(metrics), highlight=False)
     if session.evaluator.left_out:

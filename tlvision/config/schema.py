@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tlvision.data.settings import AugmentSettings
 from tlvision.training.settings import TrainSettings
@@ -24,10 +24,17 @@ class ModelSettings(_Strict):
 
 
 class DatasetSettings(_Strict):
-    """Labelled images: a COCO json and the folder that its file names are relative to."""
+    """Labelled images: a COCO json and the folder that its file names are relative to, or a folder of label maps."""
 
-    json_: str = Field(alias="json", description="COCO json")
+    json_: str | None = Field(None, alias="json", description="COCO json; with masks, a COCO panoptic json")
     images: str = Field(description="folder of the images")
+    masks: str | None = Field(None, description="folder of PNG label maps, <stem>.png for each image")
+
+    @model_validator(mode="after")
+    def _labels(self) -> Self:
+        if self.json_ is None and self.masks is None:
+            raise ValueError("expected labels: json (a COCO json), or masks (a folder of label maps)")
+        return self
 
 
 class BatchSettings(_Strict):
@@ -52,7 +59,13 @@ class DataSettings(_Strict):
 
     train: DatasetSettings = Field(description="to train on")
     val: DatasetSettings = Field(description="to evaluate and select on")
-    classes: list[str] | None = Field(None, min_length=1, description="use these classes only, in this order")
+    classes: list[str] | str | None = Field(
+        None, min_length=1, description="use these classes only, in this order; or a text file with one name a line"
+    )
+    ignore_value: int = Field(255, ge=0, le=255, description="value in label maps for pixels of which nothing is known")
+    unlabelled: Literal["background", "ignore"] = Field(
+        "background", description="semantic models on a COCO json: what a pixel without an object is"
+    )
     render: RenderSettings | None = Field(None, description="render a dataset first")
     image_size: int = Field(640, ge=32, description="long side of the network input in pixels")
     canvas: Literal["square", "fitted"] = Field(
@@ -83,9 +96,11 @@ class EvaluateSettings(_Strict):
     """When to evaluate, and what chooses the best checkpoint."""
 
     every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch always is evaluated")
-    select: str = Field(
-        "auto", description="the metric that selects checkpoints/best; auto: segm/AP for instance masks, else bbox/AP"
+    select: str = Field("auto", description="the metric that selects checkpoints/best; auto: that of the task")
+    window: int = Field(
+        0, ge=0, description="semantic: slide a window of this side over the image, which overlaps by a third; 0: whole"
     )
+    boundary: bool = Field(False, description="semantic: boundary IoU as well")
     batch: int = Field(32, ge=1, description="images predicted at once; masks take about 40 MB an image at 640 px")
 
 

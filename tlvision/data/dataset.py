@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Literal
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tlvision.data.augment import Placement, jitter_colour, place_mosaic, place_one
 from tlvision.data.cache import ImageCache, default_budget
+from tlvision.data.crop import place_crop
 from tlvision.data.geometry import Matrix, Pixels, filled, fitted_size, invert, paint, place_in, scale, stretch
 from tlvision.data.images import read_image
 from tlvision.data.render import place_target, semantic_map
@@ -108,7 +109,7 @@ class TrainImages:
     settings:    what they go through.
     input_spec:  the model's wishes.
     image_size:  long side of the network input in pixels, rounded up to the model's multiple.
-    canvas:      "square", or "fitted": no larger than the image asks for, as at evaluation. Mosaics are square.
+    canvas:      "square", or "fitted": no larger than the image asks for, as at evaluation. Mosaics, crops are square.
     seed:        everything random follows from it and from the position in the stream.
     task:        "detect", or "semantic" for targets with a label map.
     num_classes: labels must lie below it.
@@ -174,6 +175,8 @@ class TrainImages:
 
     def canvas(self, position: int, mosaic: bool) -> tuple[int, int]:
         """Return height and width of the network input at `position`; arguments as for `draw`."""
+        if self.settings.crop:
+            return (round_up(self.settings.crop, self.input_spec.multiple_of),) * 2
         if self.shape == "square" or (mosaic and self.settings.mosaic):
             return self.size
         sample = self.samples[self.index(position)]
@@ -203,6 +206,8 @@ class TrainImages:
         sizes = [(sample.height, sample.width) for sample in samples]
         if four:
             placements = place_mosaic(rng, self.settings, sizes, own, self.input_spec)
+        elif self.settings.crop:
+            placements = [self._crop(rng, indices[0], own)]
         else:
             placements = [place_one(rng, self.settings, sizes[0], own, self.input_spec)]
         placements = [Placement(move @ each.matrix, each.region) for each in placements]
@@ -214,6 +219,13 @@ class TrainImages:
         if self.task == "semantic":
             target = replace(target, semantic=self._semantic(indices, placements, canvas))
         return pixels, target, Meta(samples[0].image_id, placements[0].matrix, sizes[0])
+
+    def _crop(self, rng: np.random.Generator, index: int, canvas: tuple[int, int]) -> Placement:
+        sample = self.samples[index]
+        label_map = partial(self.loader.label_map, index, self.background) if self.task == "semantic" else None
+        return place_crop(
+            rng, self.settings, (sample.height, sample.width), self.size, canvas, self.input_spec, label_map
+        )
 
     def _semantic(
         self, indices: Sequence[int], placements: Sequence[Placement], canvas: tuple[int, int]

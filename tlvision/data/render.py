@@ -23,6 +23,7 @@ from tlvision.data.geometry import (
     warp_polygons,
     worth_keeping,
 )
+from tlvision.label_maps import read_label_map
 from tlvision.types import IGNORE_INDEX, InputError, Polygons, Rle, Sample, Target
 
 Kept = npt.NDArray[np.bool_]
@@ -150,11 +151,14 @@ def _place_mask(segment: Polygons | Rle, sample: Sample, placement: Placement, s
 def semantic_map(sample: Sample, background: int | None) -> Pixels:
     """Return the label map of a sample at original size: (height, width) uint8 class indices.
 
-    Where objects overlap the later annotation wins. Crowd regions are IGNORE_INDEX. A pixel without an object is
-    `background`, the index of the class of that name, or IGNORE_INDEX where that is None.
+    Of a sample with a `label_map` it is that file's. Else the objects are drawn one after the other: where they overlap
+    the later annotation wins. Crowd regions are IGNORE_INDEX. A pixel without an object is `background`, the index of
+    the class of that name, or IGNORE_INDEX where that is None.
 
-    Raises InputError where an object has no segmentation.
+    Raises InputError where an object has no segmentation or the file cannot be used.
     """
+    if sample.label_map is not None:
+        return read_label_map(sample.label_map)
     labels = np.full((sample.height, sample.width), IGNORE_INDEX if background is None else background, np.uint8)
     for index, segment in enumerate(sample.segments):
         if segment is None:

@@ -27,3 +27,12 @@ class AugmentSettings(BaseModel):
     )
     saturation: float = Field(0.7, ge=0, le=1, description="saturation is multiplied by 1 - this to 1 + this")
     value: float = Field(0.4, ge=0, le=1, description="brightness is multiplied by 1 - this to 1 + this")
+    crop: int = Field(
+        0, ge=0, description="side of a random window of the image, in pixels of the network input; 0: the whole image"
+    )
+    crop_limit: float = Field(
+        0.75, gt=0, le=1, description="with crop, label maps: look for a window of which no class fills more than this"
+    )
+    crop_class_aware: float = Field(
+        0.0, ge=0, le=1, description="with crop, label maps: probability of a window around a class, all classes alike"
+    )

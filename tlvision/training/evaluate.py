@@ -118,19 +118,31 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
+SEMANTIC_METRICS = (
+    "mean_class_iou",
+    "mean_class_dice",
+    "mean_class_accuracy",
+    "mean_class_boundary_iou",
+    "pixel_accuracy",
+    "frequency_weighted_iou",
+)
+
 
 def resolve_select(select: str, task: Task) -> str:
-    """Return the metric that `evaluate.select` stands for: "auto" is mask AP for the task "instance", else box AP.
+    """Return the metric that `evaluate.select` stands for; "auto" is box AP, mask AP or mean class IoU, by the task.
 
     Raises InputError where a model for `task` has no metric of that name.
 
     >>> resolve_select("auto", "instance"), resolve_select("auto", "detect"), resolve_select("bbox/AP50", "instance")
     ('segm/AP', 'bbox/AP', 'bbox/AP50')
     """
+    kinds = {"detect": ("bbox",), "instance": ("segm", "bbox"), "semantic": ("semantic",)}[task]
+    metrics = [
+        f"{kind}/{name}" for kind in kinds for name in (SEMANTIC_METRICS if kind == "semantic" else COCO_METRICS)
+    ]
     if select == "auto":
-        return "segm/AP" if task == "instance" else "bbox/AP"
-    kinds = ("segm", "bbox") if task == "instance" else ("bbox",)
-    known = ["auto", *(f"{kind}/{name}" for kind in kinds for name in COCO_METRICS)]
+        return metrics[0]
+    known = ["auto", *metrics]
     if select not in known:
         raise InputError(f"evaluate.select: the task '{task}' has no metric '{select}'.{nearest(select, known)}")
     return select

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,10 @@ import torch
 
 from tlvision.data.batches import eval_batches, normalise
 from tlvision.data.dataset import EvalImages, fit_image
-from tlvision.data.geometry import invert, unwarp_boxes, unwarp_masks, warp_mask
-from tlvision.types import IGNORE_INDEX, Prediction, Sample, check_array
+from tlvision.data.geometry import unwarp_boxes, unwarp_masks
+from tlvision.plugin import HasDenseLogits
+from tlvision.training.dense import dense_scores, label_map_prediction
+from tlvision.types import Prediction, Sample, check_array
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,62 +25,75 @@ if TYPE_CHECKING:
 
 
 def predict_samples(
-    adapter: Adapter, images: EvalImages, *, fabric: Fabric, batch_size: int, workers: int
+    adapter: Adapter, images: EvalImages, *, fabric: Fabric, batch_size: int, workers: int, window: int = 0
 ) -> Iterator[tuple[Sample, Prediction]]:
     """Yield the samples of `images` with what the model finds in them, in batches of one shape, not in their order.
 
     Under several processes each yields its share. The module is put into eval mode and left in it. Predictions are
     numpy, boxes and masks in pixels of the original image, boxes clipped to it. Do not collect them where they have
-    masks: a hundred of full size an image.
+    masks: a hundred of full size an image. A model that scores every pixel is asked for its scores, `window` by window
+    (see `tlvision.training.dense`), and gives a label map.
     """
     adapter.module.eval()
     by_id = {sample.image_id: sample for sample in images.samples}
     rank, world = fabric.global_rank, fabric.world_size
     with torch.inference_mode():
         for batch in eval_batches(images, batch_size=batch_size, workers=workers, rank=rank, world=world):
-            moved = batch.to(fabric.device)
+            inputs = normalise(batch.to(fabric.device).images, adapter.input_spec)
             with fabric.autocast():
-                found = adapter.predict(normalise(moved.images, adapter.input_spec))
-            for image_id, matrix, prediction in zip(batch.image_ids, batch.matrices.numpy(), found, strict=True):
+                found = _find(adapter, inputs, window)
+            for image_id, matrix, one in zip(batch.image_ids, batch.matrices.numpy(), found, strict=True):
                 sample = by_id[int(image_id)]
-                yield sample, to_original(prediction, matrix, sample.width, sample.height)
+                yield sample, to_original(one, matrix, sample.width, sample.height)
 
 
-def predict_array(adapter: Adapter, image: npt.NDArray[np.uint8], *, fabric: Fabric, image_size: int) -> Prediction:
+def _find(adapter: Adapter, images: Tensor, window: int) -> Sequence[Prediction] | Tensor:
+    """Return a prediction, or the scores of every pixel, for each network input."""
+    if isinstance(adapter, HasDenseLogits):
+        return dense_scores(adapter, images, window)
+    return adapter.predict(images)
+
+
+def predict_array(
+    adapter: Adapter, image: npt.NDArray[np.uint8], *, fabric: Fabric, image_size: int, window: int = 0
+) -> Prediction:
     """Return what the model finds in one image.
 
-    image: (H, W, 3) uint8 RGB. Raises TypeError or ValueError that shows the expected and the actual shape or dtype.
+    image: (H, W, 3) uint8 RGB. window: as for `predict_samples`.
+
+    Raises TypeError or ValueError that shows the expected and the actual shape or dtype.
     """
     check_array("predict", "image", image, ("H", "W", 3), ("uint8",))
     adapter.module.eval()
     canvas, matrix = fit_image(image, adapter.input_spec, image_size)
     batch = torch.from_numpy(canvas).permute(2, 0, 1)[None].to(fabric.device)  # (1, 3, H, W)
     with torch.inference_mode(), fabric.autocast():
-        (found,) = adapter.predict(normalise(batch, adapter.input_spec))
+        inputs = normalise(batch, adapter.input_spec)
+        (found,) = _find(adapter, inputs, window)
     return to_original(found, matrix, image.shape[1], image.shape[0])
 
 
-def to_original(prediction: Prediction, matrix: npt.NDArray[np.float64], width: int, height: int) -> Prediction:
-    """Map a prediction from network-input pixels to pixels of the original image, as numpy.
+def to_original(
+    prediction: Prediction | Tensor, matrix: npt.NDArray[np.float64], width: int, height: int
+) -> Prediction:
+    """Map a prediction, or (C, h, w) scores, from network-input pixels to pixels of the original image, as numpy.
 
     matrix: (3, 3) float64, from original to network-input pixels. Boxes are clipped to the image; those that lie in
     the padding alone, and so have no area left, are taken out, with their masks. An object of which only the mask comes
     out empty stays, with an empty mask: what a model finds as boxes does not depend on its masks.
     """
+    if isinstance(prediction, torch.Tensor):
+        return label_map_prediction(prediction, matrix, (height, width))
     boxes = unwarp_boxes(_numpy(prediction.boxes), matrix, (height, width))
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    masks = semantic = None
+    masks = None
     if prediction.masks is not None:
         masks = unwarp_masks(_numpy(prediction.masks)[kept], matrix, (height, width))
-    if prediction.semantic is not None:
-        label_map = _numpy(prediction.semantic).astype(np.uint8)
-        semantic = warp_mask(label_map, invert(matrix), (height, width), IGNORE_INDEX).astype(np.int64)
     return Prediction(
         boxes=boxes[kept],
         scores=_numpy(prediction.scores)[kept],
         labels=_numpy(prediction.labels)[kept],
         masks=masks,
-        semantic=semantic,
     )
 
 

@@ -17,6 +17,7 @@ from tlvision.hooks import ObjectiveHook, ObserverHook
 from tlvision.training import checkpoint
 from tlvision.training.evaluate import Evaluator
 from tlvision.training.mode import Modes
+from tlvision.training.semantic import SemanticEvaluator
 from tlvision.training.verify import Verifier
 from tlvision.types import InputError
 
@@ -45,7 +46,7 @@ class Session:
     settings: TrainSettings
     optimizer: torch.optim.Optimizer
     images: TrainImages
-    evaluator: Evaluator
+    evaluator: Evaluator | SemanticEvaluator
     batch_size: int
     workers: int
     mosaic_until: int

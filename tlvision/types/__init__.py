@@ -5,7 +5,7 @@ from tlvision.types.class_map import ClassMap
 from tlvision.types.errors import InputError, RunError, TlvisionError, listing, nearest
 from tlvision.types.input_spec import InputSpec
 from tlvision.types.prediction import Prediction
-from tlvision.types.sample import Polygons, Rle, Sample
+from tlvision.types.sample import LabelMapFile, Polygons, Rle, Sample
 from tlvision.types.target import IGNORE_INDEX, Target, empty_target
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ClassMap",
     "InputError",
     "InputSpec",
+    "LabelMapFile",
     "Polygons",
     "Prediction",
     "Rle",

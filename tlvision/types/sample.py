@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,20 @@ Rle = dict[str, Any]
 """A COCO run-length mask: {"size": [height, width], "counts": bytes}, always in the compressed form."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelMapFile:
+    """The label map of an image, as a picture of the image's size.
+
+    path:     a PNG with one 8-bit channel (greyscale or palette, whose indices count), or, where `coloured`, three:
+              the value of a pixel is then red + 256 green + 65536 blue, as in COCO's panoptic format.
+    values:   what each value means: a class index, or IGNORE_INDEX where nothing is known. Others may not occur.
+    """
+
+    path: Path
+    values: Mapping[int, int]
+    coloured: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
     """One image and its labels, in COCO's own terms.
@@ -30,6 +45,7 @@ class Sample:
     segments:  one entry per object, in the order of `target`: polygons, an RLE, or None where the file has neither.
     exif:      whether the rotation that the file's EXIF header asks for is applied when it is decoded; False where it
                asks for none, or where the labels were drawn on the image as stored.
+    label_map: for semantic tasks, the file of the label map; None where the labels are objects.
 
     Raises ValueError where segments and objects differ in number or the size is not positive.
     """
@@ -41,6 +57,7 @@ class Sample:
     target: Target
     segments: tuple[Polygons | Rle | None, ...]
     exif: bool = True
+    label_map: LabelMapFile | None = None
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:

@@ -1,0 +1,95 @@
+"""From the section `data` of a config to the two datasets of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tlvision.coco import CocoData, read_coco
+from tlvision.config.schema import Config, DatasetSettings, DataSettings
+from tlvision.label_maps import LabelMapData, read_class_file, read_label_maps, read_panoptic
+from tlvision.plugin import Task
+from tlvision.types import ClassMap, InputError
+
+Dataset = CocoData | LabelMapData
+BACKGROUND = "background"
+
+
+def read_data(config: Config, task: Task, classes: ClassMap | None = None) -> tuple[Dataset, Dataset]:
+    """Read the training and the validation data; the classes of the first are the law for the second.
+
+    classes: the classes of a run that is resumed; the data must still have them.
+    """
+    train = read_dataset(config.data, config.data.train, task, classes, "train")
+    return train, read_dataset(config.data, config.data.val, task, train.classes, "val")
+
+
+def read_dataset(
+    data: DataSettings,
+    settings: DatasetSettings,
+    task: Task,
+    classes: ClassMap | None,
+    name: str,
+    *,
+    require_objects: bool = True,
+) -> Dataset:
+    """Read one dataset; for a semantic task label maps, a panoptic json or a COCO json, else a COCO json.
+
+    name:            "train" or "val", for messages.
+    require_objects: whether a COCO json without annotations is an error.
+
+    Raises InputError where the keys do not fit the task.
+    """
+    if task == "semantic" and settings.masks is not None:
+        if settings.json_ is not None:
+            return read_panoptic(settings.json_, settings.images, settings.masks, classes)
+        classes = classes or class_file(data)
+        return read_label_maps(settings.images, settings.masks, classes, ignore_value=data.ignore_value)
+    if settings.json_ is None:
+        raise InputError(
+            f"data.{name}.masks: label maps are for semantic models, this one is for the task '{task}'; give a COCO "
+            f"json as data.{name}.json"
+        )
+    if settings.masks is not None:
+        raise InputError(f"data.{name}: the task '{task}' takes a json without masks; leave data.{name}.masks out")
+    coco = read_coco(
+        settings.json_,
+        settings.images,
+        classes,
+        class_names=class_names(data),
+        require_objects=require_objects,
+        require_masks=task != "detect",
+    )
+    return with_background(coco) if task == "semantic" and data.unlabelled == "background" else coco
+
+
+def class_names(data: DataSettings) -> tuple[str, ...] | None:
+    """Return `data.classes` as names, read from its file where it is one."""
+    if isinstance(data.classes, str):
+        return read_class_file(data.classes).names
+    return None if data.classes is None else tuple(data.classes)
+
+
+def class_file(data: DataSettings) -> ClassMap:
+    """Return the classes that label maps need, whose values are their places in the list."""
+    names = class_names(data)
+    if names is None:
+        raise InputError(
+            "data.classes: label maps hold numbers only; give a text file with one class name a line, the number of "
+            "the line (from 0) being the value, or a list of names in that order"
+        )
+    return ClassMap(names, tuple(range(len(names))))
+
+
+def with_background(data: CocoData) -> CocoData:
+    """Return the data with a class for what no object covers, behind the others, where no class has that name."""
+    if BACKGROUND in data.classes.names:
+        return data
+    classes = ClassMap((*data.classes.names, BACKGROUND), (*data.classes.source_ids, max(data.classes.source_ids) + 1))
+    return replace(data, classes=classes)
+
+
+def background_of(data: Dataset, settings: DataSettings) -> int | None:
+    """Return the index of the class of pixels that no object covers; None where those are not known."""
+    if isinstance(data, LabelMapData) or settings.unlabelled == "ignore":
+        return None
+    return data.classes.index(BACKGROUND)

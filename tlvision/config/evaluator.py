@@ -1,0 +1,91 @@
+"""The evaluator that a task wants, and the ground truth that it compares with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlvision.config.data import Dataset, background_of, class_names
+from tlvision.label_maps import LabelMapData, write_label_map
+from tlvision.types import IGNORE_INDEX, ClassMap, Sample
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from tlvision.config.schema import Config
+    from tlvision.plugin import Task
+    from tlvision.training.evaluate import Evaluator
+    from tlvision.training.semantic import SemanticEvaluator
+
+
+def build_evaluator(
+    config: Config, task: Task, data: Dataset, *, classes: ClassMap, out: Path, fabric: Fabric, workers: int
+) -> Evaluator | SemanticEvaluator:
+    """Return what evaluates a model for `task` on `data`, and writes its results into `out`."""
+    if task == "semantic":
+        from tlvision.training.semantic import SemanticEvaluator
+
+        return SemanticEvaluator(
+            data=data,
+            ground_truth=_label_maps(config, data, out, fabric),
+            out=out,
+            fabric=fabric,
+            image_size=config.data.image_size,
+            batch_size=config.evaluate.batch,
+            workers=workers,
+            window=config.evaluate.window,
+            boundary=config.evaluate.boundary,
+            cache_bytes=config.data.cache_bytes,
+        )
+    from tlvision.training.evaluate import Evaluator
+
+    assert not isinstance(data, LabelMapData)
+    return Evaluator(
+        task=task,
+        data=data,
+        ground_truth=_json(config, data.path, classes, out, fabric),
+        out=out,
+        fabric=fabric,
+        image_size=config.data.image_size,
+        batch_size=config.evaluate.batch,
+        workers=workers,
+        cache_bytes=config.data.cache_bytes,
+    )
+
+
+def _json(config: Config, path: Path, classes: ClassMap, out: Path, fabric: Fabric) -> Path:
+    """Return the json to evaluate against: the user's own, or a copy with only `data.classes` in it."""
+    from tlvision.coco import restrict_classes
+
+    if class_names(config.data) is None:
+        return path
+    copy = out / "ground_truth.json"
+    if fabric.is_global_zero:
+        restrict_classes(path, copy, classes.names)
+    fabric.barrier()
+    return copy
+
+
+def _label_maps(config: Config, data: Dataset, out: Path, fabric: Fabric) -> Path:
+    """Return the folder to evaluate against: the user's own where its values are class indices, else what they mean."""
+    if isinstance(data, LabelMapData) and all(_is_index_map(data, sample) for sample in data.samples):
+        return data.path
+    from tlvision.data.render import semantic_map
+
+    folder = out / "ground_truth"
+    background = background_of(data, config.data)
+    if fabric.is_global_zero:
+        for sample in data.samples:
+            path = (folder / sample.path.relative_to(data.images_dir)).with_suffix(".png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_label_map(path, semantic_map(sample, background))
+    fabric.barrier()
+    return folder
+
+
+def _is_index_map(data: LabelMapData, sample: Sample) -> bool:
+    file = sample.label_map
+    if file is None or file.coloured or file.values.get(IGNORE_INDEX) != IGNORE_INDEX:
+        return False
+    stem = sample.path.relative_to(data.images_dir).with_suffix(".png")
+    return file.path == data.path / stem and all(value == index for value, index in file.values.items())

@@ -1,0 +1,73 @@
+"""Evaluate label maps that lie in two folders, image by image: memory holds one pair at a time for each thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlvision.evaluation.boundary_iou import boundary_counts
+from tlvision.evaluation.class_iou import metrics_of
+from tlvision.evaluation.confusion import Counts, confusion
+from tlvision.label_maps.files import read_values
+from tlvision.types import InputError, listing
+
+_THREADS = 4  # decoding and counting both let other threads run
+_SLICE = 64
+
+
+def label_map_iou(
+    ground_truth: str | Path,
+    predictions: str | Path,
+    names: Sequence[str],
+    *,
+    stems: Sequence[str] | None = None,
+    boundary: bool = False,
+) -> dict[str, Any]:
+    """Return what `class_iou` returns for two folders of PNG label maps.
+
+    ground_truth: folder of PNGs with class indices, 255 where nothing is known; also in folders below.
+    predictions:  folder with a PNG of the same relative path for each.
+    names:        the classes in the order of the index.
+    stems:        relative paths without the suffix of those that count; None: every PNG of `ground_truth`.
+
+    Raises InputError that names the file: a folder without label maps, a prediction that is missing, another size, a
+    value that is no class, a file that cannot be read. Predictions without ground truth are an error as well.
+    """
+    truth_dir, found_dir = Path(ground_truth), Path(predictions)
+    wanted = sorted(stems) if stems is not None else _stems(truth_dir)
+    if not wanted:
+        raise InputError(f"{truth_dir}: no label maps (PNG) to compare with")
+    present = _stems(found_dir)
+    missing, others = sorted(set(wanted) - set(present)), sorted(set(present) - set(wanted))
+    if missing:
+        raise InputError(f"{found_dir}: {len(missing)} of {len(wanted)} label maps are missing: {listing(missing)}")
+    if others:
+        raise InputError(f"{found_dir}: {len(others)} label maps have no ground truth: {listing(others)}")
+    count = partial(_count, truth_dir, found_dir, len(names), boundary)
+    matrix, edges = np.zeros((len(names), len(names)), np.int64), np.zeros((len(names), 2), np.int64)
+    pixels = 0
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, len(wanted), _SLICE):
+            for one, edge, size in pool.map(count, wanted[first : first + _SLICE]):
+                matrix += one
+                edges += edge
+                pixels += size
+    return metrics_of(matrix, names, len(wanted), pixels, edges if boundary else None)
+
+
+def _count(truth_dir: Path, found_dir: Path, classes: int, boundary: bool, stem: str) -> tuple[Counts, Counts, int]:
+    truth, found = read_values(truth_dir / f"{stem}.png"), read_values(found_dir / f"{stem}.png")
+    matrix = confusion(truth, found, classes, f"{found_dir / stem}.png")
+    edges = boundary_counts(truth, found, classes) if boundary else np.zeros((classes, 2), np.int64)
+    return matrix, edges, truth.size
+
+
+def _stems(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise InputError(f"no folder '{folder}' of label maps")
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.png"))

@@ -1,0 +1,85 @@
+"""One label map: from a PNG to class indices, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from tlvision.types import IGNORE_INDEX, InputError, LabelMapFile, listing
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def read_label_map(file: LabelMapFile) -> Pixels:
+    """Return a label map: (height, width) uint8 class indices, IGNORE_INDEX where nothing is known.
+
+    Raises InputError with the path where the file is absent, is no picture of the kind that `LabelMapFile` tells of, or
+    has values that stand for no class.
+    """
+    raw = _read_coloured(file.path) if file.coloured else read_values(file.path)
+    found = np.unique(raw) if file.coloured else np.flatnonzero(np.bincount(raw.ravel(), minlength=256))
+    unknown = [int(value) for value in found if int(value) not in file.values]
+    if unknown:
+        known = listing(sorted(value for value in file.values if file.values[value] != IGNORE_INDEX))
+        ignored = listing(sorted(value for value in file.values if file.values[value] == IGNORE_INDEX))
+        raise InputError(
+            f"{file.path}: the label map has the value(s) {listing(unknown)}; the classes are {known}, and {ignored} "
+            "is for what is not known. Check the class list, or set data.ignore_value"
+        )
+    if file.coloured:
+        indices = np.array([file.values[int(value)] for value in found], np.uint8)
+        return indices[np.searchsorted(found, raw)]
+    table = np.full(256, IGNORE_INDEX, np.uint8)
+    for value, index in file.values.items():
+        table[value] = index
+    return table[raw]
+
+
+def write_label_map(path: Path, labels: npt.NDArray[np.integer[Any]]) -> None:
+    """Write (height, width) class indices 0..255 as a greyscale PNG."""
+    # Level 1: label maps are flat, and a better compression takes four times as long for a tenth of the bytes.
+    Image.fromarray(labels.astype(np.uint8)).save(path, compress_level=1)
+
+
+def read_values(path: Path) -> Pixels:
+    """Return the values of a PNG with one channel, (height, width) uint8; of a palette, the indices.
+
+    Raises InputError with the path.
+    """
+    with _open(path) as image:
+        if image.mode not in {"L", "P", "1"}:
+            raise InputError(
+                f"{path}: expected a label map with one 8-bit value a pixel (a greyscale or palette PNG), got the mode "
+                f"'{image.mode}' of {len(image.getbands())} channel(s); save class indices, not colours"
+            )
+        return np.asarray(_decoded(image, path)).astype(np.uint8)
+
+
+def _read_coloured(path: Path) -> npt.NDArray[np.int32]:
+    with _open(path) as image:
+        if image.mode not in {"RGB", "RGBA"}:
+            raise InputError(f"{path}: expected a panoptic PNG of mode 'RGB', got '{image.mode}'")
+        red, green, blue = np.moveaxis(np.asarray(_decoded(image, path))[..., :3].astype(np.int32), 2, 0)
+    ids: npt.NDArray[np.int32] = red + 256 * green + 65536 * blue
+    return ids
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: the label map does not exist") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{path}: not a picture that can be read ({error}); write it again") from None
+
+
+def _decoded(image: Image.Image, path: Path) -> Image.Image:
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: the label map is damaged ({error}); write it again") from None
+    return image

@@ -1,0 +1,157 @@
+"""Label maps beside images: <masks>/<stem>.png for <images>/<stem>.jpg, and a file with the names of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tlvision.coco.headers import Header, read_headers
+from tlvision.label_maps.files import read_label_map
+from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, Sample, empty_target, listing
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelMapData:
+    """A dataset as read.
+
+    path:       the folder of the label maps, or the json that names them.
+    images_dir: the folder of the images.
+    samples:    one per image, by name.
+    classes:    the classes; their source ids are the values in the label maps.
+    pixels:     (classes,) int64, how many pixels each class has in all label maps together.
+    skipped:    what was skipped or is worth knowing, one sentence each.
+    """
+
+    path: Path
+    images_dir: Path
+    samples: tuple[Sample, ...]
+    classes: ClassMap
+    pixels: npt.NDArray[np.int64]
+    skipped: tuple[str, ...]
+
+
+def read_class_file(path: str | Path) -> ClassMap:
+    """Read one class name a line; the number of a line, from 0, is the value of that class in the label maps.
+
+    Raises InputError: no such file, no name, an empty line between names, a name twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"data.classes: no file '{path}'; give a text file with one class name a line")
+    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise InputError(f"{path}, line {number}: expected a class name, got an empty line; the line is the value")
+    if not 0 < len(names) <= IGNORE_INDEX:
+        raise InputError(f"{path}: expected 1 to {IGNORE_INDEX} class names, got {len(names)}")
+    return ClassMap(tuple(names), tuple(range(len(names))))
+
+
+def read_label_maps(
+    images_dir: str | Path, masks_dir: str | Path, classes: ClassMap, *, ignore_value: int = IGNORE_INDEX
+) -> LabelMapData:
+    """Read a folder of images and the label map of the same stem for each; every label map is checked.
+
+    images_dir:   image files, also in folders below.
+    masks_dir:    PNGs of the same relative path without the suffix, with one 8-bit value a pixel.
+    classes:      their source ids are the values.
+    ignore_value: the value for pixels of which nothing is known.
+
+    Raises InputError: a folder that does not exist or holds no image, two images of one stem, an image without label
+    map, another size, a value that is no class and not `ignore_value`.
+    """
+    images_dir, masks_dir = Path(images_dir), Path(masks_dir)
+    images = _images_by_stem(images_dir)
+    if not masks_dir.is_dir():
+        raise InputError(f"the folder of label maps '{masks_dir}' does not exist")
+    masks = {stem: masks_dir / f"{stem}.png" for stem in images}
+    missing = [stem for stem, path in masks.items() if not path.is_file()]
+    if missing:
+        raise InputError(
+            f"{masks_dir}: {len(missing)} of {len(images)} images have no label map: {listing(missing)}; a label map "
+            "is a PNG of the image's name"
+        )
+    values = dict(zip(classes.source_ids, range(len(classes)), strict=True)) | {ignore_value: IGNORE_INDEX}
+    files = [LabelMapFile(path, values) for path in masks.values()]
+    samples = make_samples(list(images.values()), files, str(images_dir))
+    notes = []
+    others = sorted(
+        str(path.relative_to(masks_dir).with_suffix("")) for path in masks_dir.rglob("*.png") if path.is_file()
+    )
+    left = [stem for stem in others if stem not in images]
+    if left:
+        notes.append(f"{len(left)} label maps have no image and are left out: {listing(left)}")
+    pixels = count_pixels(samples, len(classes))
+    return LabelMapData(masks_dir, images_dir, samples, classes, pixels, (*notes, *absent_classes(classes, pixels)))
+
+
+def make_samples(images: Sequence[Path], files: Sequence[LabelMapFile], origin: str) -> tuple[Sample, ...]:
+    """Return a sample for each image, ids from 1; InputError where an image and its label map differ in size."""
+    headers = read_headers(images, origin)
+    sizes = read_headers([file.path for file in files], origin)
+    return tuple(
+        _sample(number, path, header, size, file)
+        for number, (path, header, size, file) in enumerate(zip(images, headers, sizes, files, strict=True), 1)
+    )
+
+
+def _sample(number: int, path: Path, header: Header, label_map: Header, file: LabelMapFile) -> Sample:
+    size = label_map.width, label_map.height
+    rotated = size == header.rotated_size
+    if not rotated and size != (header.width, header.height):
+        raise InputError(
+            f"{file.path}: the label map is {size[0]} x {size[1]}, its image '{path}' {header.width} x "
+            f"{header.height}; they must have one size"
+        )
+    return Sample(
+        image_id=number,
+        path=path,
+        width=size[0],
+        height=size[1],
+        target=empty_target(),
+        segments=(),
+        exif=rotated,
+        label_map=file,
+    )
+
+
+def count_pixels(samples: Sequence[Sample], classes: int) -> npt.NDArray[np.int64]:
+    """Read every label map once, which checks it, and return how many pixels each class has."""
+
+    def count(sample: Sample) -> npt.NDArray[np.int64]:
+        assert sample.label_map is not None
+        return np.bincount(read_label_map(sample.label_map).ravel(), minlength=IGNORE_INDEX + 1)[:classes]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        total: npt.NDArray[np.int64] = sum(pool.map(count, samples), np.zeros(classes, np.int64))
+    return total
+
+
+def absent_classes(classes: ClassMap, pixels: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    """Return a sentence about the classes that have no pixel, if there are any."""
+    absent = [name for name, count in zip(classes.names, pixels, strict=True) if count == 0]
+    return (f"no pixel of {len(absent)} classes: {listing(absent)}",) if absent else ()
+
+
+def _images_by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"the image folder '{folder}' does not exist")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            continue
+        stem = str(path.relative_to(folder).with_suffix(""))
+        if stem in found:
+            raise InputError(f"{folder}: '{found[stem].name}' and '{path.name}' share a label map; rename one")
+        found[stem] = path
+    if not found:
+        raise InputError(f"the image folder '{folder}' holds no image ({', '.join(sorted(SUFFIXES))})")
+    return found

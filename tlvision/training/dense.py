@@ -1,0 +1,92 @@
+"""Scores for every pixel, of the whole input or window by window, and the best class at each original pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tlvision.plugin import HasDenseLogits, interpolate
+from tlvision.types import Prediction
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
+# Classes brought to the original size at a time: memory is bounded by one image, however many classes there are.
+_CHUNK = 16
+
+
+def dense_scores(model: HasDenseLogits, images: Tensor, window: int = 0) -> Tensor:
+    """Return (N, C, H, W) float32 scores at the size of `images`.
+
+    images: as in `Adapter.loss`. window: side in pixels of the windows that are scored one by one, each overlapping the
+    next by a third; scores are averaged where windows overlap. 0, or a window that is not smaller: all at once.
+    """
+    height, width = images.shape[-2:]
+    tall, wide = min(window or height, height), min(window or width, width)
+    if (tall, wide) == (height, width):
+        return interpolate(model.dense_logits(images), (height, width))
+    total: Tensor | None = None
+    times = images.new_zeros((1, 1, height, width))
+    for top in _starts(height, tall):
+        for left in _starts(width, wide):
+            part = interpolate(
+                model.dense_logits(images[..., top : top + tall, left : left + wide].contiguous()), (tall, wide)
+            )
+            if total is None:
+                total = part.new_zeros((len(images), part.shape[1], height, width))
+            total[..., top : top + tall, left : left + wide] += part
+            times[..., top : top + tall, left : left + wide] += 1
+    assert total is not None
+    return total / times
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Return where windows begin, evenly spread, so that they cover `length` and overlap by a third at least.
+
+    >>> _starts(640, 256), _starts(256, 256)
+    ([0, 128, 256, 384], [0])
+    """
+    if length <= window:
+        return [0]
+    count = -(-(length - window) // max(1, window * 2 // 3)) + 1
+    return [round(number * (length - window) / (count - 1)) for number in range(count)]
+
+
+def label_map_of(scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return (H, W) int64, the best class at each pixel of the original image.
+
+    scores: (C, h, w) float32 of one network input. matrix: (3, 3), original -> network input. size: H, W.
+
+    The part of the input that shows the image is interpolated to its original size, and only then the best class is
+    taken, as mmsegmentation does it: a label map that is enlarged afterwards has coarser edges.
+    """
+    height, width = int(size[0]), int(size[1])
+    # The image lies at a whole offset and has a whole size; see `tlvision.data.geometry.letterbox`.
+    left, top = round(matrix[0, 2]), round(matrix[1, 2])
+    right, bottom = left + max(1, round(matrix[0, 0] * width)), top + max(1, round(matrix[1, 1] * height))
+    best = labels = None
+    for first in range(0, len(scores), _CHUNK):
+        part = interpolate(scores[None, first : first + _CHUNK, top:bottom, left:right], (height, width))[0]
+        value, index = part.max(dim=0)
+        if best is None or labels is None:
+            best, labels = value, index
+            continue
+        better = value > best
+        best, labels = torch.where(better, value, best), torch.where(better, index + first, labels)
+    assert labels is not None
+    found: npt.NDArray[np.int64] = labels.cpu().numpy()
+    return found
+
+
+def label_map_prediction(scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence[int]) -> Prediction:
+    """Return a prediction with a label map of the original size; arguments as for `label_map_of`."""
+    return Prediction(
+        boxes=np.zeros((0, 4), np.float32),
+        scores=np.zeros(0, np.float32),
+        labels=np.zeros(0, np.int64),
+        semantic=label_map_of(scores, matrix, size),
+    )

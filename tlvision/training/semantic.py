@@ -1,0 +1,105 @@
+"""From a segmenter to metrics, through two folders of label maps that anyone can check."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlvision.data.dataset import EvalImages
+from tlvision.evaluation import label_map_iou
+from tlvision.label_maps import write_label_map
+from tlvision.training.checkpoint import write_json
+from tlvision.training.evaluate import flatten
+from tlvision.training.inference import predict_samples, using_weights
+from tlvision.types import RunError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch import Tensor
+
+    from tlvision.coco import CocoData
+    from tlvision.label_maps import LabelMapData
+    from tlvision.plugin import Adapter
+
+
+@dataclass(slots=True, kw_only=True)
+class SemanticEvaluator:
+    """Evaluates a segmenter on one dataset; see `tlvision.training.evaluate.Evaluator` for detectors.
+
+    data:         the images.
+    ground_truth: folder with a label map for each, as `tlvision.evaluation.label_map_iou` wants it.
+    out:          the folder that gets predictions/<stem>.png and metrics.json, fresh after every evaluation.
+    window:       side of the sliding window in pixels of the network input; 0 for whole images.
+    boundary:     whether to compute boundary IoU as well.
+    left_out:     always 0: every pixel gets a class.
+    """
+
+    data: CocoData | LabelMapData
+    ground_truth: Path
+    out: Path
+    fabric: Fabric
+    image_size: int
+    batch_size: int
+    workers: int
+    window: int = 0
+    boundary: bool = False
+    cache_bytes: int | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    left_out: int = 0
+    _images: EvalImages | None = None
+
+    def evaluate(self, adapter: Adapter, weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+        """Predict with `weights` (None: the model's own), write label maps and metrics, and return the metrics, flat.
+
+        Under several processes each predicts its share; all return the same. "semantic/mean_class_iou" and so on, each
+        0..1. Raises RunError where a prediction has no label map.
+        """
+        folder = self.out / "predictions"
+        if self.fabric.is_global_zero:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        self.fabric.barrier()
+        with using_weights(adapter.module, weights):
+            self._predict(adapter, folder)
+        self.fabric.barrier()
+        if self.fabric.is_global_zero:
+            stems = [self._stem(sample.path) for sample in self.data.samples]
+            names = self.data.classes.names
+            self.metrics = label_map_iou(self.ground_truth, folder, names, stems=stems, boundary=self.boundary)
+            write_json(self.out / "metrics.json", self.metrics)
+        if self.fabric.world_size > 1:
+            self.metrics = self.fabric.broadcast(self.metrics, src=0)
+        return flatten(self.metrics)
+
+    def _predict(self, adapter: Adapter, folder: Path) -> None:
+        if self._images is None:  # kept, with its cache of decoded images, for the next evaluation
+            self._images = EvalImages(
+                self.data.samples, adapter.input_spec, self.image_size, cache_bytes=self.cache_bytes
+            )
+        found = predict_samples(
+            adapter,
+            self._images,
+            fabric=self.fabric,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            window=self.window,
+        )
+        for sample, prediction in found:
+            if prediction.semantic is None:
+                raise RunError("the model gives no scores for pixels (HasDenseLogits); mend the plugin")
+            path = folder / f"{self._stem(sample.path)}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_label_map(path, prediction.semantic)
+
+    def _stem(self, image: Path) -> str:
+        return str(image.relative_to(self.data.images_dir).with_suffix(""))
+
+    def copy_results(self, folder: Path) -> None:
+        """Copy the results of the last evaluation into `folder`, if there was one."""
+        if (self.out / "predictions").is_dir() and (self.out / "metrics.json").exists():
+            shutil.rmtree(folder / "predictions", ignore_errors=True)
+            shutil.copytree(self.out / "predictions", folder / "predictions")
+            shutil.copyfile(self.out / "metrics.json", folder / "metrics.json")
