@@ -91,7 +91,8 @@ def find_architecture(name: str) -> Architecture:
         raise InputError(f"model.arch: plugin 'smp' expects {_EXAMPLE}, got '{name}'.{_nearest(name, listed())}")
     if decoder not in DECODERS:
         raise InputError(
-            f"model.arch: smp has no decoder '{decoder}' (in '{name}'; expected {_EXAMPLE}).{nearest(decoder, DECODERS)}"
+            f"model.arch: smp has no decoder '{decoder}' (in '{name}'; expected {_EXAMPLE})."
+            f"{nearest(decoder, DECODERS)}"
         )
     _check_encoder(decoder, encoder)
     reason = why_not(decoder, encoder)

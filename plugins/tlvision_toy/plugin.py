@@ -25,7 +25,10 @@ class ToyPlugin:
     upstream_versions: str = ""
     licence: str = "Apache-2.0"
     capabilities: Mapping[str, str] = field(
-        default_factory=lambda: {"HasTrainingProgress": "impossible: the losses are the same throughout a run"}
+        default_factory=lambda: {
+            "HasDenseLogits": "yes",
+            "HasTrainingProgress": "impossible: the losses are the same throughout a run",
+        }
     )
 
     def architectures(self) -> tuple[str, ...]:

@@ -17,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="DIR", help="with --json: the folder of its images")
     parser.add_argument("--masks", metavar="DIR", help="with --images, a semantic model: the folder of label maps")
     parser.add_argument("--gt", metavar="PATH", help="ground truth: a COCO json, or a folder of PNG label maps")
-    parser.add_argument(
-        "--predictions", metavar="PATH", help="with --gt: a COCO results json, or a folder of PNGs"
-    )
+    parser.add_argument("--predictions", metavar="PATH", help="with --gt: a COCO results json, or a folder of PNGs")
     parser.add_argument("--classes", metavar="FILE", help="with folders: the class names, one a line, in index order")
     parser.add_argument("--boundary", action="store_true", help="with folders: boundary IoU as well")
     parser.add_argument(

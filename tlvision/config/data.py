@@ -83,7 +83,9 @@ def class_file(data: DataSettings) -> ClassMap:
 def with_background(data: CocoData) -> CocoData:
     """Return the data with a class for what no object covers, behind the others, where no class has that name."""
     if BACKGROUND in data.classes.names:
-        return data
+        # No json need have it: that a file lacks it is not worth a note.
+        lacks = f"{data.path.name}: it has no class {BACKGROUND}"
+        return replace(data, skipped=tuple(note for note in data.skipped if note != lacks))
     classes = ClassMap((*data.classes.names, BACKGROUND), (*data.classes.source_ids, max(data.classes.source_ids) + 1))
     return replace(data, classes=classes)
 

@@ -205,7 +205,8 @@ def capability_protocols() -> dict[str, type]:
     return {
         name: value
         for name, value in public.items()
-        if getattr(value, "_is_runtime_protocol", False) and value not in {contract.Adapter, contract.Plugin}
+        if getattr(value, "_is_runtime_protocol", False)
+        and value not in {contract.Adapter, contract.Plugin, contract.HasOptions}
     }
 
 

@@ -3,8 +3,8 @@
 Source: Cheng et al., Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, 2021, equation 2: the IoU
 of those pixels of truth and prediction that lie within d of their own contours. d is 2 % of the image's diagonal, as
 there. The paper scores objects; here, as for IoU, a class is one mask an image, and its pixels are summed over all
-images. The border of the image is a contour. Pixels whose truth is IGNORE_INDEX count nowhere; they are of no class in
-the truth, so that a contour runs between them and a class.
+images. The border of the image is a contour. Pixels whose truth is IGNORE_INDEX count nowhere; they are of no class on
+either side, so that the same contour runs around them in both.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ def boundary_counts(
     """
     distance = max(1, round(DISTANCE * float(np.hypot(*truth.shape))))
     known = truth != IGNORE_INDEX
+    found = np.where(known, prediction, IGNORE_INDEX)
     counts = np.zeros((classes, 2), np.int64)
-    present = set(np.unique(truth).tolist()) | set(np.unique(prediction).tolist())
+    present = set(np.unique(truth).tolist()) | set(np.unique(found).tolist())
     for index in sorted(present & set(range(classes))):
-        one, other = (_boundary(labels == index, distance) & known for labels in (truth, prediction))
+        one, other = (_boundary(labels == index, distance) for labels in (truth, found))
         counts[index] = (one & other).sum(), (one | other).sum()
     return counts
 

@@ -13,7 +13,6 @@ import numpy as np
 from tlvision.evaluation.boundary_iou import boundary_counts
 from tlvision.evaluation.class_iou import metrics_of
 from tlvision.evaluation.confusion import Counts, confusion
-from tlvision.label_maps.files import read_values
 from tlvision.types import InputError, listing
 
 _THREADS = 4  # decoding and counting both let other threads run
@@ -61,6 +60,8 @@ def label_map_iou(
 
 
 def _count(truth_dir: Path, found_dir: Path, classes: int, boundary: bool, stem: str) -> tuple[Counts, Counts, int]:
+    from tlvision.label_maps.files import read_values  # not with the module: it brings faster_coco_eval along
+
     truth, found = read_values(truth_dir / f"{stem}.png"), read_values(found_dir / f"{stem}.png")
     matrix = confusion(truth, found, classes, f"{found_dir / stem}.png")
     edges = boundary_counts(truth, found, classes) if boundary else np.zeros((classes, 2), np.int64)

@@ -10,17 +10,18 @@ from torch import nn
 
 from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.types import InputError
+from tlvision_openmmlab.common.config import ModelConfig
+from tlvision_openmmlab.common.weights import find_weights, load_weights
 from tlvision_openmmlab.mmdet.adapter import MmdetAdapter, TwoStageAdapter
-from tlvision_openmmlab.mmdet.config import ModelConfig, adapted, read_config
+from tlvision_openmmlab.mmdet.config import adapted, read_config
 from tlvision_openmmlab.mmdet.upstream import MODELS, DefaultScope, quiet
-from tlvision_openmmlab.mmdet.weights import find_weights, load_weights
 from tlvision_openmmlab.mmdet.zoo import ZooConfig
 
 
 def build_adapter(found: ZooConfig, spec: BuildSpec) -> tuple[MmdetAdapter, WeightReport]:
     """Build the model of a config with a head for `spec.classes` and load `spec.weights` into it; see `MmdetPlugin`."""
     config = read_config(found.path)
-    file = find_weights(config, spec.weights)
+    file = find_weights(config, spec.weights, trained="coco")
     model = build_model(config, len(spec.classes))
     if file is None:
         report = WeightReport(source="none", missing=tuple(model.state_dict()))

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -58,11 +57,15 @@ def train_upstream(
     import torch
     from mmengine.runner import Runner, set_random_seed
 
+    from tlvision.plugin import BuildSpec
+    from tlvision_openmmlab.common.parity import memory_peak, write_start
+    from tlvision_openmmlab.mmdet.plugin import plugin
     from tlvision_openmmlab.mmdet.upstream import version
     from tlvision_openmmlab.mmdet.zoo import find_config
 
     set_random_seed(seed)
-    start = _start_of(arch, weights, train, image_size, out)
+    spec = BuildSpec(arch=arch, weights=weights, classes=train.classes, image_size=image_size)
+    start = write_start(plugin, spec, out / "start.pth")
     config = _runner_config(
         find_config(arch).path, start, train, train_images, val_json, val_images, epochs, image_size, batch, seed, out
     )
@@ -82,31 +85,6 @@ def train_upstream(
         "device": "cuda:0" if torch.cuda.is_available() else "cpu",
         "upstream": version,
     }
-
-
-def memory_peak() -> int:
-    """Return the peak memory of this process so far in bytes: allocated on the GPU if it was used, else resident."""
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _start_of(arch: str, weights: str, train: CocoData, image_size: int, out: Path) -> Path:
-    """Write the pretrained tensors with mmdet's keys, heads left out, and return the file."""
-    import torch
-
-    from tlvision.plugin import BuildSpec
-    from tlvision_openmmlab.mmdet.plugin import plugin
-
-    spec = BuildSpec(arch=arch, weights=weights, classes=train.classes, image_size=image_size)
-    adapter, report = plugin.build(spec)
-    filled = {entry.split(":", 1)[0] for entry in (*report.loaded, *report.remapped)}
-    state = {key: tensor for key, tensor in adapter.module.state_dict().items() if key in filled}
-    path = out / "start.pth"
-    torch.save(state, path)
-    return path
 
 
 def _runner_config(  # noqa: PLR0917

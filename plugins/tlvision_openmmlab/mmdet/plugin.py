@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from tlvision_openmmlab.mmdet.zoo import check_installed, find_config, zoo
+from tlvision_openmmlab.mmdet.zoo import check_mmdet, find_config, zoo
 
 if TYPE_CHECKING:
     from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport
@@ -51,7 +51,7 @@ class MmdetPlugin:
         cannot be had, cannot be read, or belong to another architecture.
         """
         found = find_config(spec.arch)
-        check_installed()
+        check_mmdet()
         from tlvision_openmmlab.mmdet.build import build_adapter
 
         return build_adapter(found, spec)

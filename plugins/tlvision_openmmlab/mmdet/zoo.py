@@ -9,11 +9,10 @@ import ast
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlvision.types import InputError, nearest
+from tlvision_openmmlab.common.zoo import check_installed, config_path, zoo_folder
 
 if TYPE_CHECKING:
     from tlvision.plugin import Task
@@ -67,20 +66,10 @@ class ZooConfig:
     task: Task
 
 
-def zoo_folder() -> Path | None:
-    """Return the folder of the configs that the installed mmdet ships; None where it is not installed."""
-    found = find_spec("mmdet")
-    if found is None or found.origin is None:
-        return None
-    package = Path(found.origin).parent
-    shipped = package / ".mim" / "configs"
-    return shipped if shipped.is_dir() else package.parent / "configs"  # beside the package in a checkout
-
-
 @cache
 def zoo() -> dict[str, Path]:
     """Return `{name: file}` of this plugin's own configs and of the detectors in the zoo; empty without mmdet."""
-    folder = zoo_folder()
+    folder = zoo_folder("mmdet")
     if folder is None:
         return {}
     files = sorted((Path(__file__).parent / "configs").glob("*.py"))
@@ -89,28 +78,14 @@ def zoo() -> dict[str, Path]:
 
 
 def find_config(arch: str) -> ZooConfig:
-    """Return the config that `arch` names: a name of the zoo, or the path of a config.
-
-    A name may carry its folder in front ("faster_rcnn/faster-rcnn_r50_fpn_1x_coco"). Raises InputError with the
-    nearest name where there is none, or where mmdet is not installed.
-    """
-    path = Path(arch) if arch.endswith(".py") else zoo().get(arch.rsplit("/", 1)[-1])
-    if path is not None and path.is_file():
-        return ZooConfig(arch, path, task_of(path))
-    if arch.endswith(".py"):
-        raise InputError(f"model.arch: no config '{arch}'; give the path of an mmdet config, or a name of its zoo")
-    check_installed()
-    raise InputError(f"model.arch: mmdet's zoo has no detector '{arch}'.{nearest(arch, zoo())}")
+    """Return the config that `arch` names: a name of the zoo, or the path of a config; see `common.zoo.config_path`."""
+    path = config_path(arch, zoo(), "mmdet", "detector")
+    return ZooConfig(arch, path, task_of(path))
 
 
-def check_installed() -> None:
+def check_mmdet() -> None:
     """Raise InputError with the pip command where mmdet, mmengine or mmcv is missing."""
-    missing = [name for name in ("mmdet", "mmengine", "mmcv") if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"model.plugin: 'mmdet' needs {', '.join(missing)}, which is not installed: "
-            "pip install 'tlvision[openmmlab]'"
-        )
+    check_installed("mmdet", ["mmdet", "mmengine", "mmcv"])
 
 
 def task_of(path: Path) -> Task:
@@ -139,5 +114,5 @@ def _whole_text(path: Path) -> str:
 def _base_file(path: Path, base: str) -> Path:
     """Return the file that the config at `path` calls `base`: beside itself, or in the zoo ("mmdet::…")."""
     scope, _, inside = base.rpartition("::")
-    folder = zoo_folder() if scope == "mmdet" else path.parent
+    folder = zoo_folder("mmdet") if scope == "mmdet" else path.parent
     return ((folder or path.parent) / inside).resolve()

@@ -11,9 +11,9 @@ import torch
 from tlvision.plugin import BuildSpec, WeightReport, get_plugin
 from tlvision.plugin.head_rows import ClassRows
 from tlvision.types import ClassMap, InputError
+from tlvision_openmmlab.common.weights import class_layouts
 from tlvision_openmmlab.mmdet.build import build_model
 from tlvision_openmmlab.mmdet.config import read_config
-from tlvision_openmmlab.mmdet.weights import class_layouts
 from tlvision_openmmlab.mmdet.zoo import find_config
 
 TINY = "faster-rcnn_mobilenet-v2_fpn"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tlvision.types import InputError
+from tlvision_openmmlab.common import zoo as common
 from tlvision_openmmlab.mmdet import zoo
 
 
@@ -49,7 +50,7 @@ def test_a_wrong_name_says_the_nearest() -> None:
 
 
 def test_without_mmdet_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "find_spec", lambda name: None)
+    monkeypatch.setattr(common, "find_spec", lambda name: None)
     zoo.zoo.cache_clear()
     try:
         assert zoo.zoo() == {}

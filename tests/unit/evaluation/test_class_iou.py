@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tlvision.evaluation import class_iou
-from tlvision.evaluation.class_iou import confusion
+from tlvision.evaluation.confusion import confusion
 from tlvision.types import InputError
 
 NAMES = ("road", "car", "tree", "sky")
@@ -55,13 +55,14 @@ def test_equals_a_slow_loop(seed: int) -> None:
 def test_an_ignored_pixel_counts_nowhere() -> None:
     truth, prediction = np.array([[0, 255]], np.uint8), np.array([[0, 200]], np.uint8)
     metrics = class_iou([(truth, prediction)], NAMES[:2])
-    assert metrics["semantic"] == {"mean_class_iou": 1.0, "pixel_accuracy": 1.0}
+    assert set(metrics["semantic"].values()) == {1.0}
     assert metrics["absent_classes"] == ["car"]
 
 
 def test_nothing_but_ignored_pixels_is_none() -> None:
     nothing = np.full((2, 2), 255)
-    assert class_iou([(nothing, nothing)], NAMES)["semantic"] == {"mean_class_iou": None, "pixel_accuracy": None}
+    assert class_iou([(nothing, nothing)], NAMES)["semantic"]["mean_class_iou"] is None
+    assert set(class_iou([(nothing, nothing)], NAMES)["semantic"].values()) == {None}
 
 
 def test_the_matrix_has_truth_in_rows_and_is_int64() -> None:

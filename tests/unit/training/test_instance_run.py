@@ -334,12 +334,6 @@ def test_a_wrong_select_is_said_before_any_file_is_read(
     assert expected in str(error.value)
 
 
-def test_semantic_tasks_are_still_refused(config: dict[str, Any]) -> None:
-    config["model"] |= {"plugin": "toy", "arch": "tiny_segmenter"}
-    with pytest.raises(InputError, match=r"'tiny_segmenter' is for the task 'semantic', which .* not offer yet"):
-        tlvision.train(config)
-
-
 def test_masks_of_the_batch_whose_loss_is_not_finite_are_kept(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

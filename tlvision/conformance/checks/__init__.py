@@ -5,6 +5,7 @@ from __future__ import annotations
 from tlvision.conformance.check import Check
 from tlvision.conformance.checks.capabilities import capabilities_are_true, training_progress_is_pure
 from tlvision.conformance.checks.classes import any_number_of_classes, head_by_class_name
+from tlvision.conformance.checks.dense import scores_for_every_pixel
 from tlvision.conformance.checks.groups import declared_sizes_work, group_order, groups_partition, taps
 from tlvision.conformance.checks.losses import (
     bf16_autocast,
@@ -67,6 +68,7 @@ ALL_CHECKS: tuple[Check, ...] = (
     any_number_of_classes,
     overfits_one_image,
     predictions_valid,
+    scores_for_every_pixel,
     masks_are_masks,
     masks_are_learnt,
     predictions_stand_alone,

@@ -1,9 +1,9 @@
-"""Pretrained tensors into an mmdet model: where they come from, which keys they fit, which rows belong to a class."""
+"""Pretrained tensors into a model of OpenMMLab: where they come from, which keys they fit, whose rows they are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,20 @@ from tlvision.plugin.head_rows import ClassRows, load_by_class_name
 from tlvision.plugin.tensor_file import TensorFile
 from tlvision.plugin.weights import read_tensors
 from tlvision.types import InputError, listing
-from tlvision_openmmlab.mmdet.config import ModelConfig
+from tlvision_openmmlab.common.config import ModelConfig
 
-_PREFIX = "backbone."
+# A backbone, or the one inside it: that which a checkpoint for backbones is of.
+_BACKBONE = re.compile(r"backbone\.(?:\w+\.)*?backbone\.")
+_METAFILES = ("metafile.yml", "metafile.yaml")
 
 
-def find_weights(config: ModelConfig, weights: str) -> TensorFile | None:
+def find_weights(config: ModelConfig, weights: str, *, trained: str) -> TensorFile | None:
     """Read the file that `weights` stands for, its keys as the model's; None for "none".
 
-    "coco" is the checkpoint that mmdet's model zoo lists for the config, or the config's own `load_from`; "imagenet"
-    is what the config starts its backbone from. Both are downloaded into torch's hub folder unless they lie there.
+    trained: the word for the checkpoint that the library's model zoo lists for the config, or for the config's own
+             `load_from`; "imagenet" is what the config starts its backbone from. Both are downloaded into torch's hub
+             folder unless they lie there.
+
     Raises InputError where there is none, it cannot be had, or it cannot be read.
     """
     if weights == "none":
@@ -36,12 +40,12 @@ def find_weights(config: ModelConfig, weights: str) -> TensorFile | None:
         address, prefix = config.backbone_weights
         file = read_tensors(_local(address, weights))
         return replace(file, tensors={key.removeprefix(prefix): tensor for key, tensor in file.tensors.items()})
-    if weights == "coco":
+    if weights == trained:
         found = config.load_from or _zoo_checkpoint(config.path)
         if found is None:
             raise InputError(
-                f"model.weights: mmdet's model zoo lists no checkpoint for '{config.path.stem}'; give 'imagenet', "
-                "'none' or the path of one"
+                f"model.weights: {config.library}'s model zoo lists no checkpoint for '{config.path.stem}'; give "
+                "'imagenet', 'none' or the path of one"
             )
         return read_tensors(_local(found, weights))
     return read_tensors(weights)
@@ -101,15 +105,28 @@ def _layout(key: str, added: int, rest: int) -> ClassRows:
     return ClassRows(blocks=added, after=rest // added)  # the classes of each anchor, then background if any
 
 
+def backbone_prefix(state: Iterable[str]) -> str:
+    """Return what the keys of the backbone begin with; where it has one of another kind inside, the keys of that.
+
+    >>> backbone_prefix(["backbone.conv.weight", "head.weight"])
+    'backbone.'
+    >>> backbone_prefix(["backbone.context_path.backbone.stem.0.weight", "backbone.ffm.conv.weight"])
+    'backbone.context_path.backbone.'
+    """
+    found = next(filter(None, map(_BACKBONE.match, state)), None)
+    return found.group() if found else "backbone."
+
+
 def _fitted(model: nn.Module, file: TensorFile) -> tuple[TensorFile, dict[str, str]]:
     """Return the file with the model's keys, and what the keys of a backbone of another library were called."""
     state = model.state_dict()
     if any(key in state for key in file.tensors):
         return file, {}
-    prefixed = {(_PREFIX + key if _PREFIX + key in state else key): tensor for key, tensor in file.tensors.items()}
+    prefix = backbone_prefix(state)
+    prefixed = {(prefix + key if prefix + key in state else key): tensor for key, tensor in file.tensors.items()}
     if any(key in state for key in prefixed):
         return replace(file, tensors=prefixed), {}
-    ours = [key for key in state if key.startswith(_PREFIX)]
+    ours = [key for key in state if key.startswith(prefix)]
     theirs = list(file.tensors)[: len(ours)]
     shapes = [state[key].shape for key in ours], [file.tensors[key].shape for key in theirs]
     if shapes[0] != shapes[1]:
@@ -124,7 +141,9 @@ def _named_classes(file: TensorFile, config: ModelConfig) -> TensorFile:
 
 
 def _check_belongs(model: nn.Module, file: TensorFile, layouts: Mapping[str, ClassRows], config: ModelConfig) -> None:
-    body = {key: tensor for key, tensor in model.state_dict().items() if key.startswith(_PREFIX) and key not in layouts}
+    state = model.state_dict()
+    prefix = backbone_prefix(state)
+    body = {key: tensor for key, tensor in state.items() if key.startswith(prefix) and key not in layouts}
     found = [key for key in body if key in file.tensors]
     wrong = [key for key in found if file.tensors[key].shape != body[key].shape]
     if wrong:
@@ -147,8 +166,8 @@ def _both_shapes(key: str, here: Tensor, there: Tensor) -> str:
 
 def _zoo_checkpoint(path: Path) -> str | None:
     """Return the address that the zoo's metafile beside the config gives for it."""
-    metafile = path.parent / "metafile.yml"
-    if not metafile.is_file():
+    metafile = next((path.parent / name for name in _METAFILES if (path.parent / name).is_file()), None)
+    if metafile is None:
         return None
     content: Any = yaml.safe_load(metafile.read_text(encoding="utf-8"))
     models = content.get("Models", []) if isinstance(content, dict) else content

@@ -1,0 +1,1 @@
+"""What the plugins for OpenMMLab's libraries have in common."""

@@ -1,0 +1,1 @@
+"""Semantic segmenters of mmsegmentation as a plugin of tlvision."""

@@ -1,0 +1,62 @@
+"""An mmseg segmenter by config: its heads' size, where its weights come from."""
+
+from __future__ import annotations
+
+from contextlib import redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tlvision.plugin import BuildSpec, WeightReport
+from tlvision.types import InputError
+from tlvision_openmmlab.common.config import ModelConfig, first_line
+from tlvision_openmmlab.common.weights import find_weights, load_weights
+from tlvision_openmmlab.mmseg.adapter import MmsegAdapter
+from tlvision_openmmlab.mmseg.config import adapted, edge_width, read_config
+from tlvision_openmmlab.mmseg.upstream import MODELS, DefaultScope, quiet
+
+
+def build_adapter(path: Path, spec: BuildSpec) -> tuple[MmsegAdapter, WeightReport]:
+    """Build the model of a config with heads for `spec.classes` and load `spec.weights` into it; see `MmsegPlugin`."""
+    config = read_config(path)
+    if spec.weights == "coco":
+        raise InputError(
+            "model.weights: mmseg's checkpoints are trained on what the name of the config says; give 'pretrained' for "
+            "the one that the zoo lists, 'imagenet', 'none' or a path"
+        )
+    file = find_weights(config, spec.weights, trained="pretrained")
+    model = build_model(config, len(spec.classes), spec.image_size)
+    if file is None:
+        report = WeightReport(source="none", missing=tuple(model.state_dict()))
+    else:
+        report = load_weights(
+            model,
+            file,
+            spec.classes.names,
+            build=lambda classes: build_model(config, classes, spec.image_size),
+            config=config,
+        )
+        report = replace(report, source=spec.weights)
+    return MmsegAdapter(model, config.input_spec, edge_width=edge_width(config)), report
+
+
+def build_model(config: ModelConfig, num_classes: int, image_size: int) -> Any:
+    """Build and initialise the model of `config` for `num_classes` classes, in train mode, all of it trainable.
+
+    image_size: long side of the input in pixels, for backbones that fix it. InputError where mmseg cannot build it.
+    """
+    try:
+        # Some backbones print what they initialise.
+        with quiet(), redirect_stdout(StringIO()), DefaultScope.overwrite_default_scope("mmseg"):
+            # The core normalises, so the model has nothing to do before its backbone.
+            model: Any = MODELS.build(adapted(config, num_classes, image_size) | {"data_preprocessor": nn.Identity()})
+            model.init_weights()
+    except (KeyError, ImportError, TypeError) as error:
+        raise InputError(f"model.arch: mmseg cannot build '{config.path.stem}': {first_line(error)}") from error
+    for parameter in model.parameters():
+        parameter.requires_grad_(torch.is_floating_point(parameter))
+    return model.train()

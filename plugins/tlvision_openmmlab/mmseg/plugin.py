@@ -1,0 +1,63 @@
+"""The entry point `mmseg` of the group `tlvision.plugins`. Importing it imports neither torch nor mmseg."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from tlvision_openmmlab.mmseg.zoo import check_mmseg, find_config, zoo
+
+if TYPE_CHECKING:
+    from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport
+
+
+class MmsegPlugin:
+    """Any semantic segmenter of mmseg 1.x, by the name of its config in mmseg's model zoo or by the path of a config.
+
+    >>> plugin.task_of("fcn_r18-d8_4xb2-80k_cityscapes-512x1024")
+    'semantic'
+    """
+
+    name = "mmseg"
+    tasks: tuple[Task, ...] = ("semantic",)
+    upstream = "mmsegmentation"
+    upstream_versions = ">=1.2,<2"
+    licence = "Apache-2.0 (mmsegmentation, mmengine, mmcv)"
+    capabilities: Mapping[str, str] = MappingProxyType(
+        {
+            "HasDenseLogits": "yes",
+            "HasInstanceFeatures": "impossible: a segmenter knows no boxes",
+            "HasTrainingProgress": "impossible: the losses are the same throughout a run",
+        }
+    )
+
+    def architectures(self) -> tuple[str, ...]:
+        """Return the names of the zoo's segmenters; the path of a config is a name too. Empty without mmseg."""
+        return tuple(zoo())
+
+    def task_of(self, arch: str) -> Task:
+        """Return "semantic"; InputError where `arch` is unknown."""
+        find_config(arch)
+        return "semantic"
+
+    def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:
+        """Build the model with heads for `spec.classes` and load its weights.
+
+        spec.arch:    "fcn_r18-d8_4xb2-80k_cityscapes-512x1024", or the path of a config.
+        spec.weights: "pretrained" (the trained checkpoint that the model zoo lists for the config, on Cityscapes,
+                      ADE20K or whatever its name says), "imagenet" (what the config starts its backbone from), "none",
+                      or the path of a checkpoint of mmseg, of a backbone's state dict, or of our own
+                      `model.safetensors`. A pickle is read, never run.
+
+        Raises InputError where the config is unknown, mmseg is not installed or cannot build the model, or the weights
+        cannot be had, cannot be read, or belong to another architecture.
+        """
+        path = find_config(spec.arch)
+        check_mmseg()
+        from tlvision_openmmlab.mmseg.build import build_adapter
+
+        return build_adapter(path, spec)
+
+
+plugin = MmsegPlugin()

@@ -1,0 +1,78 @@
+"""Scores of every pixel: window by window, and back to the original image before the best class is taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tlvision.data.dataset import place_whole
+from tlvision.training.dense import dense_scores, label_map_of
+from tlvision.types import InputSpec
+
+
+class Squares:
+    """Scores that are the channels, squared, at a stride of 4; it keeps the sizes that it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    def dense_logits(self, images: Tensor) -> Tensor:
+        self.asked.append((images.shape[-2], images.shape[-1]))
+        return functional.avg_pool2d(images**2, 4)
+
+
+def test_windows_cover_the_image_and_overlap_by_a_third() -> None:
+    model = Squares()
+    images = torch.rand(2, 3, 96, 160)
+    whole = dense_scores(model, images)
+    assert whole.shape == (2, 3, 96, 160)
+    windows = Squares()
+    found = dense_scores(windows, images, 64)
+    assert set(windows.asked) == {(64, 64)}
+    assert len(windows.asked) == 2 * 4  # 160: 0, 32, 64, 96; 96: 0, 32
+    # Away from the borders of windows a local model gives what it gives for all at once.
+    inside = torch.full((160,), True)
+    for border in (32, 64, 96, 128):
+        inside[border - 4 : border + 4] = False
+    rows = inside[:96] & (torch.arange(96) > 4)
+    assert torch.allclose(found[:, :, rows][..., inside], whole[:, :, rows][..., inside], atol=1e-5)
+    assert dense_scores(Squares(), images, 512).equal(whole)
+
+
+def slow_label_map(scores: Tensor, part: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    top, left, bottom, right = part
+    seen = scores[None, :, top:bottom, left:right]
+    return functional.interpolate(seen, size=size, mode="bilinear", align_corners=False)[0].argmax(0).numpy()
+
+
+@pytest.mark.parametrize("place", ["centre", "corner"])
+@pytest.mark.parametrize("size", [(60, 90), (200, 120), (33, 33)])
+@pytest.mark.parametrize("classes", [3, 40])
+def test_the_image_alone_is_brought_to_its_size(place: str, size: tuple[int, int], classes: int) -> None:
+    spec = InputSpec(place=place, multiple_of=32)
+    canvas, matrix = place_whole(size, spec, 96)
+    scores = torch.rand(classes, *canvas)
+    gain = 96 / max(size)
+    height, width = round(size[0] * gain), round(size[1] * gain)
+    top, left = ((canvas[0] - height) // 2, (canvas[1] - width) // 2) if place == "centre" else (0, 0)
+    found = label_map_of(scores, matrix, size)
+    assert found.dtype == np.int64
+    assert (found == slow_label_map(scores, (top, left, top + height, left + width), size)).all()
+
+
+def test_what_an_image_shows_comes_back_where_it_was() -> None:
+    from tlvision.data.dataset import fit_image
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (5, 7)).repeat(24, 0).repeat(24, 1)
+    image = np.zeros((*labels.shape, 3), np.uint8)
+    for index in range(3):
+        image[labels == index, index] = 255
+    for spec in (InputSpec(multiple_of=32), InputSpec(multiple_of=32, place="corner"), InputSpec(resize="stretch")):
+        canvas, matrix = fit_image(image, spec, 320)
+        scores = torch.from_numpy(canvas).permute(2, 0, 1).float()
+        found = label_map_of(scores, matrix, labels.shape)
+        assert (found != labels).mean() < 0.005

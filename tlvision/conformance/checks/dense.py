@@ -1,0 +1,48 @@
+"""Scores for every pixel, from which the core makes label maps of the original size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from tlvision.conformance.check import check
+from tlvision.conformance.checks.tools import same
+from tlvision.plugin import HasDenseLogits, interpolate
+
+if TYPE_CHECKING:
+    from tlvision.conformance.case import BatchName, Case
+
+
+@check(tasks=("semantic",), requires=("groups_partition",))
+def scores_for_every_pixel(case: Case) -> None:
+    """dense_logits() scores every class at every pixel, and predict() gives the class with the highest score."""
+    adapter, _ = case.build()
+    assert isinstance(adapter, HasDenseLogits), "the adapter has no dense_logits(); without it, it cannot be evaluated"
+    adapter.module.eval()
+    shapes: tuple[BatchName, ...] = ("square", "wide")
+    for shape in shapes:
+        images, _ = case.batch(adapter, shape)
+        size = images.shape[-2], images.shape[-1]
+        with torch.no_grad():
+            torch.manual_seed(0)
+            scores = adapter.dense_logits(images)
+            torch.manual_seed(0)
+            predictions = adapter.predict(images)
+        expected = (len(images), len(case.classes))
+        assert (scores.ndim, *scores.shape[:2]) == (4, *expected), (
+            f"dense_logits() gives {tuple(scores.shape)} for {len(images)} images and {len(case.classes)} classes"
+        )
+        strides = {full / part for full, part in zip(size, scores.shape[2:], strict=True)}
+        assert strides <= {float(max(1, round(min(strides))))}, (
+            f"dense_logits() gives {scores.shape[2]} x {scores.shape[3]} scores for a network input of {size[0]} x "
+            f"{size[1]}; expected its size divided by one whole stride"
+        )
+        assert bool(scores.isfinite().all()), f"dense_logits() gives scores that are not finite on {shape} images"
+        best = interpolate(scores, size).argmax(dim=1)
+        for number, prediction in enumerate(predictions):
+            assert prediction.semantic is not None, "predict() gives no label map"
+            assert same(prediction.semantic, best[number]), (
+                "predict() gives another label map than the highest of dense_logits(); "
+                "`tlvision.plugin.label_maps(self.dense_logits(images), images.shape[-2:])` will do"
+            )
