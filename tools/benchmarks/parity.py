@@ -3,17 +3,16 @@
     python tools/bench.py parity --plugin yolo --data ../shared/data/bccd --arch yolov8n \\
         --weights ../shared/weights/yolov8n-coco-from-int8.pt --epochs 15 --image-size 320 --batch 16
 
-DIR of --data holds train.json, val.json and images/. For each seed, ours and upstream run one after the other, each in
-a process of its own; both predictions are scored by pycocotools on the same val.json. Training time is that of the
-call that trains, evaluation after each epoch included; peak memory is the process's own at the end of that call (of
-the GPU, where there is one).
+DIR of --data holds train.json, val.json and images/, or for segmenters classes.txt, images/{train,val} and
+masks/{train,val}. For each seed, ours and upstream run one after the other, each in a process of its own; both
+predictions are scored by the same code, which is not ours (pycocotools) or is plain numpy (label maps). Training time
+is that of the call that trains, evaluation after each epoch included; peak memory is the process's own at the end of
+that call (of the GPU, where there is one).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import platform
 import statistics
@@ -23,28 +22,38 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.parity_tasks import Boxes, LabelMaps
+
 UPSTREAM = {
     "mmdet": "tlvision_openmmlab.mmdet.parity",
+    "mmseg": "tlvision_openmmlab.mmseg.parity",
+    "smp": "tlvision_smp.parity",
     "torchvision": "tlvision_torchvision.parity",
     "yolo": "tlvision_yolo.parity",
 }
 CONFIGS = {
     "mmdet": "configs/detect/mmdet_faster_rcnn.yaml",
+    "mmseg": "configs/segment/mmseg_fcn.yaml",
+    "smp": "configs/segment/smp_unet.yaml",
     "torchvision": "configs/detect/torchvision_faster_rcnn.yaml",
     "yolo": "configs/detect/yolo_finetune.yaml",
 }
+TASKS = {plugin: LabelMaps() if plugin in {"mmseg", "smp"} else Boxes() for plugin in UPSTREAM}
 
 
 def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plugin", choices=sorted(UPSTREAM), required=True)
-    parser.add_argument("--data", required=True, help="folder with train.json, val.json and images/")
+    parser.add_argument("--data", required=True, help="folder of the images and labels")
     parser.add_argument("--weights", required=True)
     parser.add_argument("--arch", required=True)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--image-size", type=int, default=320)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument(
+        "--crop", type=int, default=0, help="segmenters: side of the training crops; 0: the plugin's own"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--config", help="default: the plugin's fine-tuning config")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="more overrides for our side")
@@ -56,14 +65,11 @@ def arguments() -> argparse.Namespace:
 
 def overrides(options: argparse.Namespace, out: Path) -> list[str]:
     """Return what our config needs to do the same work."""
-    data = Path(options.data)
     return [
         f"model.arch={options.arch}",
         f"model.weights={options.weights}",
-        f"data.train.json={data / 'train.json'}",
-        f"data.train.images={data / 'images'}",
-        f"data.val.json={data / 'val.json'}",
-        f"data.val.images={data / 'images'}",
+        *TASKS[options.plugin].overrides(Path(options.data)),
+        *([f"data.augment.crop={options.crop}"] if options.crop else []),
         f"data.image_size={options.image_size}",
         f"data.batch.labelled={options.batch}",
         f"train.epochs={options.epochs}",
@@ -81,7 +87,9 @@ def train_ours(options: argparse.Namespace) -> None:
     result = train(options.config or CONFIGS[options.plugin], overrides(options, Path(options.out)))
     taken = time.perf_counter() - before
     report = {
-        "predictions": str(result.run / "predictions.json"),
+        "predictions": str(
+            result.run / ("predictions" if (result.run / "predictions").is_dir() else "predictions.json")
+        ),
         "train_seconds": taken,
         "peak_memory_bytes": peak_memory(),
     }
@@ -111,22 +119,6 @@ def run_side(command: list[str], log: Path) -> dict[str, Any]:
     return {**json.loads(done.stdout.strip().splitlines()[-1]), "wall_seconds": wall}
 
 
-def pycocotools_ap(truth: Path, predictions: Path) -> tuple[float, float]:
-    """Return AP and AP50 as pycocotools computes them; 0 where nothing at all was found, which it cannot read."""
-    if not json.loads(predictions.read_text(encoding="utf-8")):
-        return 0.0, 0.0
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        dataset = COCO(str(truth))
-        evaluation = COCOeval(dataset, dataset.loadRes(str(predictions)), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return float(evaluation.stats[0]), float(evaluation.stats[1])
-
-
 def measure(options: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
     """Run one side with one seed and score it."""
     out, data = Path(options.out), Path(options.data)
@@ -135,25 +127,27 @@ def measure(options: argparse.Namespace, side: str, seed: int) -> dict[str, Any]
         command += ["--config", options.config] if options.config else []
         command += ["--set", *options.set] if options.set else []
     else:
-        command = [sys.executable, "-m", UPSTREAM[options.plugin]]
-        command += ["--train-json", str(data / "train.json"), "--train-images", str(data / "images")]
-        command += ["--val-json", str(data / "val.json"), "--val-images", str(data / "images")]
+        command = [sys.executable, "-m", UPSTREAM[options.plugin], *TASKS[options.plugin].arguments(data)]
     command += ["--weights", options.weights, "--arch", options.arch, "--epochs", str(options.epochs)]
     command += ["--image-size", str(options.image_size), "--batch", str(options.batch)]
+    command += ["--crop", str(options.crop)] if options.crop else []
     command += ["--seed", str(seed), "--out", str(out / f"{side}-{seed}")]
     result = run_side(command, out / "logs" / f"{side}-{seed}.log")
-    result["ap"], result["ap50"] = pycocotools_ap(data / "val.json", Path(result["predictions"]))
-    images = len(json.loads((data / "train.json").read_text(encoding="utf-8"))["images"])
-    result["images_per_second"] = options.epochs * images / result["train_seconds"]
-    print(f"seed {seed} {side:<8} AP {result['ap']:.4f}  {result['train_seconds']:.0f} s", flush=True)
+    task = TASKS[options.plugin]
+    result["scores"] = task.score(data, Path(result["predictions"]))
+    result["images_per_second"] = options.epochs * task.images(data) / result["train_seconds"]
+    print(
+        f"seed {seed} {side:<8} {task.metrics[0]} {result['scores'][0]:.4f}  {result['train_seconds']:.0f} s",
+        flush=True,
+    )
     return result
 
 
-def table(rows: dict[str, list[dict[str, Any]]]) -> str:
-    """Return the markdown table: mean and spread of AP, medians of the rest, and the ratio pair by pair."""
+def table(rows: dict[str, list[dict[str, Any]]], metrics: tuple[str, ...]) -> str:
+    """Return the markdown table: mean and spread of the metrics, medians of the rest, and the ratio pair by pair."""
     lines = ["| | ours | upstream | ours / upstream |", "|---|---|---|---|"]
-    for name, key, unit in (("AP", "ap", 1.0), ("AP50", "ap50", 1.0)):
-        ours, theirs = ([row[key] * unit for row in rows[side]] for side in ("ours", "upstream"))
+    for position, name in enumerate(metrics):
+        ours, theirs = ([row["scores"][position] for row in rows[side]] for side in ("ours", "upstream"))
         difference = statistics.mean(ours) - statistics.mean(theirs)
         lines.append(f"| {name}, mean (min to max) | {spread(ours)} | {spread(theirs)} | {difference:+.4f} |")
     for name, key, scale, digits in (
@@ -190,7 +184,8 @@ def main() -> None:
     result = Path(options.out) / "parity.json"
     result.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     work = f"{len(options.seeds)} seeds, {options.epochs} epochs, {options.image_size} px, batch {options.batch}"
-    print(f"\n{table(rows)}\n\n{work}; {platform.machine()}, Python {platform.python_version()}; {result}")
+    print(f"\n{table(rows, TASKS[options.plugin].metrics)}\n")
+    print(f"{work}; {platform.machine()}, Python {platform.python_version()}; {result}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parity import pycocotools_ap, spread
+from benchmarks.parity import spread
+from benchmarks.parity_tasks import pycocotools_ap
 
 CONFIG = "configs/detect/yolo_finetune.yaml"
 EMA: dict[str, Any] = {"ema": {"decay": 0.99, "warmup": 100}}
