@@ -33,7 +33,7 @@ UPSTREAM = {
 }
 CONFIGS = {
     "mmdet": "configs/detect/mmdet_faster_rcnn.yaml",
-    "mmseg": "configs/segment/mmseg_fcn.yaml",
+    "mmseg": "configs/segment/mmseg_deeplabv3plus.yaml",
     "smp": "configs/segment/smp_unet.yaml",
     "torchvision": "configs/detect/torchvision_faster_rcnn.yaml",
     "yolo": "configs/detect/yolo_finetune.yaml",
