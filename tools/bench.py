@@ -4,7 +4,7 @@
     python tools/bench.py transfer --data DIR --weights W.pt
     python tools/bench.py parity --plugin mmdet | torchvision …        # the same, against their own trainers
     python tools/bench.py freezing --data DIR --weights W.pt
-    python tools/bench.py verify | evaluation | loading | startup
+    python tools/bench.py verify | evaluation | label_maps | loading | startup
 
 Each prints a table; nothing here asserts on seconds.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("parity", "transfer", "freezing", "verify", "evaluation", "loading", "startup")
+BENCHMARKS = ("parity", "transfer", "freezing", "verify", "evaluation", "label_maps", "loading", "startup")
 
 
 def main() -> int:

@@ -1,1 +1,1 @@
-"""OpenMMLab in tlvision: detectors of mmdet as a plugin, and the compiled operators of mmcv without a compiler."""
+"""OpenMMLab in tlvision: plugins for mmdet and mmseg, and the compiled operators of mmcv without a compiler."""

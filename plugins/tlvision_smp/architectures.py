@@ -56,7 +56,7 @@ _VITS = (
     *(f"tu-deit_{size}_patch16_224" for size in ("tiny", "small", "base")),
     *(f"tu-deit3_{size}_patch16_224" for size in ("small", "base", "large")),
 )
-"""Of timm's vision transformers, which DPT needs, the ones that are listed; others work as well."""
+"""Of timm's vision transformers, for which DPT is made, the ones that are listed; others work as well."""
 
 _EXAMPLE = "'<decoder>/<encoder>', for example 'unet/mobilenet_v2'"
 
@@ -105,7 +105,7 @@ def why_not(decoder: str, encoder: str) -> str:
     """Return why the two do not go together and what does, or "" where nothing is known against them."""
     if decoder == "dpt" and not encoder.startswith("tu-"):
         return (
-            "DPT reads the tokens of one of timm's vision transformers, 'tu-vit_…' or 'tu-deit_…'; take for example "
+            "DPT takes encoders of timm alone, and is made for its vision transformers; take for example "
             "'dpt/tu-vit_small_patch16_224', or the decoder 'fpn' for this encoder"
         )
     if decoder in DILATED and encoder.startswith(_NOT_DILATABLE):

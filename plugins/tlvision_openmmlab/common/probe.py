@@ -122,16 +122,23 @@ def run_on_black(model: nn.Module, forward: Callable[[Tensor], object]) -> int:
     model.eval()
     try:
         with torch.no_grad(), without_old_style():
-            for side in _PROBE_SIZES[:-1]:
+            *sides, last = _probe_sizes(model)
+            for side in sides:
                 try:
                     forward(torch.zeros(1, 3, side, side))
                     return side
-                except RuntimeError:  # too small for a convolution without padding
+                except RuntimeError:  # too small for a convolution without padding, or not the size it was built for
                     continue
-            forward(torch.zeros(1, 3, _PROBE_SIZES[-1], _PROBE_SIZES[-1]))
-            return _PROBE_SIZES[-1]
+            forward(torch.zeros(1, 3, last, last))
+            return last
     finally:
         model.train()
+
+
+def _probe_sizes(model: Any) -> tuple[int, ...]:
+    """Return the sides to try: between ours that which the backbone was built for, where it fixes one."""
+    own = getattr(getattr(model, "backbone", None), "img_size", None)
+    return (_PROBE_SIZES[0], *own[:1], *_PROBE_SIZES[1:]) if isinstance(own, tuple) else _PROBE_SIZES
 
 
 def backbone_segments(

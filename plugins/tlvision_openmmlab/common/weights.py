@@ -209,8 +209,7 @@ def _url(address: str) -> str:
         weights = get_model_weights(name.lower())
         return str(weights["IMAGENET1K_V1"].url)
     if kind in ("open-mmlab", "openmmlab", "mmcls"):
-        from mmengine.hub import get_mmcls_models
-        from mmengine.runner.checkpoint import get_external_models
+        from mmengine.runner.checkpoint import get_external_models, get_mmcls_models
 
         known = get_mmcls_models() if kind == "mmcls" else get_external_models()
         if name not in known:

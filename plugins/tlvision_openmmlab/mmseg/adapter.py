@@ -155,8 +155,8 @@ def _sizes_explained(images: Tensor) -> Iterator[None]:
             raise
         raise InputError(
             f"mmseg: the model pools over the whole image and normalises the result over the batch, which has {count} "
-            f"image of {height} x {width}: at least 2 are needed in training; give `data.batch` 2 or more (and an epoch "
-            "whose last batch has them too), or another decode head"
+            f"image of {height} x {width}: at least 2 are needed in training; give `data.batch` 2 or more (and an "
+            "epoch whose last batch has them too), or another decode head"
         ) from error
     except RuntimeError as error:
         if "Output size is too small" not in str(error):

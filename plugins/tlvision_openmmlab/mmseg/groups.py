@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class PassInput:
 
 
 def add_taps(model: Any, decode: Callable[[Tensor], Tensor]) -> tuple[Tap, ...]:
-    """Give `model` places to look at and return them, from fine to coarse: c2, c3, … of the backbone, p2, … of the neck.
+    """Give `model` places to look at and return them, from fine to coarse: c2, … of the backbone, p2, … of the neck.
 
     decode: runs all of the model. "decode" is what the decode head classifies pixels by, where that is one map. For
     dilated backbones the numbers count on: "c4" and "c5" of a ResNet "d8" have the stride 8.
@@ -66,7 +67,7 @@ def _decode_tap(model: Any, decode: Callable[[Tensor], Tensor]) -> tuple[Tap, ..
 
 
 def find_groups(model: Any) -> tuple[LayerGroup, ...]:
-    """Return stem, backbone.stage1.., fusion, neck, pixel_decoder, decode and auxiliary heads, as far as they are there.
+    """Return stem, backbone.stage1.., fusion, neck, pixel_decoder, decode and auxiliary heads, those that are there.
 
     fusion: what stands beside and behind a backbone inside the backbone (BiSeNetV1's context and spatial path, STDC's
     context path, ICNet's branches, UNet's decoder). pixel_decoder: of a mask classifier's decode head.
@@ -138,6 +139,6 @@ def _declared_segments(backbone: nn.Module, path: str) -> list[list[str]] | None
     count = len(backbone.layers)  # type: ignore[arg-type]
     last = getattr(backbone, "norm1_name", None)
     cuts = [count * stage // _COLUMN_STAGES for stage in range(_COLUMN_STAGES + 1)]
-    stages = [[f"{path}.layers.{at}" for at in range(*bounds)] for bounds in zip(cuts, cuts[1:], strict=False)]
+    stages = [[f"{path}.layers.{at}" for at in range(*bounds)] for bounds in pairwise(cuts)]
     stages[-1] += [f"{path}.{name}" for name in names if name == last]
     return [[f"{path}.{name}" for name in names if name not in ("layers", last)], *stages]

@@ -7,8 +7,8 @@
 prints what `train_upstream` returns as JSON on its last line. It is meant to run in a process of its own, so that wall
 time and peak memory are upstream's. The operators are the same as ours; see `tlvision_openmmlab.mmcv_ops`.
 
-Upstream's recipe is that of mmseg's schedules for whatever number of epochs: SGD with momentum 0.9, a rate of 0.01 for 8
-images and weight decay 5e-4, polynomial decay with power 0.9 down to 1e-4, and no warm-up; images scaled by 0.5 to 2,
+Upstream's recipe is that of mmseg's schedules for whatever number of epochs: SGD with momentum 0.9, a rate of 0.01 for
+8 images and weight decay 5e-4, polynomial decay with power 0.9 down to 1e-4, and no warm-up; images scaled by 0.5 to 2,
 cropped with at most 75 % of one class, flipped, and distorted in colour. An epoch is as many whole batches as come
 nearest to all images.
 """
@@ -44,8 +44,8 @@ def train_upstream(
 ) -> dict[str, Any]:
     """Train with mmengine's Runner, evaluating after every epoch, and predict the val images with the last weights.
 
-    train_images, …: folders of images and of PNG label maps with the same stems; a value is a line of `classes`, counted
-             from 0, or 255 for what is ignored.
+    train_images, …: folders of images and of PNG label maps with the same stems; a value is a line of `classes`,
+             counted from 0, or 255 for what is ignored.
     weights: as in a tlvision config. They are brought to mmseg's keys by our own loading, so that both sides start from
              the same tensors. image_size: long side of the images. crop: side of the training crops.
     out:     a folder for the run.
@@ -101,7 +101,7 @@ def _dataset(images: Path, masks: Path, names: tuple[str, ...]) -> _Step:
     suffixes = sorted({path.suffix for path in files})
     if len(suffixes) != 1:
         raise InputError(
-            f"mmseg reads images of one kind: expected one ending in '{images}', got {', '.join(suffixes) or 'no image'}"
+            f"mmseg reads images of one kind: expected one ending in '{images}', got {', '.join(suffixes) or 'none'}"
         )
     absent = [path.stem for path in files if not (masks / f"{path.stem}.png").is_file()]
     if absent:

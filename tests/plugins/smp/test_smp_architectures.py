@@ -98,7 +98,7 @@ def test_what_is_ruled_out_does_not_work_and_the_rest_does(decoder: str, build: 
     ("arch", "said"),
     [
         ("unet/tu-vit_tiny_patch16_224", "downsampling pattern"),
-        ("dpt/tu-resnet18", "vision transformers of timm"),
+        ("dpt/tu-vit_small_patch14_dinov2", "patches of 8, 16 or 32 pixels"),
         ("deeplabv3/tu-swin_tiny_patch4_window7_224", "can be dilated"),
     ],
 )

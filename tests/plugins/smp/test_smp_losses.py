@@ -211,7 +211,7 @@ def test_every_target_needs_a_label_map(build: Any, target_of: Any) -> None:
 def test_a_batch_of_one_where_the_model_normalises_over_one_pixel(build: Any, target_of: Any, arch: str) -> None:
     adapter, _ = build(arch)
     images, targets = torch.zeros(1, 3, 128, 128), [target_of(torch.zeros((128, 128), dtype=torch.int64))]
-    with pytest.raises(InputError, match="batch of one image.*2 or more"):
+    with pytest.raises(InputError, match=r"batch of one image.*2 or more"):
         adapter.loss(images, targets)
     adapter.module.eval()
     assert adapter.loss(images, targets)["loss_cross_entropy"].isfinite()

@@ -53,7 +53,7 @@ def test_class_weights_by_name_and_in_order() -> None:
 
 
 def test_class_weights_that_do_not_fit(build: Any) -> None:
-    with pytest.raises(InputError, match="no class 'bee'. Did you mean 'bees'"):
+    with pytest.raises(InputError, match=r"no class 'bee'\. Did you mean 'bees'"):
         build(names=["ant", "bees"], class_weights={"bee": 2.0})
     with pytest.raises(InputError, match="expected 2 values, one for each of ant, bees, got 3"):
         build(names=["ant", "bees"], class_weights=[1.0, 2.0, 3.0])

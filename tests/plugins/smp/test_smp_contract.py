@@ -1,0 +1,31 @@
+"""Everything that tlvision promises its users about every plugin, on one model of each decoder."""
+
+from __future__ import annotations
+
+import pytest
+
+from tlvision.conformance import PluginCheck, plugin_checks
+
+SEGMENTERS = {
+    "unet/mobilenet_v2": 96,
+    "unetplusplus/resnet18": 96,
+    "deeplabv3/resnet18": 96,
+    "deeplabv3plus/mobilenet_v2": 96,
+    "fpn/mobilenet_v2": 96,
+    "pspnet/mobilenet_v2": 96,
+    "pan/mobilenet_v2": 256,
+    "linknet/mobilenet_v2": 96,
+    "manet/mobilenet_v2": 96,
+    "upernet/tu-convnext_atto": 96,
+    "segformer/mit_b0": 96,
+    "dpt/tu-vit_tiny_patch16_224": 96,
+}
+"""The long side of the input; two of what it must be a multiple of, at least."""
+CHECKS = [check for arch, size in SEGMENTERS.items() for check in plugin_checks("smp", arch=arch, image_size=size)]
+assert CHECKS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", CHECKS, ids=str)
+def test_contract(check: PluginCheck) -> None:
+    check()

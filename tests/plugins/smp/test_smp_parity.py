@@ -1,0 +1,149 @@
+"""The plain loop: what its parts feed to upstream's model, and a run from the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tlvision.types import IGNORE_INDEX, InputError, InputSpec
+from tlvision_smp import parity
+
+PLAIN = InputSpec(multiple_of=32)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Eight images of 60 x 40, dark left of a bright right half, and label maps that say so; the first row unknown."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(8):
+        pixels = np.full((40, 60, 3), 20, np.uint8)
+        edge = 20 + 3 * number
+        pixels[:, edge:] = (200, 100, 50)
+        labels = np.zeros((40, 60), np.uint8)
+        labels[:, edge:] = 1
+        labels[0] = IGNORE_INDEX
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(labels).save(tmp_path / "masks" / f"{number}.png")
+    (tmp_path / "classes.txt").write_text("dark\nbright\n", encoding="utf-8")
+    return tmp_path
+
+
+def folders(dataset: Path) -> dict[str, Path]:
+    images, masks = dataset / "images", dataset / "masks"
+    return {
+        "train_images": images,
+        "train_masks": masks,
+        "val_images": images,
+        "val_masks": masks,
+        "classes": dataset / "classes.txt",
+    }
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_crops_keep_pixels_and_labels_together(dataset: Path, monkeypatch: pytest.MonkeyPatch, flip: float) -> None:
+    monkeypatch.setattr(parity, "FLIP", flip)
+    torch.manual_seed(0)
+    pairs = parity.find_pairs(dataset / "images", dataset / "masks")
+    crops = parity.Crops(pairs, PLAIN, 60, 32)
+    seen = set()
+    for _ in range(4):
+        for at in range(len(crops)):
+            pixels, labels = crops[at]
+            assert pixels.shape == (3, 32, 32)
+            assert (labels.shape, labels.dtype) == ((32, 32), torch.int64)
+            bright = (pixels[0] > 0.5).long()
+            known = labels != IGNORE_INDEX
+            assert bright[known].equal(labels[known])
+            seen.add((int(labels[0, 0] == IGNORE_INDEX), int(labels[-1].sum())))
+            assert not labels[-1].diff().lt(0).any() if flip == 0 else not labels[-1].diff().gt(0).any()
+    assert len(seen) > 8, "crops are cut at random"
+
+
+def test_crops_larger_than_the_image_are_unknown_beyond_it(dataset: Path) -> None:
+    pairs = parity.find_pairs(dataset / "images", dataset / "masks")
+    pixels, labels = parity.Crops(pairs, PLAIN, 30, 32)[0]
+    assert pixels.shape == (3, 32, 32)
+    assert (labels[20:] == IGNORE_INDEX).all()
+    assert (pixels[:, 20:] == 0).all()
+    assert set(labels.unique().tolist()) == {0, 1, IGNORE_INDEX}
+
+
+def test_predictions_are_whole_images_in_their_own_size(dataset: Path, tmp_path: Path) -> None:
+    class Brightness(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: set[tuple[int, ...]] = set()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.sizes.add(tuple(x.shape))
+            return torch.cat([0.4 - x[:, :1], x[:, :1] - 0.4], 1)
+
+    model, pairs = Brightness(), parity.find_pairs(dataset / "images", dataset / "masks")
+    for size in (60, 120):
+        parity.predict(model, pairs, PLAIN, torch.device("cpu"), image_size=size, folder=tmp_path / str(size))
+        for pair in pairs:
+            found = np.asarray(Image.open(tmp_path / str(size) / f"{pair.image.stem}.png"))
+            truth = np.asarray(Image.open(pair.mask))
+            assert found.shape == (40, 60)
+            assert (found[1:] == truth[1:]).mean() > 0.98
+    assert model.sizes == {(1, 3, 64, 64), (1, 3, 96, 128)}
+
+
+def test_the_run_is_the_recipe(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: Any, closure: Any = None) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    monkeypatch.setattr(parity, "WORKERS", 1)
+    result = parity.train_upstream(
+        **folders(dataset), weights="none", arch="unet/mobilenet_v2", epochs=5, image_size=60, crop=32, batch=4, seed=0,
+        out=tmp_path / "out", loss="dice",
+    )  # fmt: skip
+    assert len(rates) == 10, "two steps an epoch"
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[0] < 1e-4 > rates[-1]
+    folder = Path(result["predictions"])
+    assert sorted(path.name for path in folder.iterdir()) == [f"{number}.png" for number in range(8)]
+    assert np.asarray(Image.open(folder / "0.png")).shape == (40, 60)
+    assert result["epochs"] == 5
+    assert result["total_seconds"] > result["train_seconds"] > 0
+    assert result["peak_memory_bytes"] > 1e8
+
+
+def test_what_cannot_be_used(dataset: Path, tmp_path: Path) -> None:
+    (dataset / "masks" / "3.png").unlink()
+    with pytest.raises(InputError, match=r"3\.png' has no label map"):
+        parity.find_pairs(dataset / "images", dataset / "masks")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="no images"):
+        parity.find_pairs(tmp_path / "none", dataset / "masks")
+    with pytest.raises(InputError, match="expected a loss of cross_entropy, dice, got 'mse'"):
+        parity.make_loss("mse")
+
+
+@pytest.mark.slow
+def test_from_the_command_line(dataset: Path, tmp_path: Path) -> None:
+    given = [f"--{name.replace('_', '-')}={path}" for name, path in folders(dataset).items()]
+    command = [
+        sys.executable, "-m", "tlvision_smp.parity", *given, "--weights=none", "--arch=unet/mobilenet_v2",
+        "--epochs=30", "--image-size=60", "--crop=32", "--batch=8", "--seed=0", f"--out={tmp_path / 'out'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    found = [np.asarray(Image.open(path)) for path in sorted(Path(result["predictions"]).iterdir())]
+    truth = [np.asarray(Image.open(path)) for path in sorted((dataset / "masks").iterdir())]
+    right = [(one == other)[other != IGNORE_INDEX].mean() for one, other in zip(found, truth, strict=True)]
+    assert np.mean(right) > 0.9
