@@ -46,8 +46,8 @@ def boundary_counts(
 def _edge(labels: npt.NDArray[np.uint8], distance: int) -> npt.NDArray[np.bool_]:
     """Return the pixels from which one of another label, or none, is at most `distance` steps to a neighbour away.
 
-    All classes at once: a pixel is inside its class where the lowest and the highest label around it are its own. Beyond
-    the image is the lowest for the one and the highest for the other, so that its border is an edge for every label.
+    All classes at once: a pixel is inside its class where the lowest and the highest label around it are its own.
+    Beyond the image is the lowest for the one and the highest for the other, so that its border is an edge.
     """
     kernel = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
     lowest = cv2.erode(labels, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
