@@ -45,8 +45,8 @@ def test_none(build: Any) -> None:
         ("unet/tu-mobilenetv3_small_050", lambda: timm.create_model("mobilenetv3_small_050")),
         ("upernet/tu-swin_tiny_patch4_window7_224", lambda: timm.create_model("swin_tiny_patch4_window7_224")),
         ("dpt/tu-vit_tiny_patch16_224", lambda: timm.create_model("vit_tiny_patch16_224")),
-        ("unet/densenet121", torchvision.models.densenet121),
-        ("unet/vgg11_bn", torchvision.models.vgg11_bn),
+        pytest.param("unet/densenet121", torchvision.models.densenet121, marks=pytest.mark.slow),
+        pytest.param("unet/vgg11_bn", torchvision.models.vgg11_bn, marks=pytest.mark.slow),
         ("unet/timm-efficientnet-b0", lambda: timm.create_model("tf_efficientnet_b0")),
     ],
 )

@@ -121,6 +121,15 @@ def test_hooks_and_plugins_are_listed_with_what_a_user_needs(capsys: pytest.Capt
         assert expected in text
 
 
+def test_architectures_of_one_plugin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins", "toy", "seg"]) == 0
+    assert capsys.readouterr().out.split() == ["tiny_segmenter"]
+    assert main(["plugins", "toy", "seq"]) == 2
+    assert "none of the 3 architectures of 'toy' contains 'seq'" in capsys.readouterr().err
+    assert main(["plugins", "toi"]) == 2
+    assert "toy" in capsys.readouterr().err
+
+
 WRONG_CONFIGS = [
     ("model.plugin=tooy", "no plugin 'tooy' is installed. Did you mean 'toy'?"),
     ("model.arch=tiny_detectr", "Did you mean 'tiny_detector'?"),
@@ -137,15 +146,6 @@ WRONG_CONFIGS = [
 
 
 @pytest.mark.parametrize(("override", "expected"), WRONG_CONFIGS, ids=[row[0] for row in WRONG_CONFIGS])
-def test_architectures_of_one_plugin(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plugins", "toy", "seg"]) == 0
-    assert capsys.readouterr().out.split() == ["tiny_segmenter"]
-    assert main(["plugins", "toy", "seq"]) == 2
-    assert "none of the 3 architectures of 'toy' contains 'seq'" in capsys.readouterr().err
-    assert main(["plugins", "toi"]) == 2
-    assert "toy" in capsys.readouterr().err
-
-
 def test_a_wrong_config_is_one_sentence_and_exit_code_2(
     override: str, expected: str, tiny_config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
