@@ -75,7 +75,8 @@ def train_upstream(
     start = write_start(plugin, spec, out / "start.pth")
     per_epoch = max(1, round(len(_images(train_images)) / batch))
     config = _runner_config(spec, train, val, per_epoch * epochs, per_epoch, image_size, batch, seed, out)
-    runner = Runner.from_cfg(config | {"load_from": str(start)})
+    config.load_from = str(start)
+    runner = Runner.from_cfg(config)
     before = time.perf_counter()
     runner.train()
     train_seconds = time.perf_counter() - before
