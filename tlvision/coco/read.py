@@ -213,8 +213,8 @@ def _check_masks(document: Document, rows: Sequence[Row]) -> None:
     if without:
         first = without[0]
         raise InputError(
-            f"{document.name}: {len(without)} of {len(rows)} annotations have no 'segmentation', which instance "
-            f"masks need, first annotation {first['id']} in {document.images[first['image_id']]['file_name']}; label "
+            f"{document.name}: {len(without)} of {len(rows)} annotations have no 'segmentation', which masks "
+            f"need, first annotation {first['id']} in {document.images[first['image_id']]['file_name']}; label "
             "them, take them out, or choose a model that detects boxes"
         )
     images = {row["image_id"]: document.images[row["image_id"]] for row in rows}
