@@ -20,7 +20,7 @@ from tlvision_smp.weights import find_weights
 _LEAST_MULTIPLE = {"pan": 128, "dpt": 32}
 
 # How timm is asked to take images of any size, where it is not what a model does anyway.
-_ANY_SIZE: tuple[dict[str, bool], ...] = ({}, {"strict_img_size": False}, {"dynamic_img_size": True})
+_ANY_SIZE: tuple[dict[str, bool], ...] = ({}, {"dynamic_img_size": True})
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DPN = (124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3

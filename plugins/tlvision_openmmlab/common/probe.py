@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tlvision.plugin import Tap
+from tlvision.types import InputError
 from tlvision_openmmlab.common.engine import without_old_style
 
 # Sides of the black image whose maps tell the strides; the second for models that cannot take the first.
@@ -127,7 +128,7 @@ def run_on_black(model: nn.Module, forward: Callable[[Tensor], object]) -> int:
                 try:
                     forward(torch.zeros(1, 3, side, side))
                     return side
-                except RuntimeError:  # too small for a convolution without padding, or not the size it was built for
+                except (RuntimeError, InputError):  # too small for the model, or not the size it was built for
                     continue
             forward(torch.zeros(1, 3, last, last))
             return last

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.types import InputError
@@ -59,4 +59,12 @@ def build_model(config: ModelConfig, num_classes: int, image_size: int) -> Any:
         raise InputError(f"model.arch: mmseg cannot build '{config.path.stem}': {first_line(error)}") from error
     for parameter in model.parameters():
         parameter.requires_grad_(torch.is_floating_point(parameter))
+    for module in model.modules():
+        if type(module).__name__ == "OhemCrossEntropy":
+            module.register_forward_hook(_zero_where_nothing_is_hard)
     return model.train()
+
+
+def _zero_where_nothing_is_hard(module: nn.Module, inputs: tuple[Any, ...], loss: Tensor) -> Tensor:
+    """Return the loss, or 0 where upstream takes the mean over no pixel, because all are as sure as each other."""
+    return torch.where(loss.isnan(), 0 * inputs[0].sum(), loss)  # scores that are NaN themselves stay so

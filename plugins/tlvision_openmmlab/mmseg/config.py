@@ -36,6 +36,11 @@ def read_config(path: Path) -> ModelConfig:
             f"model.arch: the model of '{path.name}' is of the type '{model.get('type')}', which is not supported; "
             f"give a config of {' or '.join(sorted(_SEGMENTERS))}"
         )
+    channels = model["backbone"].get("in_channels", 3)
+    if channels != 3:
+        raise InputError(
+            f"model.arch: the model of '{path.name}' takes images of {channels} channels; expected 3, give another"
+        )
     return ModelConfig(
         "mmseg",
         path,

@@ -199,3 +199,5 @@ def test_a_model_that_is_no_segmenter_of_images_is_refused() -> None:
     folder = find_config("fcn_r18-d8_4xb2-80k_cityscapes-512x1024").parent.parent
     with pytest.raises(InputError, match=r"of the type 'DepthEstimator', which is not supported"):
         read_config(folder / "vpd" / "vpd_sd_4xb8-25k_nyu-480x480.py")
+    with pytest.raises(InputError, match="takes images of 6 channels; expected 3"):
+        read_config(folder / "swin" / "swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256.py")

@@ -26,7 +26,12 @@ ARCHITECTURES = {
     "CGNet": "cgnet_fcn_4xb4-60k_cityscapes-680x680",
     "Fast-SCNN": "fast_scnn_8xb4-160k_cityscapes-512x1024",
 }
-EXPECTED: dict[str, dict[str, str]] = {}
+EXPECTED = {
+    "Fast-SCNN": {
+        "overfits_one_image": "upstream's norms follow the batches with a momentum of 0.01, too slowly for so few "
+        "steps: in train mode 99 % of the pixels are right, and with 0.1 the model passes"
+    },
+}
 CHECKS = [
     pytest.param(check, id=f"{name}-{check.name}")
     for name, arch in ARCHITECTURES.items()
