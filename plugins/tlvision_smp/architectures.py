@@ -48,7 +48,7 @@ _FAMILIES = (
 ENCODERS = tuple(family + size for family, sizes in _FAMILIES for size in sizes)
 """smp's own encoders; 'tu-<name>' is any other that timm has."""
 
-_NOT_DILATABLE = ("densenet", "inception", "mit_b", "mobileone_s", "vgg", "xception")
+_NOT_DILATABLE = ("densenet", "inception", "vgg", "xception")
 _NO_MAP_OF_STRIDE_2 = ("mit_b",)
 _VITS = (
     *(f"tu-vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large")),

@@ -100,7 +100,8 @@ def _advice(arch: Architecture) -> str:
             "mobilenet_v2, efficientnet-b0 or tu-resnet18"
         )
     return (
-        "take an encoder that gives maps of stride 2, 4, 8, 16 and 32, or the decoder 'fpn', 'upernet' or 'segformer'"
+        "take an encoder that gives maps of strides 2 (or 4) to 32 for images of any size, such as resnet34, mit_b0 or "
+        "tu-convnext_tiny; vision transformers with maps of one stride alone are for the decoder 'dpt'"
     )
 
 

@@ -27,7 +27,6 @@ class SmpPlugin:
     licence = "MIT"
     capabilities: Mapping[str, str] = MappingProxyType(
         {
-            "HasDenseLogits": "yes",
             "HasInstanceFeatures": "impossible: a segmenter finds no objects",
             "HasTrainingProgress": "impossible: the losses are the same in every epoch",
         }

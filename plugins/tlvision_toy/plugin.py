@@ -26,7 +26,6 @@ class ToyPlugin:
     licence: str = "Apache-2.0"
     capabilities: Mapping[str, str] = field(
         default_factory=lambda: {
-            "HasDenseLogits": "yes",
             "HasTrainingProgress": "impossible: the losses are the same throughout a run",
         }
     )

@@ -112,9 +112,9 @@ def test_what_no_other_library_gives_equals_a_slow_loop(seed: int) -> None:
     metrics = class_iou(data, NAMES, boundary=True)
     assert metrics["semantic"]["frequency_weighted_iou"] == pytest.approx(slow_frequency_weighted_iou(data), abs=1e-12)
     expected = np.zeros((CLASSES, 2), int)
-    for truth, found in data:
+    for truth, prediction in data:
         distance = max(1, round(0.02 * float(np.hypot(*truth.shape))))
-        found = np.where(truth == 255, 255, found)
+        found = np.where(truth == 255, 255, prediction)
         for index in range(CLASSES):
             one, other = (slow_boundary(side == index, distance) for side in (truth, found))
             expected[index] += len(one & other), len(one | other)

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("name", help="an installed plugin; `tlvision plugins` lists them")
     parser.add_argument("--arch", help="one architecture (default: the first of each task)")
-    parser.add_argument("--weights", default="none", help="coco, imagenet, none, or a path (default: none)")
+    parser.add_argument("--weights", default="none", help="coco, imagenet, pretrained, none, or a path (default: none)")
     parser.add_argument("--image-size", type=int, default=96, help="long side of the network input (default: 96)")
 
 

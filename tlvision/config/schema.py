@@ -19,7 +19,7 @@ class ModelSettings(_Strict):
 
     plugin: str = Field(description="a model family; `tlvision plugins` lists them")
     arch: str = Field(description="an architecture of the plugin; `tlvision plugins` tells which")
-    weights: str = Field(description="coco, imagenet, none, or the path of a weight file")
+    weights: str = Field(description="coco, imagenet, pretrained, none, or the path of a weight file; see the plugin")
     options: dict[str, Any] = Field({}, description="what else the plugin lets one choose; `tlvision plugins` lists it")
 
 

@@ -200,13 +200,14 @@ def warp_masks(masks: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:
 
 def capability_protocols() -> dict[str, type]:
     """Return the Protocols of `tlvision.plugin` for what an adapter may or may not be able to do, by name."""
+    # Options are a plugin's; scores for every pixel are no choice: every semantic model has them, and no other.
+    others = {contract.Adapter, contract.Plugin, contract.HasOptions, contract.HasDenseLogits}
     # typing has no public name for this question before Python 3.13.
     public = {name: getattr(contract, name) for name in contract.__all__}
     return {
         name: value
         for name, value in public.items()
-        if getattr(value, "_is_runtime_protocol", False)
-        and value not in {contract.Adapter, contract.Plugin, contract.HasOptions}
+        if getattr(value, "_is_runtime_protocol", False) and value not in others
     }
 
 

@@ -155,13 +155,13 @@ def _sizes_explained(images: Tensor) -> Iterator[None]:
             raise
         raise InputError(
             f"mmseg: the model pools over the whole image and normalises the result over the batch, which has {count} "
-            f"image of {height} x {width}: at least 2 are needed in training; give `data.batch` 2 or more (and an "
-            "epoch whose last batch has them too), or another decode head"
+            f"image of {height} x {width}: at least 2 are needed in training; give `data.batch.labelled` 2 or more, or "
+            "choose another decode head"
         ) from error
     except RuntimeError as error:
         if "Output size is too small" not in str(error):
             raise
         raise InputError(
             f"mmseg: images of {height} x {width} are smaller than what the model pools over at once; give larger ones "
-            "(`data.image_size`, `data.crop`), or another decode head"
+            "(`data.image_size`, `data.augment.crop`), or another decode head"
         ) from error

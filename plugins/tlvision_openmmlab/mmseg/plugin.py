@@ -26,7 +26,6 @@ class MmsegPlugin:
     licence = "Apache-2.0 (mmsegmentation, mmengine, mmcv)"
     capabilities: Mapping[str, str] = MappingProxyType(
         {
-            "HasDenseLogits": "yes",
             "HasInstanceFeatures": "impossible: a segmenter knows no boxes",
             "HasTrainingProgress": "impossible: the losses are the same throughout a run",
         }

@@ -59,7 +59,7 @@ def test_any_of_timms_encoders_may_be_named() -> None:
         ("unet/tu-" + 30 * "q", "Known: unet/tu-.* more"),
         ("dpt/resnet18", "vision transformer"),
         ("pan/vgg11", "dilated to stride 16"),
-        ("deeplabv3/mit_b0", "dilated to stride 8"),
+        ("deeplabv3/densenet121", "dilated to stride 8"),
         ("linknet/mit_b0", "map of stride 2"),
     ],
 )
@@ -97,7 +97,8 @@ def test_what_is_ruled_out_does_not_work_and_the_rest_does(decoder: str, build: 
 @pytest.mark.parametrize(
     ("arch", "said"),
     [
-        ("unet/tu-vit_tiny_patch16_224", "downsampling pattern"),
+        ("unet/tu-vit_tiny_patch16_224", "downsampling pattern.*for the decoder 'dpt'"),
+        ("unet/tu-maxvit_rmlp_pico_rw_256", "divisible by window.*images of any size"),
         ("dpt/tu-vit_small_patch14_dinov2", "patches of 8, 16 or 32 pixels"),
         ("deeplabv3/tu-swin_tiny_patch4_window7_224", "can be dilated"),
     ],

@@ -139,7 +139,7 @@ def test_from_the_command_line(dataset: Path, tmp_path: Path) -> None:
     given = [f"--{name.replace('_', '-')}={path}" for name, path in folders(dataset).items()]
     command = [
         sys.executable, "-m", "tlvision_smp.parity", *given, "--weights=none", "--arch=unet/mobilenet_v2",
-        "--epochs=30", "--image-size=60", "--crop=32", "--batch=8", "--seed=0", f"--out={tmp_path / 'out'}",
+        "--epochs=60", "--image-size=120", "--crop=64", "--batch=8", "--seed=0", f"--out={tmp_path / 'out'}",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result = json.loads(done.stdout.splitlines()[-1])

@@ -126,8 +126,14 @@ def test_an_instance_segmenter_is_trained_until_it_knows_its_masks() -> None:
     assert min(mask_overlaps(find(case, adapter, one), one.drawing)) >= MASK_ENOUGH
 
 
-def _broken(change: Callable[[list[Prediction]], list[Prediction]]) -> ToyPlugin:
+def _broken(
+    change: Callable[[list[Prediction]], list[Prediction]],
+    scores: Callable[[torch.Tensor], torch.Tensor] = lambda scores: scores,
+) -> ToyPlugin:
     class Adapter(SegmenterAdapter):
+        def dense_logits(self, images: torch.Tensor) -> torch.Tensor:
+            return scores(super().dense_logits(images))
+
         def predict(self, images: torch.Tensor) -> list[Prediction]:
             return change(list(super().predict(images)))
 
@@ -145,8 +151,6 @@ def _maps(change: Callable[[Any], Any]) -> Callable[[list[Prediction]], list[Pre
 
 
 FAULTS: list[tuple[Check, Callable[[list[Prediction]], list[Prediction]], str]] = [
-    (overfits_one_image, _maps(lambda labels: 2 - labels), "mean class IoU on that image is 0.3"),
-    (overfits_one_image, _maps(lambda labels: labels.flip(1)), "mean class IoU on that image is 0"),
     (predictions_valid, _maps(lambda labels: labels + 1), "expected 0..2"),
     (predictions_valid, _maps(lambda labels: labels[::4, ::4]), r"a label map of \(24, 24\)"),
     (predictions_valid, _maps(lambda labels: None), "no label map"),
@@ -167,6 +171,17 @@ def test_faults_of_label_maps_are_caught(
     check.run(sound)
     with pytest.raises(AssertionError, match=told):
         check.run(broken)
+
+
+@pytest.mark.parametrize(("axis", "told"), [(1, "mean class IoU on that image is 0.3"), (3, "on that image is 0")])
+def test_scores_of_other_classes_or_places_are_caught(axis: int, told: str) -> None:
+    sound = Case(get_plugin("toy"), "tiny_segmenter")
+    broken = Case(_broken(list, lambda scores: scores.flip(axis)), "tiny_segmenter")
+    adapter, _ = broken.build()
+    adapter.module.load_state_dict(sound.overfitted.module.state_dict())
+    broken.__dict__["overfitted"] = adapter
+    with pytest.raises(AssertionError, match=told):
+        overfits_one_image.run(broken)
 
 
 def test_a_segmenter_that_loads_its_head_by_position_is_caught() -> None:

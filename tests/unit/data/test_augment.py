@@ -170,6 +170,6 @@ def test_settings_refuse_what_is_out_of_range_or_unknown(wrong: dict[str, object
 
 def test_every_setting_is_described_and_frozen() -> None:
     assert all(field.description for field in AugmentSettings.model_fields.values())
-    assert len(AugmentSettings.model_fields) == 11
+    assert len(AugmentSettings.model_fields) == 14
     with pytest.raises(ValidationError):
         STILL.scale = 0.1  # type: ignore[misc]

@@ -32,21 +32,23 @@ def test_boxes_come_back_to_pixels_of_the_original_and_padding_is_left_behind() 
     assert isinstance(found.boxes, np.ndarray)
 
 
-def test_masks_and_label_maps_go_the_same_way() -> None:
+def test_masks_and_scores_go_the_same_way() -> None:
     matrix = letterbox((100, 200), (64, 64))
     masks = torch.zeros(1, 64, 64, dtype=torch.uint8)
     masks[0, 32:48, 32:48] = 1
-    semantic = torch.full((64, 64), 3)
-    semantic[32:, :] = 1
-    found = to_original(predict([[32, 32, 48, 48]], masks=masks, semantic=semantic), matrix, 200, 100)
+    found = to_original(predict([[32, 32, 48, 48]], masks=masks), matrix, 200, 100)
+    scores = torch.zeros(4, 64, 64)
+    scores[3, :32] = 1
+    scores[1, 32:] = 1
+    label_map = to_original(scores, matrix, 200, 100).semantic
     assert found.masks is not None
-    assert found.semantic is not None
+    assert label_map is not None
     assert found.masks.shape == (1, 100, 200)
     rows, columns = np.nonzero(found.masks[0])
     assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (100, 50, 150, 100)
-    assert found.semantic.shape == (100, 200)
-    assert set(found.semantic[:50].ravel()) == {3}
-    assert set(found.semantic[50:].ravel()) == {1}
+    assert label_map.shape == (100, 200)
+    assert set(label_map[:50].ravel()) == {3}
+    assert set(label_map[50:].ravel()) == {1}
 
 
 def test_masks_stay_with_their_boxes_and_an_empty_one_takes_no_box_away() -> None:
