@@ -197,8 +197,13 @@ def _convolve(
     dilation: _Pair,
 ) -> Tensor:
     # torchvision reads the number of groups from the shapes.
-    found: Tensor = deform_conv2d(features, offset, weight, bias, stride, padding, dilation, mask)
-    return found
+    found: Tensor = deform_conv2d(features, _places(offset), weight, bias, stride, padding, dilation, mask)
+    return found.masked_fill(offset.isnan().any(dim=1, keepdim=True), torch.nan)
+
+
+def _places(offset: Tensor) -> Tensor:
+    """Return the offsets with 0 for NaN, which is no place: the kernel would read anywhere in memory and crash."""
+    return offset.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
 
 
 def _convolve_backward(
@@ -214,7 +219,7 @@ def _convolve_backward(
     groups: _Pair,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of features, weight, offset, mask and bias; those of an absent mask mean nothing."""
-    inputs = [working(each) for each in (grad_output, features, weight, offset)]
+    inputs = [working(each) for each in (grad_output, features, weight, _places(offset))]
     # The kernel wants a mask and a bias of any kind where there is none.
     factors, bias = (inputs[3] if mask is None else working(mask)), inputs[2].new_zeros(len(weight))
     found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = torch.ops.torchvision._deform_conv2d_backward(

@@ -203,3 +203,17 @@ def test_low_precision(device: torch.device, dtype: torch.dtype, only_rounds: Ca
     images, offset, weight, mask, bias = inputs(device, SETTINGS[2])
     only_rounds(lambda *x: deform_conv2d(*x, *SETTINGS[2]), [images, offset, weight], dtype)
     only_rounds(lambda *x: modulated_deform_conv2d(*x, *SETTINGS[2]), [images, offset, mask, weight, bias], dtype)
+
+
+def test_an_offset_that_is_no_number_gives_none_and_does_not_crash(device: torch.device) -> None:
+    features = torch.rand(1, 2, 6, 6, device=device, requires_grad=True)
+    offset = torch.zeros(1, 18, 6, 6, device=device)
+    offset[0, 3, 2, 4] = torch.nan
+    offset[0, 5, 0, 0] = torch.inf
+    offset.requires_grad_()
+    weight = torch.rand(3, 2, 3, 3, device=device, requires_grad=True)
+    found = deform_conv2d(features, offset, weight, 1, 1)
+    there = torch.ones(6, 6, dtype=torch.bool)
+    there[2, 4] = False
+    assert (found[0].isnan().cpu() == ~there).all()
+    torch.autograd.grad(found.sum(), (features, offset, weight))
