@@ -196,9 +196,34 @@ def _convolve(
     padding: _Pair,
     dilation: _Pair,
 ) -> Tensor:
+    size = _output_size(features, weight, stride, padding, dilation)
+    offset, mask = _as_read(offset, size), None if mask is None else _as_read(mask, size)
     # torchvision reads the number of groups from the shapes.
     found: Tensor = deform_conv2d(features, _places(offset), weight, bias, stride, padding, dilation, mask)
     return found.masked_fill(offset.isnan().any(dim=1, keepdim=True), torch.nan)
+
+
+def _output_size(features: Tensor, weight: Tensor, stride: _Pair, padding: _Pair, dilation: _Pair) -> _Pair:
+    height, width = (
+        (features.shape[axis + 2] + 2 * padding[axis] - dilation[axis] * (weight.shape[axis + 2] - 1) - 1)
+        // stride[axis]
+        + 1
+        for axis in (0, 1)
+    )
+    return height, width
+
+
+def _as_read(values: Tensor, size: _Pair) -> Tensor:
+    """Return (N, C, *size) of offsets or masks (N, C, H, W) for a larger map, as mmcv's kernel reads them.
+
+    DyHead hands on the offsets of the finer level. mmcv takes the memory of an image from its start on, with the
+    strides of the map that it writes, and so do weights that were trained with it.
+    """
+    if tuple(values.shape[2:]) == size:
+        return values
+    count, channels = values.shape[:2]
+    flat = values.contiguous().flatten(1)[:, : channels * size[0] * size[1]]
+    return flat.reshape(count, channels, *size)
 
 
 def _places(offset: Tensor) -> Tensor:
@@ -219,13 +244,27 @@ def _convolve_backward(
     groups: _Pair,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of features, weight, offset, mask and bias; those of an absent mask mean nothing."""
+    full, size = (offset, mask), _output_size(features, weight, stride, padding, dilation)
+    offset, mask = _as_read(offset, size), None if mask is None else _as_read(mask, size)
     inputs = [working(each) for each in (grad_output, features, weight, _places(offset))]
     # The kernel wants a mask and a bias of any kind where there is none.
     factors, bias = (inputs[3] if mask is None else working(mask)), inputs[2].new_zeros(len(weight))
     found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = torch.ops.torchvision._deform_conv2d_backward(
         *inputs, factors, bias, *stride, *padding, *dilation, *groups, mask is not None
     )
-    return found
+    grad_features, grad_weight, grad_offset, grad_mask, grad_bias = found
+    grad_offset = _as_written(grad_offset, full[0])
+    grad_mask = grad_mask if full[1] is None else _as_written(grad_mask, full[1])
+    return grad_features, grad_weight, grad_offset, grad_mask, grad_bias
+
+
+def _as_written(grad: Tensor, like: Tensor) -> Tensor:
+    """Return the gradient of what `_as_read` was given, in its shape: zero in the memory that was not read."""
+    if grad.shape == like.shape:
+        return grad
+    whole = grad.new_zeros(like.shape).flatten(1)
+    whole[:, : grad[0].numel()] = grad.flatten(1)
+    return whole.reshape(like.shape)
 
 
 OPERATORS: Operators = {

@@ -51,4 +51,7 @@ def build_model(config: ModelConfig, num_classes: int) -> Any:
         ) from error
     for parameter in model.parameters():
         parameter.requires_grad_(torch.is_floating_point(parameter))
+    head = getattr(model, "bbox_head", None)
+    if head is not None and not hasattr(head, "loss_cls"):
+        head.loss_cls = None  # mmdet 3.3 asks every one-stage head for it when it predicts, and SSD's has none
     return model.train()

@@ -24,6 +24,10 @@ ARCHITECTURES = {
     "DINO": str(CONFIGS / "dino_tiny.py"),
 }
 EXPECTED = {
+    "Mask R-CNN": {
+        "frozen_prefix": "where the box head is frozen and the mask head is not, the box head is shown other proposals "
+        "in each step: upstream draws them at random"
+    },
     "RTMDet": {
         "loss_is_a_mean_over_images": "upstream divides by the sum of the assigned scores, but by 1 at least, and a "
         "fresh model's scores do not reach that"

@@ -10,7 +10,7 @@ DETECTORS = (
     "fasterrcnn_mobilenet_v2_fpn",
     "maskrcnn_resnet18_fpn",
     "retinanet_resnet18_fpn",
-    "fcos_mobilenet_v3_small_fpn",
+    "fcos_resnet18_fpn",
     "ssdlite320_mobilenet_v3_large",
 )
 CHECKS = [check for arch in DETECTORS for check in plugin_checks("torchvision", arch=arch)]

@@ -217,3 +217,22 @@ def test_an_offset_that_is_no_number_gives_none_and_does_not_crash(device: torch
     there[2, 4] = False
     assert (found[0].isnan().cpu() == ~there).all()
     torch.autograd.grad(found.sum(), (features, offset, weight))
+
+
+def test_offsets_of_a_larger_map_are_read_from_the_start_of_the_memory(device: torch.device) -> None:
+    features = torch.rand(2, 4, 5, 6, device=device, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(3, 4, 3, 3, device=device, dtype=torch.float64, requires_grad=True)
+    offset = torch.randn(2, 18, 10, 12, device=device, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(2, 9, 10, 12, device=device, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(3, device=device, dtype=torch.float64)
+    found = modulated_deform_conv2d(features, offset, mask, weight, bias, 1, 1, 1, 1, 1)
+
+    def as_read(values: Tensor) -> Tensor:
+        return torch.stack([each.reshape(-1)[: each.shape[0] * 30].reshape(-1, 5, 6) for each in values])
+
+    expected = modulated_deform_conv2d(features, as_read(offset), as_read(mask), weight, bias, 1, 1, 1, 1, 1)
+    torch.testing.assert_close(found, expected)
+    wanted = (features, offset, mask, weight)
+    grads = [torch.autograd.grad(each.square().sum(), wanted) for each in (found, expected)]
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)
