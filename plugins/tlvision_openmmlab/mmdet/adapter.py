@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from tlvision.plugin import InstanceFeatures, LayerGroup, Tap, capture
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_openmmlab.mmdet.groups import add_taps, find_groups
-from tlvision_openmmlab.mmdet.upstream import BitmapMasks, DetDataSample, InstanceData, without_old_style
+from tlvision_openmmlab.mmdet.upstream import (
+    BitmapMasks,
+    DetDataSample,
+    InstanceData,
+    MessageHub,
+    without_old_style,
+)
 
 _MAX_BOXES, _MAX_MASKS = 300, 100
 
@@ -32,6 +38,10 @@ class MmdetAdapter:
         self._groups = find_groups(model)
         self.module = self._model = model
         self._input_spec, self._masks = input_spec, masks
+        # TOOD asks upstream's runner for the epoch, and assigns in another way in its first ones; here it never does.
+        self._epoch: int | None = getattr(getattr(model, "bbox_head", None), "initial_epoch", None)
+        # Guided anchoring's, which upstream can run on a single image only.
+        self._one_by_one = any(type(module).__name__ == "MaskedConv2d" for module in model.modules())
 
     @property
     def input_spec(self) -> InputSpec:
@@ -58,6 +68,8 @@ class MmdetAdapter:
         to learn from, is a part of the graph here.
         """
         samples = [self._sample(images, target) for target in targets]
+        if self._epoch is not None:
+            MessageHub.get_current_instance().update_info("epoch", self._epoch)
         with without_old_style():
             found = self._model.loss(images, samples)
         losses = {name: _total(value) for name, value in found.items() if "loss" in name}
@@ -80,10 +92,14 @@ class MmdetAdapter:
         """
         if self._model.training:
             raise RuntimeError("MmdetAdapter.predict: the module must be in eval mode; call module.eval() first")
-        samples = [self._sample(images, None) for _ in images]
+        batches = torch.split(images.float(), 1 if self._one_by_one else len(images))
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False), without_old_style():
             # In network-input pixels the image has its own size, so that "back to the original" changes nothing.
-            found = self._model.predict(images.float(), samples, rescale=True)
+            found = [
+                sample
+                for batch in batches
+                for sample in self._model.predict(batch, [self._sample(batch, None) for _ in batch], rescale=True)
+            ]
         return [self._prediction(sample.pred_instances, images.shape[-2:]) for sample in found]
 
     def _sample(self, images: Tensor, target: Target | None) -> Any:

@@ -19,6 +19,7 @@ with process_unchanged():
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
     from mmdet.version import __version__ as version
+    from mmengine.logging import MessageHub
 
 __all__ = [
     "DATASETS",
@@ -29,6 +30,7 @@ __all__ = [
     "DefaultScope",
     "DetDataSample",
     "InstanceData",
+    "MessageHub",
     "quiet",
     "version",
     "without_old_style",

@@ -19,6 +19,8 @@ IMPOSSIBLE = {
     "convnext": "its backbone is mmpretrain's, an extra of its own: pip install mmpretrain",
     "crowddet": "it is for one class",
     "paa": "it wants scikit-learn: pip install scikit-learn",
+    "queryinst": "it trains; but on a CPU upstream cannot paste the mask of a box that lies outside of the image, "
+    "such as a fresh model gives",
     "timm_example": "its backbone is mmpretrain's, an extra of its own: pip install mmpretrain",
 }
 SIDE = {"ssd": 320, "pascal_voc": 320, "pisa": 320, "wider_face": 320, "openimages": 320}
