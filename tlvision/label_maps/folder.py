@@ -118,7 +118,7 @@ def _sample(number: int, path: Path, header: Header, label_map: Header, file: La
         height=size[1],
         target=empty_target(),
         segments=(),
-        exif=rotated,
+        exif=rotated and header.orientation != 1,
         label_map=file,
     )
 
