@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tlvision.plugin import WeightReport
     from tlvision.types import Prediction
 
+SURE = 0.9
+"""From this score on a model knows the object, and a fresh row beside the known ones may reorder its boxes."""
+
 
 @check(requires=("overfits_one_image", "evaluation_deterministic"))
 def head_by_class_name(case: Case) -> None:
@@ -57,9 +60,12 @@ def _check_kept(case: Case, known: Prediction, found: Prediction, classes: Class
         box, score = _best(known, before)
         again, score_again = _best(found, after)
         overlap = float(box_iou(box[None], again[None]))
-        # Where a model is sure, several boxes of an object have one score, and which of them suppresses the others is
-        # chance; those overlap by half at least.
-        assert overlap >= 0.5, f"next to a new class, '{name}' is found elsewhere: the boxes overlap by {overlap:.2f}"
+        # Where a model is sure, several boxes of an object have about one score, and which of them suppresses the
+        # others is chance; those overlap by half at least.
+        enough = 0.5 if min(score, score_again) > SURE else 0.9
+        assert overlap >= enough, (
+            f"next to a new class, '{name}' is found elsewhere: the boxes overlap by {overlap:.2f}"
+        )
         assert abs(score - score_again) <= 0.3, (
             f"next to a new class, '{name}' has the score {score_again:.2f}; it had {score:.2f}"
         )
