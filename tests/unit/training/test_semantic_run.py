@@ -142,7 +142,19 @@ def test_polygons_become_label_maps_with_a_background(config: dict[str, Any], tm
     assert len(truth) == 4
     share = np.mean([np.mean(labels == len(names) - 1) for labels in truth.values()])
     assert 0.5 < share < 0.99
-    assert evaluate_run(run)[0]["counts"]["images"] == 4
+    metrics = evaluate_run(run)[0]
+    assert metrics["counts"]["images"] == 4
+    # As label maps of its own, the values are the ids of the json.
+    ids = json.loads((run / "classes.json").read_text(encoding="utf-8"))["source_ids"]
+    assert ids != [*range(len(ids))]
+    for folder in ("own_images", "own_masks"):
+        (tmp_path / folder).mkdir()
+    for stem, labels in truth.items():
+        write_label_map(tmp_path / "own_masks" / f"{stem}.png", np.array(ids)[labels])
+        (image,) = (tmp_path / "plates" / "images").glob(f"{stem}.*")
+        (tmp_path / "own_images" / image.name).write_bytes(image.read_bytes())
+    again, _ = evaluate_run(run, images=tmp_path / "own_images", masks=tmp_path / "own_masks")
+    assert again == metrics
     config["data"]["unlabelled"] = "ignore"
     run = tlvision.train(config).run
     assert "background" not in json.loads((run / "classes.json").read_text(encoding="utf-8"))["names"]
