@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ import torchvision
 from tlvision.training.checkpoint import save_weights
 from tlvision.types import ClassMap, InputError
 from tlvision_smp.transfer import class_keys
-
-SHARED = Path(os.environ.get("TLVISION_SHARED", "/work/shared")) / "weights" / "mobilenet_v2-imagenet-from-int8.pth"
 
 
 def assert_complete(adapter: Any, report: Any) -> None:
@@ -81,14 +78,14 @@ def test_an_encoders_own_state_dict(build: Any, tmp_path: Path, arch: str) -> No
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_file(), reason="no shared weights")
-def test_the_shared_mobilenet(build: Any) -> None:
-    adapter, report = build(weights=SHARED)
+def test_the_shared_mobilenet(shared: Path, build: Any) -> None:
+    file = shared / "weights" / "mobilenet_v2-imagenet-from-int8.pth"
+    adapter, report = build(weights=file)
     assert_complete(adapter, report)
-    assert report.source == str(SHARED)
+    assert report.source == str(file)
     assert report.unused == ("classifier.1.weight", "classifier.1.bias")
     assert set(report.loaded) == {key for key in adapter.module.state_dict() if key.startswith("encoder.")}
-    stored = torch.load(SHARED, weights_only=True)
+    stored = torch.load(file, weights_only=True)
     assert adapter.module.encoder.features[0][0].weight.equal(stored["features.0.0.weight"].float())
 
 
