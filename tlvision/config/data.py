@@ -41,6 +41,10 @@ def read_dataset(
     """
     if task == "semantic" and settings.masks is not None:
         if settings.json_ is not None:
+            if data.classes is not None:
+                raise InputError(
+                    "data.classes: a panoptic json brings its own classes, all of which take part; leave it out"
+                )
             return read_panoptic(settings.json_, settings.images, settings.masks, classes)
         classes = classes or class_file(data)
         return read_label_maps(settings.images, settings.masks, classes, ignore_value=data.ignore_value)

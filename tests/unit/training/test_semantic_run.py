@@ -178,6 +178,12 @@ def test_what_does_not_fit_is_said(config: dict[str, Any], change: dict[str, Any
     assert expected in str(error.value)
 
 
+def test_a_panoptic_json_brings_its_own_classes(config: dict[str, Any]) -> None:
+    config["data"]["train"]["json"] = "panoptic.json"
+    with pytest.raises(InputError, match=r"data\.classes: a panoptic json brings its own"):
+        tlvision.train(config)
+
+
 def test_labels_are_needed(config: dict[str, Any]) -> None:
     del config["data"]["train"]["masks"]
     with pytest.raises(InputError, match=r"data\.train: expected labels: json .* or masks"):
