@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.parity_tasks import Boxes, LabelMaps
 
+BENCH = Path(__file__).parents[1] / "bench.py"
 UPSTREAM = {
     "mmdet": "tlvision_openmmlab.mmdet.parity",
     "mmseg": "tlvision_openmmlab.mmseg.parity",
@@ -123,7 +124,8 @@ def measure(options: argparse.Namespace, side: str, seed: int) -> dict[str, Any]
     """Run one side with one seed and score it."""
     out, data = Path(options.out), Path(options.data)
     if side == "ours":
-        command = [sys.executable, __file__, "--side", "ours", "--plugin", options.plugin, "--data", options.data]
+        command = [sys.executable, str(BENCH), "parity", "--side", "ours"]
+        command += ["--plugin", options.plugin, "--data", options.data]
         command += ["--config", options.config] if options.config else []
         command += ["--set", *options.set] if options.set else []
     else:
