@@ -57,6 +57,22 @@ def load_document(path: Path, *, require_objects: bool) -> Document:
     return Document(name, images, list(annotations.values()), categories)
 
 
+def load_image_rows(path: Path) -> dict[int, Row]:
+    """Return the rows of `images` by id, and look at nothing else in the file.
+
+    Raises InputError, one sentence, where there is no such list, it is empty, or an id or a file name is unsound.
+    """
+    content = _load_json(path)
+    if not isinstance(content, dict) or "images" not in content:
+        raise InputError(f"{path.name}: expected a json with the key 'images', each with 'id' and 'file_name'")
+    images = _unique(path.name, "image", _rows(path.name, "images", content))
+    if not images:
+        raise InputError(f"{path.name}: 'images' is empty; unlabelled training needs at least one image")
+    for image_id, row in images.items():
+        _check_file_name(path.name, image_id, row)
+    return images
+
+
 def _load_json(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlvision.coco import UnlabelledData, read_images
 from tlvision.config.data import Dataset, background_of, read_data
 from tlvision.config.load import read_options
 from tlvision.config.schema import Config
-from tlvision.hooks import Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
+from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
 from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
 from tlvision.types import ClassMap, InputError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tlvision.data.dataset import TrainImages
+    from tlvision.data.unlabelled import UnlabelledImages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,7 @@ class Parts:
     classes: ClassMap
     train: Dataset
     val: Dataset
+    unlabelled: UnlabelledData | None
     hooks: list[Hook]
     plan: Plan
 
@@ -66,8 +70,11 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
 
     select = resolve_select(config.evaluate.select, task)
     hooks = build_hooks(config)
+    check_unlabelled(config, hooks)
     _render(config)
     train, val = read_data(config, task, classes)
+    target = config.data.target
+    unlabelled = None if target is None else read_images(target.images, target.json_)
     spec = BuildSpec(
         arch=config.model.arch,
         weights=config.model.weights if weights is None else weights,
@@ -78,6 +85,8 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)
     for hook in hooks:
+        if isinstance(hook, ObjectiveHook):
+            hook.prepare(adapter)
         _check_needs(hook, adapter, config.model.plugin)
     groups = map_groups(adapter.module, adapter.layer_groups())
     plan = initial_plan(adapter.module, groups, _duration(config, len(train.samples)))
@@ -94,16 +103,37 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
         classes=train.classes,
         train=train,
         val=val,
+        unlabelled=unlabelled,
         hooks=hooks,
         plan=plan,
     )
 
 
-def training_images(parts: Parts) -> TrainImages:
-    """Return the training images of a run, augmented as its config says."""
+def unlabelled_images(parts: Parts) -> UnlabelledImages | None:
+    """Return the unlabelled images of a run as pairs of views, or None where it has none."""
+    from tlvision.data.unlabelled import UnlabelledImages
+
+    if parts.unlabelled is None:
+        return None
+    data = parts.config.data
+    return UnlabelledImages(
+        parts.unlabelled.images,
+        data.augment,
+        parts.adapter.input_spec,
+        data.image_size,
+        seed=parts.config.train.seed,
+        canvas=data.canvas,
+        cache_bytes=data.cache_bytes,
+    )
+
+
+def training_images(parts: Parts, unlabelled: UnlabelledImages | None) -> TrainImages:
+    """Return the training images of a run, augmented as its config says; `unlabelled` lends its look to data hooks."""
     from tlvision.data.dataset import TrainImages
+    from tlvision.data.unlabelled import Styles
 
     data = parts.config.data
+    changes = tuple(hook.change for hook in parts.hooks if isinstance(hook, DataHook))
     return TrainImages(
         parts.train.samples,
         data.augment,
@@ -115,6 +145,7 @@ def training_images(parts: Parts) -> TrainImages:
         canvas=data.canvas,
         masks=parts.task == "instance",
         background=background_of(parts.train, data) if parts.task == "semantic" else None,
+        restyle=Styles(changes, unlabelled).apply if changes and unlabelled is not None else None,
         cache_bytes=data.cache_bytes,
     )
 
@@ -153,6 +184,34 @@ def build_hooks(config: Config) -> list[Hook]:
         values = hook_schema(found).model_validate(options)
         hooks.append(found(**{field: getattr(values, field) for field in type(values).model_fields}))
     return hooks
+
+
+def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
+    """Raise InputError where hooks and `data` do not agree on unlabelled images and on a teacher."""
+    names = {hook.key() for hook in hooks}
+    objectives = [hook for hook in hooks if isinstance(hook, ObjectiveHook)]
+    target, unlabelled = config.data.target, config.data.batch.unlabelled
+    for hook in hooks:
+        if target is None and (hook.uses_target or (hook in objectives and hook.uses_unlabelled)):
+            raise InputError(
+                f"hooks: '{hook.key()}' learns from unlabelled images; give them as data.target: {{images: FOLDER}}"
+            )
+    for hook in objectives:
+        if hook.uses_unlabelled and not unlabelled:
+            raise InputError(
+                f"hooks: '{hook.key()}' wants unlabelled images in each batch; set data.batch.unlabelled, as many as "
+                f"data.batch.labelled ({config.data.batch.labelled}) for a start"
+            )
+        if hook.uses_teacher and "ema" not in names:
+            raise InputError(
+                f"hooks: '{hook.key()}' needs a teacher, which is the average that the hook 'ema' keeps; add "
+                "'- ema: {decay: 0.999, warmup: 100}' to hooks"
+            )
+    if unlabelled and not any(hook.uses_unlabelled for hook in objectives):
+        raise InputError(
+            f"data.batch.unlabelled is {unlabelled}, but no hook learns from unlabelled images; set it to 0, or add "
+            "one of the hooks that `tlvision hooks` lists for domain adaptation"
+        )
 
 
 def _check_needs(hook: Hook, adapter: Adapter, plugin: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tlvision.config.assemble import Parts, assemble, seed_everything, training_images
+from tlvision.config.assemble import Parts, assemble, seed_everything, training_images, unlabelled_images
 from tlvision.config.describe import describe
 from tlvision.config.environment import describe_environment
 from tlvision.config.evaluator import build_evaluator
@@ -104,6 +104,7 @@ def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         fabric.to_device(module)
     optimizer = build_optimizer(parts.adapter.module, parts.plan, config.train, parts.hook_modules())
     workers = choose_workers(config.data.workers, fabric)
+    unlabelled = unlabelled_images(parts)
     context = Context(
         adapter=parts.adapter,
         plan=parts.plan,
@@ -120,7 +121,9 @@ def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         hooks=parts.hooks,
         settings=config.train,
         optimizer=optimizer,
-        images=training_images(parts),
+        images=training_images(parts, unlabelled),
+        unlabelled=unlabelled,
+        unlabelled_size=config.data.batch.unlabelled,
         evaluator=build_evaluator(
             config, parts.task, parts.val, classes=parts.classes, out=run, fabric=fabric, workers=workers
         ),

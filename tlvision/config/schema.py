@@ -37,10 +37,18 @@ class DatasetSettings(_Strict):
         return self
 
 
+class TargetSettings(_Strict):
+    """Unlabelled images: of the domain that the model is meant for, or just more of the same."""
+
+    images: str = Field(description="folder of the images")
+    json_: str | None = Field(None, alias="json", description="take only the `images` of this json; no label is read")
+
+
 class BatchSettings(_Strict):
     """What one micro-batch of one process holds."""
 
     labelled: int = Field(16, ge=1, description="labelled images")
+    unlabelled: int = Field(0, ge=0, description="images of data.target, for hooks that learn from them")
 
 
 class RenderSettings(_Strict):
@@ -59,6 +67,7 @@ class DataSettings(_Strict):
 
     train: DatasetSettings = Field(description="to train on")
     val: DatasetSettings = Field(description="to evaluate and select on")
+    target: TargetSettings | None = Field(None, description="unlabelled images, for hooks that learn from them")
     classes: list[str] | str | None = Field(
         None, min_length=1, description="use these classes only, in this order; or a text file with one name a line"
     )

@@ -39,7 +39,7 @@ def _print_phases(console: Console, parts: Parts) -> None:
     from tlvision.training.phases import find_phases, print_phases
 
     batch_size = parts.config.data.batch.labelled
-    images = train_batches(training_images(parts), batch_size=2, first_step=0, last_step=1)
+    images = train_batches(training_images(parts, None), batch_size=2, first_step=0, last_step=1)
     phases = find_phases(parts.adapter, parts.plan, parts.config.train, next(iter(images)), batch_size)
     print_phases(console, phases, parts.plan.duration.steps_per_epoch, batch_size)
 

@@ -13,8 +13,30 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tlvision.data.dataset import Draw, EvalImages, TrainImages
+from tlvision.data.dataset import Draw, EvalImages, Meta, TrainImages
+from tlvision.data.geometry import Pixels
+from tlvision.data.unlabelled import UnlabelledImages
 from tlvision.types import InputError, InputSpec, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Views:
+    """Two views of N unlabelled images, with one geometry: what is at a pixel of one is at that pixel of the other.
+
+    weak, strong: (N, 3, H, W) uint8, RGB.
+    image_ids:    id of each image.
+    """
+
+    weak: Tensor
+    strong: Tensor
+    image_ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Views:
+        """Return the views with both tensors changed."""
+        return replace(self, weak=change(self.weak), strong=change(self.strong))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +52,7 @@ class Batch:
     sizes:     height and width of each original image.
     semantic:  None, or (N, H, W) uint8 label maps.
     masks:     None, or (M, H, W) uint8 instance masks.
+    unlabelled: None, or views of unlabelled images, as many as `data.batch.unlabelled` says.
     """
 
     images: Tensor
@@ -41,6 +64,7 @@ class Batch:
     sizes: tuple[tuple[int, int], ...]
     semantic: Tensor | None = None
     masks: Tensor | None = None
+    unlabelled: Views | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -66,6 +90,7 @@ class Batch:
             labels=change(self.labels),
             semantic=change(self.semantic) if self.semantic is not None else None,
             masks=change(self.masks) if self.masks is not None else None,
+            unlabelled=self.unlabelled.map(change) if self.unlabelled is not None else None,
         )
 
     def pin_memory(self) -> Batch:
@@ -98,6 +123,16 @@ def collate(draws: Sequence[Draw]) -> Batch:
         sizes=tuple(meta.size for meta in metas),
         semantic=torch.from_numpy(np.stack(semantic).astype(np.uint8)) if semantic[0] is not None else None,
         masks=torch.from_numpy(np.concatenate(masks)) if masks[0] is not None else None,
+    )
+
+
+def collate_views(draws: Sequence[tuple[Pixels, Pixels, Meta]]) -> Views:
+    """Join pairs of views of one shape; Raises ValueError where shapes differ."""
+    weak, strong, metas = zip(*draws, strict=True)
+    return Views(
+        weak=torch.from_numpy(np.stack(weak)).permute(0, 3, 1, 2),
+        strong=torch.from_numpy(np.stack(strong)).permute(0, 3, 1, 2),
+        image_ids=tuple(meta.image_id for meta in metas),
     )
 
 
@@ -147,6 +182,8 @@ def train_batches(
     rank: int = 0,
     world: int = 1,
     mosaic: Callable[[int], bool] = lambda step: True,
+    unlabelled: UnlabelledImages | None = None,
+    unlabelled_size: int = 0,
     workers: int = 0,
     pin: bool = False,
 ) -> Iterator[Batch]:
@@ -155,13 +192,16 @@ def train_batches(
     What comes depends on the dataset's seed and the step alone: not on `workers`, nor on where the iteration began.
 
     mosaic:  whether mosaics are on in a step.
+    unlabelled, unlabelled_size: unlabelled images, of which so many come with each micro-batch.
     workers: processes that prepare batches ahead; 0 prepares each when it is asked for.
     pin:     whether to page-lock the batches, for a GPU.
 
     Raises InputError where an image cannot be read, also from a worker.
     """
-    positions = partial(train_positions, batch_size=batch_size, accumulate=accumulate, rank=rank, world=world)
-    return _batches(_TrainPlans(dataset, first_step, last_step, accumulate, positions, mosaic), workers, pin)
+    positions = partial(train_positions, accumulate=accumulate, rank=rank, world=world)
+    labelled = partial(positions, batch_size=batch_size)
+    others = None if unlabelled is None else _Others(unlabelled, partial(positions, batch_size=unlabelled_size))
+    return _batches(_TrainPlans(dataset, first_step, last_step, accumulate, labelled, mosaic, others), workers, pin)
 
 
 def eval_batches(
@@ -175,6 +215,19 @@ def eval_batches(
 
 
 @dataclass(frozen=True, slots=True)
+class _Others:
+    """The unlabelled part of each micro-batch."""
+
+    images: UnlabelledImages
+    positions: Callable[[int], list[list[int]]]
+
+    def views(self, step: int, k: int) -> Views:
+        positions = self.positions(step)[k]
+        height, width = map(max, zip(*map(self.images.canvas, positions), strict=True))
+        return collate_views([self.images.draw(position, (height, width)) for position in positions])
+
+
+@dataclass(frozen=True, slots=True)
 class _TrainPlans(Dataset[Batch]):
     """Batch number -> batch; what is in it is worked out when it is asked for, however long the run."""
 
@@ -184,6 +237,7 @@ class _TrainPlans(Dataset[Batch]):
     accumulate: int
     positions: Callable[[int], list[list[int]]]
     mosaic: Callable[[int], bool]
+    others: _Others | None = None
 
     def __len__(self) -> int:
         return (self.last_step - self.first_step) * self.accumulate
@@ -194,7 +248,8 @@ class _TrainPlans(Dataset[Batch]):
         positions, mosaic = self.positions(step)[k], self.mosaic(step)
         sides = zip(*(self.images.canvas(position, mosaic) for position in positions), strict=True)
         height, width = map(max, sides)  # one shape for all
-        return collate([self.images.draw(position, mosaic, (height, width)) for position in positions])
+        batch = collate([self.images.draw(position, mosaic, (height, width)) for position in positions])
+        return batch if self.others is None else replace(batch, unlabelled=self.others.views(step, k))
 
 
 @dataclass(frozen=True, slots=True)

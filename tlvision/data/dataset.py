@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
@@ -20,6 +20,7 @@ from tlvision.data.geometry import Matrix, Pixels, filled, fitted_size, invert, 
 from tlvision.data.images import read_image
 from tlvision.data.render import place_target, semantic_map
 from tlvision.data.settings import AugmentSettings
+from tlvision.data.strong import strong_view
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample, Target, empty_target
 
 Task = Literal["detect", "instance", "semantic"]
@@ -41,6 +42,8 @@ class Meta:
 
 
 Draw = tuple[Pixels, Target, Meta]
+Restyle = Callable[[Pixels, np.random.Generator], Pixels]
+"""Changes how an image (H, W, 3) uint8 RGB looks, not what is where; returns another one."""
 
 
 def round_up(side: int, multiple: int) -> int:
@@ -84,9 +87,18 @@ class _Loader:
         sample = self.samples[index]
         return self.cache.get(len(self.samples) + index, lambda: (semantic_map(sample, background), 1))[0]
 
-    def paint(self, canvas: Pixels, index: int, placement: Placement, fitted: tuple[int, int]) -> None:
-        """Paint one image where `placement` says; `fitted` is the canvas that `image` asks for."""
+    def paint(
+        self,
+        canvas: Pixels,
+        index: int,
+        placement: Placement,
+        fitted: tuple[int, int],
+        change: Callable[[Pixels], Pixels] | None = None,
+    ) -> None:
+        """Paint one image, changed by `change`, where `placement` says; `fitted` is as for `image`."""
         image, reduced = self.image(index, fitted)
+        if change is not None:
+            image = change(image)
         sample = self.samples[index]
         x0, y0, x1, y1 = placement.region or (0.0, 0.0, float(sample.width), float(sample.height))
         gain_x, gain_y = reduced[0, 0], reduced[1, 1]
@@ -116,6 +128,7 @@ class TrainImages:
     masks:       whether targets get instance masks.
     background:  index of the class named "background", for semantic tasks: pixels without an object belong to it.
                  Without it they are IGNORE_INDEX.
+    restyle:     what changes the look of each source image before anything else, or None.
     cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
 
     Crowd objects are taken out of boxes and masks, and are IGNORE_INDEX in label maps.
@@ -135,8 +148,10 @@ class TrainImages:
         canvas: Canvas = "square",
         masks: bool = False,
         background: int | None = None,
+        restyle: Restyle | None = None,
         cache_bytes: int | None = None,
     ) -> None:
+        self.restyle = restyle
         self.loader = _Loader(samples, input_spec, cache_bytes)
         self.samples = self.loader.samples
         self.settings = settings
@@ -212,13 +227,26 @@ class TrainImages:
             placements = [place_one(rng, self.settings, sizes[0], own, self.input_spec)]
         placements = [Placement(move @ each.matrix, each.region) for each in placements]
         pixels = blank(canvas, self.input_spec)
+        # Generators of their own, so that switching these on leaves geometry and colours as they were.
+        change = self._change(position)
         for index, placement in zip(indices, placements, strict=True):
-            self.loader.paint(pixels, index, placement, self.size)
+            self.loader.paint(pixels, index, placement, self.size, change)
         jitter_colour(rng, self.settings, pixels)
+        if self.settings.strong:
+            other = self._generator(position, 2)
+            if other.random() < self.settings.strong:
+                pixels = strong_view(other, self.settings.strong_view, pixels)
         target = place_target(samples, placements, canvas, masks=self.masks)
         if self.task == "semantic":
             target = replace(target, semantic=self._semantic(indices, placements, canvas))
         return pixels, target, Meta(samples[0].image_id, placements[0].matrix, sizes[0])
+
+    def _change(self, position: int) -> Callable[[Pixels], Pixels] | None:
+        restyle, rng = self.restyle, self._generator(position, 1)
+        return None if restyle is None else lambda image: restyle(image, rng)
+
+    def _generator(self, position: int, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, position, purpose])
 
     def _crop(self, rng: np.random.Generator, index: int, canvas: tuple[int, int]) -> Placement:
         sample = self.samples[index]

@@ -5,6 +5,26 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class StrongView(BaseModel):
+    """How the strong view of an image looks: its geometry is that of the weak one, pixel by pixel.
+
+    The kinds and their sizes follow the common practice of semi-supervised detection (Liu et al., "Unbiased Teacher for
+    Semi-Supervised Object Detection", ICLR 2021, appendix). 0 switches each off.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    colour: float = Field(0.8, ge=0, le=1, description="probability of another brightness, contrast, saturation, hue")
+    brightness: float = Field(0.4, ge=0, lt=1, description="with colour: multiplied by 1 - this to 1 + this")
+    contrast: float = Field(0.4, ge=0, lt=1, description="with colour: about the mean, by 1 - this to 1 + this")
+    saturation: float = Field(0.4, ge=0, lt=1, description="with colour: multiplied by 1 - this to 1 + this")
+    hue: float = Field(0.1, ge=0, le=0.5, description="with colour: shifted by up to this part of the colour circle")
+    grey: float = Field(0.2, ge=0, le=1, description="probability of no colour at all")
+    blur: float = Field(0.5, ge=0, le=1, description="probability of a Gaussian blur of 0.1 to 2 pixels")
+    erase: float = Field(0.5, ge=0, le=1, description="probability that rectangles are painted over")
+    erase_count: int = Field(3, ge=1, description="with erase: at most so many rectangles, of 2 to 10 % of the image")
+
+
 class AugmentSettings(BaseModel):
     """Random changes to training images; 0 switches each off. Evaluation images are never changed.
 
@@ -27,6 +47,10 @@ class AugmentSettings(BaseModel):
     )
     saturation: float = Field(0.7, ge=0, le=1, description="saturation is multiplied by 1 - this to 1 + this")
     value: float = Field(0.4, ge=0, le=1, description="brightness is multiplied by 1 - this to 1 + this")
+    strong: float = Field(
+        0.0, ge=0, le=1, description="probability that a labelled image is seen as `strong_view` says"
+    )
+    strong_view: StrongView = Field(StrongView(), description="the strong view of unlabelled images, and of these")
     crop: int = Field(
         0, ge=0, description="side of a random window of the image, in pixels of the network input; 0: the whole image"
     )

@@ -1,10 +1,11 @@
 """Transfer methods and observers, one idea a file."""
 
-from tlvision.hooks.base import Context, Hook, ObjectiveHook, ObserverHook, SetupHook
+from tlvision.hooks.base import Context, DataHook, Hook, ObjectiveHook, ObserverHook, SetupHook
 from tlvision.hooks.plan import Duration, ParameterPlan, Plan, Schedule, initial_plan
 
 __all__ = [
     "Context",
+    "DataHook",
     "Duration",
     "Hook",
     "ObjectiveHook",

@@ -1,13 +1,13 @@
 """What a hook is, and what it sees.
 
 A hook's typed, keyword-only `__init__` is its schema in the config; its name there is its class name in snake_case.
-It derives from one of the three kinds below and overrides the moments it needs. Order is the order in the file.
+It derives from one of the four kinds below and overrides the moments it needs. Order is the order in the file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,20 @@ from tlvision.hooks.plan import Duration, Plan
 from tlvision.types import ClassMap
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor, nn
 
-    from tlvision.data.batches import Batch
+    from tlvision.data.batches import Batch, Views
     from tlvision.plugin import Adapter, WeightReport
 
 
 def _outside_a_run(_: str) -> None:
     raise RuntimeError("save and stop work only in a session; Session binds them")
+
+
+def _no_unlabelled_images() -> Iterator[Tensor]:
+    raise RuntimeError("this run has no unlabelled images; Session binds them")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,7 +45,19 @@ class Context:
     batch:     the current micro-batch of this process, on the device; None outside a step.
     images:    its images as the adapter gets them, (N, 3, H, W) float32, normalised; None outside a step.
     features:  `{tap name: tensor}` from the forward pass of `adapter.loss`, for the taps that hooks asked for.
+    unlabelled: two views of the unlabelled images of the micro-batch, normalised like `images`, for hooks that say
+               `uses_unlabelled`; None outside a step and where the run has none.
+    unlabelled_features: the same taps from a forward pass of the weak views, in train mode and with gradients.
+    memo:      a place for what several hooks need of one micro-batch, such as the teacher's predictions; emptied before
+               each.
+    teacher:   a second model, the moving average of the first, in eval mode; the hook `ema` keeps it where another one
+               says `uses_teacher`.
+    wants_teacher: whether one does.
+    unlabelled_batches: yields all unlabelled images of the run once, whole and with nothing random about them, in
+               batches like `images`.
     losses:    the losses of the last step as floats, weights applied, averaged over micro-batches.
+    measures:  numbers of the present step that hooks want in log.jsonl beside the losses; emptied after each.
+    notices:   sentences for the user; the hook `log` prints and writes them after the step, and empties the list.
     lr:        the scheduled learning rate of a parameter with lr_scale 1, in the current step.
     images_seen: labelled images that this run has trained on since it (re)started, all processes together.
     metrics:   the last evaluation, flat: {"bbox/AP": 0.61, …}; empty before the first.
@@ -65,8 +83,16 @@ class Context:
     batch: Batch | None = None
     images: Tensor | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
+    unlabelled: Views | None = None
+    unlabelled_features: Mapping[str, Tensor] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
+    teacher: Adapter | None = None
+    wants_teacher: bool = False
+    unlabelled_batches: Callable[[], Iterator[Tensor]] = _no_unlabelled_images
     losses: dict[str, float] = field(default_factory=dict)
     losses_mean: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
     lr: float = 0.0
     images_seen: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
@@ -84,10 +110,12 @@ class Context:
 
 
 class Hook:
-    """The moments of a run, all empty. Derive from `SetupHook`, `ObjectiveHook` or `ObserverHook`."""
+    """The moments of a run, all empty. Derive from `SetupHook`, `ObjectiveHook`, `DataHook` or `ObserverHook`."""
 
     needs: tuple[type, ...] = ()
     """Capability Protocols that the adapter must have, checked before any step."""
+    uses_target: bool = False
+    """Whether it wants `data.target`, the unlabelled images; a run without them is then refused."""
 
     @classmethod
     def key(cls) -> str:
@@ -145,9 +173,35 @@ class ObjectiveHook(Hook):
     module: nn.Module | None = None
     """Parameters of its own, trained with the run's optimizer at `train.lr`; they join the ledger as a group."""
 
+    uses_unlabelled: bool = False
+    """Whether it wants unlabelled images in each batch; a run with `data.batch.unlabelled: 0` is then refused."""
+    uses_teacher: bool = False
+    """Whether it wants `context.teacher`; a run without the hook `ema` is then refused."""
+
+    def prepare(self, adapter: Adapter) -> None:
+        """Look at the model before the optimizer exists: choose `taps`, build `module`."""
+
     def losses(self, context: Context) -> Mapping[str, Tensor]:
         """Return `{name: 0-d tensor}`, weights applied; every value is added to the sum."""
         raise NotImplementedError(f"{type(self).__name__} is an ObjectiveHook and needs losses(context)")
+
+
+class DataHook(Hook):
+    """Changes what labelled images look like, on the processes that load them; state of a run has no place in it."""
+
+    uses_target = True
+
+    def change(
+        self, image: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8], rng: np.random.Generator
+    ) -> npt.NDArray[np.uint8]:
+        """Return a labelled image with something of the look of an unlabelled one; what is where stays.
+
+        image: (H, W, 3) uint8 RGB; must not be written to. other: (h, w, 3), an unlabelled image drawn at random.
+        rng:   a generator that depends on the seed and the place in the stream alone.
+
+        Returns (H, W, 3) uint8 RGB.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is a DataHook and needs change(image, other, rng)")
 
 
 class ObserverHook(Hook):
@@ -156,3 +210,11 @@ class ObserverHook(Hook):
     def evaluation_weights(self) -> Mapping[str, Tensor] | None:
         """Return weights by state-dict name that evaluation should use instead of the trained ones, or None."""
         return None
+
+    def adapt_weights(self, context: Context, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return `weights`, which evaluation and `checkpoints/best` are about to use, with something changed in them.
+
+        weights: by state-dict name; must not be written to. Called once for an evaluation, hook after hook. The
+        model itself must be left as it was found, bit for bit.
+        """
+        return weights

@@ -22,7 +22,7 @@ def capture(module: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[str, Tensor
 
     Raises InputError where a tap names a module that does not exist, TypeError where its output is not one tensor.
     """
-    submodules = dict(module.named_modules())
+    submodules = dict(module.named_modules()) if taps else {}
     features: dict[str, Tensor] = {}
     handles = []
     try:

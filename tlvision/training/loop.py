@@ -22,16 +22,14 @@ depend on the step alone, everything else is restored before `fit` is called.
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import torch
 
-from tlvision.data.batches import normalise
-from tlvision.hooks import ObjectiveHook
-from tlvision.plugin import HasTrainingProgress, capture
+from tlvision.plugin import HasTrainingProgress
 from tlvision.training.fabric import average
 from tlvision.training.failure import fail_on_bad_loss
+from tlvision.training.objectives import batch_losses, forget_batch
 from tlvision.training.optim import schedule_factor, set_learning_rates
 
 if TYPE_CHECKING:
@@ -86,6 +84,7 @@ def train_epoch(session: Session, batches: Iterator[Batch]) -> bool:
                 sums[name] = sums.get(name, 0.0) + value
             context.losses_mean = {name: value / steps for name, value in sums.items()}
             session.call("after_step")
+            context.measures = {}
     return context.step >= last
 
 
@@ -112,26 +111,17 @@ def train_step(session: Session, batches: list[Batch]) -> None:
     session.call("after_backward")
     optimizer.step()
     average(session.fabric, [b for b in context.adapter.module.buffers() if b.is_floating_point()])
-    context.batch, context.images, context.features = None, None, {}
+    forget_batch(context)
     context.images_seen += sum(len(batch) for batch in batches) * session.fabric.world_size
     context.step += 1
 
 
 def _backward(session: Session, batch: Batch) -> dict[str, Tensor]:
     """Propagate the summed losses of one micro-batch back and return them, detached, as float32."""
-    context, adapter = session.context, session.context.adapter
+    context = session.context
     context.batch = batch.to(session.fabric.device)
-    context.images = normalise(context.batch.images, adapter.input_spec)
-    objectives = [hook for hook in session.hooks if isinstance(hook, ObjectiveHook)]
-    with session.fabric.autocast(), ExitStack() as stack:
-        wanted = {name for hook in objectives for name in hook.taps}
-        if wanted:
-            taps = [tap for tap in adapter.taps() if tap.name in wanted]
-            context.features = stack.enter_context(capture(adapter.module, taps))
-        losses = dict(adapter.loss(context.images, context.batch.targets))
-        for hook in objectives:
-            losses.update({f"{hook.key()}/{name}": value for name, value in hook.losses(context).items()})
-    losses = {name: loss.float() for name, loss in losses.items()}
+    with session.fabric.autocast():
+        losses = {name: loss.float() for name, loss in batch_losses(context, session.hooks).items()}
     total = torch.stack(list(losses.values())).sum()
     (total / session.settings.accumulate).backward()  # type: ignore[no-untyped-call]
     return {name: loss.detach() for name, loss in losses.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tlvision.data.batches import train_batches
+from tlvision.data.batches import eval_batches, normalise, train_batches
 from tlvision.hooks import ObjectiveHook, ObserverHook
 from tlvision.training import checkpoint
 from tlvision.training.evaluate import Evaluator
@@ -23,9 +23,11 @@ from tlvision.types import InputError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch import Tensor
 
     from tlvision.data.batches import Batch
     from tlvision.data.dataset import TrainImages
+    from tlvision.data.unlabelled import UnlabelledImages
     from tlvision.hooks import Context, Hook
     from tlvision.training.settings import TrainSettings
 
@@ -35,6 +37,7 @@ class Session:
     """One run.
 
     batch_size:     labelled images in one micro-batch of one process.
+    unlabelled, unlabelled_size: unlabelled images, and how many of them a micro-batch has.
     mosaic_until:   the step from which mosaic is off.
     evaluate_every: epochs between evaluations; the last epoch is always evaluated.
     closed_epochs:  epochs whose evaluation and after_epoch are done; a run may be killed between the two.
@@ -46,6 +49,8 @@ class Session:
     settings: TrainSettings
     optimizer: torch.optim.Optimizer
     images: TrainImages
+    unlabelled: UnlabelledImages | None = None
+    unlabelled_size: int = 0
     evaluator: Evaluator | SemanticEvaluator
     batch_size: int
     workers: int
@@ -58,9 +63,12 @@ class Session:
     _named: dict[int, str] = field(default_factory=dict)
     _modes: tuple[int, Modes] | None = None
     _requested: list[str] = field(default_factory=list)
+    _adapted: tuple[int, Mapping[str, Tensor] | None] | None = None
 
     def __post_init__(self) -> None:
         self.context.save, self.context.stop = self._request_save, self.stop
+        self.context.wants_teacher = any(isinstance(hook, ObjectiveHook) and hook.uses_teacher for hook in self.hooks)
+        self.context.unlabelled_batches = self.unlabelled_batches
         module, plan = self.context.adapter.module, self.context.plan
         self.verifier = Verifier(module, plan, self.optimizer, self.settings.verify, self._evaluation_weights)
         keys = [hook.key() for hook in self.hooks]
@@ -116,9 +124,19 @@ class Session:
                 rank=self.fabric.global_rank,
                 world=self.fabric.world_size,
                 mosaic=lambda step: step < self.mosaic_until,
+                unlabelled=self.unlabelled if self.unlabelled_size else None,
+                unlabelled_size=self.unlabelled_size,
                 workers=self.workers,
             )
         )
+
+    def unlabelled_batches(self) -> Iterator[Tensor]:
+        """Yield all unlabelled images once, normalised, in batches of one shape; see `Context`."""
+        if self.unlabelled is None:
+            raise InputError("data.target: a hook wants unlabelled images, and the config names none")
+        images = self.unlabelled.for_evaluation()
+        for batch in eval_batches(images, batch_size=self.batch_size, workers=self.workers):
+            yield normalise(batch.to(self.fabric.device).images, self.context.adapter.input_spec)
 
     def stop(self, reason: str) -> None:
         """End the run after the current epoch."""
@@ -158,7 +176,7 @@ class Session:
 
     def evaluate(self) -> None:
         """Evaluate with the weights that an observer offers (ema), else with the trained ones."""
-        metrics = self.evaluator.evaluate(self.context.adapter, self._evaluation_weights())
+        metrics = self.evaluator.evaluate(self.context.adapter, self._adapted_weights())
         if self.context.select not in metrics:
             raise InputError(
                 f"evaluate.select: '{self.context.select}' cannot be measured on {self.evaluator.data.path}, which has "
@@ -173,6 +191,19 @@ class Session:
             raise InputError("hooks: two hooks offer weights for evaluation; keep one of them")
         return offered[0] if offered else None
 
+    def _adapted_weights(self) -> Mapping[str, Tensor] | None:
+        """Return the weights of an evaluation in the present step, when hooks have changed what they change."""
+        step = self.context.step
+        if self._adapted is None or self._adapted[0] != step:
+            offered = self._evaluation_weights()
+            start: Mapping[str, Tensor] = offered or self.context.adapter.module.state_dict()
+            weights = start
+            for hook in self.hooks:
+                if isinstance(hook, ObserverHook):
+                    weights = hook.adapt_weights(self.context, weights)
+            self._adapted = step, offered if weights is start else weights
+        return self._adapted[1]
+
     def save(self, name: str) -> None:
         """Write `checkpoints/<name>`: "last" to go on from, "best" to use."""
         per_rank = self._gather_random_states()
@@ -181,7 +212,7 @@ class Session:
         with checkpoint.whole_folder(self.context.run_dir / "checkpoints" / name) as folder:
             module = self.context.adapter.module
             if name == "best":
-                weights = self._evaluation_weights() or module.state_dict()
+                weights = self._adapted_weights() or module.state_dict()
                 checkpoint.save_weights(folder / checkpoint.MODEL, weights, self.context.classes)
                 self.evaluator.copy_results(folder)
             else:

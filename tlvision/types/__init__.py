@@ -5,13 +5,14 @@ from tlvision.types.class_map import ClassMap
 from tlvision.types.errors import InputError, RunError, TlvisionError, listing, nearest
 from tlvision.types.input_spec import InputSpec
 from tlvision.types.prediction import Prediction
-from tlvision.types.sample import LabelMapFile, Polygons, Rle, Sample
+from tlvision.types.sample import ImageFile, LabelMapFile, Polygons, Rle, Sample
 from tlvision.types.target import IGNORE_INDEX, Target, empty_target
 
 __all__ = [
     "IGNORE_INDEX",
     "Array",
     "ClassMap",
+    "ImageFile",
     "InputError",
     "InputSpec",
     "LabelMapFile",

@@ -33,6 +33,23 @@ class LabelMapFile:
     coloured: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image of which no label is known.
+
+    image_id:  a number of its own within its dataset.
+    path:      where the image file lies.
+    width, height: size in pixels, as decoded.
+    exif:      whether the rotation that the file's EXIF header asks for is applied when it is decoded.
+    """
+
+    image_id: int
+    path: Path
+    width: int
+    height: int
+    exif: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
     """One image and its labels, in COCO's own terms.

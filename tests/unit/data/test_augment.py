@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from tlvision.data import geometry as g
 from tlvision.data.augment import jitter_colour, place_mosaic, place_one, random_affine
-from tlvision.data.settings import AugmentSettings
+from tlvision.data.settings import AugmentSettings, StrongView
 from tlvision.types import InputSpec
 
 STILL = AugmentSettings(
@@ -170,6 +170,7 @@ def test_settings_refuse_what_is_out_of_range_or_unknown(wrong: dict[str, object
 
 def test_every_setting_is_described_and_frozen() -> None:
     assert all(field.description for field in AugmentSettings.model_fields.values())
-    assert len(AugmentSettings.model_fields) == 14
+    assert len(AugmentSettings.model_fields) == 16
+    assert all(field.description for field in StrongView.model_fields.values())
     with pytest.raises(ValidationError):
         STILL.scale = 0.1  # type: ignore[misc]

@@ -13,7 +13,7 @@ from tlvision.hooks.observers.ema import Ema
 def make_context() -> Any:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    return SimpleNamespace(adapter=SimpleNamespace(module=module))
+    return SimpleNamespace(adapter=SimpleNamespace(module=module), wants_teacher=False)
 
 
 def change(module: nn.Module) -> None:

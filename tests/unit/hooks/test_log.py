@@ -15,7 +15,7 @@ def make_context(folder: Path, step: int = 0) -> Any:
     return SimpleNamespace(
         run_dir=folder, is_main=True, step=step, epoch=step // 2, progress=step / 4, duration=Duration(2, 2), lr=0.1,
         losses={"box": 1.0, "cls": 0.5}, losses_mean={"box": 1.2, "cls": 0.6}, images_seen=4 * step,
-        metrics={"bbox/AP": 0.25}, select="bbox/AP", best=0.3,
+        metrics={"bbox/AP": 0.25}, select="bbox/AP", best=0.3, notices=[], measures={},
     )  # fmt: skip
 
 

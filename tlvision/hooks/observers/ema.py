@@ -7,6 +7,7 @@ averages parameters *and* floating-point buffers (others are copied), in full pr
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +19,11 @@ from tlvision.hooks.base import Context, ObserverHook
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tlvision.plugin import Adapter
+
 
 class Ema(ObserverHook):
-    """Keep an exponential moving average of the whole state of the model.
+    """Keep an exponential moving average of the model's whole state, which is also the teacher of hooks that want one.
 
     decay:  the share of the old average that each step keeps, in the long run; 0 <= decay < 1.
     warmup: number of steps over which that share rises from 0, so that the first steps are forgotten; 0 for none.
@@ -45,7 +48,17 @@ class Ema(ObserverHook):
         else:
             state = context.adapter.module.state_dict()
             self._shadow = {name: tensor.detach().clone() for name, tensor in state.items()}
+        if context.wants_teacher:
+            context.teacher = self._as_teacher(context)
         self._floating = [name for name, tensor in self._shadow.items() if tensor.is_floating_point()]
+
+    def _as_teacher(self, context: Context) -> Adapter:
+        """Return a copy of the model that lives on the average: what is averaged is at once what it predicts with."""
+        teacher = copy.deepcopy(context.adapter)
+        teacher.module.load_state_dict(self._shadow)
+        teacher.module.requires_grad_(False).eval()
+        self._shadow = dict(teacher.module.state_dict())
+        return teacher
 
     def after_step(self, context: Context) -> None:
         """Move the average towards the weights of this step."""

@@ -34,8 +34,9 @@ class Log(ObserverHook):
     progress:    auto: a live bar on a terminal, a line an epoch elsewhere; bar, lines or none to insist.
     tensorboard: auto: written to `tensorboard/` in the run's folder if the package is installed.
 
-    A step line is {"kind": "step", "step", "epoch", "lr", "loss", "losses": {name: value}, "images_per_second"}, an
-    evaluation line {"kind": "evaluation", "step", "epoch", "metrics": {"bbox/AP": value, …}}.
+    A step line is {"kind": "step", "step", "epoch", "lr", "loss", "losses": {name: value}, "images_per_second"}, with
+    "measures" where hooks have some; an evaluation line {"kind": "evaluation", "step", "epoch", "metrics": {"bbox/AP":
+    value, …}}; what a hook wants the user to know {"kind": "notice", "step", "text"}.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Log(ObserverHook):
         """Move the bar; every so often write a line."""
         if not context.is_main:
             return
+        self._tell(context)
         if self._bar is not None:
             self._bar.update(
                 self._task,
@@ -109,12 +111,21 @@ class Log(ObserverHook):
                 "loss": sum(context.losses.values()),
                 "losses": context.losses,
                 "images_per_second": round(self._rate(context), 2),
+                **({"measures": context.measures} if context.measures else {}),
             }
             self._write(context, line)
             if self._writer is not None:
                 self._writer.add_scalar("lr", context.lr, context.step)
-                for name, value in context.losses.items():
-                    self._writer.add_scalar(f"loss/{name}", value, context.step)
+                scalars = {f"loss/{name}": value for name, value in context.losses.items()} | context.measures
+                for name, value in scalars.items():
+                    self._writer.add_scalar(name, value, context.step)
+
+    def _tell(self, context: Context) -> None:
+        for text in context.notices:
+            self._write(context, {"kind": "notice", "step": context.step, "text": text})
+            if self.progress != "none":
+                self._console.print(f"[yellow]note[/] {text}", highlight=False, soft_wrap=True)
+        context.notices.clear()
 
     def after_evaluation(self, context: Context) -> None:
         """Write the metrics."""

@@ -1,0 +1,143 @@
+"""A student learns from what its own moving average, the teacher, is sure of in unlabelled images.
+
+Sources: Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017 (the averaged teacher); Liu et al.,
+"Unbiased Teacher", ICLR 2021, equations 3 to 6, Li et al., "Cross-Domain Adaptive Teacher", CVPR 2022, and Kay et
+al., "Align and Distill" (ALDI), 2024, for detectors: burn-in on labels, weak view for the teacher, strong one for the
+student, hard labels over a threshold; Hinton et al., "Distilling the Knowledge", 2015, for soft ones.
+
+Equation: L = L_labelled + weight * r(p) * L_model(strong(u), {y in teacher(weak(u)): score(y) >= t_class}), r the
+ramp. Different here: the loss on pseudo-labels is the model family's own, whole, boxes included, for every family; an
+image in which nothing reaches the threshold teaches nothing, where most take it for background; for label maps the
+loss is multiplied by the share of pixels that count (Tranheden et al., "DACS", WACV 2021); soft distillation of a
+detector is done on its feature maps, because what detectors score before suppression has no common form. The teacher
+is the hook `ema`, whose weights are evaluated and kept as well; it averages buffers too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.pseudo_labels import Said, TeacherLabels, Thresholds, loss_on, ramp_up, teacher_says
+from tlvision.hooks.tap_choice import choose_taps
+from tlvision.plugin import HasDenseLogits, interpolate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tlvision.plugin import Adapter, Tap
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class MeanTeacher(ObjectiveHook):
+    """Learn from the teacher's pseudo-labels on unlabelled images; needs the hook `ema`.
+
+    weight:       of the whole, 0 or more.
+    threshold:    confidence from which a pseudo-label counts, 0..1.
+    thresholds:   `{class name: threshold}` for classes that want their own.
+    adaptive:     lower the thresholds of classes that the teacher is less sure of, to half at most.
+    burn_in:      fraction of the run that is spent on labels alone.
+    ramp:         fraction of the run after that, over which the weight rises from 0, linearly.
+    distillation: hard (pseudo-labels), soft (the teacher's probabilities for every pixel, or a detector's feature
+                  maps), or both.
+    temperature:  of soft distillation of label maps; above 1 softens.
+    taps:         of soft distillation of detectors: names, coarsest, finest, "stride 16" or all.
+    patience:     steps without any pseudo-label after which the user is told.
+    """
+
+    uses_unlabelled = True
+    uses_teacher = True
+
+    def __init__(
+        self,
+        *,
+        weight: Annotated[float, Field(ge=0)] = 1.0,
+        threshold: Share = 0.8,
+        thresholds: dict[str, Share] = {},  # noqa: B006  (a schema; never written to)
+        adaptive: bool = False,
+        burn_in: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+        ramp: Share = 0.1,
+        distillation: Literal["hard", "soft", "both"] = "hard",
+        temperature: Annotated[float, Field(gt=0)] = 1.0,
+        taps: list[str] = ["coarsest"],  # noqa: B006
+        patience: Annotated[int, Field(ge=1)] = 50,
+    ) -> None:
+        self.weight, self.burn_in, self.ramp = weight, burn_in, ramp
+        self.distillation, self.temperature, self.words = distillation, temperature, list(taps)
+        self.labels = TeacherLabels(self.key(), Thresholds(threshold, thresholds, adaptive=adaptive), patience)
+        self._seen: tuple[Tap, ...] = ()
+
+    def prepare(self, adapter: Adapter) -> None:
+        """Choose the taps of soft distillation, which label maps do without."""
+        if self.distillation != "hard" and not isinstance(adapter, HasDenseLogits):
+            self._seen = choose_taps(adapter, self.words, self.key())
+
+    def before_fit(self, context: Context) -> None:
+        """Fit the thresholds to the classes."""
+        self.labels.bind(context)
+
+    def losses(self, context: Context) -> Mapping[str, Tensor]:
+        """Return {"hard", "soft"}, those that are wanted, weights applied; nothing during the burn-in."""
+        if context.progress < self.burn_in:
+            return {}
+        factor = self.weight * ramp_up(context.progress, self.burn_in, self.ramp)
+        losses = {}
+        if self.distillation != "soft":
+            losses["hard"] = factor * self._hard(context)
+        if self.distillation != "hard":
+            losses["soft"] = factor * self._soft(context)
+        return losses
+
+    def _hard(self, context: Context) -> Tensor:
+        assert context.unlabelled is not None
+        labels = self.labels.of(context)
+        share = labels.share if isinstance(context.adapter, HasDenseLogits) else 1.0
+        return share * loss_on(context, context.unlabelled.strong, labels)
+
+    def _soft(self, context: Context) -> Tensor:
+        assert context.unlabelled is not None
+        strong = context.unlabelled.strong
+        if isinstance(context.adapter, HasDenseLogits):
+            scores = interpolate(context.adapter.dense_logits(strong), strong.shape[-2:])
+            return _divergence(scores, teacher_says(context), self.temperature)
+        return self._feature_difference(context, strong)
+
+    def _feature_difference(self, context: Context, strong: Tensor) -> Tensor:
+        """Return the mean over taps of |student - teacher|^2 / |teacher|^2."""
+        import torch
+
+        assert context.teacher is not None
+        assert context.unlabelled is not None
+        with torch.no_grad():
+            wanted = context.teacher.features(context.unlabelled.weak)
+        seen = context.adapter.features(strong)
+        parts = []
+        for tap in self._seen:
+            target = wanted[tap.name].float()
+            parts.append((seen[tap.name].float() - target).square().mean() / target.square().mean().clamp(min=1e-6))
+        return torch.stack(parts).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how sure the teacher was of each class, where thresholds adapt."""
+        return self.labels.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.labels.load_state_dict(state)
+
+
+def _divergence(scores: Tensor, said: Said, temperature: float) -> Tensor:
+    """Return T^2 times the mean over pixels of KL(teacher || student), both softened by the temperature T.
+
+    scores: (N, C, H, W) of the student. said: (C, H, W) probabilities of the teacher for each image.
+    """
+    import torch
+
+    wanted = torch.stack([each for each in said if isinstance(each, torch.Tensor)]).clamp(min=1e-12)  # (N, C, H, W)
+    target = (wanted.log() / temperature).log_softmax(dim=1)
+    student = (scores / temperature).log_softmax(dim=1)
+    return temperature**2 * (target.exp() * (target - student)).sum(dim=1).mean()

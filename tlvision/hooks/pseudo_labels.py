@@ -1,0 +1,285 @@
+"""What a teacher says of unlabelled images, as targets for the student: for boxes, masks and label maps alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tlvision.plugin import HasDenseLogits, interpolate
+from tlvision.types import IGNORE_INDEX, ClassMap, InputError, Prediction, Target, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tlvision.hooks.base import Context
+
+_MEMO = "teacher"
+_KEEP = 0.99
+_FLOOR = 0.5
+_SMALLEST = 2.0
+
+Said = Sequence[Prediction] | list["Tensor"]
+"""A prediction for each image; of a model that scores every pixel, (C, H, W) probabilities for each image."""
+
+
+def teacher_says(context: Context) -> Said:
+    """Return what `context.teacher` finds in the weak views of the present micro-batch, worked out once for all hooks.
+
+    Tensors are ordinary ones without gradients, at the size and in the pixels of the network input.
+    """
+    import torch
+
+    if _MEMO not in context.memo:
+        assert context.teacher is not None
+        assert context.unlabelled is not None
+        with torch.inference_mode():
+            if isinstance(context.teacher, HasDenseLogits):
+                scores = context.teacher.dense_logits(context.unlabelled.weak)
+                found: Said = list(interpolate(scores, context.unlabelled.weak.shape[-2:]).softmax(dim=1))
+            else:
+                found = context.teacher.predict(context.unlabelled.weak)
+        context.memo[_MEMO] = [_ordinary(each) for each in found]
+    said: Said = context.memo[_MEMO]
+    return said
+
+
+def _ordinary(said: Any) -> Any:
+    """Return a copy that autograd may save: what inference mode made, it refuses."""
+    if not isinstance(said, Prediction):
+        return said.clone()
+    return Prediction(
+        boxes=said.boxes.clone(),
+        scores=said.scores.clone(),
+        labels=said.labels.clone(),
+        masks=None if said.masks is None else said.masks.clone(),
+    )
+
+
+class Thresholds:
+    """From which confidence on a pseudo-label counts, one number a class.
+
+    base:      for every class that `per_class` does not name, 0..1.
+    per_class: `{class name: threshold}`.
+    adaptive:  lower the threshold of classes that the teacher is less sure of: t_c = t * m_c / max(m), never below
+               half of t, with m_c the moving average (0.99) of the confidence in class c of what reaches half of t.
+               After Zhang et al., "FlexMatch", NeurIPS 2021, equation 6, with mean confidence in the place of counts,
+               which for boxes and pixels say how frequent a class is and not how well it is known.
+    """
+
+    def __init__(self, base: float, per_class: Mapping[str, float], *, adaptive: bool) -> None:
+        self.base, self.per_class, self.adaptive = base, dict(per_class), adaptive
+        self._known: list[float] = []
+
+    def bind(self, classes: ClassMap, hook: str) -> None:
+        """Fit the thresholds to the classes of a run; InputError where one is named that it does not have."""
+        for name in self.per_class:
+            if name not in classes.names:
+                raise InputError(f"{hook}.thresholds: no class '{name}'.{nearest(name, classes.names)}")
+        self._start = [self.per_class.get(name, self.base) for name in classes.names]
+        if len(self._known) != len(classes):
+            self._known = [1.0] * len(classes)
+
+    def values(self) -> list[float]:
+        """Return the threshold of each class at present."""
+        if not self.adaptive:
+            return list(self._start)
+        most = max(self._known)
+        return [
+            start * max(_FLOOR, known / most) if most else start
+            for start, known in zip(self._start, self._known, strict=True)
+        ]
+
+    def learn(self, said: Said) -> None:
+        """Take note of how sure the teacher was; does nothing unless the thresholds adapt."""
+        if not self.adaptive:
+            return
+        sums, counts = _confidence(said, [_FLOOR * start for start in self._start])
+        for index, (total, count) in enumerate(zip(sums, counts, strict=True)):
+            if count:
+                self._known[index] = _KEEP * self._known[index] + (1 - _KEEP) * total / count
+
+    def state(self) -> list[float]:
+        """Return what a resumed run needs."""
+        return list(self._known)
+
+    def load(self, state: Sequence[float]) -> None:
+        """Take back what `state` gave."""
+        self._known = [float(value) for value in state]
+
+
+def _confidence(said: Said, least: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return for each class the sum and the number of the confidences that reach `least`, of all processes."""
+    import torch
+
+    scores, labels = [], []
+    for each in said:
+        value, index = (each.scores, each.labels) if isinstance(each, Prediction) else each.max(dim=0)
+        scores.append(value.flatten().float())
+        labels.append(index.flatten())
+    value, index = torch.cat(scores), torch.cat(labels)
+    used = value >= value.new_tensor(least)[index]
+    both = torch.stack(
+        [torch.bincount(index[used], weights, minlength=len(least)) for weights in (value[used], None)]  # (2, C)
+    )
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(both)
+    sums, counts = both.tolist()
+    return sums, counts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PseudoLabels:
+    """Targets for some images of a micro-batch.
+
+    images:  which images they are for; those of which nothing is sure enough are left out.
+    targets: one for each of them, in pixels of the network input.
+    share:   the part of what the teacher said that is sure enough: of the pixels, or of the images of detectors.
+    count:   the number of objects, or of classes seen, over all images.
+    """
+
+    images: list[int]
+    targets: list[Target]
+    share: float
+    count: int
+
+
+def sure_enough(said: Said, thresholds: Sequence[float]) -> PseudoLabels:
+    """Return what the teacher is sure of as targets: objects that reach their class's threshold, or pixels that do.
+
+    A pixel that does not is IGNORE_INDEX. An image without any is left out: that nothing reaches the threshold does not
+    say that nothing is there.
+    """
+    targets = [_target(each, thresholds) for each in said]
+    images = [number for number, target in enumerate(targets) if target is not None]
+    kept = [target for target in targets if target is not None]
+    maps: list[Any] = [target.semantic for target in kept if target.semantic is not None]
+    if maps:
+        known = sum(float((one != IGNORE_INDEX).float().mean()) for one in maps)
+        return PseudoLabels(images, kept, known / len(said), sum(int(one.unique().numel()) for one in maps))
+    return PseudoLabels(images, kept, len(kept) / len(said), sum(len(target) for target in kept))
+
+
+def _target(said: Prediction | Tensor, thresholds: Sequence[float]) -> Target | None:
+    import torch
+
+    if not isinstance(said, Prediction):
+        score, label = said.max(dim=0)  # (H, W)
+        sure = score >= score.new_tensor(thresholds)[label]
+        if not bool(sure.any()):
+            return None
+        return _without_objects(score, torch.where(sure, label, IGNORE_INDEX))
+    sides = said.boxes[:, 2:] - said.boxes[:, :2]
+    # A box of less than a pixel or two has no cell of its own in any detector.
+    keep = (said.scores >= said.scores.new_tensor(thresholds)[said.labels]) & (sides >= _SMALLEST).all(dim=1)
+    if not bool(keep.any()):
+        return None
+    return Target(
+        boxes=said.boxes[keep],
+        labels=said.labels[keep],
+        crowd=torch.zeros_like(said.labels[keep], dtype=torch.bool),
+        masks=None if said.masks is None else said.masks[keep],
+    )
+
+
+def _without_objects(like: Tensor, semantic: Tensor) -> Target:
+    import torch
+
+    return Target(
+        boxes=like.new_zeros((0, 4), dtype=torch.float32),
+        labels=torch.zeros(0, dtype=torch.int64, device=like.device),
+        crowd=torch.zeros(0, dtype=torch.bool, device=like.device),
+        semantic=semantic,
+    )
+
+
+def loss_on(context: Context, images: Tensor, labels: PseudoLabels) -> Tensor:
+    """Return the model's own loss, summed over its parts, for `labels` on the images that they are for: 0-d float32.
+
+    images: (N, 3, H, W), the whole micro-batch as the student sees it. Without any label the loss is 0.
+    """
+    import torch
+
+    if not labels.images:
+        return images.new_zeros(())
+    chosen = images if len(labels.images) == len(images) else images[labels.images]
+    parts = context.adapter.loss(chosen, labels.targets)
+    return torch.stack([value.float() for value in parts.values()]).sum()
+
+
+def loss_on_all(context: Context, images: Tensor, label_maps: Tensor) -> Tensor:
+    """Return the model's own loss, summed over its parts, for label maps: 0-d float32.
+
+    images: (K, 3, H, W). label_maps: (K, H, W) int64; images of which no pixel is known are left out.
+    """
+    known = [number for number, one in enumerate(label_maps) if bool((one != IGNORE_INDEX).any())]
+    targets = [_without_objects(images, label_maps[number]) for number in known]
+    return loss_on(context, images, PseudoLabels(known, targets, 1.0, len(known)))
+
+
+class TeacherLabels:
+    """The pseudo-labels of the teacher for one hook: thresholds, measures for the log, and a word if there are none.
+
+    hook: the hook's key. patience: steps without any label after which the user is told, and told again.
+    """
+
+    def __init__(self, hook: str, thresholds: Thresholds, patience: int) -> None:
+        self.hook, self.thresholds, self.patience = hook, thresholds, patience
+        self._silent = 0
+
+    def bind(self, context: Context) -> None:
+        """Fit the thresholds to the classes of the run."""
+        self.thresholds.bind(context.classes, self.hook)
+
+    def of(self, context: Context) -> PseudoLabels:
+        """Return the labels for the present micro-batch, and take note of how they turned out."""
+        said = teacher_says(context)
+        self.thresholds.learn(said)
+        values = self.thresholds.values()
+        labels = sure_enough(said, values)
+        self._measure(context, labels, values)
+        self._silent = 0 if labels.images else self._silent + 1
+        if self._silent and self._silent % self.patience == 0:
+            context.notices.append(self._complaint(said, values))
+        return labels
+
+    def _measure(self, context: Context, labels: PseudoLabels, values: Sequence[float]) -> None:
+        context.measures[f"{self.hook}/share"] = labels.share
+        context.measures[f"{self.hook}/labels"] = float(labels.count)
+        if self.thresholds.adaptive:
+            for name, value in zip(context.classes.names, values, strict=True):
+                context.measures[f"{self.hook}/threshold/{name}"] = value
+
+    def _complaint(self, said: Said, values: Sequence[float]) -> str:
+        low, high, best = min(values), max(values), max(map(_best, said), default=0.0)
+        wanted = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+        return (
+            f"{self.hook}: for {self._silent} micro-batches the teacher found nothing it is sure enough of, so nothing "
+            f"is learnt from unlabelled images; its best score just now is {best:.3f}, the threshold {wanted}. Lower "
+            "the threshold, or let it learn longer from labels first (burn_in)"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"silent": self._silent, "known": self.thresholds.state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._silent = int(state["silent"])
+        self.thresholds.load(state["known"])
+
+
+def _best(said: Prediction | Tensor) -> float:
+    scores = said.scores if isinstance(said, Prediction) else said
+    return float(scores.max()) if scores.numel() else 0.0
+
+
+def ramp_up(progress: float, start: float, length: float) -> float:
+    """Return 0 before `start`, then what rises linearly to 1 over `length`; all are fractions of the run.
+
+    >>> ramp_up(0.1, 0.2, 0.2), ramp_up(0.3, 0.2, 0.2), ramp_up(0.9, 0.2, 0.2), ramp_up(0.2, 0.2, 0.0)
+    (0.0, 0.5, 1.0, 1.0)
+    """
+    if progress < start:
+        return 0.0
+    return min(1.0, (progress - start) / length) if length else 1.0
