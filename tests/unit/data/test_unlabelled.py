@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,8 +102,14 @@ def test_batches_hold_as_many_unlabelled_images_as_asked_for(folder: Path, worke
     def run(first: int) -> list[Batch]:
         return list(
             train_batches(
-                labelled, batch_size=2, first_step=first, last_step=4, unlabelled=others, unlabelled_size=3, workers=workers
-            )  # fmt: skip
+                labelled,
+                batch_size=2,
+                first_step=first,
+                last_step=4,
+                unlabelled=others,
+                unlabelled_size=3,
+                workers=workers,
+            )
         )
 
     batches = run(0)
@@ -130,8 +137,13 @@ def test_without_unlabelled_images_the_labelled_ones_are_the_same(folder: Path) 
     plain = list(train_batches(labelled, batch_size=2, first_step=0, last_step=3))
     both = list(
         train_batches(
-            labelled, batch_size=2, first_step=0, last_step=3, unlabelled=make(folder, AugmentSettings()), unlabelled_size=1
-        )  # fmt: skip
+            labelled,
+            batch_size=2,
+            first_step=0,
+            last_step=3,
+            unlabelled=make(folder, AugmentSettings()),
+            unlabelled_size=1,
+        )
     )
     assert all(torch.equal(one.images, other.images) for one, other in zip(plain, both, strict=True))
 
@@ -142,14 +154,14 @@ def test_a_style_changes_the_look_of_labelled_images_and_not_their_geometry(fold
     others = make(folder, AugmentSettings())
     seen = []
 
-    def change(image: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+    def change(image: Any, other: Any, rng: np.random.Generator) -> Any:
         seen.append(other.shape)
         return 255 - image
 
-    def draw(restyle: object) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    def draw(restyle: Any) -> tuple[Any, Any]:
         images = TrainImages(
             samples, AugmentSettings(hue=0, saturation=0, value=0), InputSpec(), 64, seed=0, task="detect", num_classes=1,
-            restyle=restyle,  # type: ignore[arg-type]
+            restyle=restyle,
         )  # fmt: skip
         pixels, _, meta = images.draw(1, mosaic=True)
         return pixels, meta.matrix

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tlvision.hooks.pseudo_labels import TeacherLabels, Thresholds, loss_on, sure_enough, teacher_says
+from tlvision.types import IGNORE_INDEX, ClassMap, InputError, Prediction
+
+CLASSES = ClassMap(("a", "b", "c"), (1, 2, 3))
+
+
+def prediction(scores: list[float], labels: list[int], side: float = 9.0) -> Prediction:
+    boxes = torch.tensor([[3.0, 4.0, 3.0 + side, 4.0 + side]] * len(scores)).reshape(-1, 4)
+    return Prediction(boxes=boxes, scores=torch.tensor(scores), labels=torch.tensor(labels, dtype=torch.int64))
+
+
+def bound(thresholds: Thresholds) -> Thresholds:
+    thresholds.bind(CLASSES, "hook")
+    return thresholds
+
+
+def test_objects_over_the_threshold_of_their_class_become_targets() -> None:
+    values = bound(Thresholds(0.5, {"b": 0.9}, adaptive=False)).values()
+    assert values == [0.5, 0.9, 0.5]
+    said = [prediction([0.9, 0.49, 0.8, 0.95], [0, 0, 1, 1]), prediction([0.1], [2]), prediction([0.5], [2])]
+    labels = sure_enough(said, values)
+    assert labels.images == [0, 2], "an image of which nothing is sure teaches nothing"
+    assert [target.labels.tolist() for target in labels.targets] == [[0, 1], [2]]
+    assert (labels.share, labels.count) == (pytest.approx(2 / 3), 3)
+    assert not labels.targets[0].crowd.any()
+
+
+def test_boxes_without_a_size_are_no_labels() -> None:
+    assert sure_enough([prediction([0.9], [0], side=1.0)], [0.5] * 3).images == []
+
+
+def test_pixels_under_the_threshold_are_ignored() -> None:
+    torch.manual_seed(0)
+    said = list((3 * torch.randn(2, 3, 5, 7)).softmax(dim=1))
+    said.append(torch.full((3, 5, 7), 1 / 3))
+    thresholds = [0.6, 0.8, 0.5]
+    labels = sure_enough(said, thresholds)
+    known = 0
+    assert labels.images == [0, 1]
+    for image, target in zip(labels.images, labels.targets, strict=True):
+        for y in range(5):
+            for x in range(7):
+                best = max(range(3), key=lambda c: float(said[image][c, y, x]))
+                sure = float(said[image][best, y, x]) >= thresholds[best]
+                known += sure
+                assert int(target.semantic[y, x]) == (best if sure else IGNORE_INDEX)
+    assert labels.share == pytest.approx(known / (3 * 35))
+    assert 0 < known < 70
+
+
+def test_thresholds_follow_how_sure_the_teacher_is() -> None:
+    thresholds = bound(Thresholds(0.8, {}, adaptive=True))
+    assert thresholds.values() == [0.8] * 3
+    known = [1.0, 1.0, 1.0]
+    for _ in range(300):
+        # Class 2 reaches half of the threshold never, and keeps what it had.
+        thresholds.learn([prediction([0.9, 0.5, 0.7, 0.3], [0, 1, 1, 2])])
+        known[0] = 0.99 * known[0] + 0.01 * 0.9
+        known[1] = 0.99 * known[1] + 0.01 * 0.6
+    expected = [0.8 * max(0.5, value / max(known)) for value in known]
+    assert thresholds.values() == pytest.approx(expected)
+    assert thresholds.values()[1] < thresholds.values()[0] < 0.8
+    again = Thresholds(0.8, {}, adaptive=True)
+    again.load(thresholds.state())
+    assert bound(again).values() == thresholds.values()
+    fixed = bound(Thresholds(0.8, {}, adaptive=False))
+    fixed.learn([prediction([0.9], [0])])
+    assert fixed.values() == [0.8] * 3
+
+
+def test_a_class_that_is_not_there_is_an_error_with_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"mean_teacher\.thresholds: no class 'aa'"):
+        Thresholds(0.5, {"aa": 0.4}, adaptive=False).bind(CLASSES, "mean_teacher")
+
+
+class Teacher:
+    """Says the same of every image, and counts how often it was asked."""
+
+    def __init__(self, said: list[Prediction]) -> None:
+        self.said, self.asked = said, 0
+
+    def predict(self, images: torch.Tensor) -> list[Prediction]:
+        assert torch.is_inference_mode_enabled()
+        self.asked += 1
+        return self.said
+
+
+def make_context(said: list[Prediction]) -> Any:
+    def loss(images: torch.Tensor, targets: list[Any]) -> dict[str, torch.Tensor]:
+        return {"one": images.sum(), "two": torch.tensor(float(sum(len(target) for target in targets)))}
+
+    views = SimpleNamespace(weak=torch.zeros(len(said), 3, 4, 4), strong=torch.ones(len(said), 3, 4, 4))
+    return SimpleNamespace(
+        teacher=Teacher(said), unlabelled=views, memo={}, measures={}, notices=[], classes=CLASSES,
+        adapter=SimpleNamespace(loss=loss),
+    )  # fmt: skip
+
+
+def test_the_teacher_is_asked_once_for_all_hooks_and_what_it_says_can_be_learnt_from() -> None:
+    with torch.inference_mode():
+        said = [prediction([0.9], [1])]
+    context = make_context(said)
+    first = teacher_says(context)
+    assert teacher_says(context) is first
+    assert context.teacher.asked == 1
+    assert isinstance(first[0], Prediction)
+    weight = torch.ones((), requires_grad=True)
+    (first[0].boxes * weight).sum().backward()  # autograd refuses to save tensors of inference mode
+    assert float(weight.grad) == float(said[0].boxes.sum())  # type: ignore[arg-type]
+
+
+def test_the_loss_is_the_models_own_on_the_images_that_have_labels() -> None:
+    context = make_context([prediction([0.9], [1]), prediction([], []), prediction([0.7, 0.8], [0, 2])])
+    labels = sure_enough(teacher_says(context), [0.5] * 3)
+    assert float(loss_on(context, context.unlabelled.strong, labels)) == 2 * 3 * 16 + 3
+    nothing = sure_enough(teacher_says(context), [0.99] * 3)
+    assert float(loss_on(context, context.unlabelled.strong, nothing)) == 0
+
+
+def test_a_silent_teacher_is_told_of_with_the_threshold_and_the_numbers() -> None:
+    context = make_context([prediction([0.123], [1])])
+    labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)
+    labels.bind(context)
+    for step in range(7):
+        context.memo = {}
+        labels.of(context)
+        assert len(context.notices) == (step + 1) // 3
+    assert "for 3 micro-batches" in context.notices[0]
+    assert "best score just now is 0.123, the threshold 0.70" in context.notices[0]
+    assert context.measures == {"mean_teacher/share": 0.0, "mean_teacher/labels": 0.0}
+    context.teacher.said = [prediction([0.9], [1])]
+    context.memo = {}
+    labels.of(context)
+    assert labels.state_dict() == {"silent": 0, "known": [1.0, 1.0, 1.0]}
+    assert context.measures == {"mean_teacher/share": 1.0, "mean_teacher/labels": 1.0}
