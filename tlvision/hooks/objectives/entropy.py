@@ -1,0 +1,74 @@
+"""Make a segmenter sure of what it says about unlabelled images.
+
+Source: Vu, Jain, Bucher, Cord & Perez, "ADVENT: Adversarial Entropy Minimization for Domain Adaptation in Semantic
+Segmentation", CVPR 2019, equations 2 to 4 (the direct variant, "MinEnt"): E = -1 / log C * sum_c P log P at each pixel,
+P the softmax of the C scores. Different here: the mean over pixels instead of the sum, as in the authors' code (there
+lambda is 0.001); a ramp, because entropy is worth little while the model knows little; and the pass that gives
+the scores is in train mode, so that norms see the unlabelled images as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.plugin import HasDenseLogits
+from tlvision.types import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Entropy(ObjectiveHook):
+    """Add weight * the mean entropy, 0..1, of the scores of the weak views of unlabelled images.
+
+    weight: of the loss, once the ramp is at its end.
+    start:  the part of the run, 0..1, before which nothing is added.
+    ramp:   the part of the run, 0..1, over which the weight then rises to its full value; 0 switches it on at once.
+    """
+
+    needs = (HasDenseLogits,)
+    uses_unlabelled = True
+
+    def __init__(
+        self,
+        *,
+        weight: Annotated[float, Field(ge=0)] = 0.001,
+        start: Annotated[float, Field(ge=0, le=1)] = 0.0,
+        ramp: Annotated[float, Field(ge=0, le=1)] = 0.1,
+    ) -> None:
+        self.weight, self.start, self.ramp = weight, start, ramp
+
+    def before_fit(self, context: Context) -> None:
+        """Raise InputError where a single class leaves nothing to be unsure of."""
+        if len(context.classes) < 2:
+            raise InputError(
+                f"hooks: 'entropy' needs two classes to choose between, and the data has '{context.classes.names[0]}' "
+                "alone; leave it out"
+            )
+
+    def losses(self, context: Context) -> Mapping[str, Tensor]:
+        """Return {"unlabelled"}, weight applied; nothing before the start."""
+        risen = self.risen(context.progress)
+        if not risen:
+            return {}
+        assert context.unlabelled is not None
+        assert isinstance(context.adapter, HasDenseLogits)
+        scores = context.adapter.dense_logits(context.unlabelled.weak)
+        return {"unlabelled": self.weight * risen * mean_entropy(scores)}
+
+    def risen(self, progress: float) -> float:
+        """Return the part of the weight, 0..1, that counts at `progress`, 0..1."""
+        if progress < self.start:
+            return 0.0
+        return min((progress - self.start) / self.ramp, 1.0) if self.ramp else 1.0
+
+
+def mean_entropy(scores: Tensor) -> Tensor:
+    """Return the mean over pixels of the entropy of (N, C, h, w) logits, divided by log C: 0..1."""
+    logs = scores.float().log_softmax(dim=1)
+    return -(logs.exp() * logs).sum(dim=1).mean() / math.log(scores.shape[1])
