@@ -1,0 +1,115 @@
+"""Keep what the model sees near what its pretrained self sees.
+
+Source: Li et al., "DELTA: Deep Learning Transfer using Feature Map with Attention", ICLR 2019, section 3, without the
+attention: |FM(w) - FM(w_pretrained)|^2 at several layers, on the images being trained on; Romero et al., "FitNets:
+Hints for Thin Deep Nets", ICLR 2015, equation 3, for the same distance between two networks. Different here: divided by
+the mean square of the pretrained features, so that the weight means the same on every tap and model; on unlabelled
+images as well, where the batch has them. The pretrained copy runs in eval mode while the model runs in train mode, so
+that a batch norm that is trained keeps the distance above 0 even where no weight has moved.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.tap_choice import choose_taps
+from tlvision.types import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tlvision.plugin import Adapter, Tap
+
+
+class FeatureDistance(ObjectiveHook):
+    """Add weight * mean((f - f_pretrained)^2) / mean(f_pretrained^2), averaged over the taps.
+
+    taps:   what is looked at: names of taps, "coarsest", "finest", "stride 16" or "all".
+    weight: of the loss on labelled images, and of that on unlabelled ones.
+
+    It costs a second model in memory and its forward pass. Where another hook has the batch hold unlabelled images,
+    their weak views count as well; it asks for none itself. Raises InputError where nothing below a tap was pretrained.
+    """
+
+    def __init__(self, *, taps: Sequence[str] = ("coarsest",), weight: Annotated[float, Field(ge=0)] = 1.0) -> None:
+        self.words, self.weight = tuple(taps), weight
+        self._pretrained: Adapter | None = None
+        self._saved: dict[str, Tensor] = {}
+
+    def prepare(self, adapter: Adapter) -> None:
+        """Choose the taps."""
+        self.taps = tuple(tap.name for tap in choose_taps(adapter, self.words, self.key()))
+
+    def before_fit(self, context: Context) -> None:
+        """Copy the pretrained model, with the weights that a resumed run brought along where there are some."""
+        if not self._saved:
+            _require_pretrained(context, [tap for tap in context.adapter.taps() if tap.name in self.taps])
+        self._pretrained = copy.deepcopy(context.adapter)
+        module = self._pretrained.module
+        if self._saved:
+            module.load_state_dict(self._saved)
+        module.requires_grad_(False).eval()
+        module.zero_grad(set_to_none=True)
+        self._saved = dict(module.state_dict())
+
+    def losses(self, context: Context) -> Mapping[str, Tensor]:
+        """Return {"labelled"}, and {"unlabelled"} where the batch has unlabelled images, weights applied."""
+        assert context.images is not None
+        losses = {"labelled": self.weight * self._distance(context.features, context.images)}
+        if context.unlabelled is not None:
+            images = context.unlabelled.weak
+            # No pass has been made where no other hook compares the features of unlabelled images.
+            features = context.unlabelled_features or context.adapter.features(images)
+            losses["unlabelled"] = self.weight * self._distance(features, images)
+        return losses
+
+    def _distance(self, features: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        import torch
+
+        assert self._pretrained is not None
+        with torch.no_grad():
+            wanted = self._pretrained.features(images)
+        found = [relative_distance(features[name].float(), wanted[name].float()) for name in self.taps]
+        return torch.stack(found).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the pretrained weights by name."""
+        return dict(self._saved)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._saved = dict(state)
+
+
+def relative_distance(features: Tensor, wanted: Tensor) -> Tensor:
+    """Return mean((features - wanted)^2) / mean(wanted^2) of two tensors of one shape."""
+    # 1e-12: a dead tap, whose features are all 0, must not divide by it.
+    return (features - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12)
+
+
+def _require_pretrained(context: Context, taps: Sequence[Tap]) -> None:
+    """Raise InputError where no weight of what a tap sees came from anywhere."""
+    loaded = set(context.weights.loaded)
+    if not loaded:
+        raise InputError(
+            f"feature_distance: nothing was pretrained ({context.weights.summary()}), so there is nothing to stay "
+            "near; give model.weights, or leave feature_distance out"
+        )
+    names = [name for name, _ in context.adapter.module.named_parameters()]
+    for tap in taps:
+        own = [name for name in names if name.startswith(f"{tap.module_path}.")]
+        if own and loaded.isdisjoint(own):
+            known = [
+                other.name
+                for other in context.adapter.taps()
+                if any(name.startswith(f"{other.module_path}.") for name in loaded)
+            ]
+            raise InputError(
+                f"feature_distance: nothing of the tap '{tap.name}' was pretrained ({context.weights.summary()}); "
+                f"choose among {', '.join(known) or 'other weights, for no tap was'}"
+            )
