@@ -1,0 +1,1 @@
+"""Hooks that give labelled images the look of unlabelled ones."""
