@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from tlvision.hooks.base import Hook, ObjectiveHook, ObserverHook, SetupHook
+from tlvision.hooks.base import DataHook, Hook, ObjectiveHook, ObserverHook, SetupHook
 from tlvision.types import InputError, nearest
 
 GROUP = "tlvision.hooks"
@@ -26,7 +26,18 @@ BUILT_IN = {
     "warm_restart": "tlvision.hooks.setup.warm_restart:WarmRestart",
     "cyclic_lr": "tlvision.hooks.setup.cyclic_lr:CyclicLr",
     "l2_sp": "tlvision.hooks.objectives.l2_sp:L2Sp",
+    "feature_distance": "tlvision.hooks.objectives.feature_distance:FeatureDistance",
+    "domain_adversarial": "tlvision.hooks.objectives.domain_adversarial:DomainAdversarial",
+    "mmd": "tlvision.hooks.objectives.mmd:Mmd",
+    "coral": "tlvision.hooks.objectives.coral:Coral",
+    "entropy": "tlvision.hooks.objectives.entropy:Entropy",
+    "fourier_style": "tlvision.hooks.data.fourier_style:FourierStyle",
+    "colour_statistics": "tlvision.hooks.data.colour_statistics:ColourStatistics",
+    "mean_teacher": "tlvision.hooks.objectives.mean_teacher:MeanTeacher",
+    "masked_consistency": "tlvision.hooks.objectives.masked_consistency:MaskedConsistency",
+    "class_mix": "tlvision.hooks.objectives.class_mix:ClassMix",
     "ema": "tlvision.hooks.observers.ema:Ema",
+    "adabn": "tlvision.hooks.observers.adabn:Adabn",
     "early_stop": "tlvision.hooks.observers.early_stop:EarlyStop",
     "checkpoint": "tlvision.hooks.observers.checkpoint:Checkpoint",
     "log": "tlvision.hooks.observers.log:Log",
@@ -65,10 +76,11 @@ def hook_class(name: str) -> type[Hook]:
 
 
 def _check(name: str, origin: str, found: object) -> None:
-    kinds = (SetupHook, ObjectiveHook, ObserverHook)
+    kinds = (SetupHook, ObjectiveHook, DataHook, ObserverHook)
     if not (isinstance(found, type) and issubclass(found, kinds)):
         raise InputError(
-            f"hook '{name}' ({origin}): expected a class derived from SetupHook, ObjectiveHook or ObserverHook"
+            f"hook '{name}' ({origin}): expected a class derived from SetupHook, ObjectiveHook, DataHook or "
+            "ObserverHook"
         )
     if found.key() != name:
         raise InputError(
