@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlvision.coco import UnlabelledData, read_images
-from tlvision.config.data import Dataset, background_of, read_data
+from tlvision.config.data import Dataset, background_of, read_data, read_source_val
 from tlvision.config.load import read_options
 from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
 from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
-from tlvision.types import ClassMap, InputError
+from tlvision.types import ClassMap, InputError, nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +41,7 @@ class Parts:
     classes: ClassMap
     train: Dataset
     val: Dataset
+    source_val: Dataset | None
     unlabelled: UnlabelledData | None
     hooks: list[Hook]
     plan: Plan
@@ -66,9 +67,7 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
     plugin = get_plugin(config.model.plugin)
     task = plugin.task_of(config.model.arch)
     options = read_options(plugin, config.model.options)
-    from tlvision.training.evaluate import resolve_select
-
-    select = resolve_select(config.evaluate.select, task)
+    select = choose_select(config, task)
     hooks = build_hooks(config)
     check_unlabelled(config, hooks)
     _render(config)
@@ -78,7 +77,7 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
     spec = BuildSpec(
         arch=config.model.arch,
         weights=config.model.weights if weights is None else weights,
-        classes=train.classes,
+        classes=train.classes if weights is not None else renamed(train.classes, config.model.rename),
         image_size=config.data.image_size,
         options=options,
     )
@@ -103,10 +102,43 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
         classes=train.classes,
         train=train,
         val=val,
+        source_val=read_source_val(config, task, train.classes),
         unlabelled=unlabelled,
         hooks=hooks,
         plan=plan,
     )
+
+
+def choose_select(config: Config, task: Task) -> str:
+    """Return the metric that chooses the best checkpoint; InputError where the run does not measure it."""
+    from tlvision.training.domains import resolve_domain_select
+    from tlvision.training.evaluate import resolve_select
+
+    data = config.data
+    if not data.two_domains:
+        return resolve_select(config.evaluate.select, task)
+    return resolve_domain_select(
+        config.evaluate.select,
+        task,
+        main="source" if data.val is None else "target",
+        source=data.source_val is not None,
+        unlabelled=data.target is not None,
+    )
+
+
+def renamed(classes: ClassMap, names: Mapping[str, str]) -> ClassMap:
+    """Return the classes under the names that pretrained weights have for them.
+
+    names: `{our class: the weights' class}`. Raises InputError where a class is not ours, or two of ours would be one.
+    """
+    for name in names:
+        if name not in classes.names:
+            raise InputError(f"model.rename: the data have no class '{name}'.{nearest(name, classes.names)}")
+    theirs = tuple(names.get(name, name) for name in classes.names)
+    twice = [name for name in theirs if theirs.count(name) > 1]
+    if twice:
+        raise InputError(f"model.rename: two of our classes are called '{twice[0]}'; each needs a class of its own")
+    return ClassMap(theirs, classes.source_ids)
 
 
 def unlabelled_images(parts: Parts) -> UnlabelledImages | None:

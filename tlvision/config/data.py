@@ -20,7 +20,16 @@ def read_data(config: Config, task: Task, classes: ClassMap | None = None) -> tu
     classes: the classes of a run that is resumed; the data must still have them.
     """
     train = read_dataset(config.data, config.data.train, task, classes, "train")
-    return train, read_dataset(config.data, config.data.val, task, train.classes, "val")
+    name = "val" if config.data.val is not None else "source_val"
+    return train, read_dataset(config.data, config.data.evaluated, task, train.classes, name)
+
+
+def read_source_val(config: Config, task: Task, classes: ClassMap) -> Dataset | None:
+    """Read `data.source_val` where it is evaluated beside `data.val`; None where it is absent, or all there is."""
+    settings = config.data.source_val
+    if settings is None or config.data.val is None:
+        return None
+    return read_dataset(config.data, settings, task, classes, "source_val")
 
 
 def read_dataset(
@@ -34,7 +43,7 @@ def read_dataset(
 ) -> Dataset:
     """Read one dataset; for a semantic task label maps, a panoptic json or a COCO json, else a COCO json.
 
-    name:            "train" or "val", for messages.
+    name:            "train", "val" and so on, for messages.
     require_objects: whether a COCO json without annotations is an error.
 
     Raises InputError where the keys do not fit the task.

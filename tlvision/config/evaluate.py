@@ -35,7 +35,7 @@ def evaluate_run(
             "label maps); give both"
         )
     model = load(run)
-    settings = model.config.data.val
+    settings = model.config.data.evaluated
     if images is not None:
         values = {"json": json_path, "images": images, "masks": masks}
         settings = DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})

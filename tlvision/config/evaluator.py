@@ -12,8 +12,11 @@ from tlvision.types import IGNORE_INDEX, ClassMap, Sample
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from tlvision.config.assemble import Parts
     from tlvision.config.schema import Config
+    from tlvision.data.unlabelled import UnlabelledImages
     from tlvision.plugin import Task
+    from tlvision.training.domains import DomainEvaluator
     from tlvision.training.evaluate import Evaluator
     from tlvision.training.semantic import SemanticEvaluator
 
@@ -50,6 +53,33 @@ def build_evaluator(
         batch_size=config.evaluate.batch,
         workers=workers,
         cache_bytes=config.data.cache_bytes,
+    )
+
+
+def run_evaluator(
+    parts: Parts, unlabelled: UnlabelledImages | None, *, out: Path, fabric: Fabric, workers: int
+) -> Evaluator | SemanticEvaluator | DomainEvaluator:
+    """Return what evaluates a run: on one dataset, or where there are two domains on all that is known of them."""
+    from tlvision.training.domains import DomainEvaluator
+
+    def build(data: Dataset, folder: Path) -> Evaluator | SemanticEvaluator:
+        if fabric.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+        fabric.barrier()
+        return build_evaluator(
+            parts.config, parts.task, data, classes=parts.classes, out=folder, fabric=fabric, workers=workers
+        )
+
+    main = build(parts.val, out)
+    if not parts.config.data.two_domains:
+        return main
+    return DomainEvaluator(
+        main=main,
+        domain="source" if parts.config.data.val is None else "target",
+        source=None if parts.source_val is None else build(parts.source_val, out / "source_val"),
+        input_spec=parts.adapter.input_spec,
+        unlabelled=None if unlabelled is None else unlabelled.for_evaluation(),
+        select=parts.select,
     )
 
 

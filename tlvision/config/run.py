@@ -14,7 +14,7 @@ from rich.console import Console
 from tlvision.config.assemble import Parts, assemble, seed_everything, training_images, unlabelled_images
 from tlvision.config.describe import describe
 from tlvision.config.environment import describe_environment
-from tlvision.config.evaluator import build_evaluator
+from tlvision.config.evaluator import run_evaluator
 from tlvision.config.load import dump_config, load_config
 from tlvision.config.pictures import draw_pictures
 from tlvision.config.run_folder import in_run, new_folder, read_classes
@@ -124,9 +124,7 @@ def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         images=training_images(parts, unlabelled),
         unlabelled=unlabelled,
         unlabelled_size=config.data.batch.unlabelled,
-        evaluator=build_evaluator(
-            config, parts.task, parts.val, classes=parts.classes, out=run, fabric=fabric, workers=workers
-        ),
+        evaluator=run_evaluator(parts, unlabelled, out=run, fabric=fabric, workers=workers),
         batch_size=config.data.batch.labelled,
         workers=workers,
         mosaic_until=round((1 - config.data.augment.mosaic_off) * duration.total_steps),

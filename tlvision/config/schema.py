@@ -20,6 +20,10 @@ class ModelSettings(_Strict):
     plugin: str = Field(description="a model family; `tlvision plugins` lists them")
     arch: str = Field(description="an architecture of the plugin; `tlvision plugins` tells which")
     weights: str = Field(description="coco, imagenet, pretrained, none, or the path of a weight file; see the plugin")
+    rename: dict[str, str] = Field(
+        {},
+        description="{our class: the weights' class} where names differ, so that its rows of the head are taken over",
+    )
     options: dict[str, Any] = Field({}, description="what else the plugin lets one choose; `tlvision plugins` lists it")
 
 
@@ -66,7 +70,13 @@ class DataSettings(_Strict):
     """Which images, and what is done to them."""
 
     train: DatasetSettings = Field(description="to train on")
-    val: DatasetSettings = Field(description="to evaluate and select on")
+    val: DatasetSettings | None = Field(None, description="to evaluate on; with data.target, labels of the target")
+    source_val: DatasetSettings | None = Field(
+        None, description="labelled images like those of data.train, where data.val is of another domain"
+    )
+    oracle: DatasetSettings | None = Field(
+        None, description="labelled images of the target, for `tlvision adapt`'s oracle alone; nothing else reads them"
+    )
     target: TargetSettings | None = Field(None, description="unlabelled images, for hooks that learn from them")
     classes: list[str] | str | None = Field(
         None, min_length=1, description="use these classes only, in this order; or a text file with one name a line"
@@ -95,6 +105,24 @@ class DataSettings(_Strict):
             raise ValueError("expected 'auto' or a number from 0 on")
         return value
 
+    @model_validator(mode="after")
+    def _something_to_evaluate_on(self) -> Self:
+        if self.val is None and self.source_val is None:
+            raise ValueError("expected val (labelled images to evaluate on), or source_val")
+        return self
+
+    @property
+    def two_domains(self) -> bool:
+        """Tell whether metrics have to say of which domain they are."""
+        return self.target is not None or self.source_val is not None
+
+    @property
+    def evaluated(self) -> DatasetSettings:
+        """Return what a run's folder shows predictions and metrics of: val, or where there is none source_val."""
+        found = self.val or self.source_val
+        assert found is not None
+        return found
+
     @property
     def cache_bytes(self) -> int | None:
         """Return the size of the cache of decoded images in bytes; None lets the memory of the machine decide."""
@@ -105,7 +133,11 @@ class EvaluateSettings(_Strict):
     """When to evaluate, and what chooses the best checkpoint."""
 
     every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch always is evaluated")
-    select: str = Field("auto", description="the metric that selects checkpoints/best; auto: that of the task")
+    select: str = Field(
+        "auto",
+        description="the metric that selects checkpoints/best; auto: that of the task, with data.target source/… or "
+        "unlabelled/stability; target/… uses the target's labels",
+    )
     window: int = Field(
         0, ge=0, description="semantic: slide a window of this side over the image, which overlaps by a third; 0: whole"
     )

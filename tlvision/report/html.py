@@ -62,24 +62,28 @@ def write_report(run: str | Path) -> Path:
     pictures = _pictures(files)
     sections = [
         _headline(files),
-        _section("Curves", curves(files)),
-        _section("Per class", _per_class(files.metrics)),
-        _section("Pictures", pictures),
-        _section("Frozen and trained", ledger_section(files)),
-        _section("All numbers", _numbers(files.metrics)),
-        _section("Configuration", f"<pre>{escape(files.config_text)}</pre>" if files.config_text else ""),
-        _section("Environment", _environment(files.environment)),
-        _section("Missing", _notes(files.notes)),
+        section("Curves", curves(files)),
+        section("Per class", _per_class(files.metrics)),
+        section("Pictures", pictures),
+        section("Frozen and trained", ledger_section(files)),
+        section("All numbers", _numbers(files.metrics)),
+        section("Configuration", f"<pre>{escape(files.config_text)}</pre>" if files.config_text else ""),
+        section("Environment", _environment(files.environment)),
+        section("Missing", _notes(files.notes)),
     ]
-    title = escape(f"{files.folder.resolve().name}: tlvision report")
-    page = (
-        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>\n'
+    title = f"{files.folder.resolve().name}: tlvision report"
+    path = files.folder / "report.html"
+    path.write_text(page(title, sections), encoding="utf-8")
+    return path
+
+
+def page(title: str, sections: Iterable[str]) -> str:
+    """Return a whole HTML page; `sections` are HTML, the title is plain text."""
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style></head>\n'
         f"<body>\n{''.join(sections)}</body>\n</html>\n"
     )
-    path = files.folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -91,7 +95,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _section(title: str, content: str) -> str:
+def section(title: str, content: str) -> str:
+    """Return a titled part of a page; empty where there is no content."""
     return f"<section><h2>{escape(title)}</h2>{content}</section>\n" if content else ""
 
 

@@ -64,7 +64,8 @@ def find_folder(path: Path) -> Path:
 
 def save_weights(path: Path, state: Mapping[str, Tensor], classes: ClassMap) -> None:
     """Write weights by state-dict name, with the class names in the file's metadata."""
-    save_file(_contiguous(state), str(path), metadata={"classes": json.dumps(list(classes.names)), "format": "pt"})
+    # One key alone: safetensors writes several in an order of its own each time, and equal runs would differ in bytes.
+    save_file(_contiguous(state), str(path), metadata={"classes": json.dumps(list(classes.names))})
 
 
 def save_tensors(path: Path, values: Mapping[str, Any]) -> None:

@@ -128,6 +128,12 @@ SEMANTIC_METRICS = (
 )
 
 
+def metric_names(task: Task) -> list[str]:
+    """Return the metrics that a model for `task` has, that of the task first."""
+    kinds = {"detect": ("bbox",), "instance": ("segm", "bbox"), "semantic": ("semantic",)}[task]
+    return [f"{kind}/{name}" for kind in kinds for name in (SEMANTIC_METRICS if kind == "semantic" else COCO_METRICS)]
+
+
 def resolve_select(select: str, task: Task) -> str:
     """Return the metric that `evaluate.select` stands for; "auto" is box AP, mask AP or mean class IoU, by the task.
 
@@ -136,10 +142,7 @@ def resolve_select(select: str, task: Task) -> str:
     >>> resolve_select("auto", "instance"), resolve_select("auto", "detect"), resolve_select("bbox/AP50", "instance")
     ('segm/AP', 'bbox/AP', 'bbox/AP50')
     """
-    kinds = {"detect": ("bbox",), "instance": ("segm", "bbox"), "semantic": ("semantic",)}[task]
-    metrics = [
-        f"{kind}/{name}" for kind in kinds for name in (SEMANTIC_METRICS if kind == "semantic" else COCO_METRICS)
-    ]
+    metrics = metric_names(task)
     if select == "auto":
         return metrics[0]
     known = ["auto", *metrics]

@@ -15,6 +15,7 @@ import torch
 from tlvision.data.batches import eval_batches, normalise, train_batches
 from tlvision.hooks import ObjectiveHook, ObserverHook
 from tlvision.training import checkpoint
+from tlvision.training.domains import DomainEvaluator
 from tlvision.training.evaluate import Evaluator
 from tlvision.training.mode import Modes
 from tlvision.training.semantic import SemanticEvaluator
@@ -51,7 +52,7 @@ class Session:
     images: TrainImages
     unlabelled: UnlabelledImages | None = None
     unlabelled_size: int = 0
-    evaluator: Evaluator | SemanticEvaluator
+    evaluator: Evaluator | SemanticEvaluator | DomainEvaluator
     batch_size: int
     workers: int
     mosaic_until: int

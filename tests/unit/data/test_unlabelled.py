@@ -160,7 +160,13 @@ def test_a_style_changes_the_look_of_labelled_images_and_not_their_geometry(fold
 
     def draw(restyle: Any) -> tuple[Any, Any]:
         images = TrainImages(
-            samples, AugmentSettings(hue=0, saturation=0, value=0), InputSpec(), 64, seed=0, task="detect", num_classes=1,
+            samples,
+            AugmentSettings(hue=0, saturation=0, value=0),
+            InputSpec(),
+            64,
+            seed=0,
+            task="detect",
+            num_classes=1,
             restyle=restyle,
         )  # fmt: skip
         pixels, _, meta = images.draw(1, mosaic=True)

@@ -1,0 +1,210 @@
+"""Run a method of domain adaptation beside what it must be compared with, for several seeds, into one table."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tlvision.config.arms import KINDS, Arm, Kind, make_arms
+from tlvision.config.load import dump_config
+from tlvision.plugin import get_plugin
+from tlvision.report import write_adapt_page
+from tlvision.types import InputError
+
+if TYPE_CHECKING:
+    from tlvision.config.schema import Config
+
+
+@dataclass(slots=True)
+class Row:
+    """What came of one arm.
+
+    name, kind:   of the arm.
+    values:       the metric on `data.val`, one a seed, of the checkpoint that was chosen without looking at it.
+    source:       the same metric on `data.source_val`; empty where there is none.
+    best:         the highest value on `data.val` of any evaluated epoch, one a seed: the regret is best - values.
+    selected_by:  the metric that chose the checkpoint.
+    runs:         the folders.
+    note:         why there is nothing, or what else is to be known.
+    mean, low, high: of `values`.
+    gap_closed:   (mean - source_only) / (oracle - source_only), 0..1 and beyond; None where one of them is missing, or
+                  the oracle is not better than source_only.
+    forgetting:   source_only's mean on the source minus this arm's.
+    """
+
+    name: str
+    kind: Kind
+    values: list[float] = field(default_factory=list)
+    source: list[float] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
+    selected_by: str = ""
+    runs: list[str] = field(default_factory=list)
+    note: str = ""
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    gap_closed: float | None = None
+    forgetting: float | None = None
+
+
+def adapt(
+    configs: Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    out: str | Path = "runs/adapt",
+    kinds: Sequence[Kind] = KINDS,
+) -> dict[str, Any]:
+    """Train every arm with every seed, and return the table, which is also written to `out`.
+
+    configs:   YAML files of methods; see `tlvision.config.arms.make_arms`.
+    overrides: as for `tlvision.train`.
+    out:       gets a folder `<arm>/seed<n>` for each run, adapt.json and adapt.html. Runs that it holds already, with
+               the same config, are taken as they are, and interrupted ones are resumed: the command can be repeated.
+
+    Returns {"metric", "seeds", "rows": [the fields of `Row`, …]}.
+
+    Raises InputError where the configs are not comparable, or a run in `out` was made with another config.
+    """
+    folder, console = Path(out), Console(width=None if Console().is_terminal else 140)
+    arms = make_arms(configs, overrides, kinds)
+    metric = _metric(arms[0].config)
+    rows = []
+    for arm in arms:
+        row = Row(arm.name, arm.kind)
+        if arm.kind == "zero_shot":
+            _zero_shot(arm, row, folder, metric, console)
+        else:
+            for seed in seeds:
+                console.rule(f"{arm.name}, seed {seed}")
+                _run(arm, row, folder, seed, metric)
+        rows.append(row)
+    _compare(rows)
+    result = {"metric": metric, "seeds": list(seeds), "rows": [asdict(row) for row in rows]}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapt.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    page = write_adapt_page(folder, result)
+    console.print(format_rows(rows, metric))
+    for row in rows:
+        if row.note:
+            console.print(f"[yellow]note[/] {row.name}: {row.note}", highlight=False)
+    console.print(f"table   {folder / 'adapt.json'}\npage    {page}", highlight=False, soft_wrap=True)
+    return result
+
+
+def _metric(config: Config) -> str:
+    """Return what the table shows: the task's own metric, or the one that `evaluate.select` names of the target."""
+    from tlvision.training.evaluate import metric_names
+
+    select = config.evaluate.select.removeprefix("target/").removeprefix("source/")
+    names = metric_names(get_plugin(config.model.plugin).task_of(config.model.arch))
+    return select if select in names else names[0]
+
+
+def _zero_shot(arm: Arm, row: Row, folder: Path, metric: str, console: Console) -> None:
+    """Evaluate the pretrained weights as they are, where they have all of our classes."""
+    from tlvision.config.assemble import assemble
+    from tlvision.config.run import build_session
+    from tlvision.training.fabric import make_fabric
+
+    console.rule("zero_shot")
+    config = arm.config.model_copy(update={"hooks": []})
+    parts = assemble(config)
+    fresh = [*parts.report.missing, *parts.report.mismatched, *(t for t in parts.report.remapped if "; fresh " in t)]
+    if fresh:
+        row.note = (
+            f"the weights do not have all of it ({parts.report.summary()}; for example {fresh[0]}), so there is "
+            "nothing to evaluate before training; model.rename tells which of their classes is which of ours"
+        )
+        return
+    run = folder / arm.name
+    run.mkdir(parents=True, exist_ok=True)
+    session = build_session(parts, run, make_fabric(config.train))
+    session.evaluate()
+    row.runs.append(str(run))
+    row.selected_by = "nothing was trained"
+    _read(run, row, metric, evaluations=[])
+
+
+def _run(arm: Arm, row: Row, folder: Path, seed: int, metric: str) -> None:
+    """Train one arm with one seed, unless that has been done."""
+    from tlvision.config.run import train
+
+    run = folder / arm.name / f"seed{seed}"
+    update = {
+        "train": arm.config.train.model_copy(update={"seed": seed}),
+        "run": arm.config.run.model_copy(update={"out": str(run)}),
+    }
+    config = arm.config.model_copy(update=update)
+    if (run / "config.yaml").exists():
+        if (run / "config.yaml").read_text(encoding="utf-8") != dump_config(config):
+            raise InputError(f"adapt: '{run}' holds a run with another config; give another --out, or remove it")
+        if not (run / "report.html").exists():  # the last thing that a run writes
+            train(config, resume=run) if (run / "checkpoints" / "last").exists() else _again(config, run)
+    else:
+        train(config)
+    log = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = [json.loads(line) for line in log]
+    row.runs.append(str(run))
+    _read(run, row, metric, [line["metrics"] for line in lines if line["kind"] == "evaluation"])
+
+
+def _again(config: Config, run: Path) -> None:
+    """Start a run anew that was stopped before its first checkpoint; there is nothing in it to lose."""
+    import shutil
+
+    from tlvision.config.run import train
+
+    shutil.rmtree(run)
+    train(config)
+
+
+def _read(run: Path, row: Row, metric: str, evaluations: Sequence[dict[str, float]]) -> None:
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    kind, _, name = metric.partition("/")
+    value = metrics[kind][name]
+    row.values.append(value)
+    if "source" in metrics:
+        row.source.append(metrics["source"][kind][name])
+    seen = [each[key] for each in evaluations for key in (f"target/{metric}", metric) if key in each]
+    row.best.append(max([value, *seen]))
+    row.selected_by = row.selected_by or metrics.get("selection", {}).get("by", f"target/{metric}")
+
+
+def _compare(rows: Sequence[Row]) -> None:
+    """Fill in what follows from the values of all rows."""
+    for row in rows:
+        if row.values:
+            row.mean, row.low, row.high = statistics.mean(row.values), min(row.values), max(row.values)
+    by_kind = {row.kind: row for row in rows if row.kind in {"source_only", "oracle"}}
+    base, top = by_kind.get("source_only"), by_kind.get("oracle")
+    for row in rows:
+        if row.mean is not None and base is not None and base.mean is not None:
+            if top is not None and top.mean is not None and top.mean > base.mean:
+                row.gap_closed = (row.mean - base.mean) / (top.mean - base.mean)
+            if row.source and base.source:
+                row.forgetting = statistics.mean(base.source) - statistics.mean(row.source)
+
+
+def format_rows(rows: Sequence[Row], metric: str) -> Table:
+    """Return the table for a terminal."""
+    table = Table("arm", f"{metric} on the target", "min to max", "gap closed", "regret", "on the source", "chosen by")
+    for row in rows:
+        regret = [best - value for best, value in zip(row.best, row.values, strict=True)]
+        table.add_row(
+            row.name,
+            "-" if row.mean is None else f"{row.mean:.4f}",
+            "-" if row.low is None or row.high is None else f"{row.low:.4f} to {row.high:.4f}",
+            "-" if row.gap_closed is None else f"{100 * row.gap_closed:.0f} %",
+            "-" if not regret else f"{statistics.mean(regret):.4f}",
+            "-" if not row.source else f"{statistics.mean(row.source):.4f}",
+            row.selected_by or "-",
+        )
+    return table

@@ -1,0 +1,105 @@
+"""The page of a comparison: every arm's values as dots, the table, and what chose the checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from tlvision.report.colours import class_colour
+from tlvision.report.html import page, section, table
+
+_WIDTH, _ROW, _LEFT, _RIGHT = 760, 30, 220, 20
+
+
+def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
+    """Write `adapt.html` into `folder` and return its path.
+
+    result: what `tlvision.config.adapt.adapt` returns.
+    """
+    rows = [row for row in result["rows"] if row["values"]]
+    notes = [f"<p>{escape(row['name'])}: {escape(row['note'])}</p>" for row in result["rows"] if row["note"]]
+    seeds = ", ".join(str(seed) for seed in result["seeds"])
+    header = (
+        f"<header><h1>Domain adaptation</h1><p class='sub'>{escape(result['metric'])} on the target's labels · seeds "
+        f"{escape(seeds)}</p></header>"
+    )
+    sections = [
+        header,
+        section(f"{result['metric']} on the target", _dots(rows)),
+        section("Table", _table(result["rows"])),
+        section("How the checkpoint was chosen", _selection(rows)),
+        section("Notes", "".join(notes)),
+    ]
+    path = folder / "adapt.html"
+    path.write_text(page("Domain adaptation: tlvision", sections), encoding="utf-8")
+    return path
+
+
+def _dots(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a figure with a line for each arm: a dot a seed, a bar at the mean."""
+    if not rows:
+        return ""
+    values = [value for row in rows for value in row["values"]]
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low) or 0.01
+    low, high = low - margin, high + margin
+
+    def place(value: float) -> float:
+        return float(_LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT))
+
+    parts = []
+    for number, row in enumerate(rows):
+        y = _ROW * (number + 0.5)
+        red, green, blue = class_colour(number)
+        colour = f"rgb({red},{green},{blue})"
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{_LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(row["name"])}</text>')
+        for value in row["values"]:
+            parts.append(
+                f'<circle cx="{place(value):.1f}" cy="{y}" r="5" fill="{colour}"><title>{value:.4f}</title></circle>'
+            )
+        x = place(row["mean"])
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 9}" y2="{y + 9}" stroke="#222" stroke-width="2"/>')
+    height = _ROW * (len(rows) + 1)
+    for value in (low + margin, (low + high) / 2, high - margin):
+        parts.append(f'<text x="{place(value):.1f}" y="{height - 8}" text-anchor="middle">{value:.3f}</text>')
+    return f'<figure><svg viewBox="0 0 {_WIDTH} {height}" role="img">{"".join(parts)}</svg></figure>'
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    header = ("arm", "mean", "min", "max", "gap closed", "source", "forgetting", "seeds")
+    return table(
+        header,
+        [
+            (
+                row["name"],
+                row["mean"],
+                row["low"],
+                row["high"],
+                "-" if row["gap_closed"] is None else f"{100 * row['gap_closed']:.0f} %",
+                mean(row["source"]) if row["source"] else None,
+                row["forgetting"],
+                " ".join(f"{value:.4f}" for value in row["values"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _selection(rows: Sequence[dict[str, Any]]) -> str:
+    """Return by what the checkpoint was chosen, and what a choice with the target's labels would have added."""
+    shown = [
+        (
+            row["name"],
+            row["selected_by"],
+            "yes" if row["selected_by"].startswith("target/") else "no",
+            mean(best - value for best, value in zip(row["best"], row["values"], strict=True)),
+        )
+        for row in rows
+    ]
+    return "<p>Regret: the best evaluated epoch by the target's labels, minus the one that was chosen.</p>" + table(
+        ("arm", "chosen by", "saw target labels", "mean regret"), shown
+    )

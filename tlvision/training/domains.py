@@ -1,0 +1,118 @@
+"""Evaluation of a run that knows two domains: on the target's labels, on the source's, and on no labels at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tlvision.data.batches import eval_batches, normalise
+from tlvision.training.agreement import MEASURES, measure_unlabelled
+from tlvision.training.checkpoint import write_json
+from tlvision.training.evaluate import metric_names
+from tlvision.types import InputError, InputSpec, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tlvision.coco import CocoData
+    from tlvision.data.dataset import EvalImages
+    from tlvision.label_maps import LabelMapData
+    from tlvision.plugin import Adapter, Task
+    from tlvision.training.evaluate import Evaluator
+    from tlvision.training.semantic import SemanticEvaluator
+
+Domain = Literal["target", "source"]
+MOST_IMAGES = 64
+"""Unlabelled images that are looked at after each epoch; all of them would cost more than the labelled evaluation."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DomainEvaluator:
+    """Evaluates on `data.val`, on `data.source_val` and on unlabelled images, and keeps their names apart.
+
+    main:       evaluates what the run's folder shows: `data.val`, or where there is none `data.source_val`.
+    domain:     which of the two that is; "target/bbox/AP" is a metric of `data.val`, "source/bbox/AP" one of the other.
+    source:     evaluates `data.source_val` beside it, or None.
+    input_spec, unlabelled: unlabelled images as the model wants them, or None.
+    select:     the metric that chooses the checkpoint; it is written into metrics.json, with what it has used.
+    """
+
+    main: Evaluator | SemanticEvaluator
+    domain: Domain
+    source: Evaluator | SemanticEvaluator | None
+    input_spec: InputSpec
+    unlabelled: EvalImages | None
+    select: str
+
+    @property
+    def data(self) -> CocoData | LabelMapData:
+        """Return the images of `main`."""
+        return self.main.data
+
+    @property
+    def left_out(self) -> int:
+        """Return how many detections of `main` had a class that its ground truth does not have."""
+        return self.main.left_out
+
+    def evaluate(self, adapter: Adapter, weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+        """Return all metrics, flat, each under its domain: "target/bbox/AP", "source/bbox/AP", "unlabelled/stability".
+
+        Writes what `main` writes, with "source", "unlabelled" and "selection" added to metrics.json.
+        """
+        found = {f"{self.domain}/{name}": value for name, value in self.main.evaluate(adapter, weights).items()}
+        extra: dict[str, Any] = {"domain": self.domain}
+        if self.source is not None:
+            found |= {f"source/{name}": value for name, value in self.source.evaluate(adapter, weights).items()}
+            extra["source"] = self.source.metrics
+        if self.unlabelled is not None:
+            measures = measure_unlabelled(adapter, self._some_unlabelled(self.unlabelled), weights)
+            found |= {f"unlabelled/{name}": value for name, value in measures.items()}
+            extra["unlabelled"] = measures
+        extra["selection"] = {"by": self.select, "uses_target_labels": self.select.startswith("target/")}
+        self.main.metrics = {**self.main.metrics, **extra}
+        if self.main.fabric.is_global_zero:
+            write_json(self.main.out / "metrics.json", self.main.metrics)
+        return found
+
+    def _some_unlabelled(self, images: EvalImages) -> list[Tensor]:
+        """Return normalised batches of the first images, always the same ones."""
+        taken: list[Tensor] = []
+        for batch in eval_batches(images, batch_size=self.main.batch_size):
+            left = MOST_IMAGES - sum(len(each) for each in taken)
+            if left <= 0:
+                break
+            taken.append(normalise(batch.to(self.main.fabric.device).images[:left], self.input_spec))
+        return taken
+
+    def copy_results(self, folder: Path) -> None:
+        """Copy the files of the last evaluation of `main` into `folder`."""
+        self.main.copy_results(folder)
+
+
+def resolve_domain_select(select: str, task: Task, *, main: Domain, source: bool, unlabelled: bool) -> str:
+    """Return the metric that `evaluate.select` stands for in a run that knows two domains.
+
+    auto is the source's own metric where there is labelled data of the source to measure it on, else the stability on
+    unlabelled images: never the target's labels, which nobody has in earnest.
+
+    Raises InputError where there is no such metric, or a target metric is asked for without the domain's name.
+
+    >>> resolve_domain_select("auto", "detect", main="target", source=True, unlabelled=True)
+    'source/bbox/AP'
+    """
+    domains = sorted({main, *(["source"] if source else [])})
+    names = metric_names(task)
+    known = [f"{domain}/{name}" for domain in domains for name in names]
+    known += [f"unlabelled/{name}" for name in MEASURES] if unlabelled else []
+    if select == "auto":
+        return f"source/{names[0]}" if "source" in domains else "unlabelled/stability"
+    if select in names:
+        raise InputError(
+            f"evaluate.select: '{select}' of which domain? That labels of the target choose has to be said: "
+            f"{', '.join(name for name in known if name.endswith(select) or name.startswith('unlabelled'))}, or auto"
+        )
+    if select not in known:
+        raise InputError(f"evaluate.select: this run has no metric '{select}'.{nearest(select, ['auto', *known])}")
+    return select
