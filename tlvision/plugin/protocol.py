@@ -203,11 +203,14 @@ class InstanceFeatures:
 class HasInstanceFeatures(Protocol):
     """Capability: the model pools features for boxes (two-stage detectors do)."""
 
-    def instance_features(self, images: Tensor, boxes: Sequence[Tensor] | None = None) -> Sequence[InstanceFeatures]:
+    def instance_features(
+        self, images: Tensor, boxes: Sequence[Tensor] | None = None, *, most: int | None = None
+    ) -> Sequence[InstanceFeatures]:
         """Return boxes and their features for each image, with gradients where they are enabled; needs no labels.
 
         images: as in `Adapter.loss`.
         boxes:  (K, 4) float32 in network-input pixels for each image; None takes the model's own proposals.
+        most:   how many of its own proposals an image has at most, the best ones; None for all. Only those are pooled.
         """
         ...
 

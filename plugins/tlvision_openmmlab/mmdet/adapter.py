@@ -140,15 +140,17 @@ class MmdetAdapter:
 class TwoStageAdapter(MmdetAdapter):
     """An mmdet detector with proposals. Also has the capability `HasInstanceFeatures`."""
 
-    def instance_features(self, images: Tensor, boxes: Sequence[Tensor] | None = None) -> Sequence[InstanceFeatures]:
+    def instance_features(
+        self, images: Tensor, boxes: Sequence[Tensor] | None = None, *, most: int | None = None
+    ) -> Sequence[InstanceFeatures]:
         """Return the features that the box head pools for each box, of the current mode, with gradients where enabled.
 
         images: as in `loss`. boxes: (K, 4) float32 in network-input pixels for each image; None takes the model's own
-        proposals, best first, without gradients of their places.
+        proposals, best first, without gradients of their places. most: how many of these an image has at most.
         """
         maps = self._model.extract_feat(images)
         if boxes is None:
-            boxes = self._proposals(images, maps)
+            boxes = [each[:most] for each in self._proposals(images, maps)]
         from mmdet.structures.bbox import bbox2roi
 
         extractor = self._model.roi_head.bbox_roi_extractor

@@ -142,3 +142,7 @@ def test_instance_features_pool_what_the_box_head_reads() -> None:
     own = adapter.instance_features(images)
     assert all(len(each.boxes) == len(each.features) > 0 for each in own)
     assert all(not each.boxes.requires_grad for each in own)
+    few = adapter.instance_features(images, most=2)
+    for each, whole in zip(few, own, strict=True):
+        assert torch.equal(each.boxes, whole.boxes[:2])
+        torch.testing.assert_close(each.features, whole.features[:2])

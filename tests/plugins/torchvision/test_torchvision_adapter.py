@@ -192,7 +192,11 @@ def test_instance_features_of_no_box_in_train_mode(build: Any) -> None:
     one, none = adapter.instance_features(images, [torch.tensor([[4.0, 4, 40, 40]]), torch.zeros(0, 4)])
     assert (one.features.shape, none.features.shape) == ((1, 1024), (0, 1024))
     generator = torch.get_rng_state()
-    assert len(adapter.instance_features(images)[0].boxes) > 100
+    own = adapter.instance_features(images)
+    assert len(own[0].boxes) > 100
+    few = adapter.instance_features(images, most=7)
+    assert all(torch.equal(each.boxes, whole.boxes[:7]) for each, whole in zip(few, own, strict=True))
+    assert [each.features.shape for each in few] == [(7, 1024)] * 2
     assert torch.get_rng_state().equal(generator), "proposals are found without upstream's random sample"
 
 

@@ -36,9 +36,11 @@ class WithBoxes(Boxless):
 
     counts = (3, 0)
 
-    def instance_features(self, images: Tensor, boxes: Sequence[Tensor] | None = None) -> list[InstanceFeatures]:
+    def instance_features(
+        self, images: Tensor, boxes: Sequence[Tensor] | None = None, *, most: int | None = None
+    ) -> list[InstanceFeatures]:
         maps = self.module(images)
-        wanted = boxes or [torch.zeros(count, 4) for count in self.counts]
+        wanted = boxes or [torch.zeros(count, 4)[:most] for count in self.counts]
         return [
             InstanceFeatures(boxes=own, features=each.flatten(1).T[: len(own)])
             for own, each in zip(wanted, maps, strict=True)

@@ -135,8 +135,8 @@ class DomainAdversarial(ObjectiveHook):
         judge = self._parts[_INSTANCE]
         losses, distances = [], []
         for domain, (images, features) in enumerate(zip((context.images, context.unlabelled.weak), maps, strict=True)):
-            found = context.adapter.instance_features(images)
-            rows = [one.features[: self.proposals] for one in found]
+            found = context.adapter.instance_features(images, most=self.proposals)
+            rows = [one.features for one in found]
             scores = judge(scale_gradient(torch.cat(rows), -factor)).float()
             losses.append(domain_loss(scores, domain, self.loss))
             agreed = domain_probability(judge(scale_gradient(torch.cat(rows), factor)).float(), self.loss)[:, 0]
