@@ -1,4 +1,7 @@
-"""`tlvision evaluate --run RUN [--json J --images D]`, `tlvision evaluate --gt GT --predictions P [--iou KIND]`."""
+"""`tlvision evaluate --run RUN [--json J --images D]`, or of two files: `--gt GT --predictions P`.
+
+With two files: `--iou KIND`, or `--pseudo-labels`.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "bbox", "segm", "both"),
         help="with --gt: compare boxes, masks or both; auto (the default): masks as well where both files have some",
     )
+    parser.add_argument(
+        "--pseudo-labels",
+        action="store_true",
+        help="with --gt, boxes: what the predictions are worth as labels, per class and over thresholds of the score",
+    )
     parser.add_argument("--output", metavar="FILE", help="write the metrics here as well, as JSON")
 
 
@@ -34,16 +42,20 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("evaluate: give either --run RUN, or --gt GT with --predictions P")
     if options.iou is not None and options.gt is None:
         raise InputError("evaluate: --iou goes with --gt; a run is evaluated by the task of its model")
-    from tlvision.evaluation import format_table
+    if options.pseudo_labels:
+        _check_pseudo_labels(options)
+    from tlvision.evaluation import format_quality, format_table, pseudo_label_quality
 
     if options.gt is not None:
         if options.predictions is None:
             raise InputError("evaluate: --gt needs --predictions, a COCO results json or a folder of label maps")
         if Path(options.gt).is_dir():
             metrics = _evaluate_folders(options)
+        elif options.pseudo_labels:
+            metrics = pseudo_label_quality(options.gt, options.predictions)
         else:
             metrics = _evaluate_files(options.gt, options.predictions, options.iou or "auto")
-        print(format_table(metrics))
+        print(format_quality(metrics) if options.pseudo_labels else format_table(metrics))
     else:
         from tlvision.config.evaluate import evaluate_run
 
@@ -61,6 +73,14 @@ def run(options: argparse.Namespace) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         print(f"metrics        {path}")
+
+
+def _check_pseudo_labels(options: argparse.Namespace) -> None:
+    if options.gt is None or Path(options.gt).is_dir() or options.iou is not None:
+        raise InputError(
+            "evaluate: --pseudo-labels compares boxes of two files: give --gt, a COCO json, and --predictions, a COCO "
+            "results json, and no --iou"
+        )
 
 
 def _evaluate_folders(options: argparse.Namespace) -> dict[str, Any]:

@@ -15,10 +15,12 @@ from tlvision.types import InputError, RunError
 
 VERBS = {
     "train": "fine-tune a model as a config says",
+    "adapt": "methods of domain adaptation beside source-only and oracle, for several seeds, in one table",
     "evaluate": "COCO metrics of a run, or of two files",
     "predict": "find objects in images with a trained run",
     "show": "weight report, groups, taps, ledger, phases and memory of a config, without training",
     "verify": "prove what a config freezes, in a few steps of every phase",
+    "domain-gap": "how far apart two sets of images are for a model, and which objective fits",
     "check-plugin": "hold a model family to the contract: every promise, checked, in a table",
     "new-plugin": "write the folder of a plugin for a new model family, working as it stands",
     "plugins": "the model families that are installed",

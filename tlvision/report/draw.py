@@ -141,7 +141,7 @@ def _line_width(size: Sequence[int]) -> int:
     return max(2, round(max(size) / 400))
 
 
-def _font(size: tuple[int, int], text: str = "") -> Font:
+def font_for(size: tuple[int, int], text: str = "") -> Font:
     """Return Pillow's own font, or, for text that it has no letters for, one of this machine where there is one."""
     points = max(12, round(max(size) / 48))
     if not text.isascii():
@@ -197,7 +197,7 @@ def _place_labels(
     """Write each text at its box, where it covers no other text if there is such a place; the best choose first."""
     taken: list[Rectangle] = []
     for box, text, colour in reversed(list(zip(boxes, texts, colours, strict=True))):
-        font = _font(size, text)
+        font = font_for(size, text)
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font, anchor="lt")
         pad = max(2.0, (bottom - top) / 4)
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
@@ -243,7 +243,7 @@ def _draw_semantic(
     if target is not None and target.semantic is not None:
         maps.insert(0, ("ground truth", target.semantic))
     panels = [_enlarged(_overlay_labels(image, values), factor) for _, values in maps]
-    font = _font(panels[0].size, "".join(class_names))
+    font = font_for(panels[0].size, "".join(class_names))
     if len(panels) > 1:
         for (caption, _), panel in zip(maps, panels, strict=True):
             _place_labels(ImageDraw.Draw(panel), panel.size, [(0, 0, 1, 1)], [caption], [(255, 255, 255)])

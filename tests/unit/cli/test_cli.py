@@ -287,3 +287,20 @@ def test_the_python_interface_needs_one_import(tiny_config: dict[str, Any]) -> N
     assert callable(tlvision.load)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         tlvision.trian  # noqa: B018
+
+
+def test_pseudo_labels_are_judged_from_two_files(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = json.loads((tiny_dataset / "val.json").read_text())
+    rows = [
+        {key: row[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.7} for row in truth["annotations"]
+    ]
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    files = ["evaluate", "--gt", str(tiny_dataset / "val.json"), "--predictions", str(tmp_path / "p.json")]
+    assert main([*files, "--pseudo-labels", "--output", str(tmp_path / "q.json")]) == 0
+    assert f"0.70  {len(rows):>13}      1.000   1.000     1.000" in capsys.readouterr().out
+    assert json.loads((tmp_path / "q.json").read_text())["all"][-1]["pseudo_labels"] == 0
+    for wrong in ([*files, "--pseudo-labels", "--iou", "segm"], ["evaluate", "--run", "r", "--pseudo-labels"]):
+        assert main(wrong) == 2
+        assert "--pseudo-labels compares boxes" in capsys.readouterr().err

@@ -1,0 +1,194 @@
+"""How good predictions are as labels: precision, recall and number for each class, over thresholds of the score.
+
+Source: what Liu et al., Unbiased Teacher, 2021, and Xu et al., SoftTeacher, 2021, plot to choose their thresholds. The
+matching is COCO's at one IoU (Lin et al., 2014), except that the objects of an image are not cut off at 100: a teacher
+uses all of its predictions above the threshold.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tlvision.evaluation.read import GroundTruth, Json, read_ground_truth, read_predictions
+from tlvision.types import InputError
+
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+Boxes = npt.NDArray[np.float64]
+
+
+def pseudo_label_quality(
+    ground_truth: str | Path,
+    predictions: str | Path,
+    *,
+    thresholds: Sequence[float] = THRESHOLDS,
+    iou: float = 0.5,
+) -> dict[str, Any]:
+    """Say what a teacher's predictions would be worth as labels, had they been cut at each of some thresholds.
+
+    ground_truth: a COCO json, as for `coco_map`.
+    predictions:  a JSON list of COCO results with its image and category ids; may be empty.
+    thresholds:   ascending scores, 0..1; a prediction is a pseudo-label from that score on.
+    iou:          0 < iou <= 1: a pseudo-label is right where it overlaps an object of its class at least so much. The
+                  best score chooses first, and takes the object that it overlaps most. One that only fits a crowd
+                  region (iscrowd 1) is neither right nor wrong; it is not counted.
+
+    Returns a dict for a JSON file:
+        iou, thresholds: as given
+        counts:          images, ground_truths (crowd not included), predictions
+        per_class:       {name: {"ground_truths": n, "thresholds": [row, …]}} in the order of the file
+        all:             a list of rows, over all classes together (not a mean over them)
+    with a row for each threshold: threshold, pseudo_labels, right, precision (right / pseudo_labels), recall (right /
+    ground truths), mean_iou (of the right ones); in 0..1, None where there is nothing to measure.
+
+    Raises InputError for thresholds or an iou outside 0..1, and for bad files as `tlvision.evaluation.read` does: no
+    json, an image id or class id that the ground truth does not have.
+
+    >>> import json, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> box = {"image_id": 7, "category_id": 3, "bbox": [10, 10, 40, 40]}
+    >>> truth = {"images": [{"id": 7}], "categories": [{"id": 3, "name": "cat"}], "annotations": [{"id": 1, **box}]}
+    >>> _ = (folder / "gt.json").write_text(json.dumps(truth))
+    >>> found = [{**box, "score": 0.9}, {**box, "bbox": [90, 90, 9, 9], "score": 0.4}]
+    >>> _ = (folder / "predictions.json").write_text(json.dumps(found))
+    >>> quality = pseudo_label_quality(folder / "gt.json", folder / "predictions.json", thresholds=[0.3, 0.5])
+    >>> [(row["pseudo_labels"], row["precision"], row["recall"]) for row in quality["per_class"]["cat"]["thresholds"]]
+    [(2, 0.5, 1.0), (1, 1.0, 1.0)]
+    """
+    _check(thresholds, iou)
+    truth = read_ground_truth(ground_truth)
+    results = read_predictions(predictions, truth)
+    tallies = _match(truth, results, iou)
+    together = _Tally()
+    for tally in tallies.values():
+        together.add(tally)
+    return {
+        "iou": float(iou),
+        "thresholds": [float(value) for value in thresholds],
+        "counts": {"images": len(truth.images), "ground_truths": together.objects, "predictions": len(results)},
+        "per_class": {
+            category["name"]: {
+                "ground_truths": tallies[category["id"]].objects,
+                "thresholds": [tallies[category["id"]].row(value) for value in thresholds],
+            }
+            for category in truth.categories
+        },
+        "all": [together.row(value) for value in thresholds],
+    }
+
+
+def format_quality(quality: dict[str, Any]) -> str:
+    """Return what `pseudo_label_quality` returns as text: a block for each class with ground truth or predictions.
+
+    >>> row = {"threshold": 0.5, "pseudo_labels": 2, "right": 1, "precision": 0.5, "recall": None, "mean_iou": 0.75}
+    >>> print(format_quality({"iou": 0.5, "per_class": {}, "all": [row]}))
+    all classes, IoU 0.5
+      threshold  pseudo-labels  precision  recall  mean IoU
+           0.50              2      0.500       -     0.750
+    """
+    blocks = [(f"all classes, IoU {quality['iou']:g}", quality["all"])]
+    for name, found in quality["per_class"].items():
+        if found["ground_truths"] or any(row["pseudo_labels"] for row in found["thresholds"]):
+            blocks.append((f"{name}, {found['ground_truths']} objects", found["thresholds"]))
+    header = "  threshold  pseudo-labels  precision  recall  mean IoU"
+    return "\n\n".join("\n".join([title, header, *map(_line, rows)]) for title, rows in blocks)
+
+
+def _line(row: dict[str, Any]) -> str:
+    precision, recall, overlap = (
+        "-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "mean_iou")
+    )
+    return f"  {row['threshold']:>9.2f}  {row['pseudo_labels']:>13}  {precision:>9}  {recall:>6}  {overlap:>8}"
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What became of the predictions of one class: score and IoU of each that counts (IoU 0: wrong)."""
+
+    objects: int = 0
+    scores: list[float] = field(default_factory=list)
+    overlaps: list[float] = field(default_factory=list)
+
+    def add(self, other: _Tally) -> None:
+        self.objects += other.objects
+        self.scores += other.scores
+        self.overlaps += other.overlaps
+
+    def row(self, threshold: float) -> dict[str, float | int | None]:
+        """Cutting at a threshold takes away the predictions that chose last, so that one matching serves all."""
+        overlaps = np.asarray(self.overlaps)[np.asarray(self.scores) >= threshold] if self.scores else np.zeros(0)
+        right = overlaps[overlaps > 0]
+        return {
+            "threshold": float(threshold),
+            "pseudo_labels": len(overlaps),
+            "right": len(right),
+            "precision": len(right) / len(overlaps) if len(overlaps) else None,
+            "recall": len(right) / self.objects if self.objects else None,
+            "mean_iou": float(right.mean()) if len(right) else None,
+        }
+
+
+def _match(truth: GroundTruth, results: list[Json], iou: float) -> dict[int, _Tally]:
+    objects: dict[tuple[int, int], list[Json]] = defaultdict(list)
+    found: dict[tuple[int, int], list[Json]] = defaultdict(list)
+    for row in truth.annotations:
+        objects[row["category_id"], row["image_id"]].append(row)
+    for row in results:
+        found[row["category_id"], row["image_id"]].append(row)
+    tallies = {category["id"]: _Tally() for category in truth.categories}
+    for row in truth.annotations:
+        tallies[row["category_id"]].objects += 1 - row["iscrowd"]
+    for key, rows in found.items():
+        rows.sort(key=lambda row: -row["score"])  # stable: among equals the order of the file decides, as in COCO
+        here = objects[key]
+        crowd = np.array([row["iscrowd"] for row in here], bool)
+        for row, overlap in zip(rows, _assign(_ious(rows, here, crowd), crowd, iou), strict=True):
+            if overlap is not None:
+                tallies[key[0]].scores.append(row["score"])
+                tallies[key[0]].overlaps.append(overlap)
+    return tallies
+
+
+def _assign(ious: Boxes, crowd: npt.NDArray[np.bool_], least: float) -> list[float | None]:
+    """Return for each prediction, best score first, the IoU of its object, 0 if it has none, None if a crowd has it."""
+    free = ~crowd
+    matched: list[float | None] = []
+    for row in ious:
+        candidates = np.where(free, row, -1.0)
+        best = int(candidates.argmax()) if len(row) else -1
+        if best >= 0 and candidates[best] >= least:
+            free[best] = False
+            matched.append(float(candidates[best]))
+        else:
+            matched.append(None if (row[crowd] >= least).any() else 0.0)
+    return matched
+
+
+def _ious(found: list[Json], objects: list[Json], crowd: npt.NDArray[np.bool_]) -> Boxes:
+    """Return (P, G) IoUs; with a crowd region, what part of the prediction lies inside it."""
+    if not objects:
+        return np.zeros((len(found), 0))
+    one, other = (np.array([row["bbox"] for row in rows], np.float64) for rows in (found, objects))
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum((one[:, :2] + one[:, 2:])[:, None], (other[:, :2] + other[:, 2:])[None])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    area, others = one[:, 2:].prod(axis=1)[:, None], other[:, 2:].prod(axis=1)[None]
+    whole = np.where(crowd[None], area, area + others - shared)
+    result: Boxes = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    return result
+
+
+def _check(thresholds: Sequence[float], iou: float) -> None:
+    ascending = list(thresholds) == sorted(set(thresholds))
+    if not thresholds or not ascending or not 0 <= thresholds[0] <= thresholds[-1] <= 1:
+        raise InputError(
+            f"pseudo_label_quality: expected ascending thresholds in 0..1, such as 0.1 … 0.9, got {list(thresholds)}"
+        )
+    if not 0 < iou <= 1:
+        raise InputError(f"pseudo_label_quality: expected an iou above 0 and up to 1, got {iou}")
