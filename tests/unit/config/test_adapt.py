@@ -73,6 +73,19 @@ def test_the_arms_differ_in_what_uses_the_target_alone(values: dict[str, Any], t
     assert oracle.train.epochs == 6  # as many images, so as many steps
 
 
+def test_the_configs_of_a_family_are_comparable(repository: Path) -> None:
+    families: dict[str, list[Path]] = {}
+    for path in sorted((repository / "configs" / "adapt").glob("*.yaml")):
+        base = yaml.safe_load(path.read_text(encoding="utf-8")).get("base", path.name)
+        families.setdefault(base, []).append(path)
+    assert len(families) == 5
+    for base, paths in families.items():
+        assert len(paths) >= 4, base
+        arms = make_arms(paths, (), ("source_only", "method"))
+        plain = next(arm.config for arm in arms if f"{arm.name}.yaml" == base)
+        assert arms[0].config == plain, "what is left of a method is what the family calls source-only"
+
+
 def test_the_oracle_takes_as_many_steps_whatever_it_has(values: dict[str, Any], tmp_path: Path) -> None:
     half = json.loads(Path(values["data"]["oracle"]["json"]).read_text())
     half["images"] = half["images"][:6]
