@@ -3,6 +3,7 @@
     python tools/bench.py parity --plugin yolo --data DIR --weights W.pt --arch yolov8n --epochs 15 --image-size 320
     python tools/bench.py transfer --data DIR --weights W.pt
     python tools/bench.py parity --plugin mmdet | torchvision …        # the same, against their own trainers
+    python tools/bench.py step configs/adapt/yolo_mean_teacher.yaml …     # what a method costs a step
     python tools/bench.py freezing --data DIR --weights W.pt
     python tools/bench.py verify | evaluation | label_maps | loading | startup
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("parity", "transfer", "freezing", "verify", "evaluation", "label_maps", "loading", "startup")
+BENCHMARKS = ("parity", "step", "transfer", "freezing", "verify", "evaluation", "label_maps", "loading", "startup")
 
 
 def main() -> int:

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import sys
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+
+def test_each_step_is_set_beside_both_supervised_ones(  # noqa: PLR0917  (pytest fixtures)
+    repository: Path,
+    tiny_config: dict[str, Any],
+    tiny_dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = deepcopy(tiny_config)
+    config["data"] |= {"target": {"images": str(tiny_dataset / "images")}, "batch": {"labelled": 2, "unlabelled": 3}}
+    config["data"]["source_val"] = config["data"]["val"]
+    config["hooks"] = [{"ema": {"decay": 0.9, "warmup": 0}}, {"mean_teacher": {"threshold": 0.0, "burn_in": 0.5}}]
+    path = tmp_path / "teacher.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    monkeypatch.setattr(sys, "argv", ["step", str(path), "--repeats", "2"])
+    from benchmarks import step
+
+    seen: dict[str, tuple[int, list[str]]] = {}
+    take_step = step.take_step
+
+    def watched(variant: Any, *, counted: bool) -> None:
+        take_step(variant, counted=counted)
+        seen[variant.name] = variant.session.batch_size, sorted(variant.session.context.losses)
+
+    monkeypatch.setattr(step, "take_step", watched)
+    step.main()
+    assert {name: size for name, (size, _) in seen.items()} == {"source only": 2, "as many images": 5, "teacher": 2}
+    assert "mean_teacher/hard" in seen["teacher"][1]
+    assert "mean_teacher/hard" not in seen["source only"][1]
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split("|")[1].strip() for row in rows] == ["step", "source only", "as many images", "teacher"]
+    assert rows[1].split("|")[3].strip() == "1.00"
+    assert rows[2].split("|")[4].strip() == "1.00"
