@@ -26,6 +26,7 @@ from tlvision.conformance.checks.process import (
 )
 from tlvision.conformance.checks.resume import fresh_builds_are_seeded, resume_gives_the_identical_next_step
 from tlvision.conformance.checks.training import (
+    copies_are_separate,
     evaluation_deterministic,
     frozen_prefix,
     group_learning_rates,
@@ -64,6 +65,7 @@ ALL_CHECKS: tuple[Check, ...] = (
     frozen_prefix,
     evaluation_deterministic,
     training_goes_on_after_evaluation,
+    copies_are_separate,
     resume_gives_the_identical_next_step,
     any_number_of_classes,
     overfits_one_image,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -169,3 +170,26 @@ def training_goes_on_after_evaluation(case: Case) -> None:
     after = total_loss(adapter, images, targets)
     after.backward()  # type: ignore[no-untyped-call]
     assert same(before, after), f"the loss is {before.item():.6g} before an evaluation and {after.item():.6g} after it"
+
+
+@check(requires=("losses_finite_and_differentiable", "fresh_builds_are_seeded", "evaluation_deterministic"))
+def copies_are_separate(case: Case) -> None:
+    """A deep copy of the adapter is a model of its own, as a teacher must be: training the first leaves it alone."""
+    adapter, _ = case.build()
+    copied = copy.deepcopy(adapter)
+    shared = {id(p) for p in adapter.module.parameters()} & {id(p) for p in copied.module.parameters()}
+    assert not shared, f"a deep copy of the adapter shares {len(shared)} parameters with it"
+    before = snapshot(copied.module)
+    practice = case.trainer(adapter, case.plan(adapter), lr=LR)
+    for _ in range(STEPS):
+        practice.take_step(*case.batch(adapter, "square"))
+    moved = changed(copied.module, before)
+    assert not moved, f"training the adapter changes {listing(moved)} of its copy"
+    other, _ = case.build()
+    images, _ = case.batch(other, "square")
+    for each in (copied, other):
+        each.module.eval()
+    with torch.no_grad():
+        seen, wanted = copied.features(images), other.features(images)
+        assert same(seen, wanted), "features() of a copy are not those of its own weights"
+        assert same(copied.predict(images), other.predict(images)), "predict() of a copy is not that of its own weights"
