@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from tlvision.config.arms import KINDS, Arm, Kind, make_arms
+from tlvision.config.arms import KINDS, Arm, Kind, has_teacher, make_arms
 from tlvision.config.load import dump_config
+from tlvision.config.pseudo_quality import write_pseudo_label_quality
 from tlvision.plugin import get_plugin
 from tlvision.report import write_adapt_page
 from tlvision.types import InputError
@@ -32,6 +33,7 @@ class Row:
     best:         the highest value on `data.val` of any evaluated epoch, one a seed: the regret is best - values.
     selected_by:  the metric that chose the checkpoint.
     runs:         the folders.
+    pseudo_labels: what its final teacher's labels were worth on `data.oracle`, first seed; of methods with a teacher.
     note:         why there is nothing, or what else is to be known.
     mean, low, high: of `values`.
     gap_closed:   (mean - source_only) / (oracle - source_only), 0..1 and beyond; None where one of them is missing, or
@@ -46,6 +48,7 @@ class Row:
     best: list[float] = field(default_factory=list)
     selected_by: str = ""
     runs: list[str] = field(default_factory=list)
+    pseudo_labels: dict[str, Any] | None = None
     note: str = ""
     mean: float | None = None
     low: float | None = None
@@ -85,6 +88,8 @@ def adapt(
             for seed in seeds:
                 console.rule(f"{arm.name}, seed {seed}")
                 _run(arm, row, folder, seed, metric)
+            if arm.config.data.oracle is not None and has_teacher(arm.config):
+                row.pseudo_labels = write_pseudo_label_quality(Path(row.runs[0]), arm.config.data.oracle)
         rows.append(row)
     _compare(rows)
     result = {"metric": metric, "seeds": list(seeds), "rows": [asdict(row) for row in rows]}

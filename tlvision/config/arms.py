@@ -74,6 +74,12 @@ def uses_target(name: str) -> bool:
     return found.uses_target or objective
 
 
+def has_teacher(config: Config) -> bool:
+    """Tell whether a hook of the config learns from a teacher."""
+    found = [hook_class(name) for item in config.hooks for name in item]
+    return any(issubclass(each, ObjectiveHook) and each.uses_teacher for each in found)
+
+
 def source_only(config: Config) -> Config:
     """Return the config without hooks that use the target and without unlabelled images; everything else stays."""
     hooks = [item for item in config.hooks if not uses_target(next(iter(item)))]

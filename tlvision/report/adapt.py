@@ -31,6 +31,7 @@ def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
         section(f"{result['metric']} on the target", _dots(rows)),
         section("Table", _table(result["rows"])),
         section("How the checkpoint was chosen", _selection(rows)),
+        section("What the pseudo-labels were worth", _pseudo_labels(rows)),
         section("Notes", "".join(notes)),
     ]
     path = folder / "adapt.html"
@@ -87,6 +88,20 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
             for row in rows
         ],
     )
+
+
+def _pseudo_labels(rows: Sequence[dict[str, Any]]) -> str:
+    """Return precision and recall of the final teachers' labels on the target's training images, over thresholds."""
+    parts = []
+    for row in rows:
+        if row["pseudo_labels"]:
+            per_class = row["pseudo_labels"]["per_class"]
+            groups = {"all": row["pseudo_labels"]["all"]} | {name: per_class[name]["thresholds"] for name in per_class}
+            keys = ("threshold", "pseudo_labels", "precision", "recall", "mean_iou")
+            body = [(name, *(line[key] for key in keys)) for name, lines in groups.items() for line in lines]
+            header = ("class", *(key.replace("_", " ") for key in keys))
+            parts.append(f"<details><summary>{escape(row['name'])}</summary>{table(header, body)}</details>")
+    return "".join(parts)
 
 
 def _selection(rows: Sequence[dict[str, Any]]) -> str:
