@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import tlvision
 from tlvision.hooks.objectives.domain_adversarial import DomainAdversarial
 from tlvision.plugin import InputSpec, InstanceFeatures, Tap
-from tlvision.types import InputError
+from tlvision.types import InputError, RunError
 
 TAPS = (Tap("stage.3", "x", 5, 16), Tap("c5", "y", 7, 32))
 
@@ -259,3 +261,17 @@ def test_a_resumed_run_ends_with_the_same_bits(
 ) -> None:
     adapt_config["hooks"].append({"domain_adversarial": {"weight": 1.0}})
     assert_resumes(adapt_config, 4)
+
+
+def test_a_diverging_discriminator_stops_the_run_and_both_sides_of_the_batch_are_kept(
+    adapt_config: dict[str, Any], tmp_path: Path
+) -> None:
+    adapt_config["hooks"].append({"domain_adversarial": {"weight": 1e39}})  # more than float32 holds
+    labelled, unlabelled = (adapt_config["data"]["batch"][name] for name in ("labelled", "unlabelled"))
+    with pytest.raises(RunError, match=r"not finite .*domain_adversarial/image inf"):
+        tlvision.train(adapt_config)
+    saved = load_file(str(next(tmp_path.rglob("offending_batch.safetensors"))))
+    assert len(saved["images"]) == labelled
+    assert saved["weak"].shape == saved["strong"].shape == (unlabelled, *saved["images"].shape[1:])
+    others = json.loads(next(tmp_path.rglob("offending_batch.json")).read_text(encoding="utf-8"))
+    assert len(others["unlabelled_image_ids"]) == unlabelled
