@@ -10,12 +10,14 @@ from tlvision.config.assemble import Parts
 def describe(console: Console, parts: Parts) -> None:
     """Print model, licence and data, what came of the weights, and everything that was skipped in the data."""
     config = parts.config
+    unlabelled = f", {len(parts.unlabelled.images)} without labels" if parts.unlabelled is not None else ""
     console.print(
         f"tlvision: {config.model.arch} ({parts.plugin.name}, {parts.plugin.licence}) on {len(parts.train.samples)} "
-        f"training and {len(parts.val.samples)} validation images, {len(parts.classes)} classes",
+        f"training and {len(parts.val.samples)} validation images{unlabelled}, {len(parts.classes)} classes",
         highlight=False,
     )
     console.print(parts.report.summary(), highlight=False)
-    for data in (parts.train, parts.val):
+    datasets = [parts.train, parts.val, *([] if parts.source_val is None else [parts.source_val])]
+    for data in datasets:
         for note in data.skipped:
             console.print(f"[yellow]note[/] {data.path.name}: {note}", highlight=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from tlvision.coco import UnlabelledData
     from tlvision.config.assemble import Parts
     from tlvision.config.data import Dataset
 
@@ -36,6 +37,8 @@ def describe_environment(parts: Parts, fabric: Fabric) -> dict[str, Any]:
         "data": {
             "train": _describe_data(parts.train),
             "val": _describe_data(parts.val),
+            **({} if parts.source_val is None else {"source_val": _describe_data(parts.source_val)}),
+            **({} if parts.unlabelled is None else {"target": _describe_images(parts.unlabelled)}),
         },
         "seed": parts.config.train.seed,
         "device": str(fabric.device),
@@ -55,6 +58,11 @@ def _describe_data(data: Dataset) -> dict[str, Any]:
         "images_sha256": _names_and_sizes(images),
         "label_maps_sha256": _names_and_sizes(files) if files else None,
     }
+
+
+def _describe_images(data: UnlabelledData) -> dict[str, Any]:
+    images = [image.path for image in data.images]
+    return {"path": str(data.path), "images": len(images), "images_sha256": _names_and_sizes(images)}
 
 
 def _names_and_sizes(paths: list[Path]) -> str:

@@ -184,6 +184,8 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
     draw_pictures(run, parts)
     write_report(run)
     console.print(format_table(metrics), highlight=False)
+    if "selection" in metrics:
+        console.print(selection_sentence(metrics), highlight=False)
     if session.evaluator.left_out:
         console.print(
             f"[yellow]note[/] {session.evaluator.left_out} detections are of classes that {parts.val.path.name} does "
@@ -197,3 +199,10 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
         soft_wrap=True,
     )
     return metrics
+
+
+def selection_sentence(metrics: Mapping[str, Any]) -> str:
+    """Say of which domain the numbers are, and what chose the checkpoint that they are of."""
+    chosen = metrics["selection"]
+    seen = "labels of the target chose it" if chosen["uses_target_labels"] else "no label of the target was seen"
+    return f"on the {metrics['domain']}; checkpoint chosen by {chosen['by']}: {seen}"

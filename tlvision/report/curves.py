@@ -9,7 +9,7 @@ from tlvision.report.chart import Series, line_chart, smooth
 from tlvision.report.colours import PALETTE
 from tlvision.report.run_files import RunFiles, number
 
-_PREFERRED = ("AP", "AP50", "AP75", "mean_class_iou", "pixel_accuracy")
+_PREFERRED = ("AP", "AP50", "AP75", "mean_class_iou", "pixel_accuracy", "stability", "agreement", "certainty")
 _BLUE, _GREY = (0, 114, 178), (120, 120, 120)
 # The yellow of the palette is too pale for a line on white.
 _LINES = tuple(colour for colour in (PALETTE[4], PALETTE[5], PALETTE[2], PALETTE[6], PALETTE[0], PALETTE[1]))

@@ -226,7 +226,9 @@ def test_deleting_every_label_of_the_target_changes_no_byte(
     assert set(metrics["unlabelled"]) == {"stability", "certainty", "agreement"}
 
 
-def test_labels_of_the_target_choose_only_when_that_is_said(values: dict[str, Any]) -> None:
+def test_labels_of_the_target_choose_only_when_that_is_said(
+    values: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     values["evaluate"] = {"select": "bbox/AP"}
     with pytest.raises(InputError, match="'bbox/AP' of which domain"):
         tlvision.train(values)
@@ -234,6 +236,14 @@ def test_labels_of_the_target_choose_only_when_that_is_said(values: dict[str, An
     run = tlvision.train(values).run
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["selection"] == {"by": "target/bbox/AP", "uses_target_labels": True}
+    printed = capsys.readouterr().out
+    assert "4 validation images, 16 without labels, 2 classes" in printed
+    assert "on the target; checkpoint chosen by target/bbox/AP: labels of the target chose it" in printed
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["data"]["target"]["images"] == 16
+    assert "sha256" in environment["data"]["source_val"]
+    report = (run / "report.html").read_text()
+    assert all(f"Metrics ({kind})" in report for kind in ("target/bbox", "source/bbox", "unlabelled"))
     values["evaluate"] = {"select": "unlabelled/stable"}
     with pytest.raises(InputError, match=r"has no metric 'unlabelled/stable'.*'unlabelled/stability'"):
         tlvision.train(values)
