@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tlvision.coco import UnlabelledData, read_images
 from tlvision.config.data import Dataset, background_of, read_data, read_source_val
 from tlvision.config.load import read_options
+from tlvision.config.pairing import check_needs, check_pairing, check_unlabelled
 from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
@@ -69,6 +70,7 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
     options = read_options(plugin, config.model.options)
     select = choose_select(config, task)
     hooks = build_hooks(config)
+    check_pairing(hooks, plugin, task)
     check_unlabelled(config, hooks)
     _render(config)
     train, val = read_data(config, task, classes)
@@ -86,7 +88,7 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
     for hook in hooks:
         if isinstance(hook, ObjectiveHook):
             hook.prepare(adapter)
-        _check_needs(hook, adapter, config.model.plugin)
+        check_needs(hook, adapter, plugin)
     groups = map_groups(adapter.module, adapter.layer_groups())
     plan = initial_plan(adapter.module, groups, _duration(config, len(train.samples)))
     for hook in hooks:
@@ -216,46 +218,6 @@ def build_hooks(config: Config) -> list[Hook]:
         values = hook_schema(found).model_validate(options)
         hooks.append(found(**{field: getattr(values, field) for field in type(values).model_fields}))
     return hooks
-
-
-def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
-    """Raise InputError where hooks and `data` do not agree on unlabelled images and on a teacher."""
-    names = {hook.key() for hook in hooks}
-    objectives = [hook for hook in hooks if isinstance(hook, ObjectiveHook)]
-    target, unlabelled = config.data.target, config.data.batch.unlabelled
-    for hook in hooks:
-        if target is None and (hook.uses_target or (hook in objectives and hook.uses_unlabelled)):
-            raise InputError(
-                f"hooks: '{hook.key()}' learns from unlabelled images; give them as data.target: {{images: FOLDER}}"
-            )
-    for hook in objectives:
-        if hook.uses_unlabelled and not unlabelled:
-            raise InputError(
-                f"hooks: '{hook.key()}' wants unlabelled images in each batch; set data.batch.unlabelled, as many as "
-                f"data.batch.labelled ({config.data.batch.labelled}) for a start"
-            )
-        if hook.uses_teacher and "ema" not in names:
-            raise InputError(
-                f"hooks: '{hook.key()}' needs a teacher, which is the average that the hook 'ema' keeps; add "
-                "'- ema: {decay: 0.999, warmup: 100}' to hooks"
-            )
-    if unlabelled and not any(hook.uses_unlabelled for hook in objectives):
-        raise InputError(
-            f"data.batch.unlabelled is {unlabelled}, but no hook learns from unlabelled images; set it to 0, or add "
-            "one of the hooks that `tlvision hooks` lists for domain adaptation"
-        )
-
-
-def _check_needs(hook: Hook, adapter: Adapter, plugin: str) -> None:
-    """Raise InputError where a hook asks for a power or a tap that this model does not have."""
-    for needed in hook.needs:
-        if not isinstance(adapter, needed):
-            raise InputError(f"hooks: '{hook.key()}' needs {needed.__name__}, which plugin '{plugin}' does not offer")
-    if isinstance(hook, ObjectiveHook):
-        known = [tap.name for tap in adapter.taps()]
-        for tap in hook.taps:
-            if tap not in known:
-                raise InputError(f"hooks: '{hook.key()}' wants the tap '{tap}'; this model has {', '.join(known)}")
 
 
 def _duration(config: Config, images: int) -> Duration:

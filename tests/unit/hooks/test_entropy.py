@@ -94,5 +94,8 @@ def test_a_run_without_unlabelled_images_is_refused(
 
 def test_a_detector_is_refused(adapt_config: dict[str, Any]) -> None:
     adapt_config["hooks"].append("entropy")
-    with pytest.raises(InputError, match="'entropy' needs HasDenseLogits, which plugin 'toy' does not offer"):
+    with pytest.raises(
+        InputError,
+        match=r"'entropy' needs HasDenseLogits, which this model of plugin 'toy' does not offer; models of .*smp",
+    ):
         tlvision.train(adapt_config)

@@ -1,0 +1,84 @@
+"""Do hooks, model and data fit together? Asked before any image is read, and answered with what would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tlvision.config.schema import Config
+from tlvision.hooks import Hook, ObjectiveHook
+from tlvision.plugin import Adapter, HasDenseLogits, Plugin, Task, get_plugin, plugin_names
+from tlvision.types import InputError
+
+
+def check_pairing(hooks: Sequence[Hook], plugin: Plugin, task: Task) -> None:
+    """Raise InputError where a hook needs what no model of `plugin` for `task` has; the models need not be built."""
+    for hook in hooks:
+        for needed in hook.needs:
+            if not _may_have(plugin, task, needed):
+                raise InputError(_refusal(hook, needed, plugin))
+
+
+def check_needs(hook: Hook, adapter: Adapter, plugin: Plugin) -> None:
+    """Raise InputError where a hook asks for a power or a tap that this very model does not have."""
+    for needed in hook.needs:
+        if not isinstance(adapter, needed):
+            raise InputError(_refusal(hook, needed, plugin))
+    if isinstance(hook, ObjectiveHook):
+        known = [tap.name for tap in adapter.taps()]
+        for tap in hook.taps:
+            if tap not in known:
+                raise InputError(f"hooks: '{hook.key()}' wants the tap '{tap}'; this model has {', '.join(known)}")
+
+
+def _may_have(plugin: Plugin, task: Task, needed: type) -> bool:
+    """Tell whether a plugin says that its models for `task` have a power, or does not say that they have it not."""
+    if needed is HasDenseLogits:  # not declared: every semantic model has it, and no other does
+        return task == "semantic"
+    said = plugin.capabilities.get(needed.__name__, "")
+    return not said.startswith(("impossible", "not written"))
+
+
+def _refusal(hook: Hook, needed: type, plugin: Plugin) -> str:
+    reason = plugin.capabilities.get(needed.__name__, "")
+    why = f" ({reason})" if reason and reason != "yes" else ""
+    able = [name for name in plugin_names() if _offers(get_plugin(name), needed)]
+    others = f"; models of {', '.join(able)} do" if able else ""
+    kind = " for label maps" if needed is HasDenseLogits else ""
+    return (
+        f"hooks: '{hook.key()}' needs {needed.__name__}, which this model of plugin '{plugin.name}' does not offer{why}"
+        f"{others}{kind if able else ''}"
+    )
+
+
+def _offers(plugin: Plugin, needed: type) -> bool:
+    if needed is HasDenseLogits:
+        return "semantic" in plugin.tasks
+    return plugin.capabilities.get(needed.__name__) == "yes"
+
+
+def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
+    """Raise InputError where hooks and `data` do not agree on unlabelled images and on a teacher."""
+    names = {hook.key() for hook in hooks}
+    objectives = [hook for hook in hooks if isinstance(hook, ObjectiveHook)]
+    target, unlabelled = config.data.target, config.data.batch.unlabelled
+    for hook in hooks:
+        if target is None and (hook.uses_target or (hook in objectives and hook.uses_unlabelled)):
+            raise InputError(
+                f"hooks: '{hook.key()}' learns from unlabelled images; give them as data.target: {{images: FOLDER}}"
+            )
+    for hook in objectives:
+        if hook.uses_unlabelled and not unlabelled:
+            raise InputError(
+                f"hooks: '{hook.key()}' wants unlabelled images in each batch; set data.batch.unlabelled, as many as "
+                f"data.batch.labelled ({config.data.batch.labelled}) for a start"
+            )
+        if hook.uses_teacher and "ema" not in names:
+            raise InputError(
+                f"hooks: '{hook.key()}' needs a teacher, which is the average that the hook 'ema' keeps; add "
+                "'- ema: {decay: 0.999, warmup: 100}' to hooks"
+            )
+    if unlabelled and not any(hook.uses_unlabelled for hook in objectives):
+        raise InputError(
+            f"data.batch.unlabelled is {unlabelled}, but no hook learns from unlabelled images; set it to 0, or add "
+            "one of the hooks that `tlvision hooks` lists for domain adaptation"
+        )
