@@ -135,7 +135,7 @@ class EvaluateSettings(_Strict):
     every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch always is evaluated")
     select: str = Field(
         "auto",
-        description="the metric that selects checkpoints/best; auto: that of the task, with data.target source/… or "
+        description="the metric that selects checkpoints/best; auto: that of the task, with data.target "
         "unlabelled/stability; target/… uses the target's labels",
     )
     window: int = Field(

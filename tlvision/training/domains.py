@@ -94,20 +94,20 @@ class DomainEvaluator:
 def resolve_domain_select(select: str, task: Task, *, main: Domain, source: bool, unlabelled: bool) -> str:
     """Return the metric that `evaluate.select` stands for in a run that knows two domains.
 
-    auto is the source's own metric where there is labelled data of the source to measure it on, else the stability on
-    unlabelled images: never the target's labels, which nobody has in earnest.
+    auto is the stability on unlabelled images, else the source's own metric: never labels of the target, which nobody
+    has in earnest. The source's metric falls while a model adapts, and so chooses the checkpoint that has adapted least.
 
     Raises InputError where there is no such metric, or a target metric is asked for without the domain's name.
 
     >>> resolve_domain_select("auto", "detect", main="target", source=True, unlabelled=True)
-    'source/bbox/AP'
+    'unlabelled/stability'
     """
     domains = sorted({main, *(["source"] if source else [])})
     names = metric_names(task)
     known = [f"{domain}/{name}" for domain in domains for name in names]
     known += [f"unlabelled/{name}" for name in MEASURES] if unlabelled else []
     if select == "auto":
-        return f"source/{names[0]}" if "source" in domains else "unlabelled/stability"
+        return "unlabelled/stability" if unlabelled else f"source/{names[0]}"
     if select in names:
         raise InputError(
             f"evaluate.select: '{select}' of which domain? That labels of the target choose has to be said: "
