@@ -277,7 +277,7 @@ def _best(said: Prediction | Tensor) -> float:
 def ramp_up(progress: float, start: float, length: float) -> float:
     """Return 0 before `start`, then what rises linearly to 1 over `length`; all are fractions of the run.
 
-    >>> ramp_up(0.1, 0.2, 0.2), ramp_up(0.3, 0.2, 0.2), ramp_up(0.9, 0.2, 0.2), ramp_up(0.2, 0.2, 0.0)
+    >>> ramp_up(0.1, 0.25, 0.25), ramp_up(0.375, 0.25, 0.25), ramp_up(0.9, 0.25, 0.25), ramp_up(0.25, 0.25, 0.0)
     (0.0, 0.5, 1.0, 1.0)
     """
     if progress < start:
