@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +45,7 @@ def build_model(config: ModelConfig, num_classes: int) -> Any:
         with quiet(), DefaultScope.overwrite_default_scope("mmdet"):
             # The core normalises, so the model has nothing to do before its backbone.
             model: Any = MODELS.build(adapted(config, num_classes) | {"data_preprocessor": nn.Identity()})
+            _fill_what_upstream_leaves(model)
             model.init_weights()
     except (KeyError, ImportError, TypeError) as error:
         raise InputError(
@@ -55,3 +57,13 @@ def build_model(config: ModelConfig, num_classes: int) -> Any:
     if head is not None and not hasattr(head, "loss_cls"):
         head.loss_cls = None  # mmdet 3.3 asks every one-stage head for it when it predicts, and SSD's has none
     return model.train()
+
+
+def _fill_what_upstream_leaves(model: nn.Module) -> None:
+    """Give TridentNet's own convolutions torch's initialisation: without pretrained weights mmdet 3.3 gives them none.
+
+    They would hold whatever lay in memory, which is not a number often enough.
+    """
+    for module in model.modules():
+        if type(module).__name__ == "TridentConv":
+            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))  # type: ignore[arg-type]
