@@ -40,7 +40,7 @@ class Arm:
 def make_arms(paths: Sequence[str | Path], overrides: Sequence[str], kinds: Sequence[Kind]) -> list[Arm]:
     """Return the arms for some configs of methods; the others are made from the first.
 
-    paths:     YAML files that differ in their hooks alone, and in `data.batch.unlabelled` and `data.augment`.
+    paths:     YAML files that differ in their hooks alone, and in `data.batch.unlabelled`.
     overrides: "train.epochs=5" and so on, for all of them.
     kinds:     which arms to run; an oracle only where the config has `data.oracle`.
 
@@ -118,8 +118,7 @@ def _require_match(one: Arm, other: Arm) -> None:
     for key in ("model", "train", "evaluate"):
         if getattr(one.config, key) != getattr(other.config, key):
             raise InputError(f"adapt: '{other.name}' has another '{key}' than '{one.name}'; only hooks may differ")
-    free = {"batch": one.config.data.batch, "augment": one.config.data.augment}
-    if one.config.data != other.config.data.model_copy(update=free):
+    if one.config.data != other.config.data.model_copy(update={"batch": one.config.data.batch}):
         raise InputError(f"adapt: '{other.name}' has other 'data' than '{one.name}'; only hooks may differ")
     if one.config.data.batch.labelled != other.config.data.batch.labelled:
         raise InputError(f"adapt: '{other.name}' has another data.batch.labelled than '{one.name}'")

@@ -204,5 +204,7 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
 def selection_sentence(metrics: Mapping[str, Any]) -> str:
     """Say of which domain the numbers are, and what chose the checkpoint that they are of."""
     chosen = metrics["selection"]
-    seen = "labels of the target chose it" if chosen["uses_target_labels"] else "no label of the target was seen"
+    seen = (
+        "labels of the target chose it" if chosen["uses_target_labels"] else "no label of the target took part in that"
+    )
     return f"on the {metrics['domain']}; checkpoint chosen by {chosen['by']}: {seen}"

@@ -95,7 +95,7 @@ def resolve_domain_select(select: str, task: Task, *, main: Domain, source: bool
     """Return the metric that `evaluate.select` stands for in a run that knows two domains.
 
     auto is the stability on unlabelled images, else the source's own metric: never labels of the target, which nobody
-    has in earnest. The source's metric falls while a model adapts, and so chooses what has adapted least.
+    has in earnest. The source's metric may fall while a model adapts, and then chooses what has adapted least.
 
     Raises InputError where there is no such metric, or a target metric is asked for without the domain's name.
 

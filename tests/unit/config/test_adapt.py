@@ -112,6 +112,8 @@ def test_configs_that_are_not_comparable_are_refused(values: dict[str, Any], tmp
         make_arms(other(train={"lr": 1e-2}), (), ALL)
     with pytest.raises(InputError, match="'two' has other 'data' than 'one'"):
         make_arms(other(data={"image_size": 64}), (), ALL)
+    with pytest.raises(InputError, match="'two' has other 'data' than 'one'"):  # or a method would be its augmentation
+        make_arms(other(data={"augment": {"mosaic": 0, "strong": 1}}), (), ALL)
     with pytest.raises(InputError, match=r"another data\.batch\.labelled"):
         make_arms(other(data={"batch": {"labelled": 2, "unlabelled": 4}}), (), ALL)
     with pytest.raises(InputError, match="the name 'oracle' is taken"):
