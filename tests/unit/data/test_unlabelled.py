@@ -193,3 +193,13 @@ def test_labelled_images_may_look_strong_and_stay_where_they_are(folder: Path) -
     assert (strong[..., 0] == strong[..., 1]).all()
     weights = np.array([0.299, 0.587, 0.114])
     assert np.abs(plain @ weights - strong[..., 0]).max() <= 1
+
+
+def test_the_streams_of_both_sides_do_not_walk_in_step(folder: Path) -> None:
+    data = read_images(folder)
+    labelled = TrainImages(
+        samples_of(data.images), AugmentSettings(), InputSpec(), 64, seed=3, task="detect", num_classes=1
+    )
+    others = make(folder, AugmentSettings())
+    pairs = [(labelled.draw(place, mosaic=False)[2].matrix, others.draw(place)[2].matrix) for place in range(10)]
+    assert not any((one == other).all() for one, other in pairs), "one seed would give both the same geometry"

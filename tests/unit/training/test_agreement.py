@@ -125,3 +125,9 @@ def test_a_detector_is_mirrored_with_its_boxes() -> None:
     # The mirrored image is the same image, so what is compared is the prediction and its own mirror image.
     assert found["stability"] == pytest.approx(compare(plain, [mirrored]))
     assert 0 < found["stability"] < 1
+
+
+def test_each_object_is_matched_once() -> None:
+    one = [say([[0, 0, 10, 10], [0, 0, 10, 10]], [0.9, 0.8], [0, 0])]
+    other = [say([[0, 0, 10, 10]], [0.7], [0])]
+    assert compare(one, other) == pytest.approx(2 * 0.7 / (0.9 + 0.8 + 0.7))
