@@ -122,18 +122,26 @@ class TorchvisionAdapter:
 class TwoStageAdapter(TorchvisionAdapter):
     """Faster or Mask R-CNN; also has the capability `HasInstanceFeatures`."""
 
+    pyramid_path = "backbone"
+
     def instance_features(
-        self, images: Tensor, boxes: Sequence[Tensor] | None = None, *, most: int | None = None
+        self,
+        images: Tensor,
+        boxes: Sequence[Tensor] | None = None,
+        *,
+        most: int | None = None,
+        pyramid: Any = None,
     ) -> Sequence[InstanceFeatures]:
         """Return what the box head makes of each box, of the current mode, with gradients where they are enabled.
 
-        images: as in `loss`.
-        boxes:  (K, 4) float32 in network-input pixels for each image, K may be 0; None takes the model's own proposals,
-                best first, without gradients of their places.
-        most:   how many of these proposals an image has at most; None for all.
+        images:  as in `loss`.
+        boxes:   (K, 4) float32 in network-input pixels for each image, K may be 0; None takes the model's own
+                 proposals, best first, without gradients of their places.
+        most:    how many of these proposals an image has at most; None for all.
+        pyramid: what the backbone with its feature pyramid gave for `images`; None runs it.
         """
         heads, sizes = self._model.roi_heads, [(images.shape[2], images.shape[3])] * len(images)
-        maps = self._model.backbone(images)
+        maps = self._model.backbone(images) if pyramid is None else pyramid
         if boxes is None:
             boxes = [each[:most] for each in self._proposals(ImageList(images, sizes), maps)]
         boxes = [each.float() for each in boxes]

@@ -48,6 +48,8 @@ class Context:
     unlabelled: two views of the unlabelled images of the micro-batch, normalised like `images`, for hooks that say
                `uses_unlabelled`; None outside a step and where the run has none.
     unlabelled_features: the same taps from a forward pass of the weak views, in train mode and with gradients.
+    pyramid, unlabelled_pyramid: what `HasInstanceFeatures.instance_features` takes as `pyramid`, of `images` and of the
+               weak views, from the same passes, for hooks that say `uses_pyramid`; None where the model has none.
     memo:      a place for what several hooks need of one micro-batch, such as the teacher's predictions; emptied before
                each.
     teacher:   a second model, the moving average of the first, in eval mode; the hook `ema` keeps it where another one
@@ -85,6 +87,8 @@ class Context:
     features: Mapping[str, Tensor] = field(default_factory=dict)
     unlabelled: Views | None = None
     unlabelled_features: Mapping[str, Tensor] = field(default_factory=dict)
+    pyramid: Any = None
+    unlabelled_pyramid: Any = None
     memo: dict[str, Any] = field(default_factory=dict)
     teacher: Adapter | None = None
     wants_teacher: bool = False
@@ -175,6 +179,8 @@ class ObjectiveHook(Hook):
 
     uses_unlabelled: bool = False
     """Whether it wants unlabelled images in each batch; a run with `data.batch.unlabelled: 0` is then refused."""
+    uses_pyramid: bool = False
+    """Whether it wants `context.pyramid`, to pool features for boxes without a pass through the model of its own."""
     uses_teacher: bool = False
     """Whether it wants `context.teacher`; a run without the hook `ema` is then refused."""
 

@@ -19,7 +19,7 @@ from tlvision.plugin.protocol import (
     WeightReport,
 )
 from tlvision.plugin.registry import get_plugin, plugin_names
-from tlvision.plugin.taps import capture, tap_features
+from tlvision.plugin.taps import capture, record, tap_features
 from tlvision.types import InputSpec
 
 __all__ = [
@@ -45,5 +45,6 @@ __all__ = [
     "label_maps",
     "map_groups",
     "plugin_names",
+    "record",
     "tap_features",
 ]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from tlvision.types import ClassMap, InputSpec, Prediction, Target
 
@@ -203,14 +203,26 @@ class InstanceFeatures:
 class HasInstanceFeatures(Protocol):
     """Capability: the model pools features for boxes (two-stage detectors do)."""
 
+    @property
+    def pyramid_path(self) -> str:
+        """The path, from `Adapter.module`, of the part whose output boxes are pooled from: backbone or neck."""
+        ...
+
     def instance_features(
-        self, images: Tensor, boxes: Sequence[Tensor] | None = None, *, most: int | None = None
+        self,
+        images: Tensor,
+        boxes: Sequence[Tensor] | None = None,
+        *,
+        most: int | None = None,
+        pyramid: Any = None,
     ) -> Sequence[InstanceFeatures]:
         """Return boxes and their features for each image, with gradients where they are enabled; needs no labels.
 
-        images: as in `Adapter.loss`.
-        boxes:  (K, 4) float32 in network-input pixels for each image; None takes the model's own proposals.
-        most:   how many of its own proposals an image has at most, the best ones; None for all. Only those are pooled.
+        images:  as in `Adapter.loss`.
+        boxes:   (K, 4) float32 in network-input pixels for each image; None takes the model's own proposals.
+        most:    how many of its own proposals an image has at most, the best ones; None for all. Only those are pooled.
+        pyramid: what the part at `pyramid_path` gave for these images (see `tlvision.plugin.record`), in whatever form
+                 upstream has it; None runs the model up to there.
         """
         ...
 

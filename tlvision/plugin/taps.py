@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tlvision.plugin.protocol import Tap
 from tlvision.types import InputError, nearest
@@ -46,6 +46,30 @@ def _recorder(name: str, features: dict[str, Tensor]):  # type: ignore[no-untype
         features[name] = output  # type: ignore[assignment]
 
     return record
+
+
+@contextmanager
+def record(module: nn.Module, path: str | None) -> Iterator[list[Any]]:
+    """Collect the outputs of one part of `module`, of whatever type they are, while it runs inside the with-block.
+
+    path: of the part, as `named_modules` has it; None records nothing. Yields a list, an item a forward pass.
+
+    >>> from torch import nn, ones
+    >>> with record(nn.Sequential(nn.Flatten()), "0") as outputs:
+    ...     outputs
+    []
+
+    Raises AttributeError where there is no such part.
+    """
+    outputs: list[Any] = []
+    if path is None:
+        yield outputs
+        return
+    handle = module.get_submodule(path).register_forward_hook(lambda part, inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        handle.remove()
 
 
 def tap_features(module: nn.Module, taps: Sequence[Tap], images: Tensor) -> dict[str, Tensor]:

@@ -140,15 +140,26 @@ class MmdetAdapter:
 class TwoStageAdapter(MmdetAdapter):
     """An mmdet detector with proposals. Also has the capability `HasInstanceFeatures`."""
 
+    @property
+    def pyramid_path(self) -> str:
+        """The neck, or the backbone where the model has none."""
+        return "neck" if self._model.with_neck else "backbone"
+
     def instance_features(
-        self, images: Tensor, boxes: Sequence[Tensor] | None = None, *, most: int | None = None
+        self,
+        images: Tensor,
+        boxes: Sequence[Tensor] | None = None,
+        *,
+        most: int | None = None,
+        pyramid: Any = None,
     ) -> Sequence[InstanceFeatures]:
         """Return the features that the box head pools for each box, of the current mode, with gradients where enabled.
 
         images: as in `loss`. boxes: (K, 4) float32 in network-input pixels for each image; None takes the model's own
-        proposals, best first, without gradients of their places. most: how many of these an image has at most.
+        proposals, best first, without gradients of their places. most: how many of these an image has at most. pyramid:
+        what the part at `pyramid_path` gave for `images`; None runs it.
         """
-        maps = self._model.extract_feat(images)
+        maps = self._model.extract_feat(images) if pyramid is None else pyramid
         if boxes is None:
             boxes = [each[:most] for each in self._proposals(images, maps)]
         from mmdet.structures.bbox import bbox2roi

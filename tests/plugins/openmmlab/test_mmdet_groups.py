@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tlvision.plugin import BuildSpec, HasInstanceFeatures, get_plugin, map_groups
+from tlvision.plugin import BuildSpec, HasInstanceFeatures, get_plugin, map_groups, record
 from tlvision.types import ClassMap
 from tlvision_openmmlab.mmdet.groups import find_groups
 
@@ -142,6 +142,12 @@ def test_instance_features_pool_what_the_box_head_reads() -> None:
     own = adapter.instance_features(images)
     assert all(len(each.boxes) == len(each.features) > 0 for each in own)
     assert all(not each.boxes.requires_grad for each in own)
+    with record(adapter.module, adapter.pyramid_path) as pyramids:
+        adapter.features(images)
+    handle = adapter.module.backbone.register_forward_hook(lambda *_: pytest.fail("the backbone ran once more"))
+    again = adapter.instance_features(images, pyramid=pyramids[0])
+    handle.remove()
+    assert all(torch.equal(each.features, whole.features) for each, whole in zip(again, own, strict=True))
     few = adapter.instance_features(images, most=2)
     for each, whole in zip(few, own, strict=True):
         assert torch.equal(each.boxes, whole.boxes[:2])

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import get_model
 
 from tlvision.conformance.case import Case
-from tlvision.plugin import HasInstanceFeatures
+from tlvision.plugin import HasInstanceFeatures, record
 from tlvision.types import Target
 from tlvision_torchvision.plugin import plugin
 
@@ -182,6 +182,30 @@ def test_instance_features_are_what_the_predictor_gets(build: Any, own: bool) ->
     for each, given in zip(found, boxes, strict=True):
         torch.testing.assert_close(each.boxes, given)
     assert found[0].features.requires_grad
+
+
+def no_objects() -> Target:
+    none = torch.zeros(0)
+    return Target(boxes=torch.zeros(0, 4), labels=none.long(), crowd=none.bool())
+
+
+@pytest.mark.parametrize("maps_of", ["loss", "features"])
+def test_instance_features_from_the_pyramid_of_another_pass(build: Any, maps_of: str) -> None:
+    adapter, _ = build()
+    images = torch.rand(2, 3, 96, 128)
+    expected = adapter.instance_features(images, most=5)
+    with record(adapter.module, adapter.pyramid_path) as pyramids:
+        if maps_of == "loss":
+            adapter.loss(images, [no_objects(), no_objects()])
+        else:
+            adapter.features(images)
+    assert len(pyramids) == 1
+    adapter.module.backbone.register_forward_hook(lambda *_: pytest.fail("the backbone ran once more"))
+    found = adapter.instance_features(images, most=5, pyramid=pyramids[0])
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.boxes, other.boxes)
+        assert torch.equal(one.features, other.features)
+        assert one.features.requires_grad
 
 
 def test_instance_features_of_no_box_in_train_mode(build: Any) -> None:

@@ -37,11 +37,17 @@ class WithBoxes(Boxless):
     """Three proposals for the first image, none for the second; features are the model's outputs there."""
 
     counts = (3, 0)
+    pyramid_path = "1"
 
     def instance_features(
-        self, images: Tensor, boxes: Sequence[Tensor] | None = None, *, most: int | None = None
+        self,
+        images: Tensor,
+        boxes: Sequence[Tensor] | None = None,
+        *,
+        most: int | None = None,
+        pyramid: Any = None,
     ) -> list[InstanceFeatures]:
-        maps = self.module(images)
+        maps = self.module(images) if pyramid is None else pyramid
         wanted = boxes or [torch.zeros(count, 4)[:most] for count in self.counts]
         return [
             InstanceFeatures(boxes=own, features=each.flatten(1).T[: len(own)])
@@ -62,6 +68,8 @@ def make_context(adapter: Any, progress: float = 0.3) -> Any:
         unlabelled_features=maps[1],
         images=images[0],
         unlabelled=SimpleNamespace(weak=images[1]),
+        pyramid=None,
+        unlabelled_pyramid=None,
         progress=progress,
     )
 
@@ -193,6 +201,21 @@ def test_boxes_are_judged_and_agree_with_their_image(loss: Any) -> None:
         consistency.append(sum(abs(squash(s) - sum(means) / 2) for s in scores) / 2)
     assert losses["instance"].item() == pytest.approx(0.3 * sum(instance) / 2, rel=1e-5)
     assert losses["consistency"].item() == pytest.approx(0.3 * sum(consistency) / 2, rel=1e-4)
+
+
+def test_boxes_are_pooled_from_the_maps_of_the_passes_that_were_made_anyway() -> None:
+    adapter = WithBoxes()
+    adapter.module.eval()
+    hook = build(adapter, taps=["all"], hidden=6)
+    context = make_context(adapter)
+    expected = hook.losses(context)
+    context.pyramid, context.unlabelled_pyramid = (
+        adapter.module(context.images),
+        adapter.module(context.unlabelled.weak),
+    )
+    adapter.module.register_forward_hook(lambda *_: pytest.fail("the model ran once more"))
+    found = hook.losses(context)
+    assert {name: value.item() for name, value in found.items()} == {n: value.item() for n, value in expected.items()}
 
 
 def test_no_proposals_at_all_cost_nothing_and_are_finite() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from tlvision.plugin import LayerGroup, Tap, capture, map_groups, tap_features
+from tlvision.plugin import LayerGroup, Tap, capture, map_groups, record, tap_features
 from tlvision.plugin.groups import is_norm
 from tlvision.types import InputError
 
@@ -154,3 +154,19 @@ def test_a_norm_that_two_modules_share_is_listed_once_by_its_first_name() -> Non
     model = make_model()
     model.again = model.stem
     assert map_groups(model, GROUPS).norms == {"stem.1.weight", "stem.1.bias"}
+
+
+def test_the_output_of_a_part_is_recorded_whatever_it_is_and_no_longer_than_asked() -> None:
+    module = nn.Sequential(nn.ModuleDict({"a": nn.MaxPool1d(2, return_indices=True)}))
+    part, image = module.get_submodule("0.a"), torch.arange(4.0)[None]
+    with record(module, "0.a") as outputs:
+        first, second = part(image), part(image)
+    part(image)
+    assert len(outputs) == 2
+    assert outputs[0] is first
+    assert outputs[1] is second
+    with record(module, None) as outputs:
+        part(image)
+    assert outputs == []
+    with pytest.raises(AttributeError, match="b"), record(module, "0.b"):
+        pass

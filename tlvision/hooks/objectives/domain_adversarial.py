@@ -43,7 +43,7 @@ class DomainAdversarial(ObjectiveHook):
     taps:      what is looked at: names of taps, "coarsest", "finest", "stride 16" or "all"; a discriminator for each.
     level:     "pixel" judges each cell of a map, "pooled" the mean of the map.
     instance:  "auto" also judges each proposal where the model pools features for boxes (two-stage detectors), with the
-               consistency between both; "on" demands that, "off" leaves it out. It costs a forward pass of each domain.
+               consistency between both; "on" demands that, "off" leaves it out.
     proposals: the most proposals of an image that are judged, its best ones.
     weight:    of all these losses.
     gamma:     how steep lambda(p) = 2 / (1 + exp(-gamma p)) - 1 rises over the run, above 0.
@@ -52,6 +52,7 @@ class DomainAdversarial(ObjectiveHook):
     """
 
     uses_unlabelled = True
+    uses_pyramid = True
 
     def __init__(
         self,
@@ -134,8 +135,9 @@ class DomainAdversarial(ObjectiveHook):
         assert isinstance(context.adapter, HasInstanceFeatures)
         judge = self._parts[_INSTANCE]
         losses, distances = [], []
-        for domain, (images, features) in enumerate(zip((context.images, context.unlabelled.weak), maps, strict=True)):
-            found = context.adapter.instance_features(images, most=self.proposals)
+        images, pyramids = (context.images, context.unlabelled.weak), (context.pyramid, context.unlabelled_pyramid)
+        for domain, features in enumerate(maps):
+            found = context.adapter.instance_features(images[domain], most=self.proposals, pyramid=pyramids[domain])
             rows = [one.features for one in found]
             scores = judge(scale_gradient(torch.cat(rows), -factor)).float()
             losses.append(domain_loss(scores, domain, self.loss))
