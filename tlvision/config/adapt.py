@@ -79,6 +79,7 @@ def adapt(
     folder, console = Path(out), Console(width=None if Console().is_terminal else 140)
     arms = make_arms(configs, overrides, kinds)
     metric = _metric(arms[0].config)
+    _check_folders(arms, seeds, folder)
     rows = []
     for arm in arms:
         row = Row(arm.name, arm.kind)
@@ -142,15 +143,9 @@ def _run(arm: Arm, row: Row, folder: Path, seed: int, metric: str) -> None:
     """Train one arm with one seed, unless that has been done."""
     from tlvision.config.run import train
 
-    run = folder / arm.name / f"seed{seed}"
-    update = {
-        "train": arm.config.train.model_copy(update={"seed": seed}),
-        "run": arm.config.run.model_copy(update={"out": str(run)}),
-    }
-    config = arm.config.model_copy(update=update)
+    config = _seeded(arm.config, folder / arm.name, seed)
+    run = Path(config.run.out)
     if (run / "config.yaml").exists():
-        if (run / "config.yaml").read_text(encoding="utf-8") != dump_config(config):
-            raise InputError(f"adapt: '{run}' holds a run with another config; give another --out, or remove it")
         if not (run / "report.html").exists():  # the last thing that a run writes
             train(config, resume=run) if (run / "checkpoints" / "last").exists() else _again(config, run)
     else:
@@ -159,6 +154,25 @@ def _run(arm: Arm, row: Row, folder: Path, seed: int, metric: str) -> None:
     lines = [json.loads(line) for line in log]
     row.runs.append(str(run))
     _read(run, row, metric, [line["metrics"] for line in lines if line["kind"] == "evaluation"])
+
+
+def _seeded(config: Config, folder: Path, seed: int) -> Config:
+    update = {
+        "train": config.train.model_copy(update={"seed": seed}),
+        "run": config.run.model_copy(update={"out": str(folder / f"seed{seed}")}),
+    }
+    return config.model_copy(update=update)
+
+
+def _check_folders(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> None:
+    """Refuse, before anything is trained, folders that hold what is not the run that belongs there."""
+    for config in (_seeded(arm.config, folder / arm.name, seed) for arm in arms for seed in seeds):
+        run = Path(config.run.out)
+        if (run / "config.yaml").exists():
+            if (run / "config.yaml").read_text(encoding="utf-8") != dump_config(config):
+                raise InputError(f"adapt: '{run}' holds a run with another config; give another --out, or remove it")
+        elif run.exists() and any(run.iterdir()):
+            raise InputError(f"adapt: '{run}' is not empty and holds no run (no config.yaml); remove it")
 
 
 def _again(config: Config, run: Path) -> None:

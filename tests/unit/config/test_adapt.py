@@ -180,6 +180,9 @@ def test_the_command_trains_every_arm_and_can_be_repeated(
     assert json.loads((out / "adapt.json").read_text()) == result
     with pytest.raises(InputError, match="holds a run with another config"):
         adapt([config], ["train.lr=1e-3"], seeds=[0], out=out)
+    (out / "mt" / "seed9" / "predictions").mkdir(parents=True)
+    with pytest.raises(InputError, match="seed9' is not empty and holds no run"):
+        adapt([config], [], seeds=(0, 9), out=out)
 
 
 def test_zero_shot_is_the_checkpoint_as_it_is(values: dict[str, Any], tmp_path: Path) -> None:
