@@ -47,7 +47,8 @@ class Context:
     features:  `{tap name: tensor}` from the forward pass of `adapter.loss`, for the taps that hooks asked for.
     unlabelled: two views of the unlabelled images of the micro-batch, normalised like `images`, for hooks that say
                `uses_unlabelled`; None outside a step and where the run has none.
-    unlabelled_features: the same taps from a forward pass of the weak views, in train mode and with gradients.
+    unlabelled_features: the same taps from a forward pass of the weak views, with gradients, in train mode but for the
+               norms' running statistics, which are used as they are; see `tlvision.hooks.norm_statistics`.
     pyramid, unlabelled_pyramid: what `HasInstanceFeatures.instance_features` takes as `pyramid`, of `images` and of the
                weak views, from the same passes, for hooks that say `uses_pyramid`; None where the model has none.
     memo:      a place for what several hooks need of one micro-batch, such as the teacher's predictions; emptied before

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tlvision.data.batches import normalise
 from tlvision.hooks import ObjectiveHook
+from tlvision.hooks.norm_statistics import fixed_norm_statistics
 from tlvision.plugin import HasInstanceFeatures, capture, record
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def batch_losses(context: Context, hooks: Sequence[Hook]) -> dict[str, Tensor]:
     """Return `{name: 0-d tensor}` for `context.batch`, those of hooks as "<hook>/<name>".
 
     What hooks share is worked out once: the features that the model's own loss sees, and one forward pass of the weak
-    views of the unlabelled images where a hook compares the two.
+    views of the unlabelled images where a hook compares the two, with the norms' statistics as evaluation has them.
     """
     adapter, batch = context.adapter, context.batch
     assert batch is not None
@@ -37,7 +38,7 @@ def batch_losses(context: Context, hooks: Sequence[Hook]) -> dict[str, Tensor]:
     if batch.unlabelled is not None:
         context.unlabelled = batch.unlabelled.map(lambda images: normalise(images, adapter.input_spec))
         if any(hook.uses_unlabelled and hook.taps for hook in objectives):
-            with record(adapter.module, pyramid_path) as pyramids:
+            with record(adapter.module, pyramid_path) as pyramids, fixed_norm_statistics(adapter.module):
                 found = adapter.features(context.unlabelled.weak)
             context.unlabelled_features = {tap.name: found[tap.name] for tap in taps}
             context.unlabelled_pyramid = pyramids[-1] if pyramids else None

@@ -45,6 +45,9 @@ def test_the_weight_rises_over_the_ramp() -> None:
 class Dense:
     """Its scores are its images."""
 
+    def __init__(self) -> None:
+        self.module = torch.nn.BatchNorm2d(2)
+
     def dense_logits(self, images: torch.Tensor) -> torch.Tensor:
         return images
 
@@ -58,6 +61,17 @@ def test_only_the_weak_views_count_and_only_from_the_start() -> None:
     assert losses["unlabelled"].item() == pytest.approx(0.25 * mean_entropy(weak).item())
     context.progress = 0.49
     assert hook.losses(context) == {}
+
+
+def test_the_statistics_of_norms_stay_as_they_are() -> None:
+    adapter = Dense()
+    adapter.dense_logits = adapter.module.forward  # type: ignore[method-assign]
+    context: Any = SimpleNamespace(
+        adapter=adapter, unlabelled=SimpleNamespace(weak=torch.randn(1, 2, 3, 4)), progress=1.0
+    )
+    Entropy().losses(context)
+    assert adapter.module.running_mean.tolist() == [0.0, 0.0]
+    assert adapter.module.training
 
 
 def test_a_single_class_is_refused() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tlvision.data.batches import Views
 from tlvision.hooks import ObjectiveHook
+from tlvision.hooks.norm_statistics import fixed_norm_statistics
 from tlvision.plugin import InputSpec, Tap, capture
 from tlvision.training.objectives import batch_losses, forget_batch
 
@@ -81,3 +82,33 @@ def test_boxes_can_be_pooled_from_the_passes_that_are_made_anyway() -> None:
 def test_nothing_is_kept_that_no_hook_wants_or_no_model_has(adapter: Detector, hook: Judge) -> None:
     batch_losses(make_context(adapter), [hook])
     assert hook.seen == (None, None)
+
+
+def test_unlabelled_images_leave_no_trace_in_the_statistics_of_norms() -> None:
+    """Else an objective of weight 0 would change the model, and each domain would look like the other."""
+    adapter = Detector()
+    norm, dropout = nn.BatchNorm2d(2), nn.Dropout(0.5)
+    adapter.module["neck"] = nn.Sequential(norm, dropout)
+    context, hook = make_context(adapter), Plain()
+    batch_losses(context, [])
+    expected = {name: tensor.clone() for name, tensor in norm.state_dict().items()}
+    for name, start in (("running_mean", 0.0), ("running_var", 1.0), ("num_batches_tracked", 0)):
+        assert not torch.equal(expected[name], torch.full_like(expected[name], start)), "labelled images do count"
+        getattr(norm, name).fill_(start)
+    modes = []
+    norm.register_forward_hook(lambda part, inputs, output: modes.append((norm.training, dropout.training)))
+    batch_losses(context, [hook])
+    assert modes == [(True, True), (False, True)]
+    assert norm.training
+    for name, tensor in norm.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_norm_that_is_frozen_stays_so_when_a_pass_fails() -> None:
+    frozen, trained = nn.BatchNorm2d(2).eval(), nn.BatchNorm2d(2)
+    modes = []
+    with pytest.raises(RuntimeError), fixed_norm_statistics(nn.Sequential(frozen, trained)):
+        modes += [frozen.training, trained.training]
+        trained(torch.zeros(2, 3))
+    assert modes == [False, False]
+    assert (frozen.training, trained.training) == (False, True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.norm_statistics import fixed_norm_statistics
 from tlvision.plugin import HasDenseLogits
 from tlvision.types import InputError
 
@@ -58,7 +59,8 @@ class Entropy(ObjectiveHook):
             return {}
         assert context.unlabelled is not None
         assert isinstance(context.adapter, HasDenseLogits)
-        scores = context.adapter.dense_logits(context.unlabelled.weak)
+        with fixed_norm_statistics(context.adapter.module):
+            scores = context.adapter.dense_logits(context.unlabelled.weak)
         return {"unlabelled": self.weight * risen * mean_entropy(scores)}
 
     def risen(self, progress: float) -> float:
