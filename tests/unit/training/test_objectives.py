@@ -106,9 +106,9 @@ def test_unlabelled_images_leave_no_trace_in_the_statistics_of_norms() -> None:
 
 def test_a_norm_that_is_frozen_stays_so_when_a_pass_fails() -> None:
     frozen, trained = nn.BatchNorm2d(2).eval(), nn.BatchNorm2d(2)
-    modes = []
-    with pytest.raises(RuntimeError), fixed_norm_statistics(nn.Sequential(frozen, trained)):
-        modes += [frozen.training, trained.training]
-        trained(torch.zeros(2, 3))
-    assert modes == [False, False]
+    seen = []
+    frozen.register_forward_hook(lambda *_: seen.append(trained.training))
+    with pytest.raises(ValueError, match="4D"), fixed_norm_statistics(nn.ModuleList([frozen, trained])):
+        trained(frozen(torch.zeros(2, 2, 1, 1))[0])
+    assert seen == [False]
     assert (frozen.training, trained.training) == (False, True)
