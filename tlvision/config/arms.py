@@ -38,7 +38,7 @@ class Arm:
 
 
 def make_arms(paths: Sequence[str | Path], overrides: Sequence[str], kinds: Sequence[Kind]) -> list[Arm]:
-    """Return the arms for some configs of methods; the others are made from the first.
+    """Return the arms for some configs of methods; the others are made from what the methods have in common.
 
     paths:     YAML files that differ in their hooks alone, and in `data.batch.unlabelled`.
     overrides: "train.epochs=5" and so on, for all of them.
@@ -47,7 +47,7 @@ def make_arms(paths: Sequence[str | Path], overrides: Sequence[str], kinds: Sequ
     Raises InputError where the configs do not fit a comparison: no `data.val`, another model, data or schedule.
     """
     methods = [Arm(Path(path).stem, "method", load_config(path, overrides)) for path in paths]
-    first = methods[0].config
+    first_name, first = methods[0].name, methods[0].config
     if first.data.val is None:
         raise InputError(
             "adapt: data.val is missing; the table needs labelled images of the target to evaluate on (they choose no "
@@ -59,11 +59,16 @@ def make_arms(paths: Sequence[str | Path], overrides: Sequence[str], kinds: Sequ
     for name in names:
         if names.count(name) > 1 or name in {kind for kind in KINDS if kind != "method"}:
             raise InputError(f"adapt: the name '{name}' is taken; call the config file something else")
-    made = {"zero_shot": source_only(first), "source_only": source_only(first)}
-    arms = [Arm(kind, kind, made[kind]) for kind in KINDS[:2] if kind in kinds]
+    plain = source_only([arm.config for arm in methods])
+    if all(arm.config == plain for arm in methods):
+        raise InputError(
+            f"adapt: '{first_name}' learns nothing from the target, and so is source-only itself; give beside it a "
+            "config without its hooks (what its `base` names), to be compared with"
+        )
+    arms = [Arm(kind, kind, plain) for kind in KINDS[:2] if kind in kinds]
     arms += methods if "method" in kinds else []
     if "oracle" in kinds and first.data.oracle is not None:
-        arms.append(Arm("oracle", "oracle", oracle(first)))
+        arms.append(Arm("oracle", "oracle", oracle(plain)))
     return arms
 
 
@@ -80,24 +85,29 @@ def has_teacher(config: Config) -> bool:
     return any(issubclass(each, ObjectiveHook) and each.uses_teacher for each in found)
 
 
-def source_only(config: Config) -> Config:
-    """Return the config without hooks that use the target and without unlabelled images; everything else stays."""
-    hooks = [item for item in config.hooks if not uses_target(next(iter(item)))]
+def source_only(methods: Sequence[Config]) -> Config:
+    """Return the first config without unlabelled images and with those hooks alone that all have, as they have them.
+
+    Of those, the ones that use the target go too. So whatever sets a method apart from another counts as the method,
+    and what a single one has besides (a freeze) as the recipe; the order of the methods does not matter.
+    """
+    config = methods[0]
+    shared = [item for item in config.hooks if all(item in other.hooks for other in methods)]
+    hooks = [item for item in shared if not uses_target(next(iter(item)))]
     batch = BatchSettings(labelled=config.data.batch.labelled)
     return config.model_copy(update={"hooks": hooks, "data": config.data.model_copy(update={"batch": batch})})
 
 
-def oracle(config: Config) -> Config:
-    """Return the source-only config on `data.oracle`, for the number of epochs that comes nearest to as many steps."""
-    assert config.data.oracle is not None
-    plain = source_only(config)
-    batch, source, target = config.data.batch.labelled, _images(config, "train"), _images(config, "oracle")
-    steps = max(1, round(source / batch)) * config.train.epochs
-    epochs = max(1, round(steps / max(1, round(target / batch))))
-    every = max(1, round(config.evaluate.every * epochs / config.train.epochs))
+def oracle(plain: Config) -> Config:
+    """Return `plain`, the source-only config, on `data.oracle`, for the number of epochs that comes nearest to as many steps."""
+    assert plain.data.oracle is not None
+    batch = plain.data.batch.labelled
+    steps = max(1, round(_images(plain, "train") / batch)) * plain.train.epochs
+    epochs = max(1, round(steps / max(1, round(_images(plain, "oracle") / batch))))
+    every = max(1, round(plain.evaluate.every * epochs / plain.train.epochs))
     return plain.model_copy(
         update={
-            "data": plain.data.model_copy(update={"train": config.data.oracle, "source_val": None, "target": None}),
+            "data": plain.data.model_copy(update={"train": plain.data.oracle, "source_val": None, "target": None}),
             "train": plain.train.model_copy(update={"epochs": epochs}),
             "evaluate": plain.evaluate.model_copy(update={"every": every, "select": "auto"}),
         }

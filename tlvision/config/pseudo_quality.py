@@ -6,24 +6,53 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tlvision.config.data import background_of, read_dataset
 from tlvision.config.evaluate import evaluate_run
+from tlvision.config.loaded import LoadedModel, load
 from tlvision.config.schema import DatasetSettings
-from tlvision.evaluation import pseudo_label_quality
+from tlvision.evaluation import PixelQuality, pseudo_label_quality
 
 
-def write_pseudo_label_quality(run: Path, oracle: DatasetSettings) -> dict[str, Any] | None:
+def write_pseudo_label_quality(run: Path, oracle: DatasetSettings) -> dict[str, Any]:
     """Predict the images of `oracle` with the best weights of a run, and compare over thresholds.
 
-    Writes `pseudo_labels.json` into the run's folder, where a second call finds it, and returns its content (see
-    `tlvision.evaluation.pseudo_label_quality`); None for label maps, whose confidence no file holds.
+    Writes `pseudo_labels.json` into the run's folder, where a second call finds it, and returns its content: see
+    `tlvision.evaluation.pseudo_label_quality`, and `PixelQuality` for label maps.
     """
-    if oracle.json_ is None:
-        return None
     path = run / "pseudo_labels.json"
     if not path.exists():
-        _, folder = evaluate_run(run, Path(oracle.json_), Path(oracle.images))
-        restricted = folder / "ground_truth.json"  # where data.classes leaves some out
-        truth = restricted if restricted.exists() else Path(oracle.json_)
-        path.write_text(json.dumps(pseudo_label_quality(truth, folder / "predictions.json")), encoding="utf-8")
+        model = load(run)
+        quality = _of_pixels(model, oracle) if model.task == "semantic" else _of_objects(run, oracle)
+        path.write_text(json.dumps(quality), encoding="utf-8")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def _of_objects(run: Path, oracle: DatasetSettings) -> dict[str, Any]:
+    assert oracle.json_ is not None
+    _, folder = evaluate_run(run, Path(oracle.json_), Path(oracle.images))
+    restricted = folder / "ground_truth.json"  # where data.classes leaves some out
+    truth = restricted if restricted.exists() else Path(oracle.json_)
+    return pseudo_label_quality(truth, folder / "predictions.json")
+
+
+def _of_pixels(model: LoadedModel, oracle: DatasetSettings) -> dict[str, Any]:
+    from tlvision.data.dataset import EvalImages
+    from tlvision.data.render import semantic_map
+    from tlvision.training.inference import predict_confidence
+
+    config = model.config
+    data = read_dataset(config.data, oracle, model.task, model.classes, "oracle", require_objects=False)
+    background = background_of(data, config.data)
+    images = EvalImages(data.samples, model.adapter.input_spec, config.data.image_size)
+    quality = PixelQuality(model.classes.names)
+    for sample, labels, confidence in predict_confidence(
+        model.adapter,
+        images,
+        fabric=model.fabric,
+        batch_size=config.evaluate.batch,
+        workers=0,
+        window=config.evaluate.window,
+    ):
+        quality.add(semantic_map(sample, background), labels, confidence)
+    return quality.result()

@@ -5,10 +5,12 @@ from tlvision.evaluation.coco_map import coco_map
 from tlvision.evaluation.instance_map import instance_map
 from tlvision.evaluation.label_map_files import label_map_iou
 from tlvision.evaluation.pseudo_labels import format_quality, pseudo_label_quality
+from tlvision.evaluation.pseudo_pixels import PixelQuality
 from tlvision.evaluation.read import has_masks
 from tlvision.evaluation.summary import format_table
 
 __all__ = [
+    "PixelQuality",
     "class_iou",
     "coco_map",
     "format_quality",

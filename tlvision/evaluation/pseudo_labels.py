@@ -61,7 +61,9 @@ def pseudo_label_quality(
     >>> [(row["pseudo_labels"], row["precision"], row["recall"]) for row in quality["per_class"]["cat"]["thresholds"]]
     [(2, 0.5, 1.0), (1, 1.0, 1.0)]
     """
-    _check(thresholds, iou)
+    check_thresholds(thresholds)
+    if not 0 < iou <= 1:
+        raise InputError(f"pseudo_label_quality: expected an iou above 0 and up to 1, got {iou}")
     truth = read_ground_truth(ground_truth)
     results = read_predictions(predictions, truth)
     tallies = _match(truth, results, iou)
@@ -92,10 +94,11 @@ def format_quality(quality: dict[str, Any]) -> str:
       threshold  pseudo-labels  precision  recall  mean IoU
            0.50              2      0.500       -     0.750
     """
-    blocks = [(f"all classes, IoU {quality['iou']:g}", quality["all"])]
+    unit = quality.get("unit", "objects")
+    blocks = [("all classes, " + (unit if quality["iou"] is None else f"IoU {quality['iou']:g}"), quality["all"])]
     for name, found in quality["per_class"].items():
         if found["ground_truths"] or any(row["pseudo_labels"] for row in found["thresholds"]):
-            blocks.append((f"{name}, {found['ground_truths']} objects", found["thresholds"]))
+            blocks.append((f"{name}, {found['ground_truths']} {unit}", found["thresholds"]))
     header = "  threshold  pseudo-labels  precision  recall  mean IoU"
     return "\n\n".join("\n".join([title, header, *map(_line, rows)]) for title, rows in blocks)
 
@@ -184,11 +187,10 @@ def _ious(found: list[Json], objects: list[Json], crowd: npt.NDArray[np.bool_]) 
     return result
 
 
-def _check(thresholds: Sequence[float], iou: float) -> None:
+def check_thresholds(thresholds: Sequence[float]) -> None:
+    """Raise InputError unless they are ascending and in 0..1."""
     ascending = list(thresholds) == sorted(set(thresholds))
     if not thresholds or not ascending or not 0 <= thresholds[0] <= thresholds[-1] <= 1:
         raise InputError(
             f"pseudo_label_quality: expected ascending thresholds in 0..1, such as 0.1 … 0.9, got {list(thresholds)}"
         )
-    if not 0 < iou <= 1:
-        raise InputError(f"pseudo_label_quality: expected an iou above 0 and up to 1, got {iou}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,22 +64,47 @@ def label_map_of(scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence
     The part of the input that shows the image is interpolated to its original size, and only then the best class is
     taken, as mmsegmentation does it: a label map that is enlarged afterwards has coarser edges.
     """
+    best = labels = None
+    for first, part in _at_original_size(scores, matrix, size):
+        best, labels = _better(best, labels, part, first)
+    assert labels is not None
+    found: npt.NDArray[np.int64] = labels.cpu().numpy()
+    return found
+
+
+def confident_label_map(
+    scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence[int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return what `label_map_of` does, and the probability of that class at each pixel, (H, W) float32, 0..1."""
+    best = labels = total = None
+    for first, part in _at_original_size(scores, matrix, size):
+        best, labels = _better(best, labels, part, first)
+        here = part.logsumexp(dim=0)
+        total = here if total is None else torch.logaddexp(total, here)
+    assert best is not None
+    assert labels is not None
+    assert total is not None
+    return labels.cpu().numpy(), (best - total).exp().cpu().numpy()
+
+
+def _at_original_size(
+    scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence[int]
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield some classes' scores (c, H, W) at a time, with the index of the first."""
     height, width = int(size[0]), int(size[1])
     # The image lies at a whole offset and has a whole size; see `tlvision.data.geometry.letterbox`.
     left, top = round(matrix[0, 2]), round(matrix[1, 2])
     right, bottom = left + max(1, round(matrix[0, 0] * width)), top + max(1, round(matrix[1, 1] * height))
-    best = labels = None
     for first in range(0, len(scores), _CHUNK):
-        part = interpolate(scores[None, first : first + _CHUNK, top:bottom, left:right], (height, width))[0]
-        value, index = part.max(dim=0)
-        if best is None or labels is None:
-            best, labels = value, index
-            continue
-        better = value > best
-        best, labels = torch.where(better, value, best), torch.where(better, index + first, labels)
-    assert labels is not None
-    found: npt.NDArray[np.int64] = labels.cpu().numpy()
-    return found
+        yield first, interpolate(scores[None, first : first + _CHUNK, top:bottom, left:right], (height, width))[0]
+
+
+def _better(best: Tensor | None, labels: Tensor | None, part: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    value, index = part.max(dim=0)
+    if best is None or labels is None:
+        return value, index
+    better = value > best
+    return torch.where(better, value, best), torch.where(better, index + first, labels)
 
 
 def label_map_prediction(scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence[int]) -> Prediction:

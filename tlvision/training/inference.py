@@ -13,7 +13,7 @@ from tlvision.data.batches import eval_batches, normalise
 from tlvision.data.dataset import EvalImages, fit_image
 from tlvision.data.geometry import unwarp_boxes, unwarp_masks
 from tlvision.plugin import HasDenseLogits
-from tlvision.training.dense import dense_scores, label_map_prediction
+from tlvision.training.dense import confident_label_map, dense_scores, label_map_prediction
 from tlvision.types import Prediction, Sample, check_array
 
 if TYPE_CHECKING:
@@ -45,6 +45,26 @@ def predict_samples(
             for image_id, matrix, one in zip(batch.image_ids, batch.matrices.numpy(), found, strict=True):
                 sample = by_id[int(image_id)]
                 yield sample, to_original(one, matrix, sample.width, sample.height)
+
+
+def predict_confidence(
+    adapter: Adapter, images: EvalImages, *, fabric: Fabric, batch_size: int, workers: int, window: int = 0
+) -> Iterator[tuple[Sample, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """Yield the samples of `images` with their label map and how sure the model is of it, both (H, W) of the original.
+
+    Arguments as for `predict_samples`; the model scores every pixel (`HasDenseLogits`). Confidence is 0..1.
+    """
+    assert isinstance(adapter, HasDenseLogits)
+    adapter.module.eval()
+    by_id = {sample.image_id: sample for sample in images.samples}
+    with torch.inference_mode():
+        for batch in eval_batches(images, batch_size=batch_size, workers=workers):
+            inputs = normalise(batch.to(fabric.device).images, adapter.input_spec)
+            with fabric.autocast():
+                scores = dense_scores(adapter, inputs, window)
+            for image_id, matrix, one in zip(batch.image_ids, batch.matrices.numpy(), scores, strict=True):
+                sample = by_id[int(image_id)]
+                yield sample, *confident_label_map(one, matrix, (sample.height, sample.width))
 
 
 def _find(adapter: Adapter, images: Tensor, window: int) -> Sequence[Prediction] | Tensor:

@@ -73,6 +73,23 @@ def test_the_arms_differ_in_what_uses_the_target_alone(values: dict[str, Any], t
     assert oracle.train.epochs == 6  # as many images, so as many steps
 
 
+def test_what_sets_methods_apart_is_not_in_source_only(values: dict[str, Any], tmp_path: Path) -> None:
+    other = deepcopy(values)
+    other["hooks"] = [EMA, TEACHER, QUIET]
+    paths = [write(values, tmp_path / "frozen.yaml"), write(other, tmp_path / "whole.yaml")]
+    for order in (paths, paths[::-1]):
+        plain, oracle = (arm.config for arm in make_arms(order, (), ("source_only", "oracle")))
+        assert plain.hooks == oracle.hooks == [EMA, QUIET]
+        assert plain.data.batch.unlabelled == 0
+    keeps = deepcopy(values)
+    keeps["hooks"] = [EMA, {"freeze": {"groups": ["stem"]}}, QUIET]
+    keeps["data"]["batch"] = {"labelled": 4}
+    kept = write(keeps, tmp_path / "keeps.yaml")
+    with pytest.raises(InputError, match="'keeps' learns nothing from the target, and so is source-only itself"):
+        make_arms([kept], (), ALL)
+    assert make_arms([kept, paths[1]], (), ("source_only",))[0].config.hooks == [EMA, QUIET]
+
+
 def test_the_configs_of_a_family_are_comparable(repository: Path) -> None:
     families: dict[str, list[Path]] = {}
     for path in sorted((repository / "configs" / "adapt").glob("*.yaml")):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tlvision.data.dataset import place_whole
-from tlvision.training.dense import dense_scores, label_map_of
+from tlvision.training.dense import confident_label_map, dense_scores, label_map_of
 from tlvision.types import InputSpec
 
 
@@ -61,6 +61,12 @@ def test_the_image_alone_is_brought_to_its_size(place: str, size: tuple[int, int
     found = label_map_of(scores, matrix, size)
     assert found.dtype == np.int64
     assert (found == slow_label_map(scores, (top, left, top + height, left + width), size)).all()
+    labels, confidence = confident_label_map(scores, matrix, size)
+    seen = scores[None, :, top : top + height, left : left + width]
+    shares = functional.interpolate(seen, size=size, mode="bilinear", align_corners=False)[0].softmax(0)
+    assert (labels == found).all()
+    assert confidence.dtype == np.float32
+    np.testing.assert_allclose(confidence, shares.amax(0).numpy(), rtol=1e-5)
 
 
 def test_what_an_image_shows_comes_back_where_it_was() -> None:

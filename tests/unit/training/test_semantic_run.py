@@ -13,9 +13,11 @@ from PIL import Image
 import tlvision
 from tlvision.cli.main import main
 from tlvision.config.evaluate import evaluate_run
+from tlvision.config.load import load_config
 from tlvision.config.predict import predict_images
+from tlvision.config.pseudo_quality import write_pseudo_label_quality
 from tlvision.data.inspection import render_inspection
-from tlvision.evaluation import class_iou
+from tlvision.evaluation import PixelQuality, class_iou
 from tlvision.label_maps import write_label_map
 from tlvision.plugin.weights import read_tensors
 from tlvision.types import InputError
@@ -188,3 +190,23 @@ def test_labels_are_needed(config: dict[str, Any]) -> None:
     del config["data"]["train"]["masks"]
     with pytest.raises(InputError, match=r"data\.train: expected labels: json .* or masks"):
         tlvision.train(config)
+
+
+def test_what_its_label_maps_would_be_worth_as_labels(config: dict[str, Any], tmp_path: Path) -> None:
+    run = tlvision.train(config, ["train.epochs=1"]).run
+    settings = load_config(config).data.val
+    assert settings is not None
+    quality = write_pseudo_label_quality(run, settings)
+    assert json.loads((run / "pseudo_labels.json").read_text(encoding="utf-8")) == quality
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    everything = PixelQuality(metrics["per_class"], thresholds=[0.0])
+    for truth in sorted(Path(settings.masks or "").glob("*.png")):
+        labels = np.asarray(Image.open(run / "predictions" / truth.name))
+        everything.add(np.asarray(Image.open(truth)), labels, np.ones(labels.shape, np.float32))
+    assert quality["unit"] == "pixels"
+    assert quality["counts"] == everything.result()["counts"]
+    (at_0,) = everything.result()["all"]
+    assert at_0["precision"] == pytest.approx(metrics["semantic"]["pixel_accuracy"])
+    found = [row["pseudo_labels"] for row in quality["all"]]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < found[0] <= at_0["pseudo_labels"]
