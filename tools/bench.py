@@ -15,6 +15,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from tlvision.types import InputError, RunError
+
 BENCHMARKS = ("parity", "step", "transfer", "freezing", "verify", "evaluation", "label_maps", "loading", "startup")
 
 
@@ -24,7 +26,11 @@ def main() -> int:
         print(__doc__)
         return 2
     name = sys.argv.pop(1)
-    return int(import_module(f"benchmarks.{name}").main() or 0)
+    try:
+        return int(import_module(f"benchmarks.{name}").main() or 0)
+    except (InputError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def main() -> None:
     options = arguments()
     loaded = {Path(path).stem: load_config(path, options.set) for path in options.configs}
     first = next(iter(loaded.values()))
-    plain = source_only(first)
+    plain = source_only([first])
     most = max(config.data.batch.labelled + config.data.batch.unlabelled for config in loaded.values())
     batch = plain.data.batch.model_copy(update={"labelled": most})
     larger = plain.model_copy(update={"data": plain.data.model_copy(update={"batch": batch})})

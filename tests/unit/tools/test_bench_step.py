@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -43,3 +44,12 @@ def test_each_step_is_set_beside_both_supervised_ones(  # noqa: PLR0917  (pytest
     assert [row.split("|")[1].strip() for row in rows] == ["step", "source only", "as many images", "teacher"]
     assert rows[1].split("|")[3].strip() == "1.00"
     assert rows[2].split("|")[4].strip() == "1.00"
+
+
+def test_a_mistake_is_answered_without_a_traceback(repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(repository / "tools" / "bench.py"), "step", str(tmp_path / "none.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "none.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
