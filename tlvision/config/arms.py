@@ -99,7 +99,7 @@ def source_only(methods: Sequence[Config]) -> Config:
 
 
 def oracle(plain: Config) -> Config:
-    """Return `plain`, the source-only config, on `data.oracle`, for the number of epochs that comes nearest to as many steps."""
+    """Return `plain`, which is source-only, on `data.oracle`, for the epochs that come nearest to as many steps."""
     assert plain.data.oracle is not None
     batch = plain.data.batch.labelled
     steps = max(1, round(_images(plain, "train") / batch)) * plain.train.epochs

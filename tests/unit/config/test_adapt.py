@@ -92,9 +92,9 @@ def test_what_sets_methods_apart_is_not_in_source_only(values: dict[str, Any], t
 
 def test_the_configs_of_a_family_are_comparable(repository: Path) -> None:
     families: dict[str, list[Path]] = {}
-    for path in sorted((repository / "configs" / "adapt").glob("*.yaml")):
+    for path in sorted((repository / "configs" / "adapt").rglob("*.yaml")):
         base = yaml.safe_load(path.read_text(encoding="utf-8")).get("base", path.name)
-        families.setdefault(base, []).append(path)
+        families.setdefault(Path(base).name, []).append(path)
     assert len(families) == 5
     for base, paths in families.items():
         assert len(paths) >= 4, base
