@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from tlvision.report.colours import class_colour
 from tlvision.report.html import page, section, table
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 760, 30, 220, 20
+_METHOD, _REFERENCE = "#0072b2", "#777"
 
 
 def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
@@ -40,9 +40,15 @@ def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
 
 
 def _dots(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a figure with a line for each arm: a dot a seed, a bar at the mean."""
+    """Return a figure with a line for each arm: a dot a seed, a bar at the mean.
+
+    Methods are blue, best mean first, between what they are compared with, of which a dashed line goes through all.
+    """
     if not rows:
         return ""
+    methods = sorted((row for row in rows if row["kind"] == "method"), key=lambda row: -row["mean"])
+    before = [row for row in rows if row["kind"] in {"zero_shot", "source_only"}]
+    rows = [*before, *methods, *(row for row in rows if row["kind"] == "oracle")]
     values = [value for row in rows for value in row["values"]]
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 0.01
@@ -51,11 +57,16 @@ def _dots(rows: Sequence[dict[str, Any]]) -> str:
     def place(value: float) -> float:
         return float(_LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT))
 
-    parts = []
+    height = _ROW * (len(rows) + 1)
+    parts = [
+        f'<line x1="{place(row["mean"]):.1f}" x2="{place(row["mean"]):.1f}" y1="0" y2="{height - _ROW}" stroke="#999" '
+        'stroke-dasharray="4 4"/>'
+        for row in rows
+        if row["kind"] in {"source_only", "oracle"}
+    ]
     for number, row in enumerate(rows):
         y = _ROW * (number + 0.5)
-        red, green, blue = class_colour(number)
-        colour = f"rgb({red},{green},{blue})"
+        colour = _METHOD if row["kind"] == "method" else _REFERENCE
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{_LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(row["name"])}</text>')
         for value in row["values"]:
@@ -64,7 +75,6 @@ def _dots(rows: Sequence[dict[str, Any]]) -> str:
             )
         x = place(row["mean"])
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 9}" y2="{y + 9}" stroke="#222" stroke-width="2"/>')
-    height = _ROW * (len(rows) + 1)
     for value in (low + margin, (low + high) / 2, high - margin):
         parts.append(f'<text x="{place(value):.1f}" y="{height - 8}" text-anchor="middle">{value:.3f}</text>')
     return f'<figure><svg viewBox="0 0 {_WIDTH} {height}" role="img">{"".join(parts)}</svg></figure>'
