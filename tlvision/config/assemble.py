@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tlvision.coco import UnlabelledData, read_images
 from tlvision.config.data import Dataset, background_of, read_data, read_source_val
 from tlvision.config.load import read_options
-from tlvision.config.pairing import check_needs, check_pairing, check_unlabelled
+from tlvision.config.pairing import check_needs, check_pairing, check_taps, check_unlabelled
 from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
@@ -86,9 +86,10 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)
     for hook in hooks:
+        check_needs(hook, adapter, plugin)  # first: prepare may rely on it
         if isinstance(hook, ObjectiveHook):
             hook.prepare(adapter)
-        check_needs(hook, adapter, plugin)
+        check_taps(hook, adapter)
     groups = map_groups(adapter.module, adapter.layer_groups())
     plan = initial_plan(adapter.module, groups, _duration(config, len(train.samples)))
     for hook in hooks:

@@ -19,10 +19,14 @@ def check_pairing(hooks: Sequence[Hook], plugin: Plugin, task: Task) -> None:
 
 
 def check_needs(hook: Hook, adapter: Adapter, plugin: Plugin) -> None:
-    """Raise InputError where a hook asks for a power or a tap that this very model does not have."""
+    """Raise InputError where a hook asks for a power that this very model does not have."""
     for needed in hook.needs:
         if not isinstance(adapter, needed):
             raise InputError(_refusal(hook, needed, plugin))
+
+
+def check_taps(hook: Hook, adapter: Adapter) -> None:
+    """Raise InputError where a hook, once it has chosen them in `prepare`, wants a tap that the model does not have."""
     if isinstance(hook, ObjectiveHook):
         known = [tap.name for tap in adapter.taps()]
         for tap in hook.taps:

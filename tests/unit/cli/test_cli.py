@@ -304,3 +304,8 @@ def test_pseudo_labels_are_judged_from_two_files(
     for wrong in ([*files, "--pseudo-labels", "--iou", "segm"], ["evaluate", "--run", "r", "--pseudo-labels"]):
         assert main(wrong) == 2
         assert "--pseudo-labels compares boxes" in capsys.readouterr().err
+
+
+def test_the_package_is_the_command_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "tlvision", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tlvision ")

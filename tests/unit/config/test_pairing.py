@@ -58,3 +58,16 @@ def test_nothing_is_read_before(tiny_config: dict[str, Any]) -> None:
     tiny_config["hooks"].append("class_mix")
     with pytest.raises(InputError, match="'class_mix' needs HasDenseLogits"):
         tlvision.train(tiny_config)
+
+
+def test_what_a_hook_needs_is_asked_before_it_prepares(
+    tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Eager(NeedsPixels):
+        def prepare(self, adapter: Any) -> None:
+            raise AssertionError("prepared for a model that cannot serve it")
+
+    monkeypatch.setattr("tlvision.config.assemble.build_hooks", lambda config: [Eager()])
+    monkeypatch.setattr("tlvision.config.assemble.check_pairing", lambda *_: None)
+    with pytest.raises(InputError, match="needs HasDenseLogits"):
+        tlvision.train(tiny_config)
