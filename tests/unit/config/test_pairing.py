@@ -71,3 +71,15 @@ def test_what_a_hook_needs_is_asked_before_it_prepares(
     monkeypatch.setattr("tlvision.config.assemble.check_pairing", lambda *_: None)
     with pytest.raises(InputError, match="needs HasDenseLogits"):
         tlvision.train(tiny_config)
+
+
+def test_a_tap_that_the_model_does_not_have_is_named_with_those_that_it_has(
+    tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Curious(ObjectiveHook):
+        def prepare(self, adapter: Any) -> None:
+            self.taps = ("c9",)
+
+    monkeypatch.setattr("tlvision.config.assemble.build_hooks", lambda config: [Curious()])
+    with pytest.raises(InputError, match=r"wants the tap 'c9'; this model has stage1, "):
+        tlvision.train(tiny_config)
