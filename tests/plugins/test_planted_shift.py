@@ -128,6 +128,13 @@ def test_what_should_help_does(pair: Pair, arch: str, item: dict[str, Any]) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="no gain beyond the spread on the segmenter; coral has one there")
+def test_mmd_helps_the_segmenter_too(pair: Pair) -> None:
+    scores = pair.scores("tiny_segmenter", {"mmd": {"taps": MIDDLE}})
+    assert helps(scores, pair.source_only("tiny_segmenter"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", METRIC)
 def test_the_gap_is_there(pair: Pair, arch: str) -> None:
     without, oracle = pair.source_only(arch), pair.scores(arch, {}, train="target")
@@ -141,8 +148,12 @@ def test_the_gap_is_there(pair: Pair, arch: str) -> None:
     [
         {"mmd": {"taps": MIDDLE, "weight": 0.0}},
         {"entropy": {"weight": 0.0}},
+        pytest.param(
+            {"mean_teacher": SURER | {"weight": 0.0}},
+            marks=pytest.mark.xfail(strict=True, reason="the student's passes move batch norm's statistics"),
+        ),
     ],
-    ids=lambda item: next(iter(item)),
+    ids=("mmd", "entropy", "mean_teacher"),
 )
 def test_with_a_weight_of_0_it_does_not_and_the_test_above_would_say_so(pair: Pair, item: dict[str, Any]) -> None:
     without, scores = pair.source_only("tiny_segmenter"), pair.scores("tiny_segmenter", item)
