@@ -54,7 +54,7 @@ def record(module: nn.Module, path: str | None) -> Iterator[list[Any]]:
 
     path: of the part, as `named_modules` has it; None records nothing. Yields a list, an item a forward pass.
 
-    >>> from torch import nn, ones
+    >>> from torch import nn
     >>> with record(nn.Sequential(nn.Flatten()), "0") as outputs:
     ...     outputs
     []
