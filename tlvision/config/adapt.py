@@ -122,7 +122,7 @@ def _zero_shot(arm: Arm, row: Row, folder: Path, metric: str, console: Console) 
 
     console.rule("zero_shot")
     config = arm.config.model_copy(update={"hooks": []})
-    parts = assemble(config)
+    parts = assemble(config, as_pretrained=True)
     fresh = [*parts.report.missing, *parts.report.mismatched, *(t for t in parts.report.remapped if "; fresh " in t)]
     if fresh:
         row.note = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,12 @@ from tlvision.coco import UnlabelledData, read_images
 from tlvision.config.data import Dataset, background_of, read_data, read_source_val
 from tlvision.config.load import read_options
 from tlvision.config.pairing import check_needs, check_pairing, check_taps, check_unlabelled
+from tlvision.config.rename import pretrained_classes, trained_classes
 from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
 from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
-from tlvision.types import ClassMap, InputError, nearest
+from tlvision.types import ClassMap
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,11 +57,14 @@ class Parts:
         }
 
 
-def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | None = None) -> Parts:
+def assemble(
+    config: Config, *, weights: str | None = None, classes: ClassMap | None = None, as_pretrained: bool = False
+) -> Parts:
     """Read the data, build the model and let the setup hooks make the plan.
 
-    weights: overrides `model.weights`, to build the model around a checkpoint of its own.
-    classes: the classes of a run that is resumed; the training json must still have them.
+    weights:       overrides `model.weights`, to build the model around a checkpoint of its own.
+    classes:       the classes of a run that is resumed; the training json must still have them.
+    as_pretrained: give the model every class of the weights that `model.rename` calls ours, to be evaluated as it is.
 
     What is cheap to check is checked first: names, hooks, then labels (for masks, that every object has one),
     then images, then weights.
@@ -76,10 +80,11 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
     train, val = read_data(config, task, classes)
     target = config.data.target
     unlabelled = None if target is None else read_images(target.images, target.json_)
+    named, ours = _classes_of_the_head(train.classes, config, own_weights=weights is not None, whole=as_pretrained)
     spec = BuildSpec(
         arch=config.model.arch,
         weights=config.model.weights if weights is None else weights,
-        classes=train.classes if weights is not None else renamed(train.classes, config.model.rename),
+        classes=named,
         image_size=config.data.image_size,
         options=options,
     )
@@ -100,7 +105,7 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
         plugin=plugin,
         task=task,
         select=select,
-        adapter=adapter,
+        adapter=adapter if ours is None else _merged(adapter, ours),
         report=report,
         classes=train.classes,
         train=train,
@@ -110,6 +115,24 @@ def assemble(config: Config, *, weights: str | None = None, classes: ClassMap | 
         hooks=hooks,
         plan=plan,
     )
+
+
+def _classes_of_the_head(
+    classes: ClassMap, config: Config, *, own_weights: bool, whole: bool
+) -> tuple[ClassMap, tuple[int, ...] | None]:
+    """Return the classes that the head is built with; and the index of ours for each, where those are not ours."""
+    if own_weights:
+        return classes, None
+    if not whole:
+        return trained_classes(classes, config.model.rename), None
+    theirs, ours = pretrained_classes(classes, config.model.rename)
+    return theirs, ours if len(theirs) > len(classes) else None
+
+
+def _merged(adapter: Adapter, ours: Sequence[int]) -> Adapter:
+    from tlvision.training.merged_classes import merge_classes
+
+    return merge_classes(adapter, ours)
 
 
 def choose_select(config: Config, task: Task) -> str:
@@ -127,21 +150,6 @@ def choose_select(config: Config, task: Task) -> str:
         source=data.source_val is not None,
         unlabelled=data.target is not None,
     )
-
-
-def renamed(classes: ClassMap, names: Mapping[str, str]) -> ClassMap:
-    """Return the classes under the names that pretrained weights have for them.
-
-    names: `{our class: the weights' class}`. Raises InputError where a class is not ours, or two of ours would be one.
-    """
-    for name in names:
-        if name not in classes.names:
-            raise InputError(f"model.rename: the data have no class '{name}'.{nearest(name, classes.names)}")
-    theirs = tuple(names.get(name, name) for name in classes.names)
-    twice = [name for name in theirs if theirs.count(name) > 1]
-    if twice:
-        raise InputError(f"model.rename: two of our classes are called '{twice[0]}'; each needs a class of its own")
-    return ClassMap(theirs, classes.source_ids)
 
 
 def unlabelled_images(parts: Parts) -> UnlabelledImages | None:

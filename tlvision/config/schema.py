@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,9 +20,10 @@ class ModelSettings(_Strict):
     plugin: str = Field(description="a model family; `tlvision plugins` lists them")
     arch: str = Field(description="an architecture of the plugin; `tlvision plugins` tells which")
     weights: str = Field(description="coco, imagenet, pretrained, none, or the path of a weight file; see the plugin")
-    rename: dict[str, str] = Field(
+    rename: dict[str, str | Annotated[list[str], Field(min_length=1)]] = Field(
         {},
-        description="{our class: the weights' class} where names differ, so that its rows of the head are taken over",
+        description="{our class: the weights' class} where names differ, so that its rows of the head are taken over; "
+        "or a list where several of theirs are one of ours: training starts from the first, zero-shot has all of them",
     )
     options: dict[str, Any] = Field({}, description="what else the plugin lets one choose; `tlvision plugins` lists it")
 

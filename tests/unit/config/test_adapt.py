@@ -15,6 +15,7 @@ import tlvision
 from tlvision.cli.main import main
 from tlvision.config.adapt import Row, _compare, adapt
 from tlvision.config.arms import make_arms, uses_target
+from tlvision.config.assemble import assemble
 from tlvision.config.load import load_config
 from tlvision.hooks.registry import BUILT_IN
 from tlvision.types import InputError
@@ -300,5 +301,43 @@ def test_a_class_takes_the_rows_of_the_one_that_it_is_called_after(
     with pytest.raises(InputError, match=r"model\.rename: the data have no class 'gloom'.*'gloomy'"):
         tlvision.train(values)
     values["model"]["rename"] = {"gloomy": "light"}
-    with pytest.raises(InputError, match="two of our classes are called 'light'"):
+    with pytest.raises(InputError, match="'light' of the weights would be two classes of ours"):
         tlvision.train(values)
+
+
+def scores_in(folder: Path) -> tuple[set[int], set[float]]:
+    rows = json.loads((folder / "zero_shot" / "predictions.json").read_text())
+    return {row["category_id"] for row in rows}, {round(row["score"], 5) for row in rows}
+
+
+def test_several_of_their_classes_are_one_of_ours(
+    values: dict[str, Any], tmp_path: Path, tiny_config: dict[str, Any]
+) -> None:
+    weights = tlvision.train(tiny_config).run / "checkpoints" / "last" / "model.safetensors"
+    data = values["data"]
+    for name in ("val", "oracle"):
+        path = Path(data[name]["json"])
+        content = json.loads(path.read_text())
+        content["categories"] = [{"id": 7, "name": "thing"}]
+        for annotation in content["annotations"]:
+            annotation["category_id"] = 7
+        path.write_text(json.dumps(content))
+    data["train"], data["source_val"] = data["oracle"], data["val"]
+    data["classes"] = ["thing"]
+    values["model"] |= {"weights": str(weights), "rename": {"thing": ["dark", "light"]}}
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    (row,) = adapt([write(values, tmp_path / "mt.yaml")], out=both, kinds=["zero_shot"])["rows"]
+    assert row["note"] == ""
+    categories, merged = scores_in(both)
+    assert categories == {7}
+    # The weights' own two classes, read apart, are what was merged: every box of either but for those found twice.
+    apart = {}
+    for name in ("dark", "light"):
+        values["model"]["rename"] = {"thing": name}
+        adapt([write(values, tmp_path / "mt.yaml")], out=alone / name, kinds=["zero_shot"])
+        _, apart[name] = scores_in(alone / name)
+    assert merged <= apart["dark"] | apart["light"]
+    assert all(merged & apart[name] for name in apart)
+    # Training starts from the first.
+    values["model"]["rename"] = {"thing": ["dark", "light"]}
+    assert assemble(load_config(values)).report.remapped[0].endswith("rows dark of 2")

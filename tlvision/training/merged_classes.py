@@ -1,0 +1,92 @@
+"""A model whose classes are finer than ours, seen through our classes: car, truck and bus are all vehicle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tlvision.plugin import HasDenseLogits
+from tlvision.types import Prediction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tlvision.plugin import Adapter, LayerGroup, Tap
+    from tlvision.types import InputSpec, Target
+
+SAME_OBJECT = 0.7
+"""IoU above which two boxes of one of our classes are one object, that the model gave two names."""
+
+
+def merge_classes(adapter: Adapter, ours: Sequence[int]) -> Adapter:
+    """Return an adapter that predicts our classes; it shares the module, and cannot be trained.
+
+    ours: for each class of the model the index of the one of ours that it is.
+
+    Of boxes of one of our classes that overlap by an IoU of more than 0.7 the one with the highest score stays. The
+    score of a pixel for one of our classes is the highest of those that it is made of.
+    """
+    kind = _MergedLabelMaps if isinstance(adapter, HasDenseLogits) else MergedClasses
+    return kind(adapter, ours)
+
+
+class MergedClasses:
+    """An adapter for evaluation whose labels are ours; see `merge_classes`."""
+
+    def __init__(self, adapter: Adapter, ours: Sequence[int]) -> None:
+        self.module = adapter.module
+        self._adapter, self._ours = adapter, tuple(ours)
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """As the model's."""
+        return self._adapter.input_spec
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        """Return the model's."""
+        return self._adapter.layer_groups()
+
+    def taps(self) -> tuple[Tap, ...]:
+        """Return the model's."""
+        return self._adapter.taps()
+
+    def features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return the model's."""
+        return self._adapter.features(images)
+
+    def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
+        """Refuse: targets have our classes, the model has its own."""
+        raise NotImplementedError("a model whose classes are merged is for evaluation alone")
+
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """Return what the model finds, in our classes."""
+        return [self._merged(each) for each in self._adapter.predict(images)]
+
+    def _merged(self, found: Prediction) -> Prediction:
+        from torchvision.ops import batched_nms
+
+        theirs: Any = found.labels  # a tensor, as an adapter gives it
+        labels = theirs.new_tensor(self._ours)[theirs]
+        kept = batched_nms(found.boxes, found.scores, labels, SAME_OBJECT)  # highest score first
+        return Prediction(
+            boxes=found.boxes[kept],
+            scores=found.scores[kept],
+            labels=labels[kept],
+            masks=None if found.masks is None else found.masks[kept],
+        )
+
+
+class _MergedLabelMaps(MergedClasses):
+    """The same for a model that scores every pixel."""
+
+    def dense_logits(self, images: Tensor) -> Tensor:
+        """Return (N, C, h, w) scores of our C classes."""
+        import torch
+
+        assert isinstance(self._adapter, HasDenseLogits)
+        scores = self._adapter.dense_logits(images)  # (N, classes of the model, h, w)
+        parts = [
+            scores[:, [theirs for theirs, index in enumerate(self._ours) if index == ours]].amax(dim=1)
+            for ours in range(max(self._ours) + 1)
+        ]
+        return torch.stack(parts, dim=1)
