@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from tlvision.conformance.check import Check
-from tlvision.conformance.checks.capabilities import capabilities_are_true, training_progress_is_pure
+from tlvision.conformance.checks.capabilities import (
+    capabilities_are_true,
+    instance_features_are_of_their_boxes,
+    training_progress_is_pure,
+)
 from tlvision.conformance.checks.classes import any_number_of_classes, head_by_class_name
 from tlvision.conformance.checks.dense import scores_for_every_pixel
 from tlvision.conformance.checks.groups import declared_sizes_work, group_order, groups_partition, taps
@@ -61,6 +65,7 @@ ALL_CHECKS: tuple[Check, ...] = (
     trained_state_is_in_module,
     bf16_autocast,
     training_progress_is_pure,
+    instance_features_are_of_their_boxes,
     group_learning_rates,
     frozen_prefix,
     evaluation_deterministic,

@@ -12,7 +12,10 @@ from tlvision.conformance.checks.tools import quiet_dropout, same, total_loss
 from tlvision.types import nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tlvision.conformance.case import Case
+    from tlvision.plugin import InstanceFeatures
 
 
 @check()
@@ -61,3 +64,42 @@ def training_progress_is_pure(case: Case) -> None:
             f"the loss is {again.item():.6g} after set_progress of {', '.join(map(str, fractions))}, "
             f"and was {once.item():.6g} after that of 0.5 alone"
         )
+
+
+@check(needs="HasInstanceFeatures")
+def instance_features_are_of_their_boxes(case: Case) -> None:
+    """A row of features for each box, the same from maps that are there already, with gradients; `most` is kept."""
+    from tlvision.plugin import HasInstanceFeatures, record
+
+    adapter, _ = case.build()
+    assert isinstance(adapter, HasInstanceFeatures)
+    images, targets = case.batch(adapter, "wide")
+    boxes = [targets[0].boxes, targets[1].boxes[:0]]  # an image may have none
+    adapter.module.eval()
+    with record(adapter.module, adapter.pyramid_path) as maps:
+        found = adapter.instance_features(images, boxes)
+    assert len(maps) == 1, f"instance_features ran the part at pyramid_path '{adapter.pyramid_path}' {len(maps)} times"
+    _rows_fit(found, boxes)
+    with record(adapter.module, adapter.pyramid_path) as again:
+        given = adapter.instance_features(images, boxes, pyramid=maps[0])
+    assert not again, f"instance_features was given the pyramid, and ran '{adapter.pyramid_path}' nevertheless"
+    assert same([each.features for each in found], [each.features for each in given]), (
+        "instance_features gives other features for the same boxes where it is given the pyramid"
+    )
+    assert any(bool(each.features.requires_grad) for each in found), "instance_features: the features have no gradient"
+    own = adapter.instance_features(images, most=3)
+    _rows_fit(own, [each.boxes for each in own])
+    most = max(len(each.boxes) for each in own)
+    assert most <= 3, f"instance_features: {most} proposals for an image where most=3"
+
+
+def _rows_fit(found: Sequence[InstanceFeatures], boxes: Sequence[torch.Tensor]) -> None:
+    assert len(found) == len(boxes), f"instance_features: {len(found)} results for {len(boxes)} images"
+    for number, (each, wanted) in enumerate(zip(found, boxes, strict=True)):
+        assert same(each.boxes, wanted.float()), f"instance_features: image {number} has other boxes than it was given"
+        rows = tuple(each.features.shape)
+        assert (len(rows), rows[0]) == (2, len(wanted)), (
+            f"instance_features: features of image {number} have shape {rows}, expected ({len(wanted)}, C)"
+        )
+    widths = {each.features.shape[1] for each in found}
+    assert len(widths) == 1, f"instance_features: the images' features have {sorted(widths)} channels"
