@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tlvision.plugin import HasDenseLogits
-from tlvision.types import Prediction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tlvision.plugin import Adapter, LayerGroup, Tap
-    from tlvision.types import InputSpec, Target
-
-SAME_OBJECT = 0.7
-"""IoU above which two boxes of one of our classes are one object, that the model gave two names."""
+    from tlvision.types import InputSpec, Prediction, Target
 
 
 def merge_classes(adapter: Adapter, ours: Sequence[int]) -> Adapter:
@@ -23,8 +20,8 @@ def merge_classes(adapter: Adapter, ours: Sequence[int]) -> Adapter:
 
     ours: for each class of the model the index of the one of ours that it is.
 
-    Of boxes of one of our classes that overlap by an IoU of more than 0.7 the one with the highest score stays. The
-    score of a pixel for one of our classes is the highest of those that it is made of.
+    An object that the model gives two names, both of them one of ours, is found twice: nothing is suppressed that the
+    model did not. The score of a pixel for one of our classes is the highest of those that it is made of.
     """
     kind = _MergedLabelMaps if isinstance(adapter, HasDenseLogits) else MergedClasses
     return kind(adapter, ours)
@@ -63,17 +60,8 @@ class MergedClasses:
         return [self._merged(each) for each in self._adapter.predict(images)]
 
     def _merged(self, found: Prediction) -> Prediction:
-        from torchvision.ops import batched_nms
-
         theirs: Any = found.labels  # a tensor, as an adapter gives it
-        labels = theirs.new_tensor(self._ours)[theirs]
-        kept = batched_nms(found.boxes, found.scores, labels, SAME_OBJECT)  # highest score first
-        return Prediction(
-            boxes=found.boxes[kept],
-            scores=found.scores[kept],
-            labels=labels[kept],
-            masks=None if found.masks is None else found.masks[kept],
-        )
+        return replace(found, labels=theirs.new_tensor(self._ours)[theirs])
 
 
 class _MergedLabelMaps(MergedClasses):
