@@ -1,10 +1,11 @@
 """On the rendered pair, whose shift is known, what should help does, by more than the spread of five seeds.
 
 The target's plates are enamelled instead of brushed (texture), hazy (fog), and under a warmer lamp (colour); objects
-are the same. A method helps when the mean of its five seeds is above the best of the five of source-only. That test can
-fail: the same objective with a weight of 0 does not pass it (below). `feature_distance` is not here: it keeps what
-weights know of other data, and these know the source alone. Of what `mean_teacher` gives the segmenter most is batch
-norm's statistics, which its passes move whatever its weight is; docs/benchmarks.md has the numbers.
+are the same. A method helps when the mean of its five seeds is above the best of the five of source-only. Where the
+student's passes move batch norm's statistics whatever the weight of the method is, the mean has to be above the best
+of five runs with a weight of 0 as well: what the passes alone give is not the method's. `feature_distance` keeps what
+weights know of other data, and so starts from weights that know the target. docs/benchmarks-adaptation.md has the
+numbers.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ HELPFUL: dict[str, tuple[dict[str, Any], ...]] = {
         {"adabn": {}},
     ),
 }
-ON_IMAGES = {"fourier_style", "colour_statistics", "adabn"}
+ON_IMAGES = {"fourier_style", "colour_statistics", "adabn", "feature_distance"}
+MOVE_STATISTICS = {"mean_teacher", "masked_consistency", "class_mix"}
 
 
 class Pair:
@@ -59,15 +61,26 @@ class Pair:
         render_inspection(folder / "source", domain="source", train=80, val=1, seed=5)
         render_inspection(folder / "target", domain="target", train=80, val=60, seed=6)
         self.source_only = cache(lambda arch: self.scores(arch, {}))
-        self._pretrained = cache(self._pretrain)
+        self.knows_source = cache(self._knows_source)
+        self.knows_target = cache(self._knows_target)
 
-    def scores(self, arch: str, item: dict[str, Any], train: str = "source") -> list[float]:
-        """Train with the hook `item` from weights that know the source; the target's AP or class IoU of each seed."""
+    def without(self, arch: str, item: dict[str, Any]) -> list[float]:
+        """Return what a method has to beat: source-only, and itself without weight where that changes the model."""
+        ((hook, settings),) = item.items()
+        if hook not in MOVE_STATISTICS:
+            return self.source_only(arch)
+        return self.source_only(arch) + self.scores(arch, {hook: settings | {"weight": 0.0}})
+
+    def scores(self, arch: str, item: dict[str, Any], train: str = "source", weights: str | None = None) -> list[float]:
+        """Train with the hook `item`; the target's AP or class IoU of each seed.
+
+        weights: to start from; those that know the source unless given.
+        """
         hook = next(iter(item), None)
         found = []
         for seed in SEEDS:
             config = self._config(arch, f"{hook or train}-{seed}", seed)
-            config["model"]["weights"] = self._pretrained(arch)
+            config["model"]["weights"] = weights or self.knows_source(arch)
             config["data"]["train"] = self._data(train, "train")
             if hook is not None:
                 config["hooks"].append(deepcopy(item))
@@ -99,11 +112,20 @@ class Pair:
             "run": {"out": str(self.folder / arch / name)},
         }
 
-    def _pretrain(self, arch: str) -> str:
+    def _knows_source(self, arch: str) -> str:
         if arch == "tiny_detector":
             return str(Path(__file__).parents[2] / "configs" / "weights" / "inspection_source.safetensors")
         config = self._config(arch, "pretrained", 0)
-        config["train"] |= {"epochs": 20, "lr": 2e-3}
+        return self._train(config, epochs=20, lr=2e-3)
+
+    def _knows_target(self, arch: str) -> str:
+        config = self._config(arch, "knows_target", 100)
+        config["model"]["weights"] = self.knows_source(arch)
+        config["data"]["train"] = self._data("target", "train")
+        return self._train(config, epochs=10, lr=1e-3)
+
+    def _train(self, config: dict[str, Any], *, epochs: int, lr: float) -> str:
+        config["train"] |= {"epochs": epochs, "lr": lr}
         return str(tlvision.train(config).run / "checkpoints" / "best" / "model.safetensors")
 
 
@@ -116,14 +138,35 @@ def helps(scores: list[float], without: list[float]) -> bool:
     return mean(scores) > max(without)
 
 
+PASSES = pytest.mark.xfail(strict=True, reason="the passes alone do nearly as much on this model; see the detector")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "item"),
-    [pytest.param(arch, item, id=f"{arch}-{next(iter(item))}") for arch, items in HELPFUL.items() for item in items],
+    [
+        pytest.param(
+            arch,
+            item,
+            id=f"{arch}-{next(iter(item))}",
+            marks=[PASSES] if (arch, next(iter(item))) == ("tiny_segmenter", "mean_teacher") else [],
+        )
+        for arch, items in HELPFUL.items()
+        for item in items
+    ],
 )
 def test_what_should_help_does(pair: Pair, arch: str, item: dict[str, Any]) -> None:
-    without, scores = pair.source_only(arch), pair.scores(arch, item)
-    print(arch, item, [round(score, 4) for score in scores], "source only", [round(score, 4) for score in without])
+    without, scores = pair.without(arch, item), pair.scores(arch, item)
+    print(arch, item, [round(score, 4) for score in scores], "without", [round(score, 4) for score in without])
+    assert helps(scores, without)
+
+
+@pytest.mark.slow
+def test_what_the_weights_know_of_the_target_is_kept(pair: Pair) -> None:
+    weights = pair.knows_target("tiny_detector")
+    without = pair.scores("tiny_detector", {}, weights=weights)
+    scores = pair.scores("tiny_detector", {"feature_distance": {"taps": ["all"]}}, weights=weights)
+    print("feature_distance", [round(score, 4) for score in scores], "without", [round(score, 4) for score in without])
     assert helps(scores, without)
 
 
@@ -143,19 +186,9 @@ def test_the_gap_is_there(pair: Pair, arch: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "item",
-    [
-        {"mmd": {"taps": MIDDLE, "weight": 0.0}},
-        {"entropy": {"weight": 0.0}},
-        pytest.param(
-            {"mean_teacher": SURER | {"weight": 0.0}},
-            marks=pytest.mark.xfail(strict=True, reason="the student's passes move batch norm's statistics"),
-        ),
-    ],
-    ids=("mmd", "entropy", "mean_teacher"),
-)
-def test_with_a_weight_of_0_it_does_not_and_the_test_above_would_say_so(pair: Pair, item: dict[str, Any]) -> None:
+@pytest.mark.parametrize("hook", ["mmd", "entropy"])
+def test_with_a_weight_of_0_it_does_not_and_the_test_above_would_say_so(pair: Pair, hook: str) -> None:
+    item: dict[str, Any] = {hook: {"weight": 0.0} | ({"taps": MIDDLE} if hook == "mmd" else {})}
     without, scores = pair.source_only("tiny_segmenter"), pair.scores("tiny_segmenter", item)
     print(item, [round(score, 4) for score in scores])
     assert not helps(scores, without)
