@@ -34,6 +34,7 @@ HELPFUL: dict[str, tuple[dict[str, Any], ...]] = {
         {"mean_teacher": SURE},
         {"masked_consistency": SURE},
         {"mmd": {"taps": MIDDLE}},
+        {"coral": {"taps": MIDDLE}},
         {"fourier_style": {"beta": 0.02, "probability": 0.5}},
         {"colour_statistics": {"probability": 0.5}},
         {"adabn": {}},
@@ -45,7 +46,7 @@ HELPFUL: dict[str, tuple[dict[str, Any], ...]] = {
         {"entropy": {"weight": 0.05}},
         # The shift is one of colour and texture, and so of the first features.
         {"domain_adversarial": {"taps": ["finest"], "weight": 0.1}},
-        {"coral": {"taps": MIDDLE, "weight": 5.0}},
+        {"coral": {"taps": MIDDLE}},
         {"adabn": {}},
     ),
 }

@@ -95,12 +95,42 @@ def test_mmd_pulls_the_domains_together() -> None:
     assert abs(float((left.grad * left + right.grad * right).detach().sum())) > 0.01
 
 
+def relative_gap(left: np.ndarray, right: np.ndarray) -> float:
+    one, other = np.cov(left, rowvar=False), np.cov(right, rowvar=False)
+    return float(((one - other) ** 2).sum() / ((one**2).sum() + (other**2).sum()))
+
+
 def test_coral_is_that_of_numpy() -> None:
     rng = np.random.default_rng(0)
     left, right = rng.normal(1, 1, (20, 4)), rng.normal(0, 2, (15, 4))
-    gap = np.cov(left, rowvar=False) - np.cov(right, rowvar=False)
     found = coral_distance(torch.tensor(left).float(), torch.tensor(right).float()).item()
-    assert found == pytest.approx((gap**2).sum() / (4 * 16), rel=1e-4)
+    assert found == pytest.approx(relative_gap(left, right), rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_coral_is_the_same_at_every_scale(scale: float) -> None:
+    rng = np.random.default_rng(1)
+    left, right = (torch.tensor(scale * rng.normal(0, size, (30, 8))).float() for size in (1, 2))
+    right.requires_grad_()
+    found = coral_distance(left, right)
+    found.backward()
+    assert 0.1 < found.item() < 1
+    assert found.item() == pytest.approx(relative_gap(left.numpy(), right.detach().numpy()), rel=1e-3)
+    assert right.grad is not None
+    # No smaller by making everything smaller: along the vectors themselves the two domains' gradients cancel.
+    both = torch.cat([left, right.detach()]).requires_grad_()
+    coral_distance(both[:30], both[30:]).backward()
+    assert both.grad is not None
+    assert float((both.grad * both.detach()).sum()) == pytest.approx(0, abs=1e-4)
+
+
+def test_features_that_do_not_vary_have_no_distance() -> None:
+    still = torch.ones(4, 3, requires_grad=True)
+    found = coral_distance(still, 2 * still)
+    found.backward()
+    assert found.item() == 0
+    assert still.grad is not None
+    assert bool(still.grad.isfinite().all())
 
 
 @pytest.mark.parametrize(("hook", "compare"), [(Mmd, slow_mmd), (Coral, None)])
@@ -117,8 +147,7 @@ def test_taps_are_averaged_and_weighted(hook: Any, compare: Any) -> None:
         if compare:
             values.append(compare(*pair, (0.25, 0.5, 1.0, 2.0, 4.0)))
         else:
-            gap = np.cov(pair[0], rowvar=False) - np.cov(pair[1], rowvar=False)
-            values.append(float((gap**2).sum()) / (4 * tap.channels**2))
+            values.append(relative_gap(*pair))
     found = made.losses(context)["distance"]
     assert found.item() == pytest.approx(0.3 * sum(values) / 2, rel=1e-3)
     found.backward()

@@ -1,10 +1,11 @@
 """Align how the features of two domains vary together.
 
 Source: Sun & Saenko, "Deep CORAL: Correlation Alignment for Deep Domain Adaptation", ECCV 2016 workshops, equations 1
-to 3: |C_s - C_t|^2_F / (4 d^2), C the covariances (divided by n - 1) of d features. Different here: the vectors are
-cells of the maps of convolutions, on an even grid, because a batch of whole images has fewer vectors than features;
-several taps are averaged. As in the paper the value grows with the fourth power of the features' scale, and shrinks
-with d: compare it with the model's own losses before choosing the weight (the paper's end up equal).
+to 3: |C_s - C_t|^2_F, C the covariances (divided by n - 1) of the features. Different here: it is divided by
+|C_s|^2_F + |C_t|^2_F instead of 4 d^2, and so lies in 0..1 whatever the scale and the number of the features. The
+paper's grows with the fourth power of the scale: with one weight it was 10 in one model of ours and below 0.001 in
+another. The vectors are cells of the maps of convolutions, on an even grid, because a batch of whole images has fewer
+vectors than features; several taps are averaged.
 """
 
 from __future__ import annotations
@@ -56,12 +57,21 @@ class Coral(ObjectiveHook):
 
 
 def coral_distance(left: Tensor, right: Tensor) -> Tensor:
-    """Return the loss between (n, d) and (m, d) float32 vectors, n and m at least 2."""
+    """Return the loss between (n, d) and (m, d) vectors, n and m at least 2: 0-d float32, 0..1.
+
+    0 is for equal covariances, 1 for features that vary in one of the domains only where they do not in the other.
+
+    >>> import torch
+    >>> tall, wide = torch.tensor([[0.0, 1.0], [0.0, 3.0]]), torch.tensor([[2.0, 0.0], [4.0, 0.0]])
+    >>> coral_distance(tall, wide).item(), coral_distance(tall, 2 + tall).item()
+    (1.0, 0.0)
+    """
     import torch
 
     with torch.autocast(left.device.type, enabled=False):
-        gap = _covariance(left) - _covariance(right)
-    return gap.square().sum() / (4 * left.shape[1] ** 2)
+        one, other = _covariance(left.float()), _covariance(right.float())
+        size = one.square().sum() + other.square().sum()
+        return (one - other).square().sum() / size.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def _covariance(vectors: Tensor) -> Tensor:
