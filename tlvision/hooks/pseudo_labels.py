@@ -217,15 +217,22 @@ def loss_on_all(context: Context, images: Tensor, label_maps: Tensor) -> Tensor:
     return loss_on(context, images, PseudoLabels(known, targets, 1.0, len(known)))
 
 
-class TeacherLabels:
-    """The pseudo-labels of the teacher for one hook: thresholds, measures for the log, and a word if there are none.
+_TOO_MANY = 3.0
+"""So many times the objects that a labelled image has, and a teacher is more likely to learn its own errors."""
 
-    hook: the hook's key. patience: steps without any label after which the user is told, and told again.
+
+class TeacherLabels:
+    """The pseudo-labels of the teacher for one hook: thresholds, measures for the log, and a word where they look odd.
+
+    hook:     the hook's key.
+    patience: micro-batches without any label after which the user is told, and told again; also those over which the
+              number of objects an image is compared with that of labelled images.
     """
 
     def __init__(self, hook: str, thresholds: Thresholds, patience: int) -> None:
         self.hook, self.thresholds, self.patience = hook, thresholds, patience
         self._silent = 0
+        self._seen = [0, 0, 0, 0, 0]  # micro-batches; unlabelled images and objects; labelled images and objects
 
     def bind(self, context: Context) -> None:
         """Fit the thresholds to the classes of the run."""
@@ -241,7 +248,26 @@ class TeacherLabels:
         self._silent = 0 if labels.images else self._silent + 1
         if self._silent and self._silent % self.patience == 0:
             context.notices.append(self._complaint(said, values))
+        if isinstance(said[0], Prediction):
+            self._compare(context, len(said), labels.count)
         return labels
+
+    def _compare(self, context: Context, images: int, objects: int) -> None:
+        """Tell the user where the teacher finds far more objects in an image than labelled images have."""
+        assert context.batch is not None
+        counts = context.batch.counts
+        new = (1, images, objects, len(counts), sum(counts))
+        self._seen = [before + more for before, more in zip(self._seen, new, strict=True)]
+        steps, images, objects, labelled, known = self._seen
+        if steps < self.patience:
+            return
+        self._seen = [0, 0, 0, 0, 0]
+        if known and objects * labelled > _TOO_MANY * known * images:
+            context.notices.append(
+                f"{self.hook}: over {steps} micro-batches the teacher was sure of {objects / images:.1f} objects an "
+                f"unlabelled image, and labelled images have {known / labelled:.1f}. Unless there really are more, it "
+                "teaches its own errors: raise the threshold, or let it learn longer from labels first (burn_in)"
+            )
 
     def _measure(self, context: Context, labels: PseudoLabels, values: Sequence[float]) -> None:
         context.measures[f"{self.hook}/share"] = labels.share
@@ -261,11 +287,11 @@ class TeacherLabels:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
-        return {"silent": self._silent, "known": self.thresholds.state()}
+        return {"silent": self._silent, "seen": list(self._seen), "known": self.thresholds.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        self._silent = int(state["silent"])
+        self._silent, self._seen = int(state["silent"]), [int(value) for value in state["seen"]]
         self.thresholds.load(state["known"])
 
 

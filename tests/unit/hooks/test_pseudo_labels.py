@@ -100,7 +100,7 @@ def make_context(said: list[Prediction]) -> Any:
     views = SimpleNamespace(weak=torch.zeros(len(said), 3, 4, 4), strong=torch.ones(len(said), 3, 4, 4))
     return SimpleNamespace(
         teacher=Teacher(said), unlabelled=views, memo={}, measures={}, notices=[], classes=CLASSES,
-        adapter=SimpleNamespace(loss=loss),
+        adapter=SimpleNamespace(loss=loss), batch=SimpleNamespace(counts=(3, 1)),
     )  # fmt: skip
 
 
@@ -125,6 +125,25 @@ def test_the_loss_is_the_models_own_on_the_images_that_have_labels() -> None:
     assert float(loss_on(context, context.unlabelled.strong, nothing)) == 0
 
 
+@pytest.mark.parametrize(("objects", "told"), [(6, False), (7, True)])
+def test_a_teacher_that_finds_too_much_is_told_of(objects: int, told: bool) -> None:
+    # Two objects a labelled image: up to six are believed.
+    context = make_context([prediction([0.9] * objects, [1] * objects)])
+    labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)
+    labels.bind(context)
+    for step in range(6):
+        context.memo = {}
+        if step == 4:  # a resumed run counts on
+            state = labels.state_dict()
+            labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)
+            labels.load_state_dict(state)
+            labels.bind(context)
+        labels.of(context)
+        assert len(context.notices) == (told and (step + 1) // 3)
+    if told:
+        assert "sure of 7.0 objects an unlabelled image, and labelled images have 2.0" in context.notices[1]
+
+
 def test_a_silent_teacher_is_told_of_with_the_threshold_and_the_numbers() -> None:
     context = make_context([prediction([0.123], [1])])
     labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)
@@ -139,5 +158,5 @@ def test_a_silent_teacher_is_told_of_with_the_threshold_and_the_numbers() -> Non
     context.teacher.said = [prediction([0.9], [1])]
     context.memo = {}
     labels.of(context)
-    assert labels.state_dict() == {"silent": 0, "known": [1.0, 1.0, 1.0]}
+    assert labels.state_dict() == {"silent": 0, "seen": [2, 2, 1, 4, 8], "known": [1.0, 1.0, 1.0]}
     assert context.measures == {"mean_teacher/share": 1.0, "mean_teacher/labels": 1.0}
