@@ -28,6 +28,22 @@ def scale_gradient(values: Tensor, factor: float) -> Tensor:
     return scaled
 
 
+def same_scale(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the features of two domains, of any shapes, divided by their common root mean square, with its gradient.
+
+    So a discriminator's scores, and what comes back from it, do not depend on how large a model's features are; and
+    there is nothing to be won by making them larger.
+    """
+    mean = (_mean_square(left) + _mean_square(right)) / 2
+    scale = mean.clamp(min=torch.finfo(torch.float32).tiny).rsqrt()
+    return left * scale, right * scale
+
+
+def _mean_square(values: Tensor) -> Tensor:
+    squares = values.float().square()
+    return squares.mean() if squares.numel() else squares.sum()
+
+
 class MapDiscriminator(nn.Sequential):
     """(N, channels, h, w) to a score for each cell, (N, 1, h, w): high for the unlabelled domain."""
 

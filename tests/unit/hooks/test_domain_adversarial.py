@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import tlvision
+from tlvision.hooks.discriminators import same_scale
 from tlvision.hooks.objectives.domain_adversarial import DomainAdversarial
 from tlvision.plugin import InputSpec, InstanceFeatures, Tap
 from tlvision.types import InputError, RunError
@@ -107,6 +108,12 @@ def sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-value))
 
 
+def scaled(*domains: Tensor) -> list[Tensor]:
+    """Divide by the common root mean square: of the domains' mean squares, the mean."""
+    squares = [sum(float(value) ** 2 for value in each.detach().flatten()) / each.numel() for each in domains]
+    return [each.detach() / math.sqrt(sum(squares) / 2) for each in domains]
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "least_squares"])
 @pytest.mark.parametrize("level", ["pixel", "pooled"])
 def test_the_image_loss_is_that_of_a_slow_loop(level: Any, loss: Any) -> None:
@@ -117,9 +124,9 @@ def test_the_image_loss_is_that_of_a_slow_loop(level: Any, loss: Any) -> None:
     assert [*losses] == ["image"]
     expected = []
     for tap in TAPS:
-        for domain, maps in enumerate((context.features, context.unlabelled_features)):
-            values = maps[tap.name]
-            values = values.mean(dim=(2, 3)) if level == "pooled" else values.permute(0, 2, 3, 1).flatten(0, 2)
+        both = scaled(context.features[tap.name], context.unlabelled_features[tap.name])
+        for domain, each in enumerate(both):
+            values = each.mean(dim=(2, 3)) if level == "pooled" else each.permute(0, 2, 3, 1).flatten(0, 2)
             expected.append(mean_loss(scores_of(hook, f"at_{tap.name.replace('.', '_')}", values), domain, loss))
     assert losses["image"].item() == pytest.approx(0.3 * sum(expected) / 4, rel=1e-5)
 
@@ -127,7 +134,7 @@ def test_the_image_loss_is_that_of_a_slow_loop(level: Any, loss: Any) -> None:
 def slope(value: Callable[[], Tensor], tensor: Tensor) -> tuple[float, float]:
     """Return the derivative of `value` along the gradient that `tensor` has, by differences and by autograd."""
     assert tensor.grad is not None
-    step = 0.02 * tensor.grad / tensor.grad.norm()
+    step = 0.005 * tensor.grad / tensor.grad.norm()
     values = []
     for sign in (1, -1):
         with torch.no_grad():
@@ -145,7 +152,7 @@ def test_features_get_the_reversed_gradient_and_the_discriminator_the_true_one()
     factor = 2 / (1 + math.exp(-4.0 * 0.4)) - 1
     for maps in (context.features, context.unlabelled_features):
         true, got = slope(lambda: hook.losses(context)["image"], maps["c5"])
-        assert abs(true) > 1e-4
+        assert abs(true) > 2e-5
         assert got == pytest.approx(-factor * true, rel=0.02)
     for parameter in hook.module.parameters():
         true, got = slope(lambda: hook.losses(context)["image"], parameter)
@@ -164,12 +171,38 @@ def test_boxes_get_the_reversed_gradient_but_consistency_is_no_game(name: str, s
     reached = [*images, *((context.features["c5"], context.unlabelled_features["c5"]) if sign > 0 else ())]
     for tensor in reached:
         true, got = slope(lambda: hook.losses(context)[name], tensor)
-        assert abs(true) > 1e-5
+        assert abs(true) > 2e-6
         assert got == pytest.approx(sign * hook.reversal(0.4) * true, rel=0.03)
     for key, parameter in hook.module.named_parameters():
         if key.startswith("at_instance"):
             true, got = slope(lambda: hook.losses(context)[name], parameter)
             assert got == pytest.approx(true, rel=0.03, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_the_size_of_the_features_does_not_matter_and_wins_nothing(size: float) -> None:
+    hook = build(Boxless(), taps=["all"], hidden=8)
+    context = make_context(Boxless())
+    expected = hook.losses(context)["image"].item()
+    for maps in (context.features, context.unlabelled_features):
+        for name in maps:
+            maps[name] = (size * maps[name].detach()).requires_grad_()
+    found = hook.losses(context)["image"]
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    found.backward()
+    for tap in TAPS:
+        pair = [maps[tap.name] for maps in (context.features, context.unlabelled_features)]
+        along = [float((each.grad * each).detach().sum()) for each in pair]
+        assert abs(along[0]) > 1e-7
+        assert sum(along) == pytest.approx(0, abs=1e-2 * abs(along[0]))
+
+
+def test_without_any_box_there_is_no_scale() -> None:
+    left, right = same_scale(torch.zeros(0, 4, requires_grad=True), torch.full((2, 4), 3.0))
+    assert left.shape == (0, 4)
+    assert right.flatten().tolist() == pytest.approx([2**0.5] * 8)
+    still, _ = same_scale(torch.zeros(2, 4), torch.zeros(0, 4))
+    assert bool(still.isfinite().all())
 
 
 def test_the_ramp_is_the_papers() -> None:
@@ -189,14 +222,19 @@ def test_boxes_are_judged_and_agree_with_their_image(loss: Any) -> None:
     assert [*losses] == ["image", "instance", "consistency"]
     squash = sigmoid if loss == "cross_entropy" else float
     instance, consistency = [], []
-    for domain, maps in enumerate((context.features, context.unlabelled_features)):
-        images = context.unlabelled.weak if domain else context.images
-        rows = adapter.instance_features(images)[0].features[:2]
-        scores = scores_of(hook, "at_instance", rows)
+    maps = [scaled(context.features[tap.name], context.unlabelled_features[tap.name]) for tap in TAPS]
+    rows = scaled(
+        *(
+            torch.cat([one.features[:2] for one in adapter.instance_features(each)])
+            for each in (context.images, context.unlabelled.weak)
+        )
+    )
+    for domain in (0, 1):
+        scores = scores_of(hook, "at_instance", rows[domain])
         instance.append(mean_loss(scores, domain, loss))
         means = []
-        for tap in TAPS:
-            cells = scores_of(hook, f"at_{tap.name.replace('.', '_')}", maps[tap.name][0].flatten(1).T)
+        for tap, both in zip(TAPS, maps, strict=True):
+            cells = scores_of(hook, f"at_{tap.name.replace('.', '_')}", both[domain][0].flatten(1).T)
             means.append(sum(map(squash, cells)) / len(cells))
         consistency.append(sum(abs(squash(s) - sum(means) / 2) for s in scores) / 2)
     assert losses["instance"].item() == pytest.approx(0.3 * sum(instance) / 2, rel=1e-5)

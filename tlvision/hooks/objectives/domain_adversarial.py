@@ -8,7 +8,9 @@ of 0.1. Least squares after Mao et al., "Least Squares Generative Adversarial Ne
 Different here: losses are means over cells and boxes, and both domains count the same however many images each has;
 the ramp serves detectors as well; discriminators have one hidden layer and no dropout; several taps may have one each,
 and their image-level probabilities are averaged for the consistency. That one reaches the features with +lambda instead
-of -lambda: the two verdicts are meant to agree, which is no game. Labelled is 0, unlabelled 1.
+of -lambda: the two verdicts are meant to agree, which is no game. Features are divided by their root mean square over
+both domains first: a pyramid without norms has features of a size of 20, at which the discriminator's losses came to
+ten times those of a Faster R-CNN, whose AP fell from 0.18 to 0.05. Labelled is 0, unlabelled 1.
 """
 
 from __future__ import annotations
@@ -91,8 +93,11 @@ class DomainAdversarial(ObjectiveHook):
 
     def losses(self, context: Context) -> Mapping[str, Tensor]:
         """Return {"image"}, and {"instance", "consistency"} where boxes are judged, weights applied."""
+        from tlvision.hooks.discriminators import same_scale
+
         factor = self.reversal(context.progress)
-        maps = (context.features, context.unlabelled_features)
+        pairs = {name: same_scale(context.features[name], context.unlabelled_features[name]) for name in self.taps}
+        maps = tuple({name: pair[domain] for name, pair in pairs.items()} for domain in (0, 1))
         losses = {"image": self._image_loss(maps, factor)}
         if _INSTANCE in self._parts:
             losses |= self._instance_losses(context, maps, factor)
@@ -128,7 +133,7 @@ class DomainAdversarial(ObjectiveHook):
     ) -> dict[str, Tensor]:
         import torch
 
-        from tlvision.hooks.discriminators import domain_loss, domain_probability, scale_gradient
+        from tlvision.hooks.discriminators import domain_loss, domain_probability, same_scale, scale_gradient
 
         assert context.images is not None
         assert context.unlabelled is not None
@@ -136,14 +141,17 @@ class DomainAdversarial(ObjectiveHook):
         judge = self._parts[_INSTANCE]
         losses, distances = [], []
         images, pyramids = (context.images, context.unlabelled.weak), (context.pyramid, context.unlabelled_pyramid)
+        found = [
+            context.adapter.instance_features(each, most=self.proposals, pyramid=pyramid)
+            for each, pyramid in zip(images, pyramids, strict=True)
+        ]
+        rows = same_scale(*(torch.cat([one.features for one in each]) for each in found))
         for domain, features in enumerate(maps):
-            found = context.adapter.instance_features(images[domain], most=self.proposals, pyramid=pyramids[domain])
-            rows = [one.features for one in found]
-            scores = judge(scale_gradient(torch.cat(rows), -factor)).float()
+            scores = judge(scale_gradient(rows[domain], -factor)).float()
             losses.append(domain_loss(scores, domain, self.loss))
-            agreed = domain_probability(judge(scale_gradient(torch.cat(rows), factor)).float(), self.loss)[:, 0]
+            agreed = domain_probability(judge(scale_gradient(rows[domain], factor)).float(), self.loss)[:, 0]
             expected = self._image_verdicts(features, factor)
-            counts = torch.tensor([len(own) for own in rows], device=expected.device)
+            counts = torch.tensor([len(one.features) for one in found[domain]], device=expected.device)
             distances.append((agreed - expected.repeat_interleave(counts)).abs())
         averages = [each.mean() if each.numel() else each.sum() for each in distances]
         return {"instance": torch.stack(losses).mean(), "consistency": torch.stack(averages).mean()}
