@@ -9,8 +9,8 @@ Different here: losses are means over cells and boxes, and both domains count th
 the ramp serves detectors as well; discriminators have one hidden layer and no dropout; several taps may have one each,
 and their image-level probabilities are averaged for the consistency. That one reaches the features with +lambda instead
 of -lambda: the two verdicts are meant to agree, which is no game. Features are divided by their root mean square over
-both domains first: a pyramid without norms has features of a size of 20, at which the discriminator's losses came to
-ten times those of a Faster R-CNN, whose AP fell from 0.18 to 0.05. Labelled is 0, unlabelled 1.
+both domains first: a pyramid without norms has features of a size of 20, at which the discriminators' losses came to
+eight times those of a Faster R-CNN, whose AP fell from 0.18 to 0.05. Labelled is 0, unlabelled 1.
 """
 
 from __future__ import annotations
