@@ -89,7 +89,7 @@ class DataSettings(_Strict):
     render: RenderSettings | None = Field(None, description="render a dataset first")
     image_size: int = Field(640, ge=32, description="long side of the network input in pixels")
     canvas: Literal["square", "fitted"] = Field(
-        "square", description="training inputs: square; or fitted: each batch as high and wide as its images need"
+        "square", description="training inputs and windows: square; or fitted: as high and wide as their images need"
     )
     batch: BatchSettings = BatchSettings()
     augment: AugmentSettings = AugmentSettings()

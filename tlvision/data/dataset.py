@@ -121,7 +121,8 @@ class TrainImages:
     settings:    what they go through.
     input_spec:  the model's wishes.
     image_size:  long side of the network input in pixels, rounded up to the model's multiple.
-    canvas:      "square", or "fitted": no larger than the image asks for, as at evaluation. Mosaics, crops are square.
+    canvas:      "square", or "fitted": no larger than the image asks for, as at evaluation, and windows of it no
+                 larger than it. Mosaics are square.
     seed:        everything random follows from it and from the position in the stream.
     task:        "detect", or "semantic" for targets with a label map.
     num_classes: labels must lie below it.
@@ -190,14 +191,15 @@ class TrainImages:
 
     def canvas(self, position: int, mosaic: bool) -> tuple[int, int]:
         """Return height and width of the network input at `position`; arguments as for `draw`."""
-        if self.settings.crop:
-            return (round_up(self.settings.crop, self.input_spec.multiple_of),) * 2
+        crop = self.settings.crop
+        side = round_up(crop, self.input_spec.multiple_of) if crop else self.size[0]
         if self.shape == "square" or (mosaic and self.settings.mosaic):
-            return self.size
+            return side, side
         sample = self.samples[self.index(position)]
         keep_aspect = self.input_spec.resize == "letterbox"
         height, width = fitted_size((sample.height, sample.width), self.size, keep_aspect=keep_aspect)
-        return round_up(height, self.input_spec.multiple_of), round_up(width, self.input_spec.multiple_of)
+        multiple = self.input_spec.multiple_of
+        return min(side, round_up(height, multiple)), min(side, round_up(width, multiple))
 
     def draw(self, position: int, mosaic: bool, canvas: tuple[int, int] | None = None) -> Draw:
         """Return the input at `position`: the same one whenever and in whichever process it is asked for.

@@ -144,13 +144,14 @@ class PseudoLabels:
     count: int
 
 
-def sure_enough(said: Said, thresholds: Sequence[float]) -> PseudoLabels:
+def sure_enough(said: Said, thresholds: Sequence[float], background: float = 0.0) -> PseudoLabels:
     """Return what the teacher is sure of as targets: objects that reach their class's threshold, or pixels that do.
 
-    A pixel that does not is IGNORE_INDEX. An image without any is left out: that nothing reaches the threshold does not
-    say that nothing is there.
+    A pixel that does not is IGNORE_INDEX. An image without any is left out, as that nothing reaches the threshold does
+    not say that nothing is there; but for an image of boxes whose scores are all below `background` (0..1): it holds
+    nothing, and is a target without objects.
     """
-    targets = [_target(each, thresholds) for each in said]
+    targets = [_target(each, thresholds, background) for each in said]
     images = [number for number, target in enumerate(targets) if target is not None]
     kept = [target for target in targets if target is not None]
     maps: list[Any] = [target.semantic for target in kept if target.semantic is not None]
@@ -160,7 +161,7 @@ def sure_enough(said: Said, thresholds: Sequence[float]) -> PseudoLabels:
     return PseudoLabels(images, kept, len(kept) / len(said), sum(len(target) for target in kept))
 
 
-def _target(said: Prediction | Tensor, thresholds: Sequence[float]) -> Target | None:
+def _target(said: Prediction | Tensor, thresholds: Sequence[float], background: float) -> Target | None:
     import torch
 
     if not isinstance(said, Prediction):
@@ -172,7 +173,7 @@ def _target(said: Prediction | Tensor, thresholds: Sequence[float]) -> Target | 
     sides = said.boxes[:, 2:] - said.boxes[:, :2]
     # A box of less than a pixel or two has no cell of its own in any detector.
     keep = (said.scores >= said.scores.new_tensor(thresholds)[said.labels]) & (sides >= _SMALLEST).all(dim=1)
-    if not bool(keep.any()):
+    if not bool(keep.any()) and _best(said) >= background:
         return None
     return Target(
         boxes=said.boxes[keep],
@@ -227,10 +228,11 @@ class TeacherLabels:
     hook:     the hook's key.
     patience: micro-batches without any label after which the user is told, and told again; also those over which the
               number of objects an image is compared with that of labelled images.
+    background: an image of boxes whose scores are all below this holds nothing, 0..1; 0 for never.
     """
 
-    def __init__(self, hook: str, thresholds: Thresholds, patience: int) -> None:
-        self.hook, self.thresholds, self.patience = hook, thresholds, patience
+    def __init__(self, hook: str, thresholds: Thresholds, patience: int, background: float = 0.0) -> None:
+        self.hook, self.thresholds, self.patience, self.background = hook, thresholds, patience, background
         self._silent = 0
         self._seen = [0, 0, 0, 0, 0]  # micro-batches; unlabelled images and objects; labelled images and objects
 
@@ -243,9 +245,9 @@ class TeacherLabels:
         said = teacher_says(context)
         self.thresholds.learn(said)
         values = self.thresholds.values()
-        labels = sure_enough(said, values)
+        labels = sure_enough(said, values, self.background)
         self._measure(context, labels, values)
-        self._silent = 0 if labels.images else self._silent + 1
+        self._silent = 0 if labels.count else self._silent + 1
         if self._silent and self._silent % self.patience == 0:
             context.notices.append(self._complaint(said, values))
         if isinstance(said[0], Prediction):

@@ -219,6 +219,21 @@ def test_a_fitted_batch_is_no_larger_than_its_images_need(make_sample: MakeSampl
     assert run(fitted)[0].images.shape[2:] == (64, 64)
 
 
+def test_a_fitted_window_is_no_larger_than_its_image(make_sample: MakeSample) -> None:
+    samples = [make_sample(n, size, [[2, 3, 15, 20]]) for n, size in enumerate([(64, 64), (25, 64)])]
+    spec = InputSpec(multiple_of=16)
+    options: dict[str, Any] = {"seed": 0, "task": "detect", "num_classes": 1}
+    window = AugmentSettings(mosaic=0, scale=0, translate=0, crop=48)
+    fitted = TrainImages(samples, window, spec, 64, canvas="fitted", **options)
+    square = TrainImages(samples, window, spec, 64, **options)
+    heights = {(64, 64): 48, (25, 64): 32}
+    for position in range(8):
+        pixels, _, meta = fitted.draw(position, False)
+        assert pixels.shape == (heights[meta.size], 48, 3)
+        assert square.draw(position, False)[0].shape == (48, 48, 3)
+    assert {meta.size for _, _, meta in (fitted.draw(position, False) for position in range(8))} == set(heights)
+
+
 def test_mosaics_are_square_whatever_the_images_ask_for(make_sample: MakeSample) -> None:
     samples = [make_sample(n, (30, 64), [[2, 3, 15, 20]]) for n in range(3)]
     options: dict[str, Any] = {"seed": 0, "task": "detect", "num_classes": 1, "canvas": "fitted"}

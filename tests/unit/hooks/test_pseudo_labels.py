@@ -33,6 +33,16 @@ def test_objects_over_the_threshold_of_their_class_become_targets() -> None:
     assert not labels.targets[0].crowd.any()
 
 
+def test_an_image_of_low_scores_alone_holds_nothing() -> None:
+    said = [prediction([0.9], [0]), prediction([0.4], [1]), prediction([0.2, 0.29], [0, 1]), prediction([], [])]
+    labels = sure_enough(said, [0.8] * 3, background=0.3)
+    assert labels.images == [0, 2, 3], "0.4 is neither an object nor the lack of one"
+    assert [target.labels.tolist() for target in labels.targets] == [[0], [], []]
+    assert [target.boxes.shape for target in labels.targets] == [(1, 4), (0, 4), (0, 4)]
+    assert (labels.share, labels.count) == (0.75, 1)
+    assert sure_enough(said, [0.8] * 3, background=1.0).images == [0, 1, 2, 3]
+
+
 def test_boxes_without_a_size_are_no_labels() -> None:
     assert sure_enough([prediction([0.9], [0], side=1.0)], [0.5] * 3).images == []
 
@@ -142,6 +152,16 @@ def test_a_teacher_that_finds_too_much_is_told_of(objects: int, told: bool) -> N
         assert len(context.notices) == (told and (step + 1) // 3)
     if told:
         assert "sure of 7.0 objects an unlabelled image, and labelled images have 2.0" in context.notices[1]
+
+
+def test_images_that_hold_nothing_do_not_break_the_silence() -> None:
+    context = make_context([prediction([0.123], [1])])
+    labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3, background=0.5)
+    labels.bind(context)
+    for _ in range(3):
+        context.memo = {}
+        assert labels.of(context).images == [0]
+    assert len(context.notices) == 1
 
 
 def test_a_silent_teacher_is_told_of_with_the_threshold_and_the_numbers() -> None:

@@ -33,7 +33,7 @@ class ClassMix(ObjectiveHook):
     thresholds: `{class name: threshold}` for classes that want their own.
     burn_in, ramp, patience: as for `mean_teacher`.
 
-    Labelled and unlabelled inputs must have one size, as they have with `data.augment.crop` or `data.canvas: square`.
+    Labelled and unlabelled inputs must have one size, as they have with `data.canvas: square`.
     """
 
     needs = (HasDenseLogits,)
@@ -77,7 +77,7 @@ class ClassMix(ObjectiveHook):
         if own.shape[1:] != other.shape[1:]:
             raise RunError(
                 f"class_mix: labelled inputs are {tuple(own.shape[-2:])} and unlabelled ones {tuple(other.shape[-2:])} "
-                "pixels high and wide; give both one size with data.augment.crop, or data.canvas: square"
+                "pixels high and wide; give both one size with data.canvas: square"
             )
         found = self.labels.of(context)
         count = min(len(own), len(other))

@@ -7,10 +7,11 @@ student, hard labels over a threshold; Hinton et al., "Distilling the Knowledge"
 
 Equation: L = L_labelled + weight * r(p) * L_model(strong(u), {y in teacher(weak(u)): score(y) >= t_class}), r the
 ramp. Different here: the loss on pseudo-labels is the model family's own, whole, boxes included, for every family; an
-image in which nothing reaches the threshold teaches nothing, where most take it for background; for label maps the
-loss is multiplied by the share of pixels that count (Tranheden et al., "DACS", WACV 2021); soft distillation of a
-detector is done on its feature maps, because what detectors score before suppression has no common form. The teacher
-is the hook `ema`, whose weights are evaluated and kept as well; it averages buffers too.
+image in which nothing reaches the threshold teaches nothing, where most take it for background (`background: 1`, or
+those of which all scores are low); for label maps the loss is multiplied by the share of pixels that count (Tranheden
+et al., "DACS", WACV 2021); soft distillation of a detector is done on its feature maps, because what detectors score
+before suppression has no common form. The teacher is the hook `ema`, whose weights are evaluated and kept as well; it
+averages buffers too.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class MeanTeacher(ObjectiveHook):
     weight:       of the whole, 0 or more.
     threshold:    confidence from which a pseudo-label counts, 0..1.
     thresholds:   `{class name: threshold}` for classes that want their own.
+    background:   a detector's image of which no score reaches this holds no object, and the student learns that, 0..1;
+                  0 says so of none, 1 of every image without a pseudo-label.
     adaptive:     lower the thresholds of classes that the teacher is less sure of, to half at most.
     burn_in:      fraction of the run that is spent on labels alone.
     ramp:         fraction of the run after that, over which the weight rises from 0, linearly.
@@ -59,6 +62,7 @@ class MeanTeacher(ObjectiveHook):
         threshold: Share = 0.8,
         thresholds: dict[str, Share] = {},  # noqa: B006  (a schema; never written to)
         adaptive: bool = False,
+        background: Share = 0.0,
         burn_in: Annotated[float, Field(ge=0, lt=1)] = 0.2,
         ramp: Share = 0.1,
         distillation: Literal["hard", "soft", "both"] = "hard",
@@ -68,7 +72,8 @@ class MeanTeacher(ObjectiveHook):
     ) -> None:
         self.weight, self.burn_in, self.ramp = weight, burn_in, ramp
         self.distillation, self.temperature, self.words = distillation, temperature, list(taps)
-        self.labels = TeacherLabels(self.key(), Thresholds(threshold, thresholds, adaptive=adaptive), patience)
+        known = Thresholds(threshold, thresholds, adaptive=adaptive)
+        self.labels = TeacherLabels(self.key(), known, patience, background)
         self._seen: tuple[Tap, ...] = ()
 
     def prepare(self, adapter: Adapter) -> None:
