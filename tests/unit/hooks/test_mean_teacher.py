@@ -66,6 +66,17 @@ def test_nothing_in_the_burn_in_and_then_a_ramp() -> None:
         assert sums[2] > 0  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("kind", [MeanTeacher, MaskedConsistency])
+@pytest.mark.parametrize("background", [0.0, 1.0])
+def test_an_image_without_pseudo_labels_teaches_nothing_or_that_it_is_empty(kind: Any, background: float) -> None:
+    context = make_context("tiny_detector")
+    context.batch = SimpleNamespace(counts=(1, 1))
+    hook = kind(threshold=1.0, background=background)
+    hook.before_fit(context)
+    (loss,) = hook.losses(context).values()
+    assert bool(loss > 0) == (background == 1)
+
+
 def test_hard_labels_of_label_maps_are_the_teachers_best_classes() -> None:
     context = make_context("tiny_segmenter")
     hook = MeanTeacher(threshold=0.55, burn_in=0.0, ramp=0.0, weight=3.0)
