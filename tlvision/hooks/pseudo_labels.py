@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tlvision.hooks.count_cap import CountCap
 from tlvision.plugin import HasDenseLogits, interpolate
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, Prediction, Target, nearest
 
@@ -229,22 +230,39 @@ class TeacherLabels:
     patience: micro-batches without any label after which the user is told, and told again; also those over which the
               number of objects an image is compared with that of labelled images.
     background: an image of boxes whose scores are all below this holds nothing, 0..1; 0 for never.
+    at_most:   so many times the objects that labelled images have, of each class; None for as many as are found.
     """
 
-    def __init__(self, hook: str, thresholds: Thresholds, patience: int, background: float = 0.0) -> None:
-        self.hook, self.thresholds, self.patience, self.background = hook, thresholds, patience, background
+    def __init__(
+        self,
+        hook: str,
+        thresholds: Thresholds,
+        patience: int,
+        *,
+        background: float = 0.0,
+        at_most: float | None = None,
+    ) -> None:
+        self.hook, self.thresholds, self.patience = hook, thresholds, patience
+        self.background, self.cap = background, None if at_most is None else CountCap(at_most)
         self._silent = 0
         self._seen = [0, 0, 0, 0, 0]  # micro-batches; unlabelled images and objects; labelled images and objects
 
     def bind(self, context: Context) -> None:
-        """Fit the thresholds to the classes of the run."""
+        """Fit the thresholds to the run; InputError where they name no class of it, or objects of a label map."""
         self.thresholds.bind(context.classes, self.hook)
+        if isinstance(context.adapter, HasDenseLogits) and (self.background or self.cap):
+            raise InputError(
+                f"{self.hook}: background and at_most speak of objects, and this model labels pixels, which have no "
+                "number; leave them out"
+            )
+        if self.cap is not None:
+            self.cap.bind(len(context.classes))
 
     def of(self, context: Context) -> PseudoLabels:
         """Return the labels for the present micro-batch, and take note of how they turned out."""
         said = teacher_says(context)
         self.thresholds.learn(said)
-        values = self.thresholds.values()
+        values = self._capped(context, said)
         labels = sure_enough(said, values, self.background)
         self._measure(context, labels, values)
         self._silent = 0 if labels.count else self._silent + 1
@@ -253,6 +271,15 @@ class TeacherLabels:
         if isinstance(said[0], Prediction):
             self._compare(context, len(said), labels.count)
         return labels
+
+    def _capped(self, context: Context, said: Said) -> list[float]:
+        values = self.thresholds.values()
+        found = [one for one in said if isinstance(one, Prediction)]
+        if self.cap is None or not found:
+            return values
+        assert context.batch is not None
+        self.cap.learn(found, context.batch)
+        return [max(pair) for pair in zip(values, self.cap.values(), strict=True)]
 
     def _compare(self, context: Context, images: int, objects: int) -> None:
         """Tell the user where the teacher finds far more objects in an image than labelled images have."""
@@ -289,12 +316,15 @@ class TeacherLabels:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
-        return {"silent": self._silent, "seen": list(self._seen), "known": self.thresholds.state()}
+        state: dict[str, Any] = {"silent": self._silent, "seen": list(self._seen), "known": self.thresholds.state()}
+        return state if self.cap is None else state | {"cap": self.cap.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._silent, self._seen = int(state["silent"]), [int(value) for value in state["seen"]]
         self.thresholds.load(state["known"])
+        if self.cap is not None:
+            self.cap.load(state["cap"])
 
 
 def _best(said: Prediction | Tensor) -> float:

@@ -77,6 +77,14 @@ def test_an_image_without_pseudo_labels_teaches_nothing_or_that_it_is_empty(kind
     assert bool(loss > 0) == (background == 1)
 
 
+@pytest.mark.parametrize("kind", [MeanTeacher, MaskedConsistency])
+@pytest.mark.parametrize("setting", [{"background": 0.3}, {"at_most": 1.0}])
+def test_pixels_cannot_be_counted(kind: Any, setting: dict[str, float]) -> None:
+    kind(**setting).before_fit(make_context("tiny_detector"))
+    with pytest.raises(InputError, match="this model labels pixels"):
+        kind(**setting).before_fit(make_context("tiny_segmenter"))
+
+
 def test_hard_labels_of_label_maps_are_the_teachers_best_classes() -> None:
     context = make_context("tiny_segmenter")
     hook = MeanTeacher(threshold=0.55, burn_in=0.0, ramp=0.0, weight=3.0)

@@ -164,6 +164,19 @@ def test_images_that_hold_nothing_do_not_break_the_silence() -> None:
     assert len(context.notices) == 1
 
 
+def test_a_teacher_that_finds_too_much_can_be_held_to_what_labelled_images_have() -> None:
+    context = make_context([prediction([0.95, 0.9, 0.85, 0.8, 0.75], [1] * 5)])
+    context.batch.labels = torch.ones(4, dtype=torch.int64)  # two objects a labelled image
+    labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=50, at_most=1.0)
+    labels.bind(context)
+    assert labels.of(context).targets[0].boxes.shape == (2, 4)
+    state = labels.state_dict()
+    again = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=50, at_most=1.0)
+    again.load_state_dict(state)
+    again.bind(context)
+    assert again.state_dict() == state
+
+
 def test_a_silent_teacher_is_told_of_with_the_threshold_and_the_numbers() -> None:
     context = make_context([prediction([0.123], [1])])
     labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)

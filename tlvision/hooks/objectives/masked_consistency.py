@@ -31,7 +31,7 @@ class MaskedConsistency(ObjectiveHook):
     patch:      their side in pixels of the network input; 64 in the source for label maps, 32 for boxes.
     threshold:  confidence from which a pseudo-label counts, 0..1.
     thresholds: `{class name: threshold}` for classes that want their own.
-    background, burn_in, ramp, patience: as for `mean_teacher`.
+    background, at_most, burn_in, ramp, patience: as for `mean_teacher`.
     """
 
     uses_unlabelled = True
@@ -46,6 +46,7 @@ class MaskedConsistency(ObjectiveHook):
         threshold: Share = 0.8,
         thresholds: dict[str, Share] = {},  # noqa: B006  (a schema; never written to)
         background: Share = 0.0,
+        at_most: Annotated[float, Field(gt=0)] | None = None,
         burn_in: Annotated[float, Field(ge=0, lt=1)] = 0.2,
         ramp: Share = 0.1,
         patience: Annotated[int, Field(ge=1)] = 50,
@@ -53,7 +54,7 @@ class MaskedConsistency(ObjectiveHook):
         self.weight, self.ratio, self.patch = weight, ratio, patch
         self.burn_in, self.ramp = burn_in, ramp
         known = Thresholds(threshold, thresholds, adaptive=False)
-        self.labels = TeacherLabels(self.key(), known, patience, background)
+        self.labels = TeacherLabels(self.key(), known, patience, background=background, at_most=at_most)
 
     def before_fit(self, context: Context) -> None:
         """Fit the thresholds to the classes."""

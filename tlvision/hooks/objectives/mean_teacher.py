@@ -5,13 +5,13 @@ Sources: Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 20
 al., "Align and Distill" (ALDI), 2024, for detectors: burn-in on labels, weak view for the teacher, strong one for the
 student, hard labels over a threshold; Hinton et al., "Distilling the Knowledge", 2015, for soft ones.
 
-Equation: L = L_labelled + weight * r(p) * L_model(strong(u), {y in teacher(weak(u)): score(y) >= t_class}), r the
-ramp. Different here: the loss on pseudo-labels is the model family's own, whole, boxes included, for every family; an
-image in which nothing reaches the threshold teaches nothing, where most take it for background (`background: 1`, or
-those of which all scores are low); for label maps the loss is multiplied by the share of pixels that count (Tranheden
-et al., "DACS", WACV 2021); soft distillation of a detector is done on its feature maps, because what detectors score
-before suppression has no common form. The teacher is the hook `ema`, whose weights are evaluated and kept as well; it
-averages buffers too.
+Equation: L = L_labelled + weight * r(p) * L_model(strong(u), {y in teacher(weak(u)): score(y) >= t_class}), r the ramp.
+Different here: the loss on pseudo-labels is the model family's own, whole, boxes included, for every family; an image
+in which nothing reaches the threshold teaches nothing, where most take it for background (`background: 1`, or those of
+which all scores are low), and thresholds can rise (`at_most`); for label maps the loss is multiplied by the share of
+pixels that count (Tranheden et al., "DACS", WACV 2021); soft distillation of a detector is done on its feature maps,
+because what detectors score before suppression has no common form. The teacher is the hook `ema`, whose weights are
+evaluated and kept as well; it averages buffers too.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class MeanTeacher(ObjectiveHook):
     thresholds:   `{class name: threshold}` for classes that want their own.
     background:   a detector's image of which no score reaches this holds no object, and the student learns that, 0..1;
                   0 says so of none, 1 of every image without a pseudo-label.
+    at_most:      of a detector: so many times the objects of a class that a labelled image has count, those with the
+                  highest scores; thresholds rise where more are found. None: no limit.
     adaptive:     lower the thresholds of classes that the teacher is less sure of, to half at most.
     burn_in:      fraction of the run that is spent on labels alone.
     ramp:         fraction of the run after that, over which the weight rises from 0, linearly.
@@ -63,6 +65,7 @@ class MeanTeacher(ObjectiveHook):
         thresholds: dict[str, Share] = {},  # noqa: B006  (a schema; never written to)
         adaptive: bool = False,
         background: Share = 0.0,
+        at_most: Annotated[float, Field(gt=0)] | None = None,
         burn_in: Annotated[float, Field(ge=0, lt=1)] = 0.2,
         ramp: Share = 0.1,
         distillation: Literal["hard", "soft", "both"] = "hard",
@@ -73,7 +76,7 @@ class MeanTeacher(ObjectiveHook):
         self.weight, self.burn_in, self.ramp = weight, burn_in, ramp
         self.distillation, self.temperature, self.words = distillation, temperature, list(taps)
         known = Thresholds(threshold, thresholds, adaptive=adaptive)
-        self.labels = TeacherLabels(self.key(), known, patience, background)
+        self.labels = TeacherLabels(self.key(), known, patience, background=background, at_most=at_most)
         self._seen: tuple[Tap, ...] = ()
 
     def prepare(self, adapter: Adapter) -> None:

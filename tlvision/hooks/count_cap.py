@@ -1,0 +1,93 @@
+"""A teacher that finds ever more objects is held to as many as labelled images have, by its scores.
+
+After Chen et al., "Label Matching Semi-Supervised Object Detection" (LabelMatch), CVPR 2022, section 3.2: the threshold
+of a class is the score at which unlabelled images have as many objects of it, on average, as labelled ones. Different
+here: that is a lower bound on the thresholds of the config, kept up at every step instead of every so often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tlvision.data.batches import Batch
+    from tlvision.types import Prediction
+
+_BINS = 1000
+_KEEP = 0.98
+
+
+class CountCap:
+    """The least score of each class with which the teacher finds no more objects an image than it may.
+
+    at_most: so many times the objects of a class that a labelled image has on average.
+
+    >>> cap = CountCap(1.0)
+    >>> cap.bind(2)
+    >>> cap.values()
+    [0.0, 0.0]
+    """
+
+    def __init__(self, at_most: float) -> None:
+        self.at_most = at_most
+        self._classes = 0
+
+    def bind(self, classes: int) -> None:
+        """Fit it to the number of classes; what was loaded for as many is kept."""
+        import torch
+
+        if self._classes == classes:
+            return
+        self._classes = classes
+        self._scores = torch.zeros(classes, _BINS, dtype=torch.float64)  # how many found, by score, faded
+        self._objects = torch.zeros(classes, dtype=torch.float64)  # in labelled images
+        self._images = torch.zeros(2, dtype=torch.float64)  # unlabelled, faded, and labelled
+
+    def learn(self, said: list[Prediction], batch: Batch) -> None:
+        """Take note of what was found in unlabelled images and of what labelled ones hold, in all processes."""
+        import torch
+
+        classes = self._classes
+        scores, labels = torch.cat([one.scores for one in said]), torch.cat([one.labels for one in said])
+        place = labels * _BINS + (scores.float() * _BINS).long().clamp(0, _BINS - 1)
+        found = torch.bincount(place, minlength=classes * _BINS)  # (classes * _BINS,)
+        objects = torch.bincount(batch.labels.to(found.device), minlength=classes)
+        images = found.new_tensor([len(said), len(batch.counts)])
+        new = _of_all_processes(torch.cat([found, objects, images])).cpu().double()
+        self._scores = _KEEP * self._scores + new[: classes * _BINS].reshape(classes, _BINS)
+        self._objects += new[classes * _BINS : -2]
+        self._images = self._images * self._images.new_tensor([_KEEP, 1.0]) + new[-2:]
+
+    def values(self) -> list[float]:
+        """Return the least score of each class, 0..1; the highest scores of all always count."""
+        unlabelled, labelled = self._images.tolist()
+        if not labelled:
+            return [0.0] * self._classes
+        allowed = self.at_most * self._objects / labelled * unlabelled  # (classes,)
+        above = self._scores.flip(1).cumsum(1).flip(1)  # (classes, bins): found with the bin's score or more
+        too_many = (above > allowed[:, None]).sum(dim=1).clamp(max=_BINS - 1)
+        return [float(number) / _BINS for number in too_many]
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"scores": self._scores.tolist(), "objects": self._objects.tolist(), "images": self._images.tolist()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        import torch
+
+        self._scores = torch.tensor(state["scores"], dtype=torch.float64)
+        self._objects = torch.tensor(state["objects"], dtype=torch.float64)
+        self._images = torch.tensor(state["images"], dtype=torch.float64)
+        self._classes = len(self._objects)
+
+
+def _of_all_processes(counts: Tensor) -> Tensor:
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(counts)
+    return counts
