@@ -71,17 +71,15 @@ class CountCap:
         too_many = (above > allowed[:, None]).sum(dim=1).clamp(max=_BINS - 1)
         return [float(number) / _BINS for number in too_many]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Tensor]:
         """Return what a resumed run needs."""
-        return {"scores": self._scores.tolist(), "objects": self._objects.tolist(), "images": self._images.tolist()}
+        return {"cap_scores": self._scores, "cap_objects": self._objects, "cap_images": self._images}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
-        import torch
-
-        self._scores = torch.tensor(state["scores"], dtype=torch.float64)
-        self._objects = torch.tensor(state["objects"], dtype=torch.float64)
-        self._images = torch.tensor(state["images"], dtype=torch.float64)
+        self._scores, self._objects, self._images = (
+            state[f"cap_{name}"].clone() for name in ("scores", "objects", "images")
+        )
         self._classes = len(self._objects)
 
 

@@ -317,14 +317,14 @@ class TeacherLabels:
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
         state: dict[str, Any] = {"silent": self._silent, "seen": list(self._seen), "known": self.thresholds.state()}
-        return state if self.cap is None else state | {"cap": self.cap.state()}
+        return state if self.cap is None else state | self.cap.state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._silent, self._seen = int(state["silent"]), [int(value) for value in state["seen"]]
         self.thresholds.load(state["known"])
         if self.cap is not None:
-            self.cap.load(state["cap"])
+            self.cap.load(state)
 
 
 def _best(said: Prediction | Tensor) -> float:
