@@ -31,6 +31,7 @@ class Row:
     values:       the metric on `data.val`, one a seed, of the checkpoint that was chosen without looking at it.
     source:       the same metric on `data.source_val`; empty where there is none.
     best:         the highest value on `data.val` of any evaluated epoch, one a seed: the regret is best - values.
+    objects:      how many it finds in an unlabelled image with a score of 0.5 or more, one a seed; of detectors.
     selected_by:  the metric that chose the checkpoint.
     runs:         the folders.
     pseudo_labels: what its final teacher's labels were worth on `data.oracle`, first seed; of methods with a teacher.
@@ -46,6 +47,7 @@ class Row:
     values: list[float] = field(default_factory=list)
     source: list[float] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
+    objects: list[float] = field(default_factory=list)
     selected_by: str = ""
     runs: list[str] = field(default_factory=list)
     pseudo_labels: dict[str, Any] | None = None
@@ -192,6 +194,8 @@ def _read(run: Path, row: Row, metric: str, evaluations: Sequence[dict[str, floa
     row.values.append(value)
     if "source" in metrics:
         row.source.append(metrics["source"][kind][name])
+    if "objects" in metrics.get("unlabelled", {}):
+        row.objects.append(metrics["unlabelled"]["objects"])
     seen = [each[key] for each in evaluations for key in (f"target/{metric}", metric) if key in each]
     row.best.append(max([value, *seen]))
     row.selected_by = row.selected_by or metrics.get("selection", {}).get("by", f"target/{metric}")
@@ -210,6 +214,23 @@ def _compare(rows: Sequence[Row]) -> None:
                 row.gap_closed = (row.mean - base.mean) / (top.mean - base.mean)
             if row.source and base.source:
                 row.forgetting = statistics.mean(base.source) - statistics.mean(row.source)
+        if row.kind == "method" and base is not None:
+            row.note = row.note or _count_note(row.objects, base.objects)
+
+
+def _count_note(found: Sequence[float], base: Sequence[float]) -> str:
+    """Say where a method finds less than half or more than twice of what source_only finds; labels are not asked."""
+    if not found or not base:
+        return ""
+    usual = statistics.mean(base)
+    odd = max(found, key=lambda count: abs(count - usual))
+    if 0.5 * usual <= odd <= 2 * usual:
+        return ""
+    what = "it has fallen silent there" if odd < usual else "it may have taught itself its errors"
+    return (
+        f"it finds {odd:.1f} objects an unlabelled image (score of 0.5 or more, the oddest seed) and source_only "
+        f"{usual:.1f}: {what}; look at its predictions before you believe it"
+    )
 
 
 def format_rows(rows: Sequence[Row], metric: str) -> Table:

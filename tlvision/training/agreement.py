@@ -3,10 +3,11 @@
     stability    its predictions on an image and on the mirrored image, compared
     agreement    those of the model in training and of its average (the teacher), compared
     certainty    how sure it is
+    objects      how many it finds in an image: chooses nothing, and tells of a model that has fallen silent
 
-Each is 0..1, more is better, and none of them knows the truth: a model that says the same of every image is stable. The
-problem is that of Saito et al., "Tune it the Right Way: Unsupervised Validation of Domain Adaptation via Soft
-Neighborhood Density", ICCV 2021; the measures are ours.
+The first three are 0..1, more is better, and none of them knows the truth: a model that says the same of every image is
+stable. The problem is that of Saito et al., "Tune it the Right Way: Unsupervised Validation of Domain Adaptation via
+Soft Neighborhood Density", ICCV 2021; the measures are ours.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MEASURES = ("stability", "agreement", "certainty")
 _LEAST_SCORE = 0.1
 _IOU = 0.5
+_SURE = 0.5
 
 Said = list[Prediction] | list["Tensor"]
 
@@ -36,7 +38,8 @@ Said = list[Prediction] | list["Tensor"]
 def measure_unlabelled(
     adapter: Adapter, batches: Sequence[Tensor], weights: Mapping[str, Tensor] | None
 ) -> dict[str, float]:
-    """Return stability and certainty of the model with `weights`, and its agreement with the model's own.
+    """Return stability and certainty of the model with `weights`, its agreement with the model's own, and of detectors
+    the number of objects.
 
     batches: (N, 3, H, W) float32 each, normalised. weights: by state-dict name; None are the model's own, and then
     there is no agreement to measure. The module is put into eval mode and left in it.
@@ -46,6 +49,8 @@ def measure_unlabelled(
         plain = [_say(adapter, images) for images in batches]
         mirrored = [_mirror(_say(adapter, images.flip(-1)), images.shape[-1]) for images in batches]
     found = {"stability": compare(_flat(plain), _flat(mirrored)), "certainty": certainty(_flat(plain))}
+    if not isinstance(adapter, HasDenseLogits):
+        found["objects"] = objects_per_image(_flat(plain))
     if weights is not None:
         found["agreement"] = compare(_flat(plain), _flat(_say(adapter, images) for images in batches))
     return found
@@ -157,3 +162,14 @@ def certainty(said: Said) -> float:
             values.append((-(p * p.log()).sum(0) / math.log(len(p))).mean()[None])
     entropy = torch.cat(values) if values else torch.zeros(0)
     return 1 - float(entropy.mean()) if len(entropy) else 0.0
+
+
+def objects_per_image(said: Said) -> float:
+    """Return the mean number of objects with a score of 0.5 or more; 0 for no images.
+
+    >>> scores = torch.tensor([0.5, 0.4])
+    >>> objects_per_image([Prediction(boxes=torch.zeros(2, 4), scores=scores, labels=torch.zeros(2).long())])
+    1.0
+    """
+    counts = [int((each.scores >= _SURE).sum()) for each in said if isinstance(each, Prediction)]
+    return sum(counts) / len(counts) if counts else 0.0

@@ -160,6 +160,20 @@ def test_the_share_of_the_gap_and_what_is_forgotten() -> None:
     assert worse[1].gap_closed is None, "an oracle that is no better leaves no gap to close"
 
 
+@pytest.mark.parametrize(
+    ("objects", "word"), [([2.0, 4.4], "taught itself"), ([0.9, 2.0], "silent"), ([1.1, 3.9], ""), ([], "")]
+)
+def test_a_method_that_finds_far_more_or_less_than_source_only_is_told_of(objects: list[float], word: str) -> None:
+    rows = [
+        Row("source_only", "source_only", [0.2, 0.3], objects=[1.5, 2.5]),
+        Row("mt", "method", [0.3, 0.4], objects=objects),
+        Row("oracle", "oracle", [0.6, 0.7], objects=[9.0, 9.0]),
+    ]
+    _compare(rows)
+    assert [bool(row.note) for row in rows] == [False, bool(word), False]
+    assert word in rows[1].note
+
+
 def test_the_command_trains_every_arm_and_can_be_repeated(
     values: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +260,7 @@ def test_deleting_every_label_of_the_target_changes_no_byte(
     wanted = "unlabelled/stability" if select == "auto" else select
     assert metrics["selection"] == {"by": wanted, "uses_target_labels": False}
     assert metrics["domain"] == "source"
-    assert set(metrics["unlabelled"]) == {"stability", "certainty", "agreement"}
+    assert set(metrics["unlabelled"]) == {"stability", "certainty", "agreement", "objects"}
 
 
 def test_labels_of_the_target_choose_only_when_that_is_said(
