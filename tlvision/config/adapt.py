@@ -223,9 +223,10 @@ def _count_note(found: Sequence[float], base: Sequence[float]) -> str:
     if not found or not base:
         return ""
     usual = statistics.mean(base)
-    odd = max(found, key=lambda count: abs(count - usual))
-    if 0.5 * usual <= odd <= 2 * usual:
+    outside = [count for count in found if not 0.5 * usual <= count <= 2 * usual]
+    if not outside:
         return ""
+    odd = max(outside, key=lambda count: abs(count - usual))
     what = "it has fallen silent there" if odd < usual else "it may have taught itself its errors"
     return (
         f"it finds {odd:.1f} objects an unlabelled image (score of 0.5 or more, the oddest seed) and source_only "

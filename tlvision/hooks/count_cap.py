@@ -1,8 +1,8 @@
 """A teacher that finds ever more objects is held to as many as labelled images have, by its scores.
 
-After Chen et al., "Label Matching Semi-Supervised Object Detection" (LabelMatch), CVPR 2022, section 3.2: the threshold
-of a class is the score at which unlabelled images have as many objects of it, on average, as labelled ones. Different
-here: that is a lower bound on the thresholds of the config, kept up at every step instead of every so often.
+After Chen et al., "Label Matching Semi-Supervised Object Detection" (LabelMatch), CVPR 2022: the threshold of a class
+is the score at which unlabelled images have as many objects of it, on average, as labelled ones. Different here: that
+is a lower bound on the thresholds of the config, kept up at every step instead of every so often.
 """
 
 from __future__ import annotations
