@@ -42,8 +42,8 @@ class MeanTeacher(ObjectiveHook):
     thresholds:   `{class name: threshold}` for classes that want their own.
     background:   a detector's image of which no score reaches this holds no object, and the student learns that, 0..1;
                   0 says so of none, 1 of every image without a pseudo-label.
-    at_most:      of a detector: so many times the objects of a class that a labelled image has count, those with the
-                  highest scores; thresholds rise where more are found. None: no limit.
+    at_most:      of a detector: thresholds rise until an image has no more pseudo-labels of a class, on average, than
+                  so many times the objects of it that a labelled image has. None: no limit.
     adaptive:     lower the thresholds of classes that the teacher is less sure of, to half at most.
     burn_in:      fraction of the run that is spent on labels alone.
     ramp:         fraction of the run after that, over which the weight rises from 0, linearly.
