@@ -301,7 +301,7 @@ class TeacherLabels:
     def _measure(self, context: Context, labels: PseudoLabels, values: Sequence[float]) -> None:
         context.measures[f"{self.hook}/share"] = labels.share
         context.measures[f"{self.hook}/labels"] = float(labels.count)
-        if self.thresholds.adaptive:
+        if self.thresholds.adaptive or self.cap is not None:
             for name, value in zip(context.classes.names, values, strict=True):
                 context.measures[f"{self.hook}/threshold/{name}"] = value
 

@@ -170,6 +170,7 @@ def test_a_teacher_that_finds_too_much_can_be_held_to_what_labelled_images_have(
     labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=50, at_most=1.0)
     labels.bind(context)
     assert labels.of(context).targets[0].boxes.shape == (2, 4)
+    assert context.measures["mean_teacher/threshold/b"] == pytest.approx(0.851)
     state = labels.state_dict()
     again = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=50, at_most=1.0)
     again.load_state_dict(state)
