@@ -6,6 +6,7 @@ Source: Lin et al., Microsoft COCO: Common Objects in Context, 2014, and the eva
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def coco_map(
         iou_type: _twelve(precision, recall, max_detections),
         "per_class": per_class,
         "absent_classes": [name for name, row in per_class.items() if row["ground_truths"] == 0],
-        "counts": _counts(truth, results),
+        "counts": _counts(truth, results, max_detections[-1]),
     }
 
 
@@ -148,7 +149,7 @@ def _per_class(
     return rows
 
 
-def _counts(truth: GroundTruth, results: list[Json]) -> dict[str, int]:
+def _counts(truth: GroundTruth, results: list[Json], most: int) -> dict[str, int]:
     crowd = sum(annotation["iscrowd"] for annotation in truth.annotations)
     return {
         "images": len(truth.images),
@@ -156,6 +157,22 @@ def _counts(truth: GroundTruth, results: list[Json]) -> dict[str, int]:
         "crowd": crowd,
         "predictions": len(results),
         "areas_from_boxes": truth.areas_from_boxes,
+        **({"unusable": truth.unusable} if truth.unusable else {}),
+        **({"repeated": truth.repeated} if truth.repeated else {}),
+        **_crowded(truth, most),
+    }
+
+
+def _crowded(truth: GroundTruth, most: int) -> dict[str, int]:
+    """Return how many objects cannot be found because an image has more of a class than detections are counted."""
+    objects = Counter((row["image_id"], row["category_id"]) for row in truth.annotations if not row["iscrowd"])
+    above = {key: count for key, count in objects.items() if count > most}
+    if not above:
+        return {}
+    return {
+        "images_above_max_detections": len({image_id for image_id, _ in above}),
+        "objects_above_max_detections": sum(count - most for count in above.values()),
+        "most_objects": max(above.values()),
     }
 
 
