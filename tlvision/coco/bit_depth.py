@@ -1,7 +1,8 @@
 """Find how many bits of 16-bit images are in use, so that 10- and 12-bit data keep their grey levels.
 
-A camera of 12 bits writes values 0..4095 into 16-bit files. Dropping the lower byte would leave 16 grey levels. One number
-of bits holds for a whole run: measured on the training images, stored in its config, used for validation and prediction.
+A camera of 12 bits writes values 0..4095 into 16-bit files. Dropping the lower byte would leave 16 grey levels. One
+number of bits holds for a whole run: measured on the training images, stored in its config, used for validation and
+prediction.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def choose_bits(
     wide = [path for path, header in zip(paths, headers, strict=True) if header.bits > FULL]
     if wide:
         raise InputError(
-            f"{origin}: {len(wide)} images have 32-bit or floating-point values: {listing(wide, 3)}; save them with 8 or "
+            f"{origin}: {len(wide)} images have 32-bit or floating-point values: {listing(wide, 3)}; save them "
+            f"with 8 or "
             "16 bits"
         )
     deep = [path for path, header in zip(paths, headers, strict=True) if header.bits == FULL]
@@ -45,7 +47,9 @@ def choose_bits(
         highest = list(pool.map(highest_value, deep))
     used = max(8, max(highest).bit_length())
     if given is None:
-        return used, (f"{origin}: {len(deep)} images have 16-bit values, of which {used} bits are in use: {_how(used)}",)
+        return used, (
+            f"{origin}: {len(deep)} images have 16-bit values, of which {used} bits are in use: {_how(used)}",
+        )
     beyond = [path.name for path, value in zip(deep, highest, strict=True) if value >= 1 << given]
     notes = [f"{origin}: {len(deep)} images have 16-bit values, read as {given} bits: {_how(given)}"]
     if beyond:

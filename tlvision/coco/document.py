@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from tlvision.coco.headers import nearby
 from tlvision.coco.rules import area_problem, crowd_problem
 from tlvision.files.json_input import load_json
 from tlvision.types import InputError, listing
@@ -34,10 +35,11 @@ class Document:
     notes: tuple[str, ...] = ()
 
 
-def load_document(path: Path, *, require_objects: bool) -> Document:
+def load_document(path: Path, *, require_objects: bool, folder: Path | None = None) -> Document:
     """Read and check a json file; see `Document` for what holds afterwards.
 
     require_objects: whether a file without any annotation is an error.
+    folder:          the image folder, in which a file name that cannot be used is looked for, for the message.
 
     Raises InputError, one sentence, with the file and the id in question.
     """
@@ -47,7 +49,7 @@ def load_document(path: Path, *, require_objects: bool) -> Document:
     images = _unique(name, "image", _rows(name, "images", content))
     if not images:
         raise InputError(f"{name}: 'images' is empty; a dataset needs at least one image")
-    images, notes = _with_slashes(name, images)
+    images, notes = _with_slashes(name, images, folder)
     annotations = _unique(name, "annotation", _rows(name, "annotations", content))
     rows = without_empty_roots(_rows(name, "categories", content), _used_categories(annotations.values()))
     notes += _dropped_note(name, _rows(name, "categories", content), rows)
@@ -75,11 +77,11 @@ def load_image_rows(path: Path) -> dict[int, Row]:
     return _with_slashes(path.name, images)[0]
 
 
-def _with_slashes(name: str, images: dict[int, Row]) -> tuple[dict[int, Row], list[str]]:
+def _with_slashes(name: str, images: dict[int, Row], folder: Path | None = None) -> tuple[dict[int, Row], list[str]]:
     """Check every file name, and turn the backslashes of names written on Windows into slashes."""
     changed = []
     for image_id, row in images.items():
-        _check_file_name(name, image_id, row)
+        _check_file_name(name, image_id, row, folder)
         if "\\" in row["file_name"]:
             changed.append(row["file_name"])
             images[image_id] = {**row, "file_name": row["file_name"].replace("\\", "/")}
@@ -169,7 +171,13 @@ def is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-_KINDS = {str: "a text", float: "a number with a decimal point", bool: "true or false", list: "a list", dict: "an object"}
+_KINDS = {
+    str: "a text",
+    float: "a number with a decimal point",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
 
 
 def shown(value: object) -> str:
@@ -198,14 +206,15 @@ def _unique(name: str, what: str, rows: Iterable[Row]) -> dict[int, Row]:
     return found
 
 
-def _check_file_name(name: str, image_id: int, row: Row) -> None:
+def _check_file_name(name: str, image_id: int, row: Row, folder: Path | None) -> None:
     file_name = row.get("file_name")
     if not isinstance(file_name, str) or not file_name.strip():
         raise InputError(f"{name}, image {image_id}: 'file_name' must be a text, got {file_name!r}")
     if reason := unsafe_name(file_name):
+        where = nearby(folder, file_name) if folder is not None and "\0" not in file_name else ""
         raise InputError(
             f"{name}, image {image_id}: the file name '{file_name[:200]}' {reason}; "
-            "make it relative to that folder, for example 'a.png' or 'part/a.png'"
+            + (where or "make it relative to that folder, for example 'a.png' or 'part/a.png'")
         )
     sides = [row.get("width"), row.get("height")]
     if any(side is not None and (not is_integer(side) or side <= 0) for side in sides):

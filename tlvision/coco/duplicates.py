@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tlvision.types import InputError, listing
+from tlvision.types import InputError, counted, listing
 
 _THREADS = 8
 Row = dict[str, Any]
@@ -43,6 +43,20 @@ def repeated_annotations(rows: Sequence[Row]) -> list[int]:
             again.append(row["id"])
         seen.add(key)
     return again
+
+
+def repeated_sentence(count: int) -> str:
+    """Return a sentence on annotations that repeat another one.
+
+    >>> repeated_sentence(1)
+    '1 annotation repeats another one (same image, class and box) and counts as missed if the object is found once'
+    """
+    verbs = ("repeats", "counts") if count == 1 else ("repeat", "count")
+    return (
+        f"{counted(count, 'annotation')} {verbs[0]} another one (same image, class and box) and {verbs[1]} as "
+        f"missed if the "
+        "object is found once"
+    )
 
 
 def same_content(paths: Iterable[Path], others: Iterable[Path]) -> list[tuple[Path, Path]]:

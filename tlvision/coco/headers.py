@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from tlvision.types import InputError, listing
 
 _ORIENTATION_TAG = 0x0112
+_LONGEST = 1024
 _THREADS = 8  # opening files waits for the disk, more than it computes
 
 
@@ -68,7 +69,8 @@ def _bits(image: Image.Image) -> int:
     """Return the bits of one value; Pillow calls 16-bit colour "RGB" and tells the depth only in its raw mode."""
     if image.mode in {"I", "F"}:
         return 32
-    raw = str(image.tile[0][3]) if image.tile else ""
+    tile = getattr(image, "tile", None)
+    raw = str(tile[0][3]) if tile else ""
     return 16 if image.mode.startswith("I;16") or ";16" in raw else 8
 
 
@@ -82,12 +84,12 @@ def _remedy(path: Path, folder: Path | None) -> str:
 
 def nearby(folder: Path, file_name: str) -> str:
     """Say where the file of a json's `file_name` is, if it lies in or beside `folder` under another prefix; else ""."""
-    parts = [part for part in file_name.replace("\\", "/").split("/") if part not in {"", "."}]
+    parts = [part for part in file_name[:_LONGEST].replace("\\", "/").split("/") if part not in {"", "."}]
     for skipped in range(1, len(parts)):
         rest = "/".join(parts[skipped:])
-        if (folder / rest).is_file():
-            prefix = "/".join(parts[:skipped])
-            return f"'{folder / rest}' exists: remove '{prefix}/' from each file_name, or give the folder that holds it"
+        if ".." not in parts[skipped:] and (folder / rest).is_file():
+            prefix = file_name[: len(file_name) - len(rest)]
+            return f"'{folder / rest}' exists: remove '{prefix}' from each file_name"
     for above in list(folder.resolve().parents)[:3]:
         if parts and ".." not in parts and above.joinpath(*parts).is_file():
             return f"'{above.joinpath(*parts)}' exists: give '{above}' as the image folder"

@@ -1,8 +1,8 @@
 """Decide whether the rotation in an image's EXIF header is applied: was the image labelled as stored, or as shown?
 
 Size and json decide where they can: labels of a photograph that is stored 4000 x 3000 and shown 3000 x 4000 fit one of
-the two. Where both sizes are equal (turned by 180 degrees, mirrored, square), the other images of the dataset decide: who
-labelled those as stored labelled these as stored. `data.exif` states it for all.
+the two. Where both sizes are equal (turned by 180 degrees, mirrored, square), the other images of the dataset decide:
+who labelled those as stored labelled these as stored. `data.exif` states it for all.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def decide(
     {1: False, 2: False}
     """
     applied: dict[int, bool] = {}
-    as_stored, as_shown, open_questions = [], [], []
+    as_stored: list[int] = []
+    as_shown: list[int] = []
+    open_questions: list[int] = []
     for image_id, header in headers.items():
         stored, shown = (header.width, header.height), header.rotated_size
         applied[image_id] = False
@@ -62,7 +64,9 @@ def decide(
             open_questions.append(image_id)
     answer = _answer(exif, bool(as_stored), bool(as_shown))
     applied |= dict.fromkeys(open_questions, answer)
-    return Orientations(applied, tuple(_notes(names, as_stored, as_shown, open_questions, answer, exif)))
+    return Orientations(
+        applied, tuple(_notes(names, as_stored, as_shown, open_questions, answer=answer if exif == "auto" else None))
+    )
 
 
 def _answer(exif: Exif, some_as_stored: bool, some_as_shown: bool) -> bool:
@@ -76,22 +80,23 @@ def _notes(
     as_stored: Sequence[int],
     as_shown: Sequence[int],
     open_questions: Sequence[int],
-    answer: bool,
-    exif: Exif,
+    *,
+    answer: bool | None,
 ) -> list[str]:
     notes = []
     if as_stored:
         listed = listing([names[image_id] for image_id in as_stored])
         notes.append(f"the EXIF rotation is not applied where the labels have the size as stored: {listed}")
-    if open_questions and exif == "auto":
+    if open_questions and answer is not None:
         listed = listing([names[image_id] for image_id in open_questions])
         done = "applied" if answer else "not applied"
-        if as_stored and not as_shown or as_shown and not as_stored:
+        if (as_stored and not as_shown) or (as_shown and not as_stored):
             reason = "as in the other images of the dataset"
         else:
             reason = "by default. Set data.exif to apply or ignore if the labels were drawn on the picture as stored"
         notes.append(
-            f"{len(open_questions)} images have an EXIF rotation that their size cannot confirm; it is {done}, {reason}: "
+            f"{len(open_questions)} images have an EXIF rotation that their size cannot confirm; it is {done}, "
+            f"{reason}: "
             f"{listed}"
         )
     return notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tlvision.coco.bit_depth import FULL, choose_bits
 from tlvision.coco.document import Document, Row, load_document
-from tlvision.coco.duplicates import check_one_row_a_file, repeated_annotations
+from tlvision.coco.duplicates import check_one_row_a_file, repeated_annotations, repeated_sentence
 from tlvision.coco.headers import Header, read_headers
 from tlvision.coco.orientation import Exif, Orientations, decide
 from tlvision.coco.rules import CheckedBoxes, as_floats, check_boxes
@@ -78,7 +78,7 @@ def read_coco(
     clipped; `skipped` lists them.
     """
     path, folder = Path(json_path), Path(images_dir)
-    document = load_document(path, require_objects=require_objects)
+    document = load_document(path, require_objects=require_objects, folder=folder)
     if not folder.is_dir():
         raise InputError(f"the image folder '{folder}' does not exist; {path.name} needs it")
     check_one_row_a_file(document.name, document.images)
@@ -96,12 +96,11 @@ def read_coco(
     crowd = np.array([bool(row.get("iscrowd")) for row in rows], bool)
     if require_objects:
         _check_left(document.name, boxes, crowd, notes)
-    _note_rows(document.name, rows, crowd, notes)
-    segments = read_segments(
-        document.name, [rows[n] for n in np.flatnonzero(boxes.valid)], sizes, notes, strict=require_masks
-    )
+    valid = np.flatnonzero(boxes.valid).tolist()
+    _note_rows(document.name, [rows[number] for number in valid], crowd[boxes.valid], notes)
+    segments = read_segments(document.name, [rows[n] for n in valid], sizes, notes, strict=require_masks)
     objects: dict[int, list[int]] = defaultdict(list)
-    for number in np.flatnonzero(boxes.valid).tolist():
+    for number in valid:
         objects[rows[number]["image_id"]].append(number)
     samples = tuple(
         Sample(
@@ -128,7 +127,8 @@ def _check_left(name: str, boxes: CheckedBoxes, crowd: npt.NDArray[np.bool_], no
     if crowd[boxes.valid].all():
         raise InputError(
             f"{name}: all {counted(int(boxes.valid.sum()), 'annotation')} are crowd regions ('iscrowd': 1), which are "
-            "neither learned nor counted. Set 'iscrowd' to 0 if each one marks a single object (CVAT writes 1 for every "
+            "neither learned nor counted. Set 'iscrowd' to 0 if each one marks a single object (CVAT writes 1 "
+            "for every "
             "brush or SAM mask)"
         )
 
@@ -136,15 +136,13 @@ def _check_left(name: str, boxes: CheckedBoxes, crowd: npt.NDArray[np.bool_], no
 def _note_rows(name: str, rows: Sequence[Row], crowd: npt.NDArray[np.bool_], notes: list[str]) -> None:
     if crowd.any():
         notes.append(
-            f"{name}: {int(crowd.sum())} of {len(rows)} annotations are crowd regions ('iscrowd': 1), which are neither "
+            f"{name}: {int(crowd.sum())} of {len(rows)} annotations are crowd regions ('iscrowd': 1), which are "
+            f"neither "
             "learned nor counted. Set 'iscrowd' to 0 if each one marks a single object"
         )
     again = repeated_annotations(rows)
     if again:
-        notes.append(
-            f"{name}: {counted(len(again), 'annotation')} repeat another one (same image, class and box), which is "
-            f"counted as missed if the object is found once; remove annotation {listing(again)}"
-        )
+        notes.append(f"{name}: {repeated_sentence(len(again))}: annotation {listing(again)}")
 
 
 def read_unlabelled(paths: Sequence[str | Path], *, bits: int = FULL) -> tuple[Sample, ...]:
@@ -171,6 +169,24 @@ def read_unlabelled(paths: Sequence[str | Path], *, bits: int = FULL) -> tuple[S
             )
         )
     return tuple(samples)
+
+
+def read_those_that_can_be_read(
+    paths: Sequence[Path], *, bits: int = FULL
+) -> tuple[tuple[Sample, ...], list[tuple[Path, InputError]]]:
+    """Return what `read_unlabelled` does for the files whose headers can be read, and the others with the reason.
+
+    Image ids count all files from 1, so that an id says which of `paths` it is.
+    """
+    samples, problems = [], []
+    for number, path in enumerate(paths, start=1):
+        try:
+            (sample,) = read_unlabelled([path], bits=bits)
+        except InputError as error:
+            problems.append((path, error))
+        else:
+            samples.append(replace(sample, image_id=number))
+    return tuple(samples), problems
 
 
 def _match_classes(

@@ -56,7 +56,9 @@ def as_floats(rows: Sequence[Sequence[float]], columns: int = 4) -> npt.NDArray[
     try:
         values = np.array(rows, np.float64).reshape(-1, columns)
     except OverflowError:
-        flat = [[min(max(number, -10**300), 10**300) if type(number) is int else number for number in row] for row in rows]
+        flat = [
+            [min(max(number, -(10**300)), 10**300) if type(number) is int else number for number in row] for row in rows
+        ]
         values = np.array(flat, np.float64).reshape(-1, columns)
     return np.where(np.abs(values) > LIMIT, np.copysign(np.inf, values), values)
 

@@ -41,7 +41,8 @@ def read_segments(
             faulty.append((row["id"], error))
     if trimmed:
         notes.append(
-            f"{name}: {counted(len(trimmed), 'annotation')} with a polygon of fewer than three points beside good ones; "
+            f"{name}: {counted(len(trimmed), 'annotation')} with a polygon of fewer than three points beside "
+            f"good ones; "
             f"that polygon is left out: annotation {listing(trimmed)}"
         )
     if faulty and strict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,8 +34,8 @@ def read_image(
 ) -> tuple[Image, int]:
     """Decode one file.
 
-    path:          the file, in any format of OpenCV. Greyscale becomes three equal channels, CMYK becomes RGB, a palette
-                   is applied, an alpha channel is dropped.
+    path:          the file, in any format of OpenCV. Greyscale becomes three equal channels, CMYK becomes RGB, a
+                   palette is applied, an alpha channel is dropped.
     width, height: size in pixels that the decoded image must have.
     exif:          whether to apply the rotation that its EXIF header asks for (`Sample.exif`).
     min_size:      height and width in pixels that are enough; a JPEG is then decoded at 1/2, 1/4 or 1/8 if that is
@@ -105,8 +106,8 @@ def _reduction(data: bytes, width: int, height: int, exif: bool, min_size: tuple
 
 def _decode(path: Path, data: bytes, exif: bool, reduction: int, bits: int) -> Image:
     if bits != 16 and (deep := _deep(data)) is not None:
-        image = to_eight_bits(deep, bits)
-        return _rotated(image, data) if exif else image
+        shallow = to_eight_bits(deep, bits)
+        return _rotated(shallow, data) if exif else shallow
     if exif and not data.startswith(_JPEG):
         # Whether OpenCV rotates other formats depends on its version.
         with PillowImage.open(io.BytesIO(data)) as stored:
@@ -125,7 +126,7 @@ def _deep(data: bytes) -> npt.NDArray[np.uint16] | None:
     if data.startswith(_JPEG):
         return None
     # Unchanged: with a colour flag OpenCV 5 gives wrong values for 16-bit TIFF files in colour.
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint16:
         return None
     grey = image[..., None] if image.ndim == 2 else image
@@ -165,6 +166,55 @@ def read_any_image(path: str | Path, *, exif: bool = True, bits: int = 16) -> Im
         raise InputError(f"'{path}' does not exist; give the path of an image file") from None
     width, height = header.rotated_size if exif else (header.width, header.height)
     return read_image(path, width, height, exif and header.orientation != 1, bits=bits)[0]
+
+
+def as_rgb(image: object, *, bits: int = 16) -> Image:
+    """Return any image in memory as (H, W, 3) uint8 RGB.
+
+    image: a PIL image; or an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, whose alpha is dropped, of
+           uint8, uint16, bool, or floats 0..1.
+    bits:  of uint16 values: how many are in use.
+
+    Raises InputError for anything else.
+
+    >>> as_rgb(np.full((2, 3), 0.5)).shape, int(as_rgb(np.full((2, 3), 0.5))[0, 0, 0])
+    ((2, 3, 3), 128)
+    """
+    if isinstance(image, PillowImage.Image):
+        deep = image.mode.startswith("I;16")
+        image = np.asarray(image if deep else ImageOps.exif_transpose(image).convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"predict: expected the path of an image, a PIL image or an array, got {type(image).__name__}; "
+            f"decode it first"
+        )
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+        raise InputError(
+            f"predict: expected an array (H, W), (H, W, 3) or (H, W, 4), height first and colours last, got "
+            f"{image.shape}"
+        )
+    pixels = _eight_bit_values(image, bits)
+    rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[..., :3]
+    return np.ascontiguousarray(rgb)
+
+
+def _eight_bit_values(image: npt.NDArray[np.generic], bits: int) -> Image:
+    if image.dtype == np.uint8:
+        return image  # type: ignore[return-value]
+    if image.dtype == np.bool_:
+        return image.astype(np.uint8) * np.uint8(255)
+    if image.dtype == np.uint16:
+        return to_eight_bits(image, bits)  # type: ignore[arg-type]
+    if np.issubdtype(image.dtype, np.floating):
+        low, high = float(image.min()), float(image.max())
+        if not (low >= 0 and high <= 1):
+            raise InputError(
+                f"predict: an array of floats must hold 0..1, got {low:g}..{high:g}; divide it by its maximum"
+            )
+        return np.rint(image.astype(np.float64) * 255).astype(np.uint8)
+    raise InputError(f"predict: expected an array of uint8, uint16 or floats 0..1, got {image.dtype}")
 
 
 def write_image(path: str | Path, image: Image) -> None:

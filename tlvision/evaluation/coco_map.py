@@ -79,6 +79,30 @@ def coco_map(
     }
 
 
+def measurable(
+    ground_truth: str | Path, *, iou_type: IouType = "bbox", max_detections: tuple[int, int, int] = (1, 10, 100)
+) -> frozenset[str]:
+    """Return which of the twelve numbers `coco_map` can measure on a file: those with ground truth.
+
+    Arguments and errors as for `coco_map`, so that what an evaluation refuses can be refused before a training.
+    """
+    _check_arguments(iou_type, max_detections)
+    evaluator = _evaluate(read_ground_truth(ground_truth, iou_type), [], iou_type, max_detections)
+    numbers = _twelve(evaluator.eval["precision"], evaluator.eval["recall"], max_detections)
+    return frozenset(name for name, value in numbers.items() if value is not None)
+
+
+def three_limits(most: int) -> tuple[int, int, int]:
+    """Return `max_detections` for `coco_map` with `most` as its highest, and COCO's other two where they are lower.
+
+    >>> three_limits(100), three_limits(300), three_limits(5)
+    ((1, 10, 100), (1, 10, 300), (1, 2, 5))
+    """
+    if most < 3:
+        raise InputError(f"max_detections: expected 3 or more, got {most}")
+    return (1, 10, most) if most > 10 else (1, min(2, most - 1), most)
+
+
 def _check_arguments(iou_type: str, max_detections: tuple[int, ...]) -> None:
     if iou_type not in ("bbox", "segm"):
         raise InputError(f"coco_map: expected iou_type 'bbox' or 'segm', got '{iou_type}'")

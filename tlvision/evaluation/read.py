@@ -55,7 +55,7 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
     twice, a class name twice, an unknown image or category, a box that is not four numbers, and, for "segm", a mask
     that is neither polygons nor an RLE of the image's size.
     """
-    from tlvision.coco.duplicates import repeated_annotations
+    from tlvision.coco.duplicates import check_one_row_a_file, repeated_annotations
 
     path = Path(path)
     content = _load(path)
@@ -70,6 +70,8 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
         if not all(isinstance(item, dict) for item in content[key]):
             raise InputError(f"{path}: expected only objects in the list '{key}'; write them as COCO does")
     images = _by_id(path, content, "images")
+    named = {number: row for number, row in images.items() if isinstance(row.get("file_name"), str)}
+    check_one_row_a_file(str(path), named)
     _by_id(path, content, "annotations")
     content["categories"] = _without_double_root(content)
     categories = _by_id(path, content, "categories")
@@ -117,7 +119,8 @@ def _usable(annotations: list[Json], images: dict[int, Json]) -> list[Json]:
     from tlvision.coco.rules import as_floats, check_boxes
 
     sides = [[image.get(key) for key in ("width", "height")] for image in (images[a["image_id"]] for a in annotations)]
-    sizes = as_floats([[side if _is_number(side) else _LIMIT for side in pair] for pair in sides], columns=2)
+    known = [[float(side) if _is_number(side) else _LIMIT for side in pair] for pair in sides]  # type: ignore[arg-type]
+    sizes = as_floats(known, columns=2)
     valid = check_boxes(as_floats([item["bbox"] for item in annotations]), sizes).valid
     return [item for item, fine in zip(annotations, valid.tolist(), strict=True) if fine]
 

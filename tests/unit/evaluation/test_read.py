@@ -84,9 +84,7 @@ UNUSABLE = ([0, NAN, 1, 1], [0, 0, -1, 1], [5, 5, 0, 9], [500, 500, 20, 20], [10
 
 
 @pytest.mark.parametrize("box", UNUSABLE, ids=lambda box: str(box)[:20])
-def test_boxes_that_training_skips_are_not_counted_either(
-    box: Any, truth: Any, results: Any, write_files: Any
-) -> None:
+def test_boxes_that_training_skips_are_not_counted_either(box: Any, truth: Any, results: Any, write_files: Any) -> None:
     expected = coco_map(*write_files(truth, results))
     truth["annotations"].append({**truth["annotations"][0], "id": 999, "bbox": box, "iscrowd": None, "area": None})
     metrics = coco_map(*write_files(truth, results))
