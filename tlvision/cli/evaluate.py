@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tlvision.files.outputs import MARK, check_file
+from tlvision.files.outputs import check_file
 from tlvision.types import InputError
 
 
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     _check_flags(options)
     inputs = [Path(each) for each in _inputs(options) if each]
     if options.output:
-        check_file(Path(options.output), "evaluate", inputs=inputs)
+        check_file(Path(options.output), "evaluate", inputs=inputs, ours=_OURS)
     from tlvision.coco import write_json
     from tlvision.evaluation import format_quality, format_table, pseudo_label_quality
 
@@ -75,8 +75,12 @@ def run(options: argparse.Namespace) -> None:
         predictions = "predictions" if metrics["task"] == "semantic" else "predictions.json"
         print(f"predictions    {folder / predictions}\nmetrics        {folder / 'metrics.json'}")
     if options.output:
-        write_json(options.output, {MARK: "tlvision evaluate", **metrics})
+        write_json(options.output, metrics)
         print(f"metrics        {options.output}")
+
+
+# The keys of what is written: metrics, and the quality of pseudo-labels.
+_OURS = ({"task", "protocol", "per_class", "counts"}, {"iou", "thresholds", "counts", "per_class", "all"})
 
 
 def _inputs(options: argparse.Namespace) -> list[str | None]:

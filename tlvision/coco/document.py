@@ -51,7 +51,7 @@ def load_document(path: Path, *, require_objects: bool, folder: Path | None = No
         raise InputError(f"{name}: 'images' is empty; a dataset needs at least one image")
     images, notes = _with_slashes(name, images, folder)
     annotations = _unique(name, "annotation", _rows(name, "annotations", content))
-    rows = without_empty_roots(_rows(name, "categories", content), _used_categories(annotations.values()))
+    rows = without_empty_roots(_rows(name, "categories", content), used_categories(annotations.values()))
     notes += _dropped_note(name, _rows(name, "categories", content), rows)
     categories = _categories(name, rows)
     if require_objects and not annotations:
@@ -90,11 +90,12 @@ def _with_slashes(name: str, images: dict[int, Row], folder: Path | None = None)
     return images, [f"{name}: {len(changed)} file names have backslashes, read as slashes: {listing(changed, 2)}"]
 
 
-def _used_categories(annotations: Iterable[Row]) -> set[Any]:
+def used_categories(annotations: Iterable[Row]) -> set[int]:
+    """Return the category ids that annotations have, as far as they are integers."""
     return {row.get("category_id") for row in annotations if is_integer(row.get("category_id"))}
 
 
-def without_empty_roots(categories: list[Row], used: set[Any]) -> list[Row]:
+def without_empty_roots(categories: list[Row], used: set[int]) -> list[Row]:
     """Return the categories without those that only group others, as Roboflow exports have one.
 
     Such a root has no annotation, belongs to no category itself, and is the "supercategory" of another one.
@@ -106,7 +107,8 @@ def without_empty_roots(categories: list[Row], used: set[Any]) -> list[Row]:
     def is_root(row: Row) -> bool:
         lone = row.get("supercategory") in (None, "", "none")
         others = any(other is not row and other.get("supercategory") == row.get("name") for other in categories)
-        return lone and others and row.get("name") in groups and row.get("id") not in used
+        sound = isinstance(row.get("name"), str) and is_integer(row.get("id"))
+        return sound and lone and others and row["name"] in groups and row["id"] not in used
 
     return [row for row in categories if not is_root(row)]
 
@@ -211,7 +213,7 @@ def _check_file_name(name: str, image_id: int, row: Row, folder: Path | None) ->
     if not isinstance(file_name, str) or not file_name.strip():
         raise InputError(f"{name}, image {image_id}: 'file_name' must be a text, got {file_name!r}")
     if reason := unsafe_name(file_name):
-        where = nearby(folder, file_name) if folder is not None and "\0" not in file_name else ""
+        where = nearby(folder, file_name) if folder is not None and "\0" not in file_name and len(file_name) <= _LONGEST_NAME else ""
         raise InputError(
             f"{name}, image {image_id}: the file name '{file_name[:200]}' {reason}; "
             + (where or "make it relative to that folder, for example 'a.png' or 'part/a.png'")

@@ -54,14 +54,14 @@ def read_header(path: Path) -> Header:
                 orientation = 1
             return Header(*image.size, orientation if orientation in range(1, 9) else 1, _bits(image))
     except UnidentifiedImageError:
-        raise InputError(f"'{path}' is not an image that can be read; replace it or take it out of the json") from None
+        raise InputError(f"'{path}' is not an image that can be read; replace or remove it") from None
     except Image.DecompressionBombError as error:
         raise InputError(f"'{path}' is too large ({error}); cut it into tiles") from None
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
-            f"'{path}' cannot be read as an image ({error}); replace it or take it out of the json"
+            f"'{path}' cannot be read as an image ({error}); replace or remove it"
         ) from None
 
 
@@ -84,7 +84,9 @@ def _remedy(path: Path, folder: Path | None) -> str:
 
 def nearby(folder: Path, file_name: str) -> str:
     """Say where the file of a json's `file_name` is, if it lies in or beside `folder` under another prefix; else ""."""
-    parts = [part for part in file_name[:_LONGEST].replace("\\", "/").split("/") if part not in {"", "."}]
+    if len(file_name) > _LONGEST:
+        return ""
+    parts = [part for part in file_name.replace("\\", "/").split("/") if part not in {"", "."}]
     for skipped in range(1, len(parts)):
         rest = "/".join(parts[skipped:])
         if ".." not in parts[skipped:] and (folder / rest).is_file():

@@ -16,7 +16,7 @@ from tlvision.coco import write_json
 from tlvision.config.arms import KINDS, Arm, Kind, has_teacher, make_arms
 from tlvision.config.load import dump_config
 from tlvision.config.pseudo_quality import write_pseudo_label_quality
-from tlvision.files.outputs import MARK, check_file, check_folder, output_folder
+from tlvision.files.outputs import check_file, check_folder, output_folder
 from tlvision.plugin import get_plugin
 from tlvision.report import write_adapt_page
 from tlvision.types import InputError
@@ -84,7 +84,7 @@ def adapt(
     arms = make_arms(configs, overrides, kinds)
     metric = _metric(arms[0].config)
     _check_folders(arms, seeds, folder)
-    check_file(folder / "adapt.json", COMMAND)
+    check_file(folder / "adapt.json", COMMAND, ours=[{"metric", "seeds", "rows"}])
     rows = []
     for arm in arms:
         row = Row(arm.name, arm.kind)
@@ -99,7 +99,6 @@ def adapt(
         rows.append(row)
     _compare(rows)
     result = {
-        MARK: f"tlvision {COMMAND}",
         "metric": metric,
         "seeds": list(seeds),
         "rows": [asdict(row) for row in rows],

@@ -14,7 +14,7 @@ from tlvision.coco import read_those_that_can_be_read, result_rows, write_json
 from tlvision.coco.bit_depth import FULL, choose_bits
 from tlvision.coco.headers import read_header
 from tlvision.config.loaded import LoadedModel, load
-from tlvision.config.sources import find_images
+from tlvision.config.sources import existing, find_images
 from tlvision.data.images import read_image, write_image
 from tlvision.files.names import common_folder, relative_names, unique_stems
 from tlvision.files.outputs import check_folder, output_folder
@@ -54,7 +54,7 @@ def predict_images(
     """
     if not (math.isfinite(min_score) and 0 <= min_score <= 1):
         raise InputError(f"predict: --min-score must be a number from 0 to 1, got {min_score}")
-    check_folder(out, COMMAND, inputs=[run])
+    check_folder(out, COMMAND, inputs=[run, *existing(images)])
     files, notes = find_images(images, leave_out=out)
     check_folder(out, COMMAND, inputs=[*files, run])
     model = load(run, device=device, max_detections=max_detections)

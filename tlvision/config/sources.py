@@ -42,6 +42,18 @@ def find_images(given: Sequence[str | Path], *, leave_out: Path | None = None) -
     return list(files), notes
 
 
+def existing(given: Sequence[str | Path]) -> list[Path]:
+    """Return those of `given` that are files or folders as they stand."""
+    found = []
+    for item in given:
+        try:
+            if Path(item).exists():
+                found.append(Path(item))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
 def _expand(item: str | Path) -> list[Path]:
     text = str(item)
     if "://" in text or text.startswith(("http:/", "https:/", "rtsp:/")):

@@ -51,7 +51,7 @@ def read_image(
         data = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"'{path}' cannot be read ({error.strerror}); it was there when the json was checked"
+            f"'{path}' cannot be read ({error.strerror}); it was there when the run started"
         ) from None
     if not looks_whole(data):
         _judge(path, data)
@@ -61,7 +61,7 @@ def read_image(
     if image.shape[:2] != expected:
         got = f"{image.shape[1] * reduction} x {image.shape[0] * reduction}"
         raise InputError(
-            f"'{path}' is {got} pixels but {width} x {height} was expected; it has changed since, or its json"
+            f"'{path}' is {got} pixels but {width} x {height} was expected; it has changed since, or its labels are of another picture"
         )
     return image, reduction
 
@@ -88,7 +88,7 @@ def _judge(path: Path, data: bytes) -> None:
             image.load()
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
-            f"'{path}' is truncated or damaged ({error}); replace it, or take it out of the json"
+            f"'{path}' is truncated or damaged ({error}); replace or remove it"
         ) from error
 
 

@@ -109,9 +109,9 @@ def _without_double_root(content: Json) -> list[Json]:
     names = Counter(str(category.get("name")) for category in categories)
     if all(count == 1 for count in names.values()):
         return categories
-    from tlvision.coco.document import without_empty_roots
+    from tlvision.coco.document import used_categories, without_empty_roots
 
-    return without_empty_roots(categories, {item.get("category_id") for item in content["annotations"]})
+    return without_empty_roots(categories, used_categories(content["annotations"]))
 
 
 def _usable(annotations: list[Json], images: dict[int, Json]) -> list[Json]:

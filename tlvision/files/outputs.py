@@ -1,6 +1,6 @@
 """The one rule for what commands write: no file is overwritten that tlvision did not write itself.
 
-A command asks for its output folder with `output_folder` and for a single file with `output_file`, before it computes
+A command asks for its output folder with `output_folder` and for a single file with `check_file`, before it computes
 anything. A folder that tlvision has written holds a list of its files (`.tlvision-output.json`, with size and time of
 each). It may be written again as long as nothing else lies in it and nothing in it was changed since; then its old
 files are removed first, so that results of two runs never mix. Any other folder that is not empty is refused.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from typing import Any
 from tlvision.types import InputError, RunError, listing
 
 MANIFEST = ".tlvision-output.json"
-MARK = "written_by"
-"""The key of a JSON file that `output_file` may write again."""
 
 
 @contextmanager
@@ -70,7 +68,7 @@ def _check_owned(path: Path, command: str, about: str) -> None:
     if not present:
         return
     manifest = read_manifest(path)
-    if manifest is None or manifest.get(MARK) != command:
+    if manifest is None or manifest.get("written_by") != command:
         raise InputError(
             f"{command}: the folder '{path}' is not empty, and 'tlvision {command}' did not write it: "
             f"{listing(present, 3)}. "
@@ -140,7 +138,7 @@ def _make(path: Path, command: str) -> None:
 
 def _write_manifest(path: Path, command: str, about: str) -> None:
     files = {name: _stamp(path / name) for name in _files_in(path) if (path / name).is_file()}
-    content = {MARK: command, "about": about, "files": files}
+    content = {"written_by": command, "about": about, "files": files}
     try:
         (path / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
     except OSError as error:
@@ -168,12 +166,12 @@ def numbered_folder(path: Path, command: str, *, about: str) -> Path:
             chosen = path.with_name(f"{path.name}-{number}")
 
 
-def check_file(path: Path, command: str, *, inputs: Iterable[Path] = ()) -> None:
+def check_file(path: Path, command: str, *, inputs: Iterable[Path] = (), ours: Sequence[Collection[str]] = ()) -> None:
     """Raise InputError if a single JSON file may not be written to `path`; asked before anything is computed.
 
     inputs: files and folders that are read.
-
-    The file may exist only if tlvision wrote it, which the key `written_by` in it tells.
+    ours:   the keys that a file of this command has, for each kind that it writes. The file may exist only if it is a
+            JSON object with all of them.
     """
     try:
         place = path.resolve()
@@ -187,7 +185,7 @@ def check_file(path: Path, command: str, *, inputs: Iterable[Path] = ()) -> None
         source = given.resolve()
         if place == source or (source.is_dir() and place.is_relative_to(source)):
             raise InputError(f"{command}: --output: '{path}' is or lies in the input '{given}'; give another file")
-    if exists and not _is_ours(path, command):
+    if exists and not _is_ours(path, ours):
         raise InputError(
             f"{command}: --output: '{path}' exists, and 'tlvision {command}' did not write it. Give another "
             f"file, or remove it"
@@ -198,12 +196,12 @@ def check_file(path: Path, command: str, *, inputs: Iterable[Path] = ()) -> None
         )
 
 
-def _is_ours(path: Path, command: str) -> bool:
+def _is_ours(path: Path, ours: Sequence[Collection[str]]) -> bool:
     try:
         content = json.loads(path.read_bytes()) if path.is_file() and not path.is_symlink() else None
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and content.get(MARK) == f"tlvision {command}"
+    return isinstance(content, dict) and any(set(keys) <= set(content) for keys in ours)
 
 
 def _short(path: Path) -> str:

@@ -1,0 +1,91 @@
+"""What the hostile tests share: a small run, inputs that must stay as they are, and the command line in this process."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tlvision.cli.main import main
+
+
+class Done(NamedTuple):
+    """What a command left: exit code, and what it printed on both streams, on one line each."""
+
+    code: int
+    text: str
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the content of every file below a folder, as hashes by relative name."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def protect() -> Iterator[Callable[[Path], Path]]:
+    """Promise that no file below a folder changes until the end of the test, and none is added or removed."""
+    before: dict[Path, dict[str, str]] = {}
+
+    def add(folder: Path) -> Path:
+        before[folder] = digests(folder)
+        assert before[folder]
+        return folder
+
+    yield add
+    for folder, found in before.items():
+        assert digests(folder) == found, f"an input changed: {folder}"
+
+
+@pytest.fixture
+def tl(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run `tlvision …` in this process."""
+
+    def call(*arguments: object) -> Done:
+        capsys.readouterr()
+        try:
+            code = main([str(each) for each in arguments])
+        except SystemExit as stop:  # argparse
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return Done(code, " ".join((out + err).split()))
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
+    """The folder of a run of one epoch on `tiny_dataset`; tests that write into it copy it first."""
+    import tlvision
+
+    folder = tmp_path_factory.mktemp("small_run") / "run"
+    images = str(tiny_dataset / "images")
+    config = {
+        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
+        "data": {
+            "train": {"json": str(tiny_dataset / "train.json"), "images": images},
+            "val": {"json": str(tiny_dataset / "val.json"), "images": images},
+            "image_size": 96,
+            "workers": 0,
+            "batch": {"labelled": 4},
+        },
+        "train": {"epochs": 1, "lr": 1e-3, "device": "cpu"},
+        "hooks": [{"log": {"progress": "none", "tensorboard": "off"}}],
+        "run": {"out": str(folder)},
+    }
+    tlvision.train(config)
+    return folder
+
+
+@pytest.fixture
+def run_copy(small_run: Path, tmp_path: Path) -> Path:
+    """A copy of `small_run` that a test may change."""
+    return Path(shutil.copytree(small_run, tmp_path / "run"))
