@@ -28,7 +28,14 @@ def document() -> Json:
         "images": [{"id": 1 + k, "file_name": f"{'ab'[k]}.png", "width": 40, "height": 24} for k in range(2)],
         "categories": [{"id": 3, "name": "bolt"}, {"id": 90, "name": "nut"}],
         "annotations": [
-            {"id": k + 1, "image_id": 1 + k % 2, "category_id": (3, 90)[k % 2], "bbox": list(box), "area": 40, "iscrowd": 0}
+            {
+                "id": k + 1,
+                "image_id": 1 + k % 2,
+                "category_id": (3, 90)[k % 2],
+                "bbox": list(box),
+                "area": 40,
+                "iscrowd": 0,
+            }
             for k, box in enumerate(boxes)
         ],
     }
@@ -110,9 +117,17 @@ def deep(content: Json) -> None:
 # What is wrong, what is done, and the outcome: an error with these words, a note with these words, or "" for accepted.
 ERRORS: list[tuple[str, Callable[[Json], None], str]] = [
     ("all crowd", every("iscrowd", lambda row: 1), "all 6 annotations are crowd regions"),
-    ("fractions", every("bbox", lambda row: [row["bbox"][0] / 40, row["bbox"][1] / 24, 0.2, 0.2]), "lie between 0 and 1"),
+    (
+        "fractions",
+        every("bbox", lambda row: [row["bbox"][0] / 40, row["bbox"][1] / 24, 0.2, 0.2]),
+        "lie between 0 and 1",
+    ),
     ("texts in boxes", every("bbox", lambda row: [str(each) for each in row["bbox"]]), "four numbers"),
-    ("no usable box", every("bbox", lambda row: [5, 5, 0, 0]), "no usable annotation is left: .*6 boxes without a positive"),
+    (
+        "no usable box",
+        every("bbox", lambda row: [5, 5, 0, 0]),
+        "no usable annotation is left: .*6 boxes without a positive",
+    ),
     ("no annotation", put("annotations", []), "'annotations' is empty"),
     ("one file, two rows", split, "1 image files? ha.* more than one row .*a.png with the ids 1, 77"),
     ("box of three", put("annotations.0.bbox", [1, 2, 3]), "four numbers"),

@@ -33,9 +33,7 @@ def rows(out: Path) -> list[dict[str, object]]:
     return found
 
 
-def test_folders_below_are_taken_and_names_stay_apart(
-    small_run: Path, picture: Path, tmp_path: Path, tl: TL
-) -> None:
+def test_folders_below_are_taken_and_names_stay_apart(small_run: Path, picture: Path, tmp_path: Path, tl: TL) -> None:
     nested = tmp_path / "nested"
     for name in ("day1/cam.png", "day2/cam.png", "day2/cam.bmp", "top.PNG"):
         (nested / name).parent.mkdir(parents=True, exist_ok=True)

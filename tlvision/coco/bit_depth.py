@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from tlvision.coco.headers import Header
-from tlvision.types import InputError, listing
+from tlvision.types import InputError, counted, listing
 
 FULL = 16
 """Bits of a file with 16-bit values, all of them in use."""
@@ -36,8 +36,9 @@ def choose_bits(
     wide = [path for path, header in zip(paths, headers, strict=True) if header.bits > FULL]
     if wide:
         raise InputError(
-            f"{origin}: {len(wide)} images have 32-bit or floating-point values: {listing(wide, 3)}; save them "
-            f"with 8 or "
+            f"{origin}: {counted(len(wide), 'image')} with 32-bit or floating-point values: {listing(wide, 3)}; "
+            f"save with "
+            "8 or 16 bits"
             "16 bits"
         )
     deep = [path for path, header in zip(paths, headers, strict=True) if header.bits == FULL]
@@ -48,13 +49,14 @@ def choose_bits(
     used = max(8, max(highest).bit_length())
     if given is None:
         return used, (
-            f"{origin}: {len(deep)} images have 16-bit values, of which {used} bits are in use: {_how(used)}",
+            f"{origin}: {counted(len(deep), 'image')} with 16-bit values, of which {used} bits are in use: "
+            f"{_how(used)}",
         )
     beyond = [path.name for path, value in zip(deep, highest, strict=True) if value >= 1 << given]
-    notes = [f"{origin}: {len(deep)} images have 16-bit values, read as {given} bits: {_how(given)}"]
+    notes = [f"{origin}: {counted(len(deep), 'image')} with 16-bit values, read as {given} bits: {_how(given)}"]
     if beyond:
         notes.append(
-            f"{origin}: {len(beyond)} images are brighter than {given} bits can hold and were clipped to white: "
+            f"{origin}: {counted(len(beyond), 'image')} brighter than {given} bits can hold, clipped to white: "
             f"{listing(beyond)}; set data.bit_depth to {used} to keep them"
         )
     return given, tuple(notes)

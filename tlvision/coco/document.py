@@ -213,7 +213,11 @@ def _check_file_name(name: str, image_id: int, row: Row, folder: Path | None) ->
     if not isinstance(file_name, str) or not file_name.strip():
         raise InputError(f"{name}, image {image_id}: 'file_name' must be a text, got {file_name!r}")
     if reason := unsafe_name(file_name):
-        where = nearby(folder, file_name) if folder is not None and "\0" not in file_name and len(file_name) <= _LONGEST_NAME else ""
+        where = (
+            nearby(folder, file_name)
+            if folder is not None and "\0" not in file_name and len(file_name) <= _LONGEST_NAME
+            else ""
+        )
         raise InputError(
             f"{name}, image {image_id}: the file name '{file_name[:200]}' {reason}; "
             + (where or "make it relative to that folder, for example 'a.png' or 'part/a.png'")

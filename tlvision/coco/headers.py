@@ -60,9 +60,7 @@ def read_header(path: Path) -> Header:
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(
-            f"'{path}' cannot be read as an image ({error}); replace or remove it"
-        ) from None
+        raise InputError(f"'{path}' cannot be read as an image ({error}); replace or remove it") from None
 
 
 def _bits(image: Image.Image) -> int:
@@ -79,7 +77,7 @@ def _remedy(path: Path, folder: Path | None) -> str:
     parts = path.relative_to(folder).parts if folder is not None and path.is_relative_to(folder) else ()
     if folder is not None and parts:
         return nearby(folder, "/".join(parts)) or "check the image folder, or take them out of the json"
-    return "check the image folder, or take them out of the json"
+    return "check the paths"
 
 
 def nearby(folder: Path, file_name: str) -> str:

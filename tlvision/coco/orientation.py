@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tlvision.coco.headers import Header
-from tlvision.types import listing
+from tlvision.types import counted, listing
 
 Exif = Literal["auto", "apply", "ignore"]
 
@@ -95,7 +95,8 @@ def _notes(
         else:
             reason = "by default. Set data.exif to apply or ignore if the labels were drawn on the picture as stored"
         notes.append(
-            f"{len(open_questions)} images have an EXIF rotation that their size cannot confirm; it is {done}, "
+            f"{counted(len(open_questions), 'image')} with an EXIF rotation that the size cannot confirm; it is "
+            f"{done}, "
             f"{reason}: "
             f"{listed}"
         )

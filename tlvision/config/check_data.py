@@ -141,7 +141,7 @@ def check_overlap(train: Dataset, val: Dataset) -> list[str]:
         return []
     names = listing([f"{one.name} = {other.name}" if one.name != other.name else one.name for one, other in pairs], 3)
     return [
-        f"{len(pairs)} of {counted(len(val.samples), 'validation image')} are training images too (equal "
+        f"{len(pairs)} of {counted(len(val.samples), 'validation image')} in the training set as well (equal "
         f"files), so the "
         f"metrics do not tell how the model does on new images: {names}"
     ]
@@ -154,7 +154,7 @@ def check_images(train: Dataset) -> list[str]:
     if not again:
         return []
     names = listing([f"{one.name} = {other.name}" for one, other in again], 3)
-    return [f"{train.path.name}: {counted(len(again), 'image')} have the same content as another one: {names}"]
+    return [f"{train.path.name}: {counted(len(again), 'image')} of the same content as another one: {names}"]
 
 
 def check_unlabelled_overlap(unlabelled: Sequence[ImageFile], val: Dataset) -> list[str]:

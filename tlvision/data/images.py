@@ -50,9 +50,7 @@ def read_image(
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"'{path}' cannot be read ({error.strerror}); it was there when the run started"
-        ) from None
+        raise InputError(f"'{path}' cannot be read ({error.strerror}); it was there when the run started") from None
     if not looks_whole(data):
         _judge(path, data)
     reduction = _reduction(data, width, height, exif, min_size)
@@ -61,7 +59,8 @@ def read_image(
     if image.shape[:2] != expected:
         got = f"{image.shape[1] * reduction} x {image.shape[0] * reduction}"
         raise InputError(
-            f"'{path}' is {got} pixels but {width} x {height} was expected; it has changed since, or its labels are of another picture"
+            f"'{path}' is {got} pixels but {width} x {height} was expected; it has changed since, or its labels "
+            f"are of another picture"
         )
     return image, reduction
 
@@ -87,9 +86,7 @@ def _judge(path: Path, data: bytes) -> None:
         with PillowImage.open(io.BytesIO(data)) as image:
             image.load()
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(
-            f"'{path}' is truncated or damaged ({error}); replace or remove it"
-        ) from error
+        raise InputError(f"'{path}' is truncated or damaged ({error}); replace or remove it") from error
 
 
 def _reduction(data: bytes, width: int, height: int, exif: bool, min_size: tuple[int, int] | None) -> int:

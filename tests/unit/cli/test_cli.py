@@ -169,7 +169,7 @@ WRONG_USES = [
     (["evaluate", "--gt", "absent.json"], "--gt needs --predictions"),
     (["evaluate", "--gt", "absent.json", "--predictions", "p.json"], "absent.json"),
     (["evaluate", "--run", "absent"], "absent"),
-    (["evaluate", "--run", "absent", "--iou", "segm"], "--iou goes with --gt"),
+    (["evaluate", "--run", "absent", "--iou", "segm"], "--iou has no effect on a run"),
     (["predict", "--run", "absent", "--output", "o", "absent.jpg"], "no file or folder 'absent.jpg'"),
 ]
 

@@ -177,7 +177,7 @@ def test_bad_boxes_are_skipped_or_clipped_and_listed_with_their_ids(images: Path
         "train.json: 1 box sticking out of the image, clipped: annotation 104",
         "train.json: 5 annotations without area, taken from the box: annotation 100, 101, 102, 103, 104",
         "train.json: 5 annotations without iscrowd, taken as 0: annotation 100, 101, 102, 103, 104",
-        CROWD.replace("of 2", "of 7"),
+        CROWD.replace("of 2", "of 3"),
     )
 
 

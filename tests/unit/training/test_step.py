@@ -75,6 +75,7 @@ def make_session(hooks: list[Hook] | None = None, **settings: Any) -> Any:
         hooks=hooks or [],
         modes=lambda: Modes(adapter.module, plan, context.step),
         settings=chosen,
+        has_targets=False,
         optimizer=build_optimizer(adapter.module, plan, chosen, {}),
         fabric=SimpleNamespace(world_size=1, device=torch.device("cpu"), autocast=nullcontext),
         call=lambda moment: [getattr(hook, moment)(context) for hook in hooks or []],
