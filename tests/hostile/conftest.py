@@ -1,4 +1,4 @@
-"""What the hostile tests share: a small run, inputs that must stay as they are, and the command line in this process."""
+"""What the hostile tests share: a small run, inputs that must stay as they are, the command line in this process."""
 
 from __future__ import annotations
 

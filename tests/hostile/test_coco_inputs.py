@@ -1,10 +1,11 @@
-"""A COCO json that is wrong in one way: an error, a counted note, or accepted; and evaluation decides as training does."""
+"""A COCO json that is wrong in one way: an error, a counted note, or accepted; evaluation decides as training does."""
 
 from __future__ import annotations
 
 import copy
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,8 @@ NOTES: list[tuple[str, Callable[[Json], None], str]] = [
     ("an empty root of the same name", root("bolt"), "the category bolt has no annotation and only groups the others"),
     ("a mask that cannot be read", put("annotations.0.segmentation", [[1, 2]]), "1 segmentation cannot be read"),
     ("a mask of text", put("annotations.0.segmentation", "mask"), "1 segmentation cannot be read"),
-    ("a run length of another size", put("annotations.0.segmentation", {"size": [9, 9], "counts": [81]}), "1 segmentation"),
+    ("a run length of another size", put("annotations.0.segmentation", {"size": [9, 9], "counts": [81]}),
+     "1 segmentation cannot be read"),
     ("a short polygon beside a good one", put("annotations.0.segmentation", [[1, 1, 2, 2], [2, 2, 9, 2, 9, 7]]),
      "1 annotation with a polygon of fewer than three points beside good ones"),
 ]  # fmt: skip
@@ -227,10 +229,11 @@ CASES = [(*case, kind) for kind, cases in (("error", ERRORS), ("note", NOTES), (
 assert len(CASES) > 80
 
 
-@pytest.mark.parametrize(("name", "change", "words", "kind"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
 def test_a_json_that_is_wrong_in_one_way(
-    images: Path, tmp_path: Path, name: str, change: Callable[[Json], None], words: str, kind: str
+    images: Path, tmp_path: Path, case: tuple[str, Callable[[Json], None], str, str]
 ) -> None:
+    _, change, words, kind = case
     content = document()
     change(content)
     path = tmp_path / "train.json"
@@ -331,14 +334,10 @@ def survives(images: Path, changes: list[tuple[str, Any]]) -> None:
     path = images.parent / "fuzz.json"
     path.write_text(json.dumps(content))
     for strict in (False, True):
-        try:
+        with suppress(TlvisionError):
             read_coco(path, images, require_masks=strict)
-        except TlvisionError as error:
-            assert str(error)
-    try:
+    with suppress(TlvisionError):
         measurable(path)
-    except TlvisionError as error:
-        assert str(error)
 
 
 QUICK = settings(

@@ -151,20 +151,16 @@ def test_two_jsons_of_one_name_are_evaluated_into_two_folders(
     assert [json.loads(path.read_text())["counts"]["images"] for path in found] == [12, 4]
 
 
-def test_domain_gap_and_adapt_leave_other_files_alone(
-    small_run: Path, photos: Path, tmp_path: Path, tl: TL, protect: Callable[[Path], Path], repository: Path
+def test_domain_gap_leaves_other_files_alone(
+    small_run: Path, photos: Path, tmp_path: Path, tl: TL, protect: Callable[[Path], Path]
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "domain_gap.json").write_text("mine")
-    (other / "adapt.html").write_text("mine")
     protect(other)
     code, text = tl("domain-gap", photos, photos, "--run", small_run, "--out", other)
     assert (code, "did not write it" in text) == (2, True), text
     assert tl("domain-gap", photos, photos, "--run", small_run, "--out", photos)[0] == 2
-    config = repository / "configs/adapt/planted_mean_teacher.yaml"
-    if config.exists():
-        assert tl("adapt", config, "--out", other)[0] == 2
 
 
 def test_a_new_plugin_does_not_fall_into_an_existing_folder(tmp_path: Path, tl: TL) -> None:

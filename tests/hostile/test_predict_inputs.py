@@ -81,10 +81,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("given", "words"), REFUSED, ids=[str(number) for number in range(len(REFUSED))])
+@pytest.mark.parametrize("case", REFUSED, ids=[str(number) for number in range(len(REFUSED))])
 def test_what_is_no_image_is_refused_with_the_way_out(
-    small_run: Path, tmp_path: Path, tl: TL, monkeypatch: pytest.MonkeyPatch, given: str, words: str
+    small_run: Path, tmp_path: Path, tl: TL, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str]
 ) -> None:
+    given, words = case
     monkeypatch.chdir(tmp_path)
     for name in ("clip.avi", "photo.heic", "anim.gif"):
         (tmp_path / name).write_bytes(b"x")

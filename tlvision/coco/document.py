@@ -92,7 +92,8 @@ def _with_slashes(name: str, images: dict[int, Row], folder: Path | None = None)
 
 def used_categories(annotations: Iterable[Row]) -> set[int]:
     """Return the category ids that annotations have, as far as they are integers."""
-    return {row.get("category_id") for row in annotations if is_integer(row.get("category_id"))}
+    found = (row.get("category_id") for row in annotations)
+    return {number for number in found if isinstance(number, int) and is_integer(number)}
 
 
 def without_empty_roots(categories: list[Row], used: set[int]) -> list[Row]:
