@@ -62,7 +62,12 @@ class Case:
         self.task: Task = plugin.task_of(arch)
 
     def build(
-        self, *, classes: ClassMap | None = None, weights: str | None = None, seed: int = 0
+        self,
+        *,
+        classes: ClassMap | None = None,
+        weights: str | None = None,
+        seed: int = 0,
+        max_detections: int | None = None,
     ) -> tuple[Adapter, WeightReport]:
         """Seed python, numpy and torch, and build a fresh model, its module in train mode."""
         seed_everything(seed)
@@ -71,6 +76,7 @@ class Case:
             weights=self.weights if weights is None else weights,
             classes=classes or self.classes,
             image_size=self.image_size,
+            max_detections=max_detections,
         )
         adapter, report = self.plugin.build(spec)
         adapter.module.train()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tlvision.plugin import Adapter
     from tlvision.types import Prediction
 
-MOST = 300
-"""Objects an image, as the contract has it."""
+MOST, LIMIT = 300, 2
+"""Objects an image, as the contract has it where nobody asks for another number; and a number to ask for."""
 WORTH = 0.05
 """The score from which on an object is compared; the many below change places at the slightest rounding."""
 
@@ -51,6 +51,19 @@ def predictions_valid(case: Case) -> None:
             )
             for prediction in predictions:
                 _check_prediction(case, prediction, images, f"on a {kind} model predict() gives")
+    if case.task != "semantic":
+        _check_limit(case)
+
+
+def _check_limit(case: Case) -> None:
+    """Check that an image has no more objects than `BuildSpec.max_detections`."""
+    limited, _ = case.build(max_detections=LIMIT)
+    limited.module.eval()
+    images, _ = case.batch(limited, "square")
+    counts = [len(prediction) for prediction in limited.predict(images)]
+    assert max(counts) <= LIMIT, (
+        f"built with max_detections={LIMIT}, predict() gives {max(counts)} objects in one image; it ignores the limit"
+    )
 
 
 def _check_prediction(case: Case, prediction: Prediction, images: Tensor, where: str) -> None:
