@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tlvision.coco import UnlabelledData, read_images
 from tlvision.config.data import Dataset, background_of, read_data, read_source_val
 from tlvision.config.load import read_options
-from tlvision.config.pairing import check_needs, check_pairing, check_taps, check_unlabelled
+from tlvision.config.pairing import check_needs, check_pairing, check_step_size, check_taps, check_unlabelled
 from tlvision.config.rename import pretrained_classes, trained_classes
 from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
@@ -80,6 +80,8 @@ def assemble(
     train, val = read_data(config, task, classes)
     target = config.data.target
     unlabelled = None if target is None else read_images(target.images, target.json_)
+    others = None if unlabelled is None else len(unlabelled.images)
+    check_step_size(config, len(train.samples), others, _processes())
     named, ours = _classes_of_the_head(train.classes, config, own_weights=weights is not None, whole=as_pretrained)
     spec = BuildSpec(
         arch=config.model.arch,
@@ -231,6 +233,9 @@ def build_hooks(config: Config) -> list[Hook]:
 
 def _duration(config: Config, images: int) -> Duration:
     """Return the length of the run: the nearest whole number of steps to one pass over the images, at least one."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    per_step = config.data.batch.labelled * config.train.accumulate * world
+    per_step = config.data.batch.labelled * config.train.accumulate * _processes()
     return Duration(config.train.epochs, max(1, round(images / per_step)))
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))

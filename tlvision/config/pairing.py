@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tlvision.config.schema import Config
 from tlvision.hooks import Hook, ObjectiveHook
 from tlvision.plugin import Adapter, HasDenseLogits, Plugin, Task, get_plugin, plugin_names
-from tlvision.types import InputError
+from tlvision.types import InputError, counted
 
 
 def check_pairing(hooks: Sequence[Hook], plugin: Plugin, task: Task) -> None:
@@ -58,6 +58,28 @@ def _offers(plugin: Plugin, needed: type) -> bool:
     if needed is HasDenseLogits:
         return "semantic" in plugin.tasks
     return plugin.capabilities.get(needed.__name__) == "yes"
+
+
+MAX_PASSES = 32
+"""A step takes each image at most so many times: a few images may fill a larger batch, more is a slip."""
+
+
+def check_step_size(config: Config, labelled: int, unlabelled: int | None, processes: int) -> None:
+    """Raise InputError if one step takes each image more than `MAX_PASSES` times.
+
+    labelled, unlabelled: the number of training images, and of those of data.target (None if it is absent).
+    """
+    batch, accumulate = config.data.batch, config.train.accumulate
+    for key, size, images in (("labelled", batch.labelled, labelled), ("unlabelled", batch.unlabelled, unlabelled)):
+        wanted = size * accumulate * processes
+        if images and wanted > MAX_PASSES * images:
+            factors = [f"data.batch.{key} {size}", f"train.accumulate {accumulate}"]
+            factors += [counted(processes, "process", "processes")] if processes > 1 else []
+            raise InputError(
+                f"data.batch.{key}: one step takes {wanted:,} images ({' x '.join(factors)}), but there are "
+                f"{images:,}. A step may take each image {MAX_PASSES} times. "
+                f"Use at most {MAX_PASSES * images:,} images a step."
+            )
 
 
 def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:

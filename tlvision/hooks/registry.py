@@ -106,4 +106,4 @@ def hook_schema(found: type[Hook]) -> type[BaseModel]:
         parameter.name: (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
         for parameter in _parameters(found)
     }
-    return create_model(found.key(), __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+    return create_model(found.key(), __config__=ConfigDict(extra="forbid", allow_inf_nan=False, strict=True), **fields)
