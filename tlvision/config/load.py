@@ -10,11 +10,12 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from tlvision.config.schema import Config
-from tlvision.config.yaml_text import MAX_BYTES, MAX_DEPTH, check_size, clip, parse_yaml, shown, write_yaml
+from tlvision.config.yaml_text import MAX_BYTES, MAX_DEPTH, check_size, parse_yaml, write_yaml
 from tlvision.files.inputs import exists, read_text
 from tlvision.hooks.registry import hook_class, hook_schema
 from tlvision.plugin import HasOptions, Plugin
 from tlvision.types import InputError, counted, nearest
+from tlvision.types.shown import clip, shown
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
