@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tlvision.plugin.protocol import WeightReport
+from tlvision.plugin.protocol import FRESH_ROWS, WeightReport
 from tlvision.types import InputError, listing
 
 if TYPE_CHECKING:
@@ -116,13 +116,13 @@ def _copy_rows(
 ) -> str:
     """Copy the rows of shared classes and say "rows a, b of n"; or say why there are none."""
     if source is None:
-        return f"{_shapes(here, there)}, and the source does not name its classes; all rows stay fresh"
+        return f"{_shapes(here, there)}, and the source does not name its classes; {FRESH_ROWS}"
     fits = len(here) == layout.count(len(classes)) and len(there) == layout.count(len(source))
     if here.shape[1:] != there.shape[1:] or not fits:
         return f"{_shapes(here, there)} for {len(classes)} and {len(source)} classes"
     shared = [name for name in classes if name in source]
     if not shared:
-        return f"{_shapes(here, there)}, no class in common with {listing(source)}; all rows stay fresh"
+        return f"{_shapes(here, there)}, no class in common with {listing(source)}; {FRESH_ROWS}"
     here[layout.of_none(len(classes))] = there[layout.of_none(len(source))].to(here)
     for name in shared:
         rows = layout.of_class(list(source).index(name), len(source))
