@@ -55,7 +55,11 @@ def train(
     Ctrl-C, when the state has been saved.
     """
     from tlvision.config.schema import Config
+    from tlvision.data.processes import can_start, refuse_in_child
     from tlvision.training import fabric as engine
+    from tlvision.training.workers import wanted_workers
+
+    refuse_in_child()
 
     if resume is not None:
         config = load_config(in_run(Path(resume), "config.yaml"), overrides)
@@ -63,6 +67,7 @@ def train(
         config = load_config(config, overrides)
     console = terminal.console(140)
     fabric = engine.make_fabric(config.train)
+    can_start(wanted_workers(config.data.workers, fabric))  # before a folder is made
     if not fabric.is_global_zero:
         console.quiet = True
     parts = _assemble(config, resume, fabric)

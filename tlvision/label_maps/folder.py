@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.coco.headers import Header, read_headers
-from tlvision.files.inputs import check_file, exists, read_text
+from tlvision.files.inputs import exists, read_text
 from tlvision.label_maps.files import read_label_map
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, Sample, counted, empty_target, listing
 from tlvision.types.shown import shown
@@ -103,13 +103,7 @@ def read_label_maps(
 
 
 def make_samples(images: Sequence[Path], files: Sequence[LabelMapFile], origin: str) -> tuple[Sample, ...]:
-    """Return a sample for each image, ids from 1.
-
-    Raises InputError if an image and its label map differ in size, or one of the two is not a regular file.
-    """
-    for path in (*images, *(file.path for file in files)):
-        if exists(path):
-            check_file(path, "an image or a label map")
+    """Return a sample for each image, ids from 1; InputError where an image and its label map differ in size."""
     headers = read_headers(images, origin)
     sizes = read_headers([file.path for file in files], origin)
     return tuple(

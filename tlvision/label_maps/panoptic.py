@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from tlvision.files.inputs import check_file, exists
 from tlvision.label_maps.folder import LabelMapData, absent_classes, count_pixels, make_samples
 from tlvision.label_maps.panoptic_document import Drawing, load_panoptic
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, counted
@@ -36,6 +37,9 @@ def read_panoptic(
         for drawing in document.drawings
     ]
     images = [images_dir / document.images[drawing.image_id] for drawing in document.drawings]
+    for picture in (*images, *(file.path for file in files)):
+        if exists(picture):  # missing files are counted below
+            check_file(picture, "an image or a label map")
     samples = make_samples(images, files, path.name)
     pixels = count_pixels(samples, len(classes))
     notes = absent_classes(classes, pixels)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlvision.files.json_input import load_json
-from tlvision.files.names import unsafe_name
+from tlvision.files.json_names import unsafe_name
 from tlvision.types import InputError, listing
 from tlvision.types.shown import shown
 
