@@ -15,7 +15,7 @@ from tlvision.config.pairing import check_needs, check_pairing, check_step_size,
 from tlvision.config.rename import pretrained_classes, trained_classes
 from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
-from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
+from tlvision.hooks.registry import ALWAYS, build_hook
 from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
 from tlvision.types import ClassMap
 
@@ -223,12 +223,7 @@ def build_hooks(config: Config) -> list[Hook]:
     items: list[tuple[str, dict[str, Any]]] = [next(iter(item.items())) for item in config.hooks]
     named = {name for name, _ in items}
     items += [(name, {}) for name in ALWAYS if name not in named]
-    hooks = []
-    for name, options in items:
-        found = hook_class(name)
-        values = hook_schema(found).model_validate(options)
-        hooks.append(found(**{field: getattr(values, field) for field in type(values).model_fields}))
-    return hooks
+    return [build_hook(name, options) for name, options in items]
 
 
 def _duration(config: Config, images: int) -> Duration:

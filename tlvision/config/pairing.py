@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from tlvision.config.schema import Config
 from tlvision.hooks import Hook, ObjectiveHook
-from tlvision.plugin import Adapter, HasDenseLogits, Plugin, Task, get_plugin, plugin_names
+from tlvision.plugin import Adapter, HasDenseLogits, Plugin, Task
+from tlvision.plugin.registry import usable_plugins
 from tlvision.types import InputError, counted
 
 
@@ -45,7 +46,7 @@ def _may_have(plugin: Plugin, task: Task, needed: type) -> bool:
 def _refusal(hook: Hook, needed: type, plugin: Plugin) -> str:
     reason = plugin.capabilities.get(needed.__name__, "")
     why = f" ({reason})" if reason and reason != "yes" else ""
-    able = [name for name in plugin_names() if _offers(get_plugin(name), needed)]
+    able = [other.name for other in usable_plugins() if _offers(other, needed)]
     others = f"; models of {', '.join(able)} do" if able else ""
     kind = " for label maps" if needed is HasDenseLogits else ""
     return (
