@@ -1,10 +1,12 @@
-"""Fuzz the readers of configs, panoptic json, class files and weights: whatever comes, they read it or raise InputError.
+"""Fuzz the readers of configs, panoptic json, class files and weights: they read what comes, or raise InputError.
 
-The fast tests take 50 examples each, always the same. The slow ones take new examples for TLVISION_FUZZ_SECONDS (default 60) in all.
+The fast tests take 50 examples each, always the same. The slow ones take new examples for TLVISION_FUZZ_SECONDS
+(default 60) in all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -283,10 +285,8 @@ def try_reader(name: str, place: Path, chosen: settings, stop_at: float = float(
         if time.perf_counter() > stop_at:
             return
         count += 1
-        try:
+        with contextlib.suppress(InputError):
             read(place, value)
-        except InputError as error:
-            assert str(error)
 
     check()
     return count
