@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tlvision.data.settings import MAX_SIDE
 from tlvision.label_maps import read_class_file
 from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport, get_plugin
-from tlvision.types import ClassMap, ImageFile, InputError
+from tlvision.types import ClassMap, ImageFile, InputError, counted
 from tlvision.types.shown import shown
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _fresh(report: WeightReport) -> tuple[str, ...]:
 def _mute(report: WeightReport) -> str:
     """Return why predictions mean nothing: a part of the model was never trained."""
     if _fresh(report):
-        return f"{len(_fresh(report))} tensors of the model have no weights, such as {_fresh(report)[0]}"
+        return f"no weights for {counted(len(_fresh(report)), 'tensor')} of the model, such as {_fresh(report)[0]}"
     fresh = [entry for entry in report.remapped if "fresh" in entry]
     return f"the weights do not know every class: {fresh[0]}" if fresh else ""
 

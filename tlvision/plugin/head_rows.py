@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tlvision.plugin.protocol import FRESH_ROWS, WeightReport
-from tlvision.types import InputError, listing
+from tlvision.types import InputError, counted, listing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -146,9 +146,9 @@ def require_same_architecture(report: WeightReport, arch: str, class_keys: Colle
         return
     found = []
     if absent:
-        found.append(f"{len(absent)} keys are not in it ({listing(absent, 3)})")
+        found.append(f"it lacks {counted(len(absent), 'key')} ({listing(absent, 3)})")
     if wrong:
-        found.append(f"{len(wrong)} have another shape ({listing(wrong, 3)})")
+        found.append(f"{counted(len(wrong), 'tensor')} of another shape ({listing(wrong, 3)})")
     extra = f"; it has {listing(report.unused, 3)} instead" if report.unused else ""
     raise InputError(
         f"weights: '{report.source}' is not a checkpoint of '{arch}': {' and '.join(found)}{extra}; "
