@@ -225,3 +225,22 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> N
         read_class_file(tmp_path / "pipe.txt")
     with pytest.raises(InputError, match="is a folder"):
         read_class_file(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes among files")
+def test_a_named_pipe_among_the_images_of_a_folder_is_left_alone(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from tlvision.coco import read_images
+    from tlvision.label_maps import read_label_maps
+
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / name / "a.png")
+        os.mkfifo(tmp_path / name / "b.png")
+    assert len(read_images(tmp_path / "images").images) == 1
+    assert len(read_label_maps(tmp_path / "images", tmp_path / "masks", ClassMap(("x",), (0,))).samples) == 1
+    (tmp_path / "masks" / "a.png").unlink()
+    os.mkfifo(tmp_path / "masks" / "a.png")
+    with pytest.raises(InputError, match="1 of 1 images have no label map"):
+        read_label_maps(tmp_path / "images", tmp_path / "masks", ClassMap(("x",), (0,)))

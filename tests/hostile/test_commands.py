@@ -92,7 +92,7 @@ ROWS: list[tuple[str, int, str]] = [
     ("domain-gap empty empty --limit many", 2, "invalid int value: 'many'"),
     ("domain-gap empty empty --seed -1", 2, "--seed: expected an integer from 0 to 4294967295, got -1"),
     ("domain-gap empty empty --seed 4294967296", 2, "--seed: expected an integer from 0 to 4294967295"),
-    ("domain-gap empty empty --out file", 2, "--out: 'file' is not a folder"),
+    ("domain-gap empty empty --out file", 2, "'file' is a file, not a folder"),
     ("domain-gap {images} {images} --image-size 31 --run r", 2, "--image-size: expected 32 to 16384 pixels, got 31"),
     ("domain-gap {images} {images} --image-size 1000000 --run r", 2, "--image-size: expected 32 to 16384 pixels"),
     ("domain-gap {images} {images} --image-size 64.5 --run r", 2, "invalid int value"),

@@ -293,7 +293,7 @@ def test_a_bad_value_is_refused_in_a_short_text(override: str, expected: str) ->
         load_config(minimal(), [override])
     assert expected in str(caught.value)
     assert len(str(caught.value)) < 1000
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 20
 
 
 def bomb() -> str:
@@ -344,7 +344,7 @@ def test_a_damaged_config_file_is_refused(content: bytes, expected: str, tmp_pat
         load_config(path)
     assert expected in str(caught.value) or expected == "InputError"
     assert len(str(caught.value)) < 3000
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 20
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes among files")

@@ -27,3 +27,5 @@ def describe(console: Console, parts: Parts) -> None:
         for sentence in data.skipped:
             name = f"{data.path.name}: "
             note(console, sentence if sentence.startswith(name) else f"{name}{sentence}")
+    for sentence in parts.notes:
+        note(console, sentence)

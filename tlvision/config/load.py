@@ -151,7 +151,7 @@ def _hook_problems(hooks: object) -> list[str]:
 
 def _sentence(error: dict[str, Any], root: type[BaseModel], prefix: str) -> str:
     """Turn one pydantic error into: path of the key, what came, what was expected."""
-    location = tuple(part for part in error["loc"] if not (isinstance(part, str) and part in _UNION_TAGS))
+    location = tuple(part for part in error["loc"] if not _is_union_tag(part))
     path = _dotted(prefix, location)
     kind, given = error["type"], error["input"]
     if kind == "extra_forbidden":
@@ -175,8 +175,13 @@ def _is_number(text: str) -> bool:
     return len(text) < 30
 
 
-# Names that pydantic puts into a location for the branch of a union; they are no keys.
-_UNION_TAGS = {"int", "float", "str", "bool", "literal['auto']", "list[str]", "constrained-str", "constrained-int"}
+# What pydantic puts into a location for the branch of a union; these are no keys.
+_UNION_TAGS = {"int", "float", "str", "bool"}
+_UNION_TAG_STARTS = ("list[", "dict[", "literal[", "constrained-", "function-")
+
+
+def _is_union_tag(part: object) -> bool:
+    return isinstance(part, str) and (part in _UNION_TAGS or part.startswith(_UNION_TAG_STARTS))
 
 
 def _dotted(prefix: str, location: tuple[Any, ...]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from tlvision.coco.orientation import Exif
 from tlvision.files.inputs import check_file, exists
 from tlvision.label_maps.folder import LabelMapData, absent_classes, count_pixels, make_samples
 from tlvision.label_maps.panoptic_document import Drawing, load_panoptic
@@ -16,12 +17,19 @@ from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, cou
 
 
 def read_panoptic(
-    json_path: str | Path, images_dir: str | Path, masks_dir: str | Path, classes: ClassMap | None = None
+    json_path: str | Path,
+    images_dir: str | Path,
+    masks_dir: str | Path,
+    classes: ClassMap | None = None,
+    *,
+    exif: Exif = "auto",
+    bits: int | None = None,
 ) -> LabelMapData:
     """Read a COCO panoptic json, its images and its PNGs; every label map is checked.
 
     classes: those of another file (a val json is read with the train json's), matched by name; segments of others are
              an error. Without it they are this file's categories, by id.
+    exif, bits: as for `tlvision.coco.read_coco`.
 
     Raises InputError with file and image id: not a panoptic json, an id that is given twice, an unknown image or
     category, a file name that leaves its folder, a file that is absent or of another size, a segment in a PNG that the
@@ -40,12 +48,12 @@ def read_panoptic(
     for picture in (*images, *(file.path for file in files)):
         if exists(picture):  # missing files are counted below
             check_file(picture, "an image or a label map")
-    samples = make_samples(images, files, path.name)
-    pixels = count_pixels(samples, len(classes))
-    notes = absent_classes(classes, pixels)
+    samples, notes, bits = make_samples(images, files, path.name, exif, bits)
+    pixels, ignored = count_pixels(samples, len(classes))
     if left := len(document.images) - len(images):
-        notes = (f"left out {counted(left, 'image')} without annotation", *notes)
-    return LabelMapData(path, images_dir, samples, classes, pixels, notes)
+        notes.append(f"left out {counted(left, 'image')} without annotation")
+    notes += absent_classes(classes, pixels)
+    return LabelMapData(path, images_dir, samples, classes, pixels, tuple(notes), bits, ignored)
 
 
 def _values(path: Path, drawing: Drawing, categories: Mapping[int, str], classes: ClassMap) -> dict[int, int]:

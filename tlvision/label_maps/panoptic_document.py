@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlvision.coco.document import unsafe_name
 from tlvision.files.json_input import load_json
-from tlvision.files.json_names import unsafe_name
 from tlvision.types import InputError, listing
 from tlvision.types.shown import shown
 
@@ -139,7 +139,7 @@ def _file_name(where: str, row: Row) -> str:
     name = row["file_name"]
     if not isinstance(name, str):
         raise InputError(f"{where}: 'file_name' must be a text, got {shown(name)}")
-    if problem := unsafe_name(name):
+    if problem := unsafe_name(name) if name.strip() else "is empty":
         raise InputError(
             f"{where}: the file name {shown(name)} {problem}. Make it relative to that folder, such as 'a.png' or "
             "'part/a.png'."

@@ -22,7 +22,7 @@ from tlvision.training.evaluate import Evaluator
 from tlvision.training.mode import Modes
 from tlvision.training.semantic import SemanticEvaluator
 from tlvision.training.verify import Verifier
-from tlvision.types import InputError
+from tlvision.types import InputError, RunError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,6 +43,7 @@ class Session:
     unlabelled, unlabelled_size: unlabelled images, and how many of them a micro-batch has.
     mosaic_until:   the step from which mosaic is off.
     evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+    has_targets:    whether any batch since the start (or the resume) had something labelled in it.
     closed_epochs:  epochs whose evaluation and after_epoch are done; a run may be killed between the two.
     """
 
@@ -61,6 +62,7 @@ class Session:
     evaluate_every: int
     stopped: str | None = None
     closed_epochs: int = 0
+    has_targets: bool = False
     verifier: Verifier = field(init=False)
     _interrupt: threading.Event = field(default_factory=threading.Event)
     _named: dict[int, str] = field(default_factory=dict)
@@ -140,6 +142,18 @@ class Session:
         images = self.unlabelled.for_evaluation()
         for batch in eval_batches(images, batch_size=self.batch_size, workers=self.workers):
             yield normalise(batch.to(self.fabric.device).images, self.context.adapter.input_spec)
+
+    def check_targets(self, first_step: int) -> None:
+        """Raise RunError if a whole epoch from `first_step` on had nothing to learn from in any of its inputs."""
+        if self.has_targets or self.context.step - first_step < self.context.duration.steps_per_epoch:
+            return
+        raise RunError(
+            f"nothing was learned: none of the {self.context.images_seen} network inputs of the first epoch has "
+            f"an object "
+            "or a labelled pixel. Look at data.image_size (objects of 2 px or less are left out), "
+            "data.augment.crop (windows "
+            "without objects) and the labels"
+        )
 
     def stop(self, reason: str) -> None:
         """End the run after the current epoch."""
