@@ -41,8 +41,10 @@ def new_plugin(name: str, parent: Path = Path()) -> Path:
         )
     if len(name) > _LONGEST_NAME:
         raise InputError(f"new-plugin: the name has {len(name)} characters. Use at most {_LONGEST_NAME}.")
-    if name in plugin_names() or find_spec(f"tlvision_{name}") is not None:
-        raise InputError(f"new-plugin: there is a plugin or package '{name}' already; choose another name")
+    if name in plugin_names():
+        raise InputError(f"new-plugin: there is a plugin '{name}' already; choose another name")
+    if find_spec(f"tlvision_{name}") is not None:
+        raise InputError(f"new-plugin: there is a package 'tlvision_{name}' already; choose another name")
     folder = parent / f"tlvision-{name}"
     if exists(folder):
         raise InputError(f"new-plugin: '{folder}' exists already; choose another name or remove it")

@@ -11,6 +11,7 @@ import torch
 from tlvision.plugin import HasTrainingProgress
 from tlvision.training.mode import set_modes
 from tlvision.training.optim import build_optimizer, schedule_factor, set_learning_rates
+from tlvision.types import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from tlvision.hooks import Plan
     from tlvision.plugin import Adapter
     from tlvision.training.settings import TrainSettings
-    from tlvision.types import Target, counted
+    from tlvision.types import Target
 
 
 class Practice:
