@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from tlvision import terminal
 from tlvision.config.assemble import Parts, assemble, seed_everything, training_images, unlabelled_images
 from tlvision.config.describe import describe
 from tlvision.config.environment import describe_environment
@@ -21,10 +20,11 @@ from tlvision.config.run_folder import in_run, new_folder, read_classes
 from tlvision.evaluation import format_table
 from tlvision.hooks import Context
 from tlvision.report import write_report
-from tlvision.types import RunError
+from tlvision.types import RunError, counted
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from rich.console import Console
 
     from tlvision.config.schema import Config
     from tlvision.training.session import Session
@@ -55,14 +55,19 @@ def train(
     Ctrl-C, when the state has been saved.
     """
     from tlvision.config.schema import Config
+    from tlvision.data.processes import can_start, refuse_in_child
     from tlvision.training import fabric as engine
+    from tlvision.training.workers import wanted_workers
+
+    refuse_in_child()
 
     if resume is not None:
         config = load_config(in_run(Path(resume), "config.yaml"), overrides)
     elif not isinstance(config, Config):
         config = load_config(config, overrides)
-    console = Console(width=None if Console().is_terminal else 140)
+    console = terminal.console(140)
     fabric = engine.make_fabric(config.train)
+    can_start(wanted_workers(config.data.workers, fabric))  # before a folder is made
     if not fabric.is_global_zero:
         console.quiet = True
     parts = _assemble(config, resume, fabric)
@@ -141,9 +146,9 @@ def _write_or_check(session: Session, parts: Parts, run: Path, console: Console,
     schedule = schedule_row(parts.plan, parts.config.train)
     print_ledger(console, rows, schedule)
     if resuming:
-        note = check_ledger(in_run(run, "ledger.json"), rows, schedule)
-        if note:
-            console.print(f"[yellow]note[/] {note}", highlight=False)
+        change = check_ledger(in_run(run, "ledger.json"), rows, schedule)
+        if change:
+            terminal.note(console, change)
     elif session.fabric.is_global_zero:
         (run / "config.yaml").write_text(dump_config(parts.config), encoding="utf-8")
         write_json(run / "environment.json", describe_environment(parts, session.fabric))
@@ -187,10 +192,10 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
     if "selection" in metrics:
         console.print(selection_sentence(metrics), highlight=False)
     if session.evaluator.left_out:
-        console.print(
-            f"[yellow]note[/] {session.evaluator.left_out} detections are of classes that {parts.val.path.name} does "
-            "not have; they are not in predictions.json",
-            highlight=False,
+        terminal.note(
+            console,
+            f"left out of predictions.json: {counted(session.evaluator.left_out, 'detection')} of classes that "
+            f"{parts.val.path.name} does not have",
         )
     console.print(
         f"best weights   {best}\npictures       {run / 'pictures'}\nreport         {run / 'report.html'}\n"

@@ -11,6 +11,7 @@ import torch
 from tlvision.plugin import HasTrainingProgress
 from tlvision.training.mode import set_modes
 from tlvision.training.optim import build_optimizer, schedule_factor, set_learning_rates
+from tlvision.types import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +52,7 @@ class Practice:
         losses = {name: loss.float() for name, loss in self.adapter.loss(images, targets).items()}
         values = {name: loss.item() for name, loss in losses.items()}
         for name, value in values.items():
-            assert math.isfinite(value), f"the loss '{name}' is {value} after {self.step} steps of training"
+            assert math.isfinite(value), f"the loss '{name}' is {value} after {counted(self.step, 'step')} of training"
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         held = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         torch.nn.utils.clip_grad_norm_(held, self.settings.clip)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
+from tlvision.files.inputs import check_file, exists
 from tlvision.plugin.inert_pickle import read_pickled_tensors
 from tlvision.plugin.tensor_file import TensorFile
-from tlvision.types import InputError
+from tlvision.types import InputError, listing
+from tlvision.types.shown import clip, shown
 
 
 def read_tensors(path: str | Path) -> TensorFile:
@@ -17,24 +20,53 @@ def read_tensors(path: str | Path) -> TensorFile:
     or key `names` of the stored model. Where a pickle holds several models, "ema" is preferred to "model", "model" to
     "state_dict", and those to the top level, as upstream trainers store them.
 
-    Raises InputError where the file does not exist, is not a weight file, or holds no tensor.
+    Raises InputError if the file does not exist, is a folder or a pipe, is not a whole weight file, holds no tensor, or
+    names its classes in a form that cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
+    if not exists(path):
         raise InputError(f"weights: no file '{path}'; give the path of a weight file, or 'coco', 'imagenet' or 'none'")
+    try:
+        check_file(path, "a weight file")
+    except InputError as error:
+        raise InputError(f"weights: {error}") from None
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return read_pickled_tensors(path)
 
 
 def _read_safetensors(path: Path) -> TensorFile:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise InputError(f"weights: '{path}' is not a whole safetensors file ({error}); write it again") from error
-    names = json.loads(metadata["classes"]) if "classes" in metadata else None
-    return TensorFile(path, tensors, tuple(names) if names is not None else None)
+    except Exception as error:  # its own, OSError, and those of torch for sizes that it cannot hold
+        raise InputError(
+            f"weights: '{path}' is not a whole safetensors file ({clip(str(error), 200)}); write it again"
+        ) from error
+    if not tensors:
+        raise InputError(f"weights: '{path}' holds no tensor. Give a file with the weights of a model.")
+    return TensorFile(path, tensors, _class_names(path, metadata.get("classes")))
+
+
+def _class_names(path: Path, text: str | None) -> tuple[str, ...] | None:
+    """Return the class names in the metadata; None if there are none."""
+    if text is None:
+        return None
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    problem = ""
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
+        problem = "is not a JSON list of names"
+    elif len(set(names)) < len(names):
+        problem = f"names {listing(name for name, count in Counter(names).items() if count > 1)} more than once"
+    if problem:
+        raise InputError(
+            f"weights: '{path}': the metadata 'classes' {problem}: {shown(text)}. Correct it, or remove it: the head's "
+            "rows are then not taken over."
+        )
+    return tuple(names)
