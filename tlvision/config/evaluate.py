@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-
 from tlvision.config.data import read_dataset
 from tlvision.config.evaluator import build_evaluator
 from tlvision.config.loaded import LoadedModel, load
 from tlvision.config.schema import DatasetSettings
 from tlvision.files.outputs import numbered_folder, output_folder
 from tlvision.plugin import Task
+from tlvision.terminal import console, note
 from tlvision.types import InputError
 
 
@@ -55,8 +53,8 @@ def evaluate_run(
         settings = DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})
     task = _task(model, settings)
     data = read_dataset(config.data, settings, task, model.classes, "val", require_objects=False)
-    for note in data.skipped:
-        Console().print(f"[yellow]note[/] {escape(note)}", highlight=False)
+    for sentence in data.skipped:
+        note(console(), sentence)
     about = str(data.path.resolve())
     folder = numbered_folder(run / "evaluations" / data.path.stem, COMMAND, about=about)
     with output_folder(folder, COMMAND, about=about) as out:
@@ -75,5 +73,5 @@ def _task(model: LoadedModel, settings: DatasetSettings) -> Task:
     if model.task != "instance" or settings.json_ is None or has_masks(settings.json_):
         return model.task
     name = Path(settings.json_).name
-    Console().print(f"[yellow]note[/] {name} has no masks: boxes alone are evaluated", highlight=False)
+    note(console(), f"{name} has no masks: boxes alone are evaluated")
     return "detect"

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
+from rich.text import Text
 
 from tlvision.coco import read_those_that_can_be_read, result_rows, write_json
 from tlvision.coco.bit_depth import FULL, choose_bits
@@ -20,6 +19,7 @@ from tlvision.files.names import common_folder, relative_names, unique_stems
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.label_maps import write_label_map
 from tlvision.report import draw_prediction
+from tlvision.terminal import console, note
 from tlvision.types import ClassMap, InputError, Prediction, Sample, counted
 
 COMMAND = "predict"
@@ -63,11 +63,10 @@ def predict_images(
     if samples:
         with output_folder(out, COMMAND, inputs=[*files, run]):
             problems += _write(model, files, samples, out, min_score)
-    console = Console()
-    for note in notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+    for sentence in notes:
+        note(console(), sentence)
     for path, problem in problems:
-        console.print(f"[yellow]not predicted[/] {escape(str(path))}: {escape(str(problem))}", highlight=False)
+        console().print(Text("not predicted", "yellow"), Text(f"{path}: {problem}"), soft_wrap=True)
     if len(problems) == len(files):
         raise InputError(f"predict: none of {counted(len(files), 'image')} can be read; the first: {problems[0][1]}")
 
@@ -95,7 +94,9 @@ def _write(
     rows: list[dict[str, object]] = []
     problems = []
     shown = 0
-    for sample, found in track(predictions(model, samples), total=len(samples), description="predicting"):
+    for sample, found in track(
+        predictions(model, samples), total=len(samples), description="predicting", console=console()
+    ):
         if isinstance(found, InputError):
             problems.append((sample.path, found))
             continue
@@ -119,7 +120,7 @@ def _write(
             f"{counted(shown, 'object')} of score {min_score} or more in {counted(count, 'image')}\n"
             f"pictures       {out}\nall objects    {out / 'predictions.json'}"
         )
-    Console().print(escape(said), highlight=False, soft_wrap=True)
+    console().print(said, soft_wrap=True)
     return problems
 
 
