@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from tlvision.files.json_files import write_text
 from tlvision.plugin import plugin_names
 from tlvision.types import InputError
 
@@ -45,6 +46,5 @@ def new_plugin(name: str, parent: Path = Path()) -> Path:
     for source, target in FILES.items():
         text = (templates / source).read_text(encoding="utf-8")
         path = folder / target.format(name=name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(Template(text).substitute(name=name, title=title), encoding="utf-8")
+        write_text(path, Template(text).substitute(name=name, title=title))
     return folder

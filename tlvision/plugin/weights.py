@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from tlvision.plugin.inert_pickle import read_pickled_tensors
@@ -36,5 +37,24 @@ def _read_safetensors(path: Path) -> TensorFile:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"weights: '{path}' is not a whole safetensors file ({error}); write it again") from error
-    names = json.loads(metadata["classes"]) if "classes" in metadata else None
-    return TensorFile(path, tensors, tuple(names) if names is not None else None)
+    return TensorFile(path, tensors, class_names_of(metadata, path))
+
+
+def class_names_of(metadata: Mapping[str, str] | None, path: Path) -> tuple[str, ...] | None:
+    """Return the class names in the metadata of a safetensors file (key "classes", a JSON list); None without the key.
+
+    Raises InputError that names the file if they are not a list of texts.
+    """
+    text = (metadata or {}).get("classes")
+    if text is None:
+        return None
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"weights: '{path}' has class names that are not a list of texts: {text[:80]!r}. Write the file again, "
+            "with the metadata key 'classes' as a JSON list, or without the key"
+        )
+    return tuple(names)

@@ -47,7 +47,9 @@ class ClassMap:
         names, ids = value.get("names"), value.get("source_ids")
         if not isinstance(names, list) or not isinstance(ids, list):
             raise InputError(f"classes: expected the keys 'names' and 'source_ids', got {sorted(value)}")
-        return cls(tuple(str(name) for name in names), tuple(int(i) for i in ids))
+        if not all(isinstance(name, str) for name in names) or not all(type(number) is int for number in ids):
+            raise InputError("classes: expected 'names' as a list of texts and 'source_ids' as a list of whole numbers")
+        return cls(tuple(names), tuple(ids))
 
     def to_json(self) -> dict[str, object]:
         """Return plain lists for a JSON file."""
