@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 import tlvision
 from tlvision.config import run as runs
+from tlvision.config.resume_keys import CANNOT_CHANGE, MAY_CHANGE
 from tlvision.hooks import Context, ObserverHook
 from tlvision.types import InputError
 
@@ -394,3 +395,9 @@ def test_load_refuses(here: Path, change: Any, text: str) -> None:
 def test_load_finds(here: Path, change: Any) -> None:
     change(here)
     assert tlvision.load("run").classes.names == ("dark", "light")
+
+
+def test_the_documentation_lists_what_may_change(repository: Path) -> None:
+    text = (repository / "docs" / "resume.md").read_text()
+    for key, reason in (MAY_CHANGE | CANNOT_CHANGE).items():
+        assert f"| `{key}` | {reason} |" in text

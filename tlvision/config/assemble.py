@@ -17,7 +17,7 @@ from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
 from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
-from tlvision.types import ClassMap
+from tlvision.types import ClassMap, InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,6 +90,7 @@ def assemble(
     )
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)
+    _check_finite(adapter, spec.weights)
     for hook in hooks:
         check_needs(hook, adapter, plugin)  # first: prepare may rely on it
         if isinstance(hook, ObjectiveHook):
@@ -115,6 +116,18 @@ def assemble(
         hooks=hooks,
         plan=plan,
     )
+
+
+def _check_finite(adapter: Adapter, weights: str) -> None:
+    """Raise InputError that names the tensor if weights that were loaded are not finite."""
+    from tlvision.training.finite import first_bad_tensor
+
+    bad = first_bad_tensor(adapter.module)
+    if bad is not None:
+        raise InputError(
+            f"weights: '{weights}' is damaged: the tensor '{bad}' is not finite. Use another checkpoint, or train "
+            "again with a lower train.lr."
+        )
 
 
 def _classes_of_the_head(
