@@ -46,6 +46,23 @@ def test_runs_that_start_together_get_a_folder_each(tmp_path: Path) -> None:
         assert {path.name for path in taken} == {out.name, *(f"{out.name}-{n}" for n in range(2, 17))}
 
 
+def test_a_folder_that_is_taken_in_the_last_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run claims the folder after this one has seen that it is empty."""
+    real, other = Path.iterdir, list[Path]()
+
+    def slow(self: Path) -> Any:
+        entries = list(real(self))
+        if not other:
+            other.append(Path())
+            other[0] = new_folder(tmp_path / "run", FABRIC, "theirs")
+        return iter(entries)
+
+    monkeypatch.setattr(Path, "iterdir", slow)
+    assert new_folder(tmp_path / "run", FABRIC, "ours") == tmp_path / "run-2"
+    assert other == [tmp_path / "run"]
+    assert (tmp_path / "run" / "config.yaml").read_text() == "theirs"
+
+
 @pytest.mark.slow
 def test_two_commands_that_start_together(tiny_config: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"

@@ -166,9 +166,8 @@ def record(resumed: Resumed, session: Session, data: Mapping[str, Any], console:
     if new:
         with (resumed.run / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps({"kind": "change", **change}) + "\n" for change in new))
-    path = resumed.run / "config.yaml"
-    if path.read_text(encoding="utf-8") != session.origin["config.yaml"]:
-        write_text(path, session.origin["config.yaml"])
+    if resumed.changes:
+        write_text(resumed.run / "config.yaml", session.origin["config.yaml"])
 
 
 def origin(config: Config, environment: Mapping[str, Any]) -> dict[str, str]:

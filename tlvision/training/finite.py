@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 def first_bad_tensor(module: nn.Module) -> str | None:
     """Return the name of the first parameter that is not finite, or buffer that holds nan; None if there is none."""
     # Buffers may hold infinity on purpose: attention masks, and the limits of anchors or of distances.
-    named = [(name, torch.isfinite(p.detach()).all()) for name, p in module.named_parameters()]
-    named += [(name, ~torch.isnan(b).any()) for name, b in module.named_buffers() if b.is_floating_point()]
-    if not named or bool(torch.stack([good for _, good in named]).all()):
-        return None
-    return next(name for name, good in named if not bool(good))
+    named = [(name, torch.isfinite(parameter.detach()).all()) for name, parameter in module.named_parameters()]
+    named += [(name, ~torch.isnan(buffer).any()) for name, buffer in module.named_buffers()]
+    return next((name for name, good in named if not bool(good)), None)
 
 
 def check_weights(module: nn.Module) -> None:
@@ -78,8 +76,7 @@ def watch_for_nan(module: nn.Module, nan_in: list[str]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-    if flags and bool(torch.stack([flag for _, flag in flags]).any()):
-        nan_in.append(next(name for name, flag in flags if bool(flag)))
+    nan_in += [name for name, flag in flags if bool(flag)][:1]
 
 
 def fail_if_silenced(found: Sequence[Prediction] | Tensor, nan_in: Sequence[str]) -> None:
