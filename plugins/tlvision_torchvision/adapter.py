@@ -45,17 +45,18 @@ class TorchvisionAdapter:
     model:          the detector, in train mode; its transform is replaced, its thresholds are set, and what leaves its
                     backbone and heads becomes float32: boxes in half precision would be whole pixels at best.
     has_background: whether the head's first class is the background.
+    most:           objects that `predict` gives for an image at most.
     """
 
     module: nn.Module
 
-    def __init__(self, model: Any, *, has_background: bool) -> None:
+    def __init__(self, model: Any, *, has_background: bool, most: int) -> None:
         layers = find_layers(model)
         self._groups, self._taps = find_groups(model, layers), find_taps(model, layers)
         self._first_label = int(has_background)
         self._spec = _input_spec(model)
         model.transform = AsGiven()
-        _keep_low_scores(model)
+        _keep_low_scores(model, most)
         for part in _parts_before_boxes(model):
             part.register_forward_hook(_in_single_precision)
         self.module = self._model = model
@@ -94,8 +95,8 @@ class TorchvisionAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, best score first, in float32 whatever the training's precision is.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels; scores are above 0.001, at most 300
-        objects an image, and for Mask R-CNN 100 with their masks; suppression by class as upstream has it.
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels; scores are above 0.001, at most
+        `BuildSpec.most` objects an image; suppression by class as upstream has it.
 
         Raises RuntimeError where the module is in train mode.
         """
@@ -179,12 +180,15 @@ def _input_spec(model: Any) -> InputSpec:
     )
 
 
-def _keep_low_scores(model: Any) -> None:
+def _keep_low_scores(model: Any, most: int) -> None:
     """Let through what an evaluation wants to see; upstream's defaults (0.05, FCOS 0.2) are for people."""
     final = getattr(model, "roi_heads", model)
     final.score_thresh = _SCORE_THRESHOLD
-    final.detections_per_img = 100 if hasattr(model, "roi_heads") and model.roi_heads.has_mask() else 300
+    final.detections_per_img = most
+    if hasattr(final, "topk_candidates"):
+        final.topk_candidates = max(final.topk_candidates, most)
     if hasattr(model, "rpn"):
+        model.rpn._post_nms_top_n["testing"] = max(model.rpn._post_nms_top_n["testing"], most)
         # The low-resolution Faster R-CNN has 0.05; where nothing reaches it the loss would be a mean over no region.
         model.rpn.score_thresh = 0.0
 

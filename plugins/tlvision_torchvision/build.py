@@ -35,7 +35,8 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[TorchvisionAdapt
     model = build_model(arch, len(spec.classes), frozen_norms=has_frozen_norms(arch, source))
     kind = TwoStageAdapter if hasattr(model, "roi_heads") else TorchvisionAdapter
     # Before the weights are loaded: what it finds out by a forward pass must not depend on them.
-    adapter = kind(model, has_background=arch.has_background)
+    masks = hasattr(model, "roi_heads") and model.roi_heads.has_mask()
+    adapter = kind(model, has_background=arch.has_background, most=spec.most(masks=masks))
     return adapter, _fill(model, arch, spec, source)
 
 

@@ -29,17 +29,15 @@ BACKBONE_TAPS = tuple(Tap(stage, f"backbone.{stage}", channels, stride) for stag
 DECODER_TAP = Tap("decoder", "decoder", DECODER_WIDTH, 4)
 PYRAMID_TAPS = tuple(Tap(level, f"neck.smooth.{level}", WIDTH, STAGES[stage][1]) for level, stage in LEVELS.items())
 
-MOST_MASKS = 100
-"""Objects an image where each has a mask, as the contract has it."""
-
 
 class DetectorAdapter:
     """`TinyDetector` behind the contract; see `tlvision.plugin.Adapter` for every member."""
 
     class_keys = ("head.classify.weight", "head.classify.bias")
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, most: int = 300) -> None:
         self.module: nn.Module = TinyDetector(classes)
+        self._most = most
 
     @property
     def input_spec(self) -> InputSpec:
@@ -64,8 +62,8 @@ class DetectorAdapter:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Objects with scores from 0.001 on, at most 300 an image."""
-        found = select(self.module(images), (images.shape[2], images.shape[3]))
+        """Objects with scores from 0.001 on, at most `BuildSpec.most` an image."""
+        found = select(self.module(images), (images.shape[2], images.shape[3]), most=self._most)
         return [Prediction(boxes=boxes, scores=scores, labels=labels) for boxes, scores, labels in found]
 
 
@@ -74,7 +72,7 @@ class SegmenterAdapter:
 
     class_keys = ("classify.weight", "classify.bias")
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, most: int = 0) -> None:
         self.module: nn.Module = TinySegmenter(classes)
 
     @property
@@ -118,8 +116,9 @@ class InstanceAdapter:
 
     class_keys = ("head.classify.weight", "head.classify.bias", "mask.weight", "mask.bias")
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, most: int = 100) -> None:
         self.module: nn.Module = TinyInstanceSegmenter(classes)
+        self._most = most
 
     @property
     def input_spec(self) -> InputSpec:
@@ -149,9 +148,9 @@ class InstanceAdapter:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Objects with scores from 0.001 on and their masks, at most 100 an image."""
+        """Objects with scores from 0.001 on and their masks, at most `BuildSpec.most` an image."""
         dense, masks = self.module(images)
-        found = select(dense, (images.shape[2], images.shape[3]), most=MOST_MASKS)
+        found = select(dense, (images.shape[2], images.shape[3]), most=self._most)
         return [
             Prediction(boxes=boxes, scores=scores, labels=labels, masks=cut_masks(logits, boxes, labels))
             for logits, (boxes, scores, labels) in zip(masks, found, strict=True)
@@ -165,7 +164,8 @@ ADAPTERS: Mapping[str, type[DetectorAdapter | SegmenterAdapter | InstanceAdapter
 
 def build_adapter(spec: BuildSpec) -> tuple[Adapter, WeightReport]:
     """Build what `spec` asks for and load its weights; see `Plugin.build`."""
-    adapter = ADAPTERS[spec.arch](len(spec.classes))
+    kind = ADAPTERS[spec.arch]
+    adapter = kind(len(spec.classes), spec.most(masks=kind is InstanceAdapter))
     if spec.weights == "none":
         return adapter, WeightReport(source="none", missing=tuple(adapter.module.state_dict()))
     if spec.weights in {"coco", "imagenet"}:

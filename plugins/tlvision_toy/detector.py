@@ -149,7 +149,7 @@ def select(
     found = []
     for logits, dense_boxes in zip(dense.logits, dense.boxes, strict=True):
         all_scores = logits.sigmoid().flatten()
-        scores, order = all_scores.topk(min(1000, len(all_scores)))
+        scores, order = all_scores.topk(min(max(1000, 4 * most), len(all_scores)))
         order, scores = order[scores >= least], scores[scores >= least]
         labels = order % logits.shape[1]
         boxes = dense_boxes[order // logits.shape[1]].clamp(min=0.0)

@@ -17,18 +17,21 @@ from tlvision_yolo.upstream import non_max_suppression
 # The settings of upstream's validator.
 _SCORE_THRESHOLD = 0.001
 _NMS_IOU = 0.7
-MAX_DETECTIONS = 300
 
 
 class YoloAdapter:
     """One YOLO detector, ready to be fine-tuned. Also has the capability `HasTrainingProgress`.
 
     model: ultralytics' DetectionModel on the CPU in train mode, with `args` as `tlvision_yolo.build` sets them.
+    most:  objects that `predict` gives for an image at most.
     """
 
     module: nn.Module
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, most: int = 300) -> None:
+        self._most = most
+        if hasattr(model.model[-1], "max_det"):
+            model.model[-1].max_det = most  # of a one-to-one head, which suppresses nothing
         outputs = probe(model)
         self._groups = find_groups(model, outputs)
         self._taps = find_taps(model, outputs)
@@ -94,9 +97,9 @@ class YoloAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, best score first, in float32 whatever the training's precision is.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels. Scores are above 0.001, at most 300
-        objects an image, after non-maximum suppression by class at IoU 0.7 with several classes a place allowed, as
-        upstream's validator has it; a head set to its one-to-one branch gives its own best 300 instead.
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels. Scores are above 0.001, at most
+        `BuildSpec.most` objects an image, after non-maximum suppression by class at IoU 0.7 with several classes a
+        place allowed, as upstream's validator has it; a head set to its one-to-one branch gives its own best instead.
 
         Raises RuntimeError where the module is in train mode.
         """
@@ -110,16 +113,16 @@ class YoloAdapter:
 
     def _read(self, output: Any, size: tuple[int, int]) -> list[Prediction]:
         """Turn what the model gives in eval mode, on images of `size` (height, width), into predictions."""
-        return [to_prediction(rows, size) for rows in self._suppress(output, MAX_DETECTIONS)]
+        return [to_prediction(rows, size) for rows in self._suppress(output)]
 
-    def _suppress(self, output: Tensor, most: int) -> list[Tensor]:
-        """Return for each image its best objects, at most so many, as rows of x0, y0, x1, y1, score, class, …."""
+    def _suppress(self, output: Tensor) -> list[Tensor]:
+        """Return for each image its best objects as rows of x0, y0, x1, y1, score, class, …."""
         found: list[Tensor] = non_max_suppression(
             output,
             conf_thres=_SCORE_THRESHOLD,
             iou_thres=_NMS_IOU,
             multi_label=True,
-            max_det=most,
+            max_det=self._most,
             nc=self._model.model[-1].nc,
             # Past its time limit upstream leaves the rest of the batch without detections.
             max_time_img=math.inf,

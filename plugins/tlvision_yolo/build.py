@@ -39,7 +39,8 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[YoloAdapter, Wei
     width = class_branch_width(description, file)
     model = build_model(description, len(spec.classes), width, masks=arch.task == "instance")
     model.names = dict(enumerate(spec.classes.names))
-    adapter = YoloSegmentAdapter(model) if arch.task == "instance" else YoloAdapter(model)
+    kind = YoloSegmentAdapter if arch.task == "instance" else YoloAdapter
+    adapter = kind(model, spec.most(masks=arch.task == "instance"))
     if file is None:
         return adapter, WeightReport(source="none", missing=tuple(model.state_dict()))
     return adapter, load_weights(model, file, spec.classes.names, source=spec.weights, arch=spec.arch)

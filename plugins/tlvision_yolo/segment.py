@@ -12,8 +12,6 @@ from tlvision.types import InputError, Prediction, Target
 from tlvision_yolo.adapter import YoloAdapter, to_prediction, upstream_batch
 from tlvision_yolo.upstream import process_mask_native
 
-MAX_MASKS = 100
-"""Objects an image, as the contract has it where each has a mask; upstream's validator keeps 300."""
 MASK_RATIO = 4
 """Pixels of the input for a pixel of the masks that are trained; upstream's default, and its prototypes' stride."""
 
@@ -25,7 +23,8 @@ class YoloSegmentAdapter(YoloAdapter):
     "sem" (of its map of classes, which is trained alone). Every target with objects needs `masks`. Where masks overlap,
     a pixel belongs to the smallest, and all are trained at a quarter of the input's size, both as upstream has it.
 
-    `predict` gives at most 100 objects, with masks cut at their boxes as upstream's validator does it for COCO.
+    `predict` gives `BuildSpec.most` objects (100; upstream's validator keeps 300), with masks cut at their boxes as
+    upstream's validator does it for COCO.
     """
 
     def _loss_names(self) -> tuple[str, ...]:
@@ -41,7 +40,7 @@ class YoloSegmentAdapter(YoloAdapter):
     def _read(self, output: Any, size: tuple[int, int]) -> list[Prediction]:
         rows_of, prototypes = output
         found = []
-        for rows, prototype in zip(self._suppress(rows_of, MAX_MASKS), prototypes, strict=True):
+        for rows, prototype in zip(self._suppress(rows_of), prototypes, strict=True):
             masks = process_mask_native(prototype, rows[:, 6:], rows[:, :4], size)  # type: ignore[no-untyped-call]
             found.append(to_prediction(rows, size, masks))
         return found

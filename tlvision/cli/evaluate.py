@@ -6,10 +6,10 @@ With two files: `--iou KIND`, or `--pseudo-labels`.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from tlvision.files.outputs import MARK, check_file
 from tlvision.types import InputError
 
 
@@ -33,28 +33,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --gt, boxes: what the predictions are worth as labels, per class and over thresholds of the score",
     )
+    parser.add_argument(
+        "--max-detections",
+        type=int,
+        metavar="N",
+        help="detections that count for an image and class (default: 100, COCO's number, or as the run's config says)",
+    )
     parser.add_argument("--output", metavar="FILE", help="write the metrics here as well, as JSON")
 
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate, print the table, write the metrics where asked."""
-    if (options.run is None) == (options.gt is None):
-        raise InputError("evaluate: give either --run RUN, or --gt GT with --predictions P")
-    if options.iou is not None and options.gt is None:
-        raise InputError("evaluate: --iou goes with --gt; a run is evaluated by the task of its model")
-    if options.pseudo_labels:
-        _check_pseudo_labels(options)
+    _check_flags(options)
+    inputs = [Path(each) for each in _inputs(options) if each]
+    if options.output:
+        check_file(Path(options.output), "evaluate", inputs=inputs)
+    from tlvision.coco import write_json
     from tlvision.evaluation import format_quality, format_table, pseudo_label_quality
 
     if options.gt is not None:
-        if options.predictions is None:
-            raise InputError("evaluate: --gt needs --predictions, a COCO results json or a folder of label maps")
         if Path(options.gt).is_dir():
             metrics = _evaluate_folders(options)
         elif options.pseudo_labels:
             metrics = pseudo_label_quality(options.gt, options.predictions)
         else:
-            metrics = _evaluate_files(options.gt, options.predictions, options.iou or "auto")
+            metrics = _evaluate_files(
+                options.gt, options.predictions, options.iou or "auto", options.max_detections or 100
+            )
         print(format_quality(metrics) if options.pseudo_labels else format_table(metrics))
     else:
         from tlvision.config.evaluate import evaluate_run
@@ -64,15 +69,49 @@ def run(options: argparse.Namespace) -> None:
             options.json and Path(options.json),
             options.images and Path(options.images),
             options.masks and Path(options.masks),
+            max_detections=options.max_detections,
         )
         print(format_table(metrics))
         predictions = "predictions" if metrics["task"] == "semantic" else "predictions.json"
         print(f"predictions    {folder / predictions}\nmetrics        {folder / 'metrics.json'}")
     if options.output:
-        path = Path(options.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-        print(f"metrics        {path}")
+        write_json(options.output, {MARK: "tlvision evaluate", **metrics})
+        print(f"metrics        {options.output}")
+
+
+def _inputs(options: argparse.Namespace) -> list[str | None]:
+    return [options.gt, options.predictions, options.classes, options.run, options.json, options.images, options.masks]
+
+
+# Flags that go with --run, with two files, and with two folders.
+_FLAGS = {
+    "run": {"json", "images", "masks", "max_detections"},
+    "files": {"predictions", "iou", "pseudo_labels", "max_detections"},
+    "folders": {"predictions", "classes", "boundary"},
+}
+
+
+def _check_flags(options: argparse.Namespace) -> None:
+    """Raise InputError if flags do not go together, or one has no effect."""
+    if (options.run is None) == (options.gt is None):
+        raise InputError("evaluate: give either --run RUN, or --gt GT with --predictions P")
+    if options.gt is not None and options.predictions is None:
+        raise InputError("evaluate: --gt needs --predictions, a COCO results json or a folder of label maps")
+    if options.pseudo_labels:
+        _check_pseudo_labels(options)
+    kind = "run" if options.run is not None else "folders" if Path(options.gt).is_dir() else "files"
+    for flag in sorted(set.union(*_FLAGS.values()) - _FLAGS[kind]):
+        if getattr(options, flag) not in (None, False):
+            name, what = flag.replace("_", "-"), {"run": "a run", "files": "two files", "folders": "two folders"}[kind]
+            homes = [home for home, flags in _FLAGS.items() if flag in flags]
+            where = {"run": "--run", "files": "two files (--gt, --predictions)", "folders": "two folders of label maps"}
+            raise InputError(
+                f"evaluate: --{name} has no effect on {what}; it goes with {' or '.join(where[home] for home in homes)}"
+            )
+    if options.max_detections is not None and not 3 <= options.max_detections <= 10_000:
+        raise InputError(f"evaluate: --max-detections must be from 3 to 10000, got {options.max_detections}")
+    if options.pseudo_labels and options.max_detections is not None:
+        raise InputError("evaluate: --max-detections has no effect with --pseudo-labels, which count every prediction")
 
 
 def _check_pseudo_labels(options: argparse.Namespace) -> None:
@@ -93,8 +132,10 @@ def _evaluate_folders(options: argparse.Namespace) -> dict[str, Any]:
     return label_map_iou(options.gt, options.predictions, names, boundary=options.boundary)
 
 
-def _evaluate_files(ground_truth: str, predictions: str, iou: str) -> dict[str, Any]:
-    from tlvision.evaluation import coco_map, has_masks, instance_map
+def _evaluate_files(ground_truth: str, predictions: str, iou: str, most: int) -> dict[str, Any]:
+    from tlvision.evaluation import coco_map, has_masks, instance_map, three_limits
+
+    limits = three_limits(most)
 
     if iou == "auto":
         labelled, found = has_masks(ground_truth), has_masks(predictions)
@@ -102,5 +143,5 @@ def _evaluate_files(ground_truth: str, predictions: str, iou: str) -> dict[str, 
         if found and not labelled:
             print(f"note           {ground_truth} has no masks: boxes alone are compared")
     if iou == "both":
-        return instance_map(ground_truth, predictions)
-    return coco_map(ground_truth, predictions, iou_type="segm" if iou == "segm" else "bbox")
+        return instance_map(ground_truth, predictions, max_detections=limits)
+    return coco_map(ground_truth, predictions, iou_type="segm" if iou == "segm" else "bbox", max_detections=limits)

@@ -8,10 +8,16 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    parser.add_argument("images", nargs="+", help="image files, folders (with those below), or patterns")
     parser.add_argument("--run", required=True, metavar="RUN", help="folder of a trained run")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for pictures and predictions.json")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="new folder for pictures and predictions.json, or label maps"
+    )
     parser.add_argument("--min-score", type=float, default=0.25, help="draw boxes from this score on (default 0.25)")
+    parser.add_argument(
+        "--max-detections", type=int, metavar="N", help="objects of an image at most (default: the run's)"
+    )
+    parser.add_argument("--device", help="cpu, cuda or auto (default: as the run was trained)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -19,5 +25,10 @@ def run(options: argparse.Namespace) -> None:
     from tlvision.config.predict import predict_images
 
     predict_images(
-        Path(options.run), [Path(path) for path in options.images], Path(options.output), min_score=options.min_score
+        Path(options.run),
+        options.images,
+        Path(options.output),
+        min_score=options.min_score,
+        max_detections=options.max_detections,
+        device=options.device,
     )

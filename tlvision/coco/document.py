@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os.path
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from tlvision.coco.headers import nearby
+from tlvision.coco.rules import area_problem, crowd_problem
+from tlvision.files.json_input import load_json
 from tlvision.types import InputError, listing
 
 Row = dict[str, Any]
@@ -20,41 +22,45 @@ class Document:
     """A COCO json whose ids are unique and whose references resolve.
 
     name:        file name, for messages.
-    images:      rows by image id, in file order; each has a safe relative "file_name".
+    images:      rows by image id, in file order; each has a safe relative "file_name" with forward slashes.
     annotations: rows in file order; each has an id, a known image_id and category_id, and a bbox of four numbers.
     categories:  name by category id, in file order.
+    notes:       what was changed while reading, one sentence each.
     """
 
     name: str
     images: dict[int, Row]
     annotations: list[Row]
     categories: dict[int, str]
+    notes: tuple[str, ...] = ()
 
 
-def load_document(path: Path, *, require_objects: bool) -> Document:
+def load_document(path: Path, *, require_objects: bool, folder: Path | None = None) -> Document:
     """Read and check a json file; see `Document` for what holds afterwards.
 
     require_objects: whether a file without any annotation is an error.
+    folder:          the image folder, in which a file name that cannot be used is looked for, for the message.
 
     Raises InputError, one sentence, with the file and the id in question.
     """
     name = path.name
-    content = _load_json(path)
+    content = load_json(path, "a COCO json")
     _check_top_level(name, content, require_objects)
     images = _unique(name, "image", _rows(name, "images", content))
     if not images:
         raise InputError(f"{name}: 'images' is empty; a dataset needs at least one image")
-    for image_id, row in images.items():
-        _check_file_name(name, image_id, row)
-    categories = _categories(name, content)
+    images, notes = _with_slashes(name, images, folder)
     annotations = _unique(name, "annotation", _rows(name, "annotations", content))
+    rows = without_empty_roots(_rows(name, "categories", content), _used_categories(annotations.values()))
+    notes += _dropped_note(name, _rows(name, "categories", content), rows)
+    categories = _categories(name, rows)
     if require_objects and not annotations:
         raise InputError(
             f"{name}: 'annotations' is empty, so there is nothing to learn or to evaluate; label some images"
         )
     for annotation_id, row in annotations.items():
         _check_annotation(f"{name}, annotation {annotation_id}", row, images, categories)
-    return Document(name, images, list(annotations.values()), categories)
+    return Document(name, images, list(annotations.values()), categories, tuple(notes))
 
 
 def load_image_rows(path: Path) -> dict[int, Row]:
@@ -62,30 +68,58 @@ def load_image_rows(path: Path) -> dict[int, Row]:
 
     Raises InputError, one sentence, where there is no such list, it is empty, or an id or a file name is unsound.
     """
-    content = _load_json(path)
+    content = load_json(path, "a COCO json")
     if not isinstance(content, dict) or "images" not in content:
         raise InputError(f"{path.name}: expected a json with the key 'images', each with 'id' and 'file_name'")
     images = _unique(path.name, "image", _rows(path.name, "images", content))
     if not images:
         raise InputError(f"{path.name}: 'images' is empty; unlabelled training needs at least one image")
+    return _with_slashes(path.name, images)[0]
+
+
+def _with_slashes(name: str, images: dict[int, Row], folder: Path | None = None) -> tuple[dict[int, Row], list[str]]:
+    """Check every file name, and turn the backslashes of names written on Windows into slashes."""
+    changed = []
     for image_id, row in images.items():
-        _check_file_name(path.name, image_id, row)
-    return images
+        _check_file_name(name, image_id, row, folder)
+        if "\\" in row["file_name"]:
+            changed.append(row["file_name"])
+            images[image_id] = {**row, "file_name": row["file_name"].replace("\\", "/")}
+    if not changed:
+        return images, []
+    return images, [f"{name}: {len(changed)} file names have backslashes, read as slashes: {listing(changed, 2)}"]
 
 
-def _load_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"'{path}' does not exist; give the path of a COCO json") from None
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path.name}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); write it again"
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path.name}: not a text file in UTF-8, so not a COCO json") from None
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read ({error.strerror}); give the path of a COCO json") from None
+def _used_categories(annotations: Iterable[Row]) -> set[Any]:
+    return {row.get("category_id") for row in annotations if is_integer(row.get("category_id"))}
+
+
+def without_empty_roots(categories: list[Row], used: set[Any]) -> list[Row]:
+    """Return the categories without those that only group others, as Roboflow exports have one.
+
+    Such a root has no annotation, belongs to no category itself, and is the "supercategory" of another one.
+
+    used: ids of the categories that have annotations.
+    """
+    groups = {row.get("supercategory") for row in categories if isinstance(row.get("supercategory"), str)}
+
+    def is_root(row: Row) -> bool:
+        lone = row.get("supercategory") in (None, "", "none")
+        others = any(other is not row and other.get("supercategory") == row.get("name") for other in categories)
+        return lone and others and row.get("name") in groups and row.get("id") not in used
+
+    return [row for row in categories if not is_root(row)]
+
+
+def _dropped_note(name: str, before: list[Row], after: list[Row]) -> list[str]:
+    kept = {id(row) for row in after}
+    dropped = [row.get("name") for row in before if id(row) not in kept]
+    if not dropped:
+        return []
+    return [
+        f"{name}: the category {listing(dropped)} has no annotation and only groups the others (supercategory), so it "
+        "is not a class"
+    ]
 
 
 def _check_top_level(name: str, content: object, require_objects: bool) -> None:
@@ -137,13 +171,33 @@ def is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+_KINDS = {
+    str: "a text",
+    float: "a number with a decimal point",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def shown(value: object) -> str:
+    """Return a JSON value for a message, short, with its kind where the kind is what is wrong.
+
+    >>> shown("7"), shown(7.0), shown(None)
+    ("'7' (a text)", '7.0 (a number with a decimal point)', 'None')
+    """
+    text = repr(value)
+    kind = _KINDS.get(type(value))
+    return (text if len(text) <= 60 else text[:57] + "...") + (f" ({kind})" if kind else "")
+
+
 def _unique(name: str, what: str, rows: Iterable[Row]) -> dict[int, Row]:
     found: dict[int, Row] = {}
     twice = []
     for number, row in enumerate(rows):
         key = row.get("id")
         if key is None or not is_integer(key):
-            raise InputError(f"{name}: {what} number {number + 1} has 'id' {key!r}, expected an integer")
+            raise InputError(f"{name}: {what} number {number + 1} has 'id' {shown(key)}, expected an integer")
         if key in found:
             twice.append(key)
         found[key] = row
@@ -152,23 +206,42 @@ def _unique(name: str, what: str, rows: Iterable[Row]) -> dict[int, Row]:
     return found
 
 
-def _check_file_name(name: str, image_id: int, row: Row) -> None:
+def _check_file_name(name: str, image_id: int, row: Row, folder: Path | None) -> None:
     file_name = row.get("file_name")
-    if not isinstance(file_name, str) or not file_name:
+    if not isinstance(file_name, str) or not file_name.strip():
         raise InputError(f"{name}, image {image_id}: 'file_name' must be a text, got {file_name!r}")
-    absolute = PurePosixPath(file_name).is_absolute() or PureWindowsPath(file_name).drive
-    if absolute or Path(os.path.normpath(file_name)).parts[0] == "..":
+    if reason := unsafe_name(file_name):
+        where = nearby(folder, file_name) if folder is not None and "\0" not in file_name else ""
         raise InputError(
-            f"{name}, image {image_id}: the file name '{file_name}' leaves the image folder; "
-            "make it relative to that folder"
+            f"{name}, image {image_id}: the file name '{file_name[:200]}' {reason}; "
+            + (where or "make it relative to that folder, for example 'a.png' or 'part/a.png'")
         )
     sides = [row.get("width"), row.get("height")]
     if any(side is not None and (not is_integer(side) or side <= 0) for side in sides):
         raise InputError(f"{name}, image {image_id}: width and height must be positive integers, got {sides}")
 
 
-def _categories(name: str, content: object) -> dict[int, str]:
-    rows = _unique(name, "category", _rows(name, "categories", content))
+def unsafe_name(file_name: str) -> str:
+    """Say why a file name from a json may not be used; empty where it stays inside its folder.
+
+    >>> unsafe_name("a/b.png"), unsafe_name("a/../../b.png")
+    ('', 'leaves the image folder')
+    """
+    slashed = file_name.replace("\\", "/")
+    if "\0" in file_name or len(file_name) > _LONGEST_NAME:
+        return "is not a file name"
+    normal = os.path.normpath(slashed)
+    absolute = PurePosixPath(slashed).is_absolute() or PureWindowsPath(file_name).drive
+    if absolute or Path(normal).parts[:1] == ("..",):
+        return "leaves the image folder"
+    return "is the image folder itself" if normal == "." else ""
+
+
+_LONGEST_NAME = 1024
+
+
+def _categories(name: str, categories: list[Row]) -> dict[int, str]:
+    rows = _unique(name, "category", categories)
     for category_id, row in rows.items():
         if not isinstance(row.get("name"), str) or not row["name"].strip():
             raise InputError(f"{name}, category {category_id}: 'name' must be a text, got {row.get('name')!r}")
@@ -185,12 +258,14 @@ def _check_annotation(where: str, row: Row, images: Mapping[int, Row], categorie
         value = row.get(key)
         if not is_integer(value) or value not in known:
             raise InputError(
-                f"{where}: its {key} {value!r} is not in '{'images' if known is images else 'categories'}'"
+                f"{where}: its {key} {shown(value)} is not in '{'images' if known is images else 'categories'}'"
+                + ("" if is_integer(value) else "; ids must be integers")
             )
     box = row.get("bbox")
     if box is None:
         raise InputError(f"{where}: 'bbox' is missing; it must be [x, y, width, height]")
     if not isinstance(box, list) or len(box) != 4 or any(type(number) not in (int, float) for number in box):
         raise InputError(f"{where}: 'bbox' must be four numbers [x, y, width, height], got {box!r:.60}")
-    if row.get("iscrowd", 0) not in (0, 1):
-        raise InputError(f"{where}: 'iscrowd' must be 0 or 1, got {row['iscrowd']!r}")
+    for problem in (crowd_problem(row.get("iscrowd")), area_problem(row.get("area"))):
+        if problem:
+            raise InputError(f"{where}: {problem}")

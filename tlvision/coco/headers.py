@@ -1,7 +1,8 @@
-"""Size and EXIF orientation of image files, read from their headers without decoding a pixel."""
+"""Read size, EXIF orientation and bit depth of image files from their headers, without decoding a pixel."""
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from tlvision.types import InputError, listing
 
 _ORIENTATION_TAG = 0x0112
+_LONGEST = 1024
 _THREADS = 8  # opening files waits for the disk, more than it computes
 
 
@@ -21,11 +23,13 @@ class Header:
 
     width, height: in pixels, as stored, before any rotation.
     orientation:   EXIF orientation 1..8; 1 where there is none. 5..8 exchange width and height.
+    bits:          of one value of a pixel, as stored: 8 (or fewer), 16 or 32.
     """
 
     width: int
     height: int
     orientation: int
+    bits: int = 8
 
     @property
     def rotated_size(self) -> tuple[int, int]:
@@ -39,6 +43,8 @@ def read_header(path: Path) -> Header:
     Raises FileNotFoundError where the file is absent, InputError where it is not an image that can be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            raise OSError("not a regular file")
         with Image.open(path) as image:
             # getexif() costs as much as opening; formats other than TIFF say beforehand whether there is anything.
             has_exif = image.format == "TIFF" or "exif" in image.info
@@ -46,7 +52,7 @@ def read_header(path: Path) -> Header:
             if image.format == "TIFF" and orientation != 1:
                 image.load()  # TIFF decoders rotate on their own and cannot be asked not to: what counts is the result
                 orientation = 1
-            return Header(*image.size, orientation if orientation in range(1, 9) else 1)
+            return Header(*image.size, orientation if orientation in range(1, 9) else 1, _bits(image))
     except UnidentifiedImageError:
         raise InputError(f"'{path}' is not an image that can be read; replace it or take it out of the json") from None
     except Image.DecompressionBombError as error:
@@ -59,10 +65,42 @@ def read_header(path: Path) -> Header:
         ) from None
 
 
-def read_headers(paths: Sequence[Path], json_name: str) -> list[Header]:
+def _bits(image: Image.Image) -> int:
+    """Return the bits of one value; Pillow calls 16-bit colour "RGB" and tells the depth only in its raw mode."""
+    if image.mode in {"I", "F"}:
+        return 32
+    tile = getattr(image, "tile", None)
+    raw = str(tile[0][3]) if tile else ""
+    return 16 if image.mode.startswith("I;16") or ";16" in raw else 8
+
+
+def _remedy(path: Path, folder: Path | None) -> str:
+    """Say where a missing file seems to be: under fewer folders than the json says, or in another folder."""
+    parts = path.relative_to(folder).parts if folder is not None and path.is_relative_to(folder) else ()
+    if folder is not None and parts:
+        return nearby(folder, "/".join(parts)) or "check the image folder, or take them out of the json"
+    return "check the image folder, or take them out of the json"
+
+
+def nearby(folder: Path, file_name: str) -> str:
+    """Say where the file of a json's `file_name` is, if it lies in or beside `folder` under another prefix; else ""."""
+    parts = [part for part in file_name[:_LONGEST].replace("\\", "/").split("/") if part not in {"", "."}]
+    for skipped in range(1, len(parts)):
+        rest = "/".join(parts[skipped:])
+        if ".." not in parts[skipped:] and (folder / rest).is_file():
+            prefix = file_name[: len(file_name) - len(rest)]
+            return f"'{folder / rest}' exists: remove '{prefix}' from each file_name"
+    for above in list(folder.resolve().parents)[:3]:
+        if parts and ".." not in parts and above.joinpath(*parts).is_file():
+            return f"'{above.joinpath(*parts)}' exists: give '{above}' as the image folder"
+    return ""
+
+
+def read_headers(paths: Sequence[Path], json_name: str, folder: Path | None = None) -> list[Header]:
     """Read the headers of all files, in order.
 
     json_name: for messages, the json that names the files.
+    folder:    the image folder, in which a missing file is looked for under another prefix, for the message.
 
     Raises InputError with the count and the names of absent files, or naming the first file that cannot be read.
     """
@@ -79,6 +117,6 @@ def read_headers(paths: Sequence[Path], json_name: str) -> list[Header]:
     if missing:
         raise InputError(
             f"{json_name}: {len(missing)} of {len(paths)} image files do not exist: "
-            f"{listing([str(path) for path in missing])}; check the image folder, or take them out of the json"
+            f"{listing([str(path) for path in missing])}; {_remedy(missing[0], folder)}"
         )
     return [found for found in headers if found is not None]

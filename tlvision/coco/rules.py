@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,39 @@ def box_area(boxes: FloatArray) -> npt.NDArray[np.float64]:
     """
     sides = xyxy_to_xywh(boxes)
     return sides[:, 2] * sides[:, 3]
+
+
+LIMIT = 1e15
+"""No coordinate or area of a real file comes near it; what lies beyond is treated as infinite."""
+
+
+def as_floats(rows: Sequence[Sequence[float]], columns: int = 4) -> npt.NDArray[np.float64]:
+    """Return numbers from a JSON file as (M, columns) float64, those beyond any real coordinate as infinity.
+
+    >>> as_floats([[10**400, -5, 1, 2]]).tolist()
+    [[inf, -5.0, 1.0, 2.0]]
+    """
+    try:
+        values = np.array(rows, np.float64).reshape(-1, columns)
+    except OverflowError:
+        flat = [
+            [min(max(number, -(10**300)), 10**300) if type(number) is int else number for number in row] for row in rows
+        ]
+        values = np.array(flat, np.float64).reshape(-1, columns)
+    return np.where(np.abs(values) > LIMIT, np.copysign(np.inf, values), values)
+
+
+def crowd_problem(value: object) -> str:
+    """Say what is wrong with an annotation's `iscrowd`; empty for 0, 1, true, false and null (which mean 0 or 1)."""
+    fine = value is None or (isinstance(value, bool | int) and value in (0, 1))
+    return "" if fine else f"'iscrowd' must be 0 or 1, got {value!r:.60}"
+
+
+def area_problem(value: object) -> str:
+    """Say what is wrong with an annotation's `area`; empty for a number >= 0 and null (the box's area stands in)."""
+    if value is None or (type(value) in (int, float) and 0 <= value < LIMIT):  # type: ignore[operator]
+        return ""
+    return f"'area' must be a number >= 0 in square pixels, got {value!r:.60}; correct it or remove it"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

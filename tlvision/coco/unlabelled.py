@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tlvision.coco.bit_depth import FULL, choose_bits
 from tlvision.coco.document import Row, load_image_rows
 from tlvision.coco.headers import Header, read_headers
 from tlvision.types import ImageFile, InputError
@@ -25,12 +26,15 @@ class UnlabelledData:
     images: tuple[ImageFile, ...]
 
 
-def read_images(images_dir: str | Path, json_path: str | Path | None = None) -> UnlabelledData:
+def read_images(
+    images_dir: str | Path, json_path: str | Path | None = None, *, bits: int | None = None
+) -> UnlabelledData:
     """Read which images there are; no pixel is decoded and no annotation is looked at.
 
     images_dir: a folder whose image files are taken, also those in folders below.
     json_path:  takes only the files that its list `images` names, relative to the folder. Nothing else of it is read:
                 it may have annotations and categories, or none.
+    bits:       how many bits of 16-bit images are in use; None measures it on these images.
 
     Ids count from 1 for a folder and are those of a json. Raises InputError: a folder that is absent or holds no image,
     a file that is absent or cannot be read, a json without images, one of another size than its json says.
@@ -45,18 +49,22 @@ def read_images(images_dir: str | Path, json_path: str | Path | None = None) -> 
                 f"data.target.images: the folder '{folder}' holds no image ({', '.join(sorted(SUFFIXES))}); unlabelled "
                 "training needs some of the domain that the model is meant for"
             )
-        return UnlabelledData(folder, _files(range(1, len(paths) + 1), paths, read_headers(paths, str(folder))))
+        headers = read_headers(paths, str(folder))
+        return UnlabelledData(folder, _files(range(1, len(paths) + 1), paths, headers, bits, folder.name))
     json_path = Path(json_path)
     rows = load_image_rows(json_path)
     paths = [folder / row["file_name"] for row in rows.values()]
-    headers = read_headers(paths, json_path.name)
+    headers = read_headers(paths, json_path.name, folder)
     _check_sizes(json_path.name, rows, headers)
-    return UnlabelledData(json_path, _files(list(rows), paths, headers))
+    return UnlabelledData(json_path, _files(list(rows), paths, headers, bits, json_path.name))
 
 
-def _files(ids: Sequence[int], paths: Sequence[Path], headers: Sequence[Header]) -> tuple[ImageFile, ...]:
+def _files(
+    ids: Sequence[int], paths: Sequence[Path], headers: Sequence[Header], bits: int | None, origin: str
+) -> tuple[ImageFile, ...]:
+    used, _ = choose_bits(paths, headers, bits, origin)
     return tuple(
-        ImageFile(image_id, path, *header.rotated_size, exif=header.orientation != 1)
+        ImageFile(image_id, path, *header.rotated_size, exif=header.orientation != 1, bits=used or FULL)
         for image_id, path, header in zip(ids, paths, headers, strict=True)
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,12 @@ def _segment_to_json(segment: Polygons | Rle) -> object:
     return [shortest_floats(part.ravel()) for part in segment]
 
 
-def restrict_classes(source: str | Path, path: str | Path, names: Sequence[str]) -> None:
+def restrict_classes(
+    source: str | Path, path: str | Path, names: Sequence[str], *, without: Collection[int] = ()
+) -> None:
     """Copy a COCO json with only the categories of these names and their annotations; ids and images stay.
+
+    without: ids of annotations that are left out.
 
     Raises InputError where `source` is not a COCO dataset, RunError where `path` cannot be written.
     """
@@ -189,7 +193,9 @@ def restrict_classes(source: str | Path, path: str | Path, names: Sequence[str])
         path,
         {
             "images": list(document.images.values()),
-            "annotations": [row for row in document.annotations if row["category_id"] in kept],
+            "annotations": [
+                row for row in document.annotations if row["category_id"] in kept and row["id"] not in without
+            ],
             "categories": [
                 {"id": category_id, "name": document.categories[category_id]} for category_id in sorted(kept)
             ],

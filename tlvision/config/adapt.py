@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from tlvision.coco import write_json
 from tlvision.config.arms import KINDS, Arm, Kind, has_teacher, make_arms
 from tlvision.config.load import dump_config
 from tlvision.config.pseudo_quality import write_pseudo_label_quality
+from tlvision.files.outputs import MARK, check_file, check_folder, output_folder
 from tlvision.plugin import get_plugin
 from tlvision.report import write_adapt_page
 from tlvision.types import InputError
@@ -82,6 +84,7 @@ def adapt(
     arms = make_arms(configs, overrides, kinds)
     metric = _metric(arms[0].config)
     _check_folders(arms, seeds, folder)
+    check_file(folder / "adapt.json", COMMAND)
     rows = []
     for arm in arms:
         row = Row(arm.name, arm.kind)
@@ -95,9 +98,13 @@ def adapt(
                 row.pseudo_labels = write_pseudo_label_quality(Path(row.runs[0]), arm.config.data.oracle)
         rows.append(row)
     _compare(rows)
-    result = {"metric": metric, "seeds": list(seeds), "rows": [asdict(row) for row in rows]}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapt.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    result = {
+        MARK: f"tlvision {COMMAND}",
+        "metric": metric,
+        "seeds": list(seeds),
+        "rows": [asdict(row) for row in rows],
+    }
+    write_json(folder / "adapt.json", result)
     page = write_adapt_page(folder, result)
     console.print(format_rows(rows, metric))
     for row in rows:
@@ -133,9 +140,9 @@ def _zero_shot(arm: Arm, row: Row, folder: Path, metric: str, console: Console) 
         )
         return
     run = folder / arm.name
-    run.mkdir(parents=True, exist_ok=True)
-    session = build_session(parts, run, make_fabric(config.train))
-    session.evaluate()
+    with output_folder(run, COMMAND, about=arm.name):
+        session = build_session(parts, run, make_fabric(config.train))
+        session.evaluate()
     row.runs.append(str(run))
     row.selected_by = "nothing was trained"
     _read(run, row, metric, evaluations=[])
@@ -166,8 +173,18 @@ def _seeded(config: Config, folder: Path, seed: int) -> Config:
     return config.model_copy(update=update)
 
 
+COMMAND = "adapt"
+
+
 def _check_folders(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> None:
     """Refuse, before anything is trained, folders that hold what is not the run that belongs there."""
+    if (folder / "adapt.html").exists() and not (folder / "adapt.json").exists():
+        raise InputError(
+            f"adapt: '{folder / 'adapt.html'}' is not of `tlvision adapt`; give another --out, or remove it"
+        )
+    for arm in arms:
+        if arm.kind == "zero_shot":
+            check_folder(folder / arm.name, COMMAND, about=arm.name)
     for config in (_seeded(arm.config, folder / arm.name, seed) for arm in arms for seed in seeds):
         run = Path(config.run.out)
         if (run / "config.yaml").exists():

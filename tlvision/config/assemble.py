@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlvision.coco import UnlabelledData, read_images
-from tlvision.config.data import Dataset, background_of, read_data, read_source_val
+from tlvision.config.check_data import (
+    check_classes,
+    check_images,
+    check_measurable,
+    check_overlap,
+    check_sizes,
+    check_unlabelled_overlap,
+)
+from tlvision.config.data import Dataset, background_of, read_data, read_source_val, with_bits
 from tlvision.config.load import read_options
-from tlvision.config.pairing import check_needs, check_pairing, check_taps, check_unlabelled
+from tlvision.config.loaded import model_limit
+from tlvision.config.pairing import check_keys, check_needs, check_pairing, check_taps, check_unlabelled
 from tlvision.config.rename import pretrained_classes, trained_classes
 from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
@@ -32,6 +41,7 @@ class Parts:
 
     select: the metric that chooses the best checkpoint.
     report: what came of loading the weights.
+    notes:  what is worth knowing of the data beside what their readers skipped.
     """
 
     config: Config
@@ -47,6 +57,7 @@ class Parts:
     unlabelled: UnlabelledData | None
     hooks: list[Hook]
     plan: Plan
+    notes: tuple[str, ...] = ()
 
     def hook_modules(self) -> dict[str, nn.Module]:
         """Return the modules that objective hooks own, by hook name."""
@@ -71,6 +82,7 @@ def assemble(
     """
     plugin = get_plugin(config.model.plugin)
     task = plugin.task_of(config.model.arch)
+    check_keys(config, task)
     options = read_options(plugin, config.model.options)
     select = choose_select(config, task)
     hooks = build_hooks(config)
@@ -78,8 +90,10 @@ def assemble(
     check_unlabelled(config, hooks)
     _render(config)
     train, val = read_data(config, task, classes)
+    config = config.model_copy(update={"data": with_bits(config.data, train)})
     target = config.data.target
-    unlabelled = None if target is None else read_images(target.images, target.json_)
+    unlabelled = None if target is None else read_images(target.images, target.json_, bits=config.data.bits)
+    notes = [*check_classes(train, task), *check_measurable(val, task, config, select)]
     named, ours = _classes_of_the_head(train.classes, config, own_weights=weights is not None, whole=as_pretrained)
     spec = BuildSpec(
         arch=config.model.arch,
@@ -87,10 +101,15 @@ def assemble(
         classes=named,
         image_size=config.data.image_size,
         options=options,
+        max_detections=model_limit(config),
     )
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)
     _check_finite(adapter, spec.weights)
+    notes += check_sizes(train, task, adapter.input_spec, config.data.image_size)
+    notes += [*check_overlap(train, val), *check_images(train)]
+    if unlabelled is not None:
+        notes += check_unlabelled_overlap(unlabelled.images, val)
     for hook in hooks:
         check_needs(hook, adapter, plugin)  # first: prepare may rely on it
         if isinstance(hook, ObjectiveHook):
@@ -115,6 +134,7 @@ def assemble(
         unlabelled=unlabelled,
         hooks=hooks,
         plan=plan,
+        notes=tuple(notes),
     )
 
 
@@ -155,13 +175,14 @@ def choose_select(config: Config, task: Task) -> str:
 
     data = config.data
     if not data.two_domains:
-        return resolve_select(config.evaluate.select, task)
+        return resolve_select(config.evaluate.select, task, config.evaluate.max_detections)
     return resolve_domain_select(
         config.evaluate.select,
         task,
         main="source" if data.val is None else "target",
         source=data.source_val is not None,
         unlabelled=data.target is not None,
+        most=config.evaluate.max_detections,
     )
 
 

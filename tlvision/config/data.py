@@ -21,7 +21,14 @@ def read_data(config: Config, task: Task, classes: ClassMap | None = None) -> tu
     """
     train = read_dataset(config.data, config.data.train, task, classes, "train")
     name = "val" if config.data.val is not None else "source_val"
-    return train, read_dataset(config.data, config.data.evaluated, task, train.classes, name)
+    return train, read_dataset(with_bits(config.data, train), config.data.evaluated, task, train.classes, name)
+
+
+def with_bits(data: DataSettings, train: Dataset) -> DataSettings:
+    """Return the settings with the bit depth that was measured on the training images, if they have 16-bit values."""
+    if train.bits is None or data.bits is not None:
+        return data
+    return data.model_copy(update={"bit_depth": train.bits})
 
 
 def read_source_val(config: Config, task: Task, classes: ClassMap) -> Dataset | None:
@@ -54,13 +61,26 @@ def read_dataset(
                 raise InputError(
                     "data.classes: a panoptic json brings its own classes, all of which take part; leave it out"
                 )
-            return read_panoptic(settings.json_, settings.images, settings.masks, classes)
-        classes = classes or class_file(data)
-        return read_label_maps(settings.images, settings.masks, classes, ignore_value=data.ignore_value)
+            return read_panoptic(
+                settings.json_, settings.images, settings.masks, classes, exif=data.exif, bits=data.bits
+            )
+        return read_label_maps(
+            settings.images,
+            settings.masks,
+            classes or class_file(data),
+            ignore_value=data.ignore_value,
+            exif=data.exif,
+            bits=data.bits,
+        )
     if settings.json_ is None:
         raise InputError(
             f"data.{name}.masks: label maps are for semantic models, this one is for the task '{task}'; give a COCO "
             f"json as data.{name}.json"
+        )
+    if isinstance(data.classes, dict):
+        raise InputError(
+            "data.classes: names with values are for label maps; a COCO json has ids of its own, so give a list "
+            "of names"
         )
     if settings.masks is not None:
         raise InputError(f"data.{name}: the task '{task}' takes a json without masks; leave data.{name}.masks out")
@@ -71,6 +91,8 @@ def read_dataset(
         class_names=class_names(data),
         require_objects=require_objects,
         require_masks=task != "detect",
+        exif=data.exif,
+        bits=data.bits,
     )
     return with_background(coco) if task == "semantic" and data.unlabelled == "background" else coco
 
@@ -83,7 +105,9 @@ def class_names(data: DataSettings) -> tuple[str, ...] | None:
 
 
 def class_file(data: DataSettings) -> ClassMap:
-    """Return the classes that label maps need, whose values are their places in the list."""
+    """Return the classes that label maps need; without values given, these are their places in the list."""
+    if isinstance(data.classes, dict):
+        return ClassMap(tuple(data.classes), tuple(data.classes.values()))
     names = class_names(data)
     if names is None:
         raise InputError(

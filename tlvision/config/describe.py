@@ -21,3 +21,5 @@ def describe(console: Console, parts: Parts) -> None:
     for data in datasets:
         for note in data.skipped:
             console.print(f"[yellow]note[/] {data.path.name}: {note}", highlight=False)
+    for note in parts.notes:
+        console.print(f"[yellow]note[/] {note}", highlight=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from tlvision.coco import read_images
+from tlvision.coco import read_images, write_json
 from tlvision.config.gap_model import GapModel, ModelChoice, Numbers, Seen, join, look, open_model
 from tlvision.data.images import write_image
 from tlvision.evaluation.domain_advice import TapGap, advise, as_json, largest
@@ -27,6 +26,7 @@ from tlvision.evaluation.domain_gap import (
     principal_components,
     standardise,
 )
+from tlvision.files.outputs import check_folder, output_folder
 from tlvision.report.colours import PALETTE
 from tlvision.report.scatter import Cloud, scatter
 from tlvision.types import ImageFile, InputError, RunError, nearest
@@ -74,6 +74,7 @@ def domain_gap(a: ImageSource, b: ImageSource, model: ModelChoice, settings: Gap
     """
     if settings.limit < FEWEST:
         raise InputError(f"domain-gap: --limit: expected {FEWEST} images or more of a side, got {settings.limit}")
+    check_folder(settings.out, COMMAND, inputs=_inputs(a, b, model))
     files = {side: _read(source, side, settings.limit) for side, source in (("A", a), ("B", b))}
     names = _names(a, b)
     opened = open_model(model, settings.seed)
@@ -99,13 +100,23 @@ def domain_gap(a: ImageSource, b: ImageSource, model: ModelChoice, settings: Gap
         "advice": advice,
     }
     drawn = next(tap for tap in taps if tap.name == (settings.tap or widest))
-    picture = _draw(drawn, seen, names, settings.out)
     path = settings.out / "domain_gap.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    with output_folder(settings.out, COMMAND, inputs=_inputs(a, b, model)) as folder:
+        picture = _draw(drawn, seen, names, folder)
+        write_json(path, result)
     _print(console, opened, result, taps, names)
     said = f"{advice}\n\nnumbers        {path}\npicture        {picture}   (tap {drawn.name})"
     console.print(said, highlight=False, soft_wrap=not console.is_terminal)
     return result
+
+
+COMMAND = "domain-gap"
+
+
+def _inputs(a: ImageSource, b: ImageSource, model: ModelChoice) -> list[Path]:
+    """Return what is read, none of which may lie in the output folder."""
+    given = [a.images, b.images, a.json_path, b.json_path, model.run]
+    return [path for path in given if path is not None]
 
 
 def _read(source: ImageSource, side: str, limit: int) -> list[ImageFile]:

@@ -6,27 +6,36 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from tlvision.config.data import read_dataset
 from tlvision.config.evaluator import build_evaluator
 from tlvision.config.loaded import LoadedModel, load
 from tlvision.config.schema import DatasetSettings
+from tlvision.files.outputs import numbered_folder, output_folder
 from tlvision.plugin import Task
 from tlvision.types import InputError
 
 
 def evaluate_run(
-    run: Path, json_path: Path | None = None, images: Path | None = None, masks: Path | None = None
+    run: Path,
+    json_path: Path | None = None,
+    images: Path | None = None,
+    masks: Path | None = None,
+    *,
+    max_detections: int | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Predict with a run's best weights and evaluate: on its own validation data, or on other data.
 
     json_path: a COCO json; with `masks`, a COCO panoptic json. images: the folder of its images.
     masks:     for a semantic model, the folder of label maps for `images`.
+    max_detections: detections that count for an image and class, and that the model gives at least; None as the run.
 
     A run with instance masks is evaluated by boxes alone, which is said, on a json that has none; one that has masks
     for some of its objects only is an InputError.
 
-    Returns the metrics and the folder that now holds them with the predictions: `<run>/evaluations/<name of the data>`.
+    Returns the metrics and the folder that now holds them with the predictions: `<run>/evaluations/<name of the data>`,
+    with a number behind it where other data of that name were evaluated before.
     """
     given = images is not None
     if given != (json_path is not None or masks is not None):
@@ -34,20 +43,29 @@ def evaluate_run(
             "evaluate: --images goes with --json (a COCO json), or, for a semantic model, with --masks (a folder of "
             "label maps); give both"
         )
-    model = load(run)
-    settings = model.config.data.evaluated
+    model = load(run, max_detections=max_detections)
+    settings, config = model.config.data.evaluated, model.config
+    if max_detections is not None:
+        if model.task == "semantic":
+            raise InputError("evaluate: --max-detections has no effect on a semantic model, which finds no objects")
+        evaluate = config.evaluate.model_copy(update={"max_detections": max_detections})
+        config = config.model_copy(update={"evaluate": evaluate})
     if images is not None:
         values = {"json": json_path, "images": images, "masks": masks}
         settings = DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})
     task = _task(model, settings)
-    data = read_dataset(model.config.data, settings, task, model.classes, "val", require_objects=False)
-    out = run / "evaluations" / data.path.stem
-    out.mkdir(parents=True, exist_ok=True)
-    evaluator = build_evaluator(
-        model.config, task, data, classes=model.classes, out=out, fabric=model.fabric, workers=0
-    )
-    evaluator.evaluate(model.adapter)
-    return evaluator.metrics, out
+    data = read_dataset(config.data, settings, task, model.classes, "val", require_objects=False)
+    for note in data.skipped:
+        Console().print(f"[yellow]note[/] {escape(note)}", highlight=False)
+    about = str(data.path.resolve())
+    folder = numbered_folder(run / "evaluations" / data.path.stem, COMMAND, about=about)
+    with output_folder(folder, COMMAND, about=about) as out:
+        evaluator = build_evaluator(config, task, data, classes=model.classes, out=out, fabric=model.fabric, workers=0)
+        evaluator.evaluate(model.adapter)
+    return evaluator.metrics, folder
+
+
+COMMAND = "evaluate"
 
 
 def _task(model: LoadedModel, settings: DatasetSettings) -> Task:

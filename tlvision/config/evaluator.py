@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tlvision.coco import CocoData
 from tlvision.config.data import Dataset, background_of, class_names
+from tlvision.files.names import stems_in
 from tlvision.label_maps import LabelMapData, write_label_map
 from tlvision.types import IGNORE_INDEX, ClassMap, Sample
 
@@ -46,13 +48,14 @@ def build_evaluator(
     return Evaluator(
         task=task,
         data=data,
-        ground_truth=_json(config, data.path, classes, out, fabric),
+        ground_truth=_json(config, data, classes, out, fabric),
         out=out,
         fabric=fabric,
         image_size=config.data.image_size,
         batch_size=config.evaluate.batch,
         workers=workers,
         cache_bytes=config.data.cache_bytes,
+        max_detections=config.evaluate.max_detections,
     )
 
 
@@ -83,15 +86,19 @@ def run_evaluator(
     )
 
 
-def _json(config: Config, path: Path, classes: ClassMap, out: Path, fabric: Fabric) -> Path:
-    """Return the json to evaluate against: the user's own, or a copy with only `data.classes` in it."""
+def _json(config: Config, data: CocoData, classes: ClassMap, out: Path, fabric: Fabric) -> Path:
+    """Return the json to evaluate against: the user's own, or a copy without what training leaves out as well.
+
+    That is the classes that are not in `data.classes`, and annotations that cannot be used: the size of an image that
+    the json does not tell is known here, and not to an evaluation of the two files.
+    """
     from tlvision.coco import restrict_classes
 
-    if class_names(config.data) is None:
-        return path
+    if class_names(config.data) is None and not data.unusable:
+        return data.path
     copy = out / "ground_truth.json"
     if fabric.is_global_zero:
-        restrict_classes(path, copy, classes.names)
+        restrict_classes(data.path, copy, classes.names, without=data.unusable)
     fabric.barrier()
     return copy
 
@@ -105,8 +112,9 @@ def _label_maps(config: Config, data: Dataset, out: Path, fabric: Fabric) -> Pat
     folder = out / "ground_truth"
     background = background_of(data, config.data)
     if fabric.is_global_zero:
-        for sample in data.samples:
-            path = (folder / sample.path.relative_to(data.images_dir)).with_suffix(".png")
+        stems = stems_in([sample.path for sample in data.samples], data.images_dir)
+        for sample, stem in zip(data.samples, stems, strict=True):
+            path = folder / f"{stem}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_label_map(path, semantic_map(sample, background))
     fabric.barrier()

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from tlvision.config.load import read_options
 from tlvision.config.resume import read_run_config
 from tlvision.config.run_folder import check_classes, read_classes
 from tlvision.files.whole import find_folder
 from tlvision.plugin import Adapter, BuildSpec, Task, get_plugin
-from tlvision.types import ClassMap, InputError, Prediction
+from tlvision.types import ClassMap, InputError, Prediction, counted, listing
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from lightning_fabric import Fabric
+    from PIL.Image import Image
 
     from tlvision.config.schema import Config
 
+    OneImage = str | Path | Image | npt.NDArray[np.generic]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LoadedModel:
     """A model with the weights that a run selected; see `load`."""
 
@@ -32,32 +36,105 @@ class LoadedModel:
     adapter: Adapter
     fabric: Fabric
 
-    def predict(self, image: str | Path | npt.NDArray[np.uint8]) -> Prediction:
-        """Find objects in one image.
+    def __repr__(self) -> str:
+        """Return three lines: the model, its classes, where it comes from."""
+        model = self.config.model
+        size = self.config.data.image_size
+        return (
+            f"LoadedModel: {model.arch} ({model.plugin}, {self.task}), network input {size} px, on "
+            f"{self.fabric.device}\n"
+            f"  {counted(len(self.classes), 'class')}: {listing(self.classes.names, 8)}\n"
+            f"  run {self.run}"
+        )
 
-        image: the path of a file, or (H, W, 3) uint8 RGB.
+    @overload
+    def predict(self, image: OneImage, *, min_score: float = 0.0, device: str | None = None) -> Prediction: ...  # type: ignore[overload-overlap]  # a text is a sequence of texts
+
+    @overload
+    def predict(
+        self, image: Sequence[OneImage], *, min_score: float = 0.0, device: str | None = None
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self, image: OneImage | Sequence[OneImage], *, min_score: float = 0.0, device: str | None = None
+    ) -> Prediction | list[Prediction]:
+        """Find objects in one image, or in several.
+
+        image:     the path of a file; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, whose
+                   alpha is dropped, uint8, uint16 (16-bit values as the run reads them) or float 0..1. A list or tuple
+                   of these, or an array (N, H, W, 3), gives a list.
+        min_score: 0..1; objects below it are left out.
+        device:    "cpu", "cuda" or "auto": move the model there first; None leaves it where it is.
 
         Returns a prediction as numpy: boxes (K, 4) x0 y0 x1 y1 in pixels of the image, scores (K,) 0..1 in
         descending order, labels (K,) that index `classes.names`; for the task "instance" also masks, (K, H, W) uint8 of
-        0 and 1.
+        0 and 1. A path gives what `tlvision predict` and `tlvision evaluate` find in that file. A large JPEG is
+        decoded at reduced size there, so the array of its pixels may give boxes that differ by a fraction of a pixel.
 
-        Raises InputError where the file cannot be read, ValueError where the array is of another shape or dtype.
+        Raises InputError if the file cannot be read, or the image is of another kind, shape or dtype.
         """
-        from tlvision.data.images import read_any_image
+        if not 0 <= min_score <= 1:
+            raise InputError(f"predict: min_score must be a number from 0 to 1, got {min_score}")
+        if device is not None:
+            move(self, device)
+        if isinstance(image, list | tuple) or (hasattr(image, "ndim") and image.ndim == 4):
+            return [above(self._one(each), min_score) for each in image]  # type: ignore[union-attr]
+        return above(self._one(image), min_score)  # type: ignore[arg-type]
+
+    def _one(self, image: OneImage) -> Prediction:
+        if isinstance(image, str | Path):
+            return self._file(Path(image))
+        from tlvision.data.images import as_rgb
         from tlvision.training.inference import predict_array
 
-        pixels = read_any_image(image) if isinstance(image, str | Path) else image
         return predict_array(
             self.adapter,
-            pixels,
+            as_rgb(image, bits=self.config.data.bits or 16),
             fabric=self.fabric,
             image_size=self.config.data.image_size,
             window=self.config.evaluate.window,
         )
 
+    def _file(self, path: Path) -> Prediction:
+        from tlvision.coco import read_unlabelled
+        from tlvision.config.predict import predictions
 
-def load(run: str | Path) -> LoadedModel:
+        if not path.exists():
+            raise InputError(f"predict: '{path}' does not exist; give the path of an image file")
+        ((_, found),) = predictions(self, read_unlabelled([path], bits=self.config.data.bits or 16))
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+
+def move(model: LoadedModel, device: str) -> None:
+    """Move a loaded model to "cpu", "cuda" or "auto"; InputError if there is no such device."""
+    from tlvision.training.fabric import make_fabric, place
+
+    fabric = make_fabric(_settings(model.config, device))
+    if fabric.device != model.fabric.device:
+        place(fabric, model.adapter.module)
+        object.__setattr__(model, "fabric", fabric)
+
+
+def above(prediction: Prediction, min_score: float) -> Prediction:
+    """Return the objects of a prediction with a score of at least `min_score`; a label map stays as it is."""
+    if min_score <= 0 or prediction.semantic is not None:
+        return prediction
+    kept = prediction.scores >= min_score
+    return Prediction(
+        boxes=prediction.boxes[kept],
+        scores=prediction.scores[kept],
+        labels=prediction.labels[kept],
+        masks=None if prediction.masks is None else prediction.masks[kept],
+    )
+
+
+def load(run: str | Path, *, device: str | None = None, max_detections: int | None = None) -> LoadedModel:
     """Return the model of a run, with the weights of checkpoints/best (of checkpoints/last before there is a best).
+
+    device:         "cpu", "cuda" or "auto"; None as the run was trained, without a GPU on the CPU.
+    max_detections: objects of an image at most; None as the run has it.
 
     Raises InputError if `run` is not the folder of a run, holds no checkpoint, or has a file that is damaged or does
     not fit the others.
@@ -81,11 +158,12 @@ def load(run: str | Path) -> LoadedModel:
         classes=classes,
         image_size=config.data.image_size,
         options=read_options(plugin, config.model.options),
+        max_detections=model_limit(config) if max_detections is None else check_limit(max_detections),
     )
     adapter, _ = plugin.build(spec)
     task = plugin.task_of(config.model.arch)
     load_model_strictly(adapter.module, weights)
-    fabric = make_fabric(config.train.model_copy(update={"device": _device(config)}))
+    fabric = make_fabric(_settings(config, device or _device(config)))
     place(fabric, adapter.module)
     adapter.module.eval()
     return LoadedModel(run=folder, config=config, task=task, classes=classes, adapter=adapter, fabric=fabric)
@@ -103,6 +181,29 @@ def _find_checkpoint(run: Path) -> Path:
     remedy = f"Restore it from a copy. If '{run / 'checkpoints' / other}' exists, it can take the place of this folder."
     check_manifest(folder, remedy, (MODEL,), quick=True)
     return folder
+
+
+def model_limit(config: Config) -> int | None:
+    """Return how many objects a model must find in an image: what the config says, and what the evaluation counts."""
+    counted_most = config.evaluate.max_detections
+    return config.model.max_detections or (counted_most if counted_most > COCO_LIMIT else None)
+
+
+COCO_LIMIT = 100
+"""COCO's own number of detections that count for an image and class."""
+
+
+def check_limit(most: int) -> int:
+    """Return the number; InputError unless it is one that COCO's evaluation and a model can have."""
+    if not 3 <= most <= 10_000:
+        raise InputError(f"--max-detections must be from 3 to 10000, got {most}")
+    return most
+
+
+def _settings(config: Config, device: str) -> Any:
+    if device not in {"auto", "cpu", "cuda"}:
+        raise InputError(f"device: expected 'cpu', 'cuda' or 'auto', got '{device}'")
+    return config.train.model_copy(update={"device": device})
 
 
 def _device(config: Config) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tlvision.config.schema import Config
+from tlvision.config.schema import Config, EvaluateSettings
+from tlvision.data.settings import AugmentSettings
 from tlvision.hooks import Hook, ObjectiveHook
 from tlvision.plugin import Adapter, HasDenseLogits, Plugin, Task, get_plugin, plugin_names
 from tlvision.types import InputError
@@ -86,3 +87,27 @@ def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
             f"data.batch.unlabelled is {unlabelled}, but no hook learns from unlabelled images; set it to 0, or add "
             "one of the hooks that `tlvision hooks` lists for domain adaptation"
         )
+
+
+def check_keys(config: Config, task: Task) -> None:
+    """Raise InputError if the config sets a key that has no effect on models for `task`."""
+    defaults = {"evaluate": EvaluateSettings(), "augment": AugmentSettings()}
+    for section, key, tasks in _KEYS:
+        values = config.data.augment if section == "augment" else getattr(config, section)
+        if task not in tasks and getattr(values, key) != getattr(defaults[section], key):
+            path = f"data.augment.{key}" if section == "augment" else f"{section}.{key}"
+            raise InputError(
+                f"{path}: {getattr(values, key)} has no effect, because it is for models of the task "
+                f"{' or '.join(tasks)}, and this one is for '{task}'; remove it"
+            )
+    if task == "semantic" and config.model.max_detections is not None:
+        raise InputError("model.max_detections: a semantic model finds no objects; remove it")
+
+
+_KEYS: tuple[tuple[str, str, tuple[Task, ...]], ...] = (
+    ("evaluate", "window", ("semantic",)),
+    ("evaluate", "boundary", ("semantic",)),
+    ("evaluate", "max_detections", ("detect", "instance")),
+    ("augment", "crop_limit", ("semantic",)),
+    ("augment", "crop_class_aware", ("semantic",)),
+)

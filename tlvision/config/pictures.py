@@ -15,6 +15,7 @@ from tlvision.coco.formats import rle_to_mask, segment_to_mask
 from tlvision.config.data import background_of
 from tlvision.data.images import read_image, write_image
 from tlvision.data.render import semantic_map
+from tlvision.files.names import stems_in, unique_stems
 from tlvision.label_maps import LabelMapData
 from tlvision.label_maps.files import read_values
 from tlvision.report import contact_sheet, draw_prediction
@@ -35,17 +36,20 @@ def draw_pictures(run: Path, parts: Parts, count: int = 8, min_score: float = 0.
     chosen = np.unique(np.linspace(0, len(data.samples) - 1, count).round().astype(int))
     samples = [data.samples[position] for position in chosen]
     if parts.task == "semantic":
-        found = _label_maps(run, samples, data.images_dir, background_of(data, parts.config.data))
+        stems = stems_in([sample.path for sample in data.samples], data.images_dir)
+        paths = [run / "predictions" / f"{stems[position]}.png" for position in chosen]
+        found = _label_maps(paths, samples, background_of(data, parts.config.data))
     else:
         assert not isinstance(data, LabelMapData)
         found = _objects(run, samples, data.category_ids, min_score)
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
     drawn = []
-    for sample, (prediction, target) in zip(samples, found, strict=True):
-        image, _ = read_image(sample.path, sample.width, sample.height, sample.exif)
+    shown = [stem.replace("/", "_") for stem in stems_in([sample.path for sample in samples], data.images_dir)]
+    for sample, name, (prediction, target) in zip(samples, unique_stems(shown), found, strict=True):
+        image, _ = read_image(sample.path, sample.width, sample.height, sample.exif, bits=sample.bits)
         picture = draw_prediction(image, prediction, names, min_score=min_score, target=target)
-        write_image(folder / f"{sample.path.stem}.jpg", picture)
+        write_image(folder / f"{name}.jpg", picture)
         drawn.append(picture)
     write_image(folder / "sheet.jpg", contact_sheet(drawn, columns=2 if parts.task == "semantic" else 4, width=1600))
 
@@ -66,10 +70,9 @@ def _objects(
 
 
 def _label_maps(
-    run: Path, samples: list[Sample], images_dir: Path, background: int | None
+    paths: list[Path], samples: list[Sample], background: int | None
 ) -> Iterator[tuple[Prediction, Target]]:
-    for sample in samples:
-        path = run / "predictions" / sample.path.relative_to(images_dir).with_suffix(".png")
+    for path, sample in zip(paths, samples, strict=True):
         nothing = empty_target()
         prediction = Prediction(
             boxes=nothing.boxes,

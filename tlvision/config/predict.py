@@ -2,108 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
-from tlvision.coco import read_unlabelled, result_rows, write_json
-from tlvision.config.loaded import load
+from tlvision.coco import read_those_that_can_be_read, result_rows, write_json
+from tlvision.coco.bit_depth import FULL, choose_bits
+from tlvision.coco.headers import read_header
+from tlvision.config.loaded import LoadedModel, load
+from tlvision.config.sources import find_images
 from tlvision.data.images import read_image, write_image
+from tlvision.files.names import common_folder, relative_names, unique_stems
+from tlvision.files.outputs import check_folder, output_folder
 from tlvision.label_maps import write_label_map
 from tlvision.report import draw_prediction
-from tlvision.types import ClassMap, InputError, Prediction, Sample
+from tlvision.types import ClassMap, InputError, Prediction, Sample, counted
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+COMMAND = "predict"
 
 
-def predict_images(run: Path, images: Sequence[Path], out: Path, *, min_score: float = 0.25) -> None:
-    """Write `<out>/<stem>.jpg` with the objects of at least `min_score`, and `<out>/predictions.json` with all of them.
+def predict_images(
+    run: Path,
+    images: Sequence[str | Path],
+    out: Path,
+    *,
+    min_score: float = 0.25,
+    max_detections: int | None = None,
+    device: str | None = None,
+) -> None:
+    """Write a picture of each image with the objects of at least `min_score`, and `predictions.json` with all of them.
 
-    Of a semantic model: `<out>/<stem>.jpg` with the classes in colour, and `<out>/label_maps/<stem>.png`.
+    Of a semantic model: a picture with the classes in colour, and `label_maps/<name>.png`.
 
-    images: files, or folders whose image files are taken. predictions.json is a COCO results list, with "segmentation"
-    (run lengths) where the model finds masks; `image_id` counts the images from 1 in the order given, `file_name` and
-    `category` name image and class.
+    images:         files, folders (with the folders below), or patterns. Files that cannot be read are named at the
+                    end, and the others are predicted.
+    out:            a new or empty folder, or one that `tlvision predict` wrote; see `tlvision.files.outputs`. Pictures
+                    have the path of their image relative to the folder that holds all images.
+    min_score:      0..1, of the objects that are drawn.
+    max_detections: objects of an image at most; None as the run has it.
+    device:         "cpu", "cuda" …; None as the run was trained.
+
+    predictions.json is a COCO results list, with "segmentation" (run lengths) where the model finds masks; `image_id`
+    counts the images from 1 in the order given, `file_name` (relative to that folder) and `category` name image and
+    class.
+
+    Raises InputError if nothing can be read, or `out` may not be written.
     """
-    samples = read_unlabelled(find_images(images))
-    model = load(run)
+    if not (math.isfinite(min_score) and 0 <= min_score <= 1):
+        raise InputError(f"predict: --min-score must be a number from 0 to 1, got {min_score}")
+    check_folder(out, COMMAND, inputs=[run])
+    files, notes = find_images(images, leave_out=out)
+    check_folder(out, COMMAND, inputs=[*files, run])
+    model = load(run, device=device, max_detections=max_detections)
+    bits = _bits(files, model, notes)
+    samples, problems = read_those_that_can_be_read(files, bits=bits)
+    if samples:
+        with output_folder(out, COMMAND, inputs=[*files, run]):
+            problems += _write(model, files, samples, out, min_score)
+    console = Console()
+    for note in notes:
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+    for path, problem in problems:
+        console.print(f"[yellow]not predicted[/] {escape(str(path))}: {escape(str(problem))}", highlight=False)
+    if len(problems) == len(files):
+        raise InputError(f"predict: none of {counted(len(files), 'image')} can be read; the first: {problems[0][1]}")
+
+
+def _bits(files: Sequence[Path], model: LoadedModel, notes: list[str]) -> int:
+    """Return the bit depth of 16-bit images: the run's, or where it was trained on none, that of these images."""
+    readable, headers = [], []
+    for path in files:
+        try:
+            headers.append(read_header(path))
+        except (InputError, FileNotFoundError):
+            continue
+        readable.append(path)
+    bits, found = choose_bits(readable, headers, model.config.data.bits, "images")
+    notes += found
+    return bits or FULL
+
+
+def _write(
+    model: LoadedModel, files: Sequence[Path], samples: Sequence[Sample], out: Path, min_score: float
+) -> list[tuple[Path, InputError]]:
+    """Predict and write everything; return the images that could not be decoded."""
+    names = relative_names(files, common_folder(files))
+    stems = unique_stems(names)
+    rows: list[dict[str, object]] = []
+    problems = []
+    shown = 0
+    for sample, found in track(predictions(model, samples), total=len(samples), description="predicting"):
+        if isinstance(found, InputError):
+            problems.append((sample.path, found))
+            continue
+        name, stem = names[sample.image_id - 1], stems[sample.image_id - 1]
+        pixels, _ = read_image(sample.path, sample.width, sample.height, sample.exif, bits=sample.bits)
+        write_image(out / f"{stem}.jpg", draw_prediction(pixels, found, model.classes.names, min_score=min_score))
+        if found.semantic is not None:
+            path = out / "label_maps" / f"{stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_label_map(path, found.semantic)
+            continue
+        rows += _rows(sample, found, model.classes, name)
+        shown += int((found.scores >= min_score).sum())
+    count = len(samples) - len(problems)
+    if model.task == "semantic":
+        said = f"{counted(count, 'image')}\npictures       {out}\nlabel maps     {out / 'label_maps'}"
+    else:
+        rows.sort(key=lambda row: row["image_id"])  # type: ignore[arg-type,return-value]
+        write_json(out / "predictions.json", rows)
+        said = (
+            f"{counted(shown, 'object')} of score {min_score} or more in {counted(count, 'image')}\n"
+            f"pictures       {out}\nall objects    {out / 'predictions.json'}"
+        )
+    Console().print(escape(said), highlight=False, soft_wrap=True)
+    return problems
+
+
+def predictions(model: LoadedModel, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Prediction | InputError]]:
+    """Yield each sample with what the model finds in it, or with the reason why its file cannot be decoded.
+
+    The same way from a file to boxes as evaluation's: `tlvision.training.inference.predict_samples`.
+    """
     from tlvision.data.dataset import EvalImages
     from tlvision.training.inference import predict_samples
 
-    names = _picture_names(samples)
-    found = predict_samples(
-        model.adapter,
-        EvalImages(samples, model.adapter.input_spec, model.config.data.image_size, cache_bytes=0),
-        fabric=model.fabric,
-        batch_size=8,
-        workers=0,
-        window=model.config.evaluate.window,
-    )
-    semantic = model.task == "semantic"
-    (out / "label_maps" if semantic else out).mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, object]] = []
-    shown = 0
-    for sample, prediction in track(found, total=len(samples), description="predicting"):
-        picture = draw_prediction(
-            read_image(sample.path, sample.width, sample.height, sample.exif)[0],
-            prediction,
-            model.classes.names,
-            min_score=min_score,
-        )
-        write_image(out / names[sample.image_id], picture)
-        if prediction.semantic is not None:
-            write_label_map(out / "label_maps" / Path(names[sample.image_id]).with_suffix(".png"), prediction.semantic)
-            continue
-        rows += _rows(sample, prediction, model.classes)
-        shown += int((prediction.scores >= min_score).sum())
-    if semantic:
-        said = f"{len(samples)} images\npictures       {out}\nlabel maps     {out / 'label_maps'}"
-        Console().print(said, highlight=False, soft_wrap=True)
-        return
-    rows.sort(key=lambda row: row["image_id"])  # type: ignore[arg-type,return-value]
-    write_json(out / "predictions.json", rows)
-    Console().print(
-        f"{shown} objects of score {min_score} or more in {len(samples)} images\npictures       {out}\n"
-        f"all objects    {out / 'predictions.json'}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    spec, size = model.adapter.input_spec, model.config.data.image_size
+
+    def some(part: Sequence[Sample]) -> list[tuple[Sample, Prediction]]:
+        images = EvalImages(part, spec, size, cache_bytes=0)
+        window = model.config.evaluate.window
+        return list(predict_samples(model.adapter, images, fabric=model.fabric, batch_size=8, workers=0, window=window))
+
+    for group in EvalImages(samples, spec, size, cache_bytes=0).groups(8):
+        part = [samples[index] for index in group]
+        try:
+            yield from some(part)
+        except InputError:  # one of them is damaged: the others are predicted without it
+            for sample in part:
+                try:
+                    yield from some([sample])
+                except InputError as error:
+                    yield sample, error
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Return the image files among `paths`, and those in the folders among them, in order.
-
-    Raises InputError where a path does not exist or a folder holds no image.
-    """
-    files = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise InputError(f"predict: the folder '{path}' holds no image ({', '.join(sorted(SUFFIXES))})")
-            files += inside
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise InputError(f"predict: no file or folder '{path}'")
-    return files
-
-
-def _picture_names(samples: Sequence[Sample]) -> dict[int, str]:
-    """Name pictures by stem; where two images share one, the id goes in front so that none is overwritten."""
-    stems = [sample.path.stem for sample in samples]
-    return {
-        sample.image_id: f"{sample.path.stem}.jpg"
-        if stems.count(sample.path.stem) == 1
-        else f"{sample.image_id:06d}_{sample.path.stem}.jpg"
-        for sample in samples
-    }
-
-
-def _rows(sample: Sample, prediction: Prediction, classes: ClassMap) -> list[dict[str, object]]:
+def _rows(sample: Sample, prediction: Prediction, classes: ClassMap, name: str) -> list[dict[str, object]]:
     """Return the rows that evaluation reads, and the names that people want."""
     rows, _ = result_rows(sample.image_id, prediction, dict(enumerate(classes.source_ids)))
     names = dict(zip(classes.source_ids, classes.names, strict=True))
-    return [{**row, "file_name": sample.path.name, "category": names[row["category_id"]]} for row in rows]
+    return [{**row, "file_name": name, "category": names[row["category_id"]]} for row in rows]

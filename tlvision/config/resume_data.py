@@ -141,10 +141,13 @@ def check_environment(resumed: Resumed, now: Mapping[str, Any]) -> None:
                 resumed.notes.append(f"{key} was {old}, is {new}")
 
 
-def record(resumed: Resumed, session: Session, data: Mapping[str, Any], console: Console) -> None:
+def record(resumed: Resumed, session: Session, config: Config, data: Mapping[str, Any], console: Console) -> None:
     """Write what has changed into environment.json, log.jsonl and config.yaml, and print it.
 
-    data: the present "data" of environment.json. Sets `session.origin`, which every later checkpoint carries.
+    config: the config to go on with.
+    data:   the present "data" of environment.json.
+
+    Sets `session.origin`, which every later checkpoint carries.
     """
     step = resumed.state["step"]
     before: list[Change] = resumed.environment.get("changes", [])
@@ -152,7 +155,7 @@ def record(resumed: Resumed, session: Session, data: Mapping[str, Any], console:
     environment = {**resumed.environment, "data": dict(data)}
     if changes or before:
         environment["changes"] = changes
-    session.origin = origin(resumed.config, environment)
+    session.origin = origin(config, environment)
     for note in resumed.notes:
         console.print(f"[yellow]note[/] {_plain(note)}", highlight=False)
     for change in resumed.changes:

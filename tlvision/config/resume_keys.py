@@ -42,7 +42,9 @@ CANNOT_CHANGE = {
     "data.classes": "the head has one row for each class",
     "data.unlabelled": "it decides whether there is a class for the background",
     "train.optimizer": "the state in the checkpoint belongs to this optimizer",
+    "model.max_detections": "the best checkpoint so far was selected with it",
     "evaluate.window": "the best checkpoint so far was selected with it",
+    "evaluate.max_detections": "the best checkpoint so far was selected with it",
 }
 """Keys that not even --set can change on resume. Every other key can be changed by --set, and is recorded."""
 

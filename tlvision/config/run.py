@@ -185,7 +185,7 @@ def _continue(session: Session, parts: Parts, resumed: Resumed, console: Console
         resumed.notes.append(note)
     session.restore(added=resumed.added_hooks, changed=resumed.deliberate)
     session.fabric.barrier()  # every process has read the files that the main one may now replace
-    record(resumed, session, now["data"], console)
+    record(resumed, session, parts.config, now["data"], console)
     if resumed.deliberate and session.fabric.is_global_zero:
         write_ledger(path, rows, schedule)
     console.print(f"resumed at step {session.context.step} of {session.context.duration.total_steps}")

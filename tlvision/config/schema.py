@@ -26,6 +26,9 @@ class ModelSettings(_Strict):
         "or a list where several of theirs are one of ours: training starts from the first, zero-shot has all of them",
     )
     options: dict[str, Any] = Field({}, description="what else the plugin lets one choose; `tlvision plugins` lists it")
+    max_detections: int | None = Field(
+        None, ge=1, le=10_000, description="objects that the model finds in an image at most; null: 300, 100 with masks"
+    )
 
 
 class DatasetSettings(_Strict):
@@ -79,8 +82,19 @@ class DataSettings(_Strict):
         None, description="labelled images of the target, for `tlvision adapt`'s oracle alone; nothing else reads them"
     )
     target: TargetSettings | None = Field(None, description="unlabelled images, for hooks that learn from them")
-    classes: list[str] | str | None = Field(
-        None, min_length=1, description="use these classes only, in this order; or a text file with one name a line"
+    classes: list[str] | dict[str, Annotated[int, Field(ge=0, le=255)]] | str | None = Field(
+        None,
+        min_length=1,
+        description="use these classes only, in this order; or a text file with one name a line; or, for label maps, "
+        "{name: value in the label maps}",
+    )
+    exif: Literal["auto", "apply", "ignore"] = Field(
+        "auto",
+        description="EXIF rotation, where the size does not tell if labels were drawn on the picture as shown (apply) "
+        "or as stored (ignore); auto: like the other images",
+    )
+    bit_depth: int | Literal["auto"] = Field(
+        "auto", description="bits in use of images with 16-bit values, 8 to 16; auto: measured on the training images"
     )
     ignore_value: int = Field(255, ge=0, le=255, description="value in label maps for pixels of which nothing is known")
     unlabelled: Literal["background", "ignore"] = Field(
@@ -98,6 +112,18 @@ class DataSettings(_Strict):
     cache: int | Literal["auto"] = Field(
         "auto", description="MiB for decoded images; auto: by the free memory; 0: none"
     )
+
+    @field_validator("bit_depth")
+    @classmethod
+    def _eight_to_sixteen(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 8 <= value <= 16:
+            raise ValueError("expected 'auto' or a number from 8 to 16")
+        return value
+
+    @property
+    def bits(self) -> int | None:
+        """Return the bits in use of images with 16-bit values; None: not measured yet."""
+        return None if isinstance(self.bit_depth, str) else self.bit_depth
 
     @field_validator("workers", "cache")
     @classmethod
@@ -143,6 +169,9 @@ class EvaluateSettings(_Strict):
         0, ge=0, description="semantic: slide a window of this side over the image, which overlaps by a third; 0: whole"
     )
     boundary: bool = Field(False, description="semantic: boundary IoU as well")
+    max_detections: int = Field(
+        100, ge=3, le=10_000, description="detections that count for an image and class; 100 is COCO's number"
+    )
     batch: int = Field(32, ge=1, description="images predicted at once; masks take about 40 MB an image at 640 px")
 
 

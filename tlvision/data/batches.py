@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tlvision.data.dataset import Draw, EvalImages, Meta, TrainImages
 from tlvision.data.geometry import Pixels
 from tlvision.data.unlabelled import UnlabelledImages
-from tlvision.types import InputError, InputSpec, Target
+from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,6 +68,12 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.counts)
+
+    def has_targets(self) -> bool:
+        """Tell whether anything is labelled: an object, or a pixel of a label map."""
+        if self.semantic is not None and bool((self.semantic != IGNORE_INDEX).any()):
+            return True
+        return sum(self.counts) > 0
 
     @property
     def targets(self) -> list[Target]:

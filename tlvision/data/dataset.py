@@ -107,7 +107,7 @@ class _Loader:
 
 
 def _decode(sample: Sample, wanted: tuple[int, int]) -> tuple[Pixels, int]:
-    image, k = read_image(sample.path, sample.width, sample.height, sample.exif, min_size=wanted)
+    image, k = read_image(sample.path, sample.width, sample.height, sample.exif, min_size=wanted, bits=sample.bits)
     smaller = min(wanted[0], image.shape[0]), min(wanted[1], image.shape[1])
     if smaller != image.shape[:2]:
         image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]

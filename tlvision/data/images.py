@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from tlvision.types import InputError, RunError
 Image = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
 
+_ORIENTATION = 0x0112
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _REDUCED = {
@@ -28,16 +30,17 @@ _REDUCED = {
 
 
 def read_image(
-    path: Path, width: int, height: int, exif: bool, *, min_size: tuple[int, int] | None = None
+    path: Path, width: int, height: int, exif: bool, *, min_size: tuple[int, int] | None = None, bits: int = 16
 ) -> tuple[Image, int]:
     """Decode one file.
 
-    path:          the file, in any format of OpenCV. Greyscale becomes three equal channels, CMYK becomes RGB, 16 bits
-                   become 8 by dropping the lower half, a palette is applied, an alpha channel is dropped.
+    path:          the file, in any format of OpenCV. Greyscale becomes three equal channels, CMYK becomes RGB, a
+                   palette is applied, an alpha channel is dropped.
     width, height: size in pixels that the decoded image must have.
     exif:          whether to apply the rotation that its EXIF header asks for (`Sample.exif`).
     min_size:      height and width in pixels that are enough; a JPEG is then decoded at 1/2, 1/4 or 1/8 if that is
                    still at least as large. None asks for full size.
+    bits:          of a file with 16-bit values: how many are in use (`Sample.bits`). The upper 8 of them are kept.
 
     Returns the image and the reduction k: 1, 2, 4 or 8. A reduced image has ceil(height / k) x ceil(width / k) pixels,
     and each stands for exactly k x k of the full image (the last ones are partly padding).
@@ -53,7 +56,7 @@ def read_image(
     if not looks_whole(data):
         _judge(path, data)
     reduction = _reduction(data, width, height, exif, min_size)
-    image = _decode(path, data, exif, reduction)
+    image = _decode(path, data, exif, reduction, bits)
     expected = (-(-height // reduction), -(-width // reduction))
     if image.shape[:2] != expected:
         got = f"{image.shape[1] * reduction} x {image.shape[0] * reduction}"
@@ -101,7 +104,10 @@ def _reduction(data: bytes, width: int, height: int, exif: bool, min_size: tuple
     return 1
 
 
-def _decode(path: Path, data: bytes, exif: bool, reduction: int) -> Image:
+def _decode(path: Path, data: bytes, exif: bool, reduction: int, bits: int) -> Image:
+    if bits != 16 and (deep := _deep(data)) is not None:
+        shallow = to_eight_bits(deep, bits)
+        return _rotated(shallow, data) if exif else shallow
     if exif and not data.startswith(_JPEG):
         # Whether OpenCV rotates other formats depends on its version.
         with PillowImage.open(io.BytesIO(data)) as stored:
@@ -115,7 +121,36 @@ def _decode(path: Path, data: bytes, exif: bool, reduction: int) -> Image:
     return image if reduction == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
 
 
-def read_any_image(path: str | Path, *, exif: bool = True) -> Image:
+def _deep(data: bytes) -> npt.NDArray[np.uint16] | None:
+    """Return (H, W, 3) uint16 RGB where a file that is no JPEG has 16-bit values, as stored; else None."""
+    if data.startswith(_JPEG):
+        return None
+    # Unchanged: with a colour flag OpenCV 5 gives wrong values for 16-bit TIFF files in colour.
+    image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.uint16:
+        return None
+    grey = image[..., None] if image.ndim == 2 else image
+    return np.repeat(grey, 3, axis=2) if grey.shape[2] == 1 else np.ascontiguousarray(grey[..., 2::-1])  # BGR(A)
+
+
+def to_eight_bits(image: npt.NDArray[np.uint16], bits: int) -> Image:
+    """Return the upper 8 of the `bits` in use, values beyond them as white; any shape.
+
+    >>> to_eight_bits(np.array([0, 16, 4095, 65535], np.uint16), 12).tolist()
+    [0, 1, 255, 255]
+    """
+    return (np.minimum(image, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
+
+
+def _rotated(image: Image, data: bytes) -> Image:
+    """Return the image turned as the EXIF header of its file says."""
+    with PillowImage.open(io.BytesIO(data)) as stored:
+        plain = PillowImage.fromarray(image)
+        plain.getexif()[_ORIENTATION] = stored.getexif().get(_ORIENTATION, 1)
+        return np.ascontiguousarray(ImageOps.exif_transpose(plain), np.uint8)
+
+
+def read_any_image(path: str | Path, *, exif: bool = True, bits: int = 16) -> Image:
     """Decode one file of whatever size, in full; otherwise as `read_image`.
 
     >>> import tempfile
@@ -130,7 +165,56 @@ def read_any_image(path: str | Path, *, exif: bool = True) -> Image:
     except FileNotFoundError:
         raise InputError(f"'{path}' does not exist; give the path of an image file") from None
     width, height = header.rotated_size if exif else (header.width, header.height)
-    return read_image(path, width, height, exif and header.orientation != 1)[0]
+    return read_image(path, width, height, exif and header.orientation != 1, bits=bits)[0]
+
+
+def as_rgb(image: object, *, bits: int = 16) -> Image:
+    """Return any image in memory as (H, W, 3) uint8 RGB.
+
+    image: a PIL image; or an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, whose alpha is dropped, of
+           uint8, uint16, bool, or floats 0..1.
+    bits:  of uint16 values: how many are in use.
+
+    Raises InputError for anything else.
+
+    >>> as_rgb(np.full((2, 3), 0.5)).shape, int(as_rgb(np.full((2, 3), 0.5))[0, 0, 0])
+    ((2, 3, 3), 128)
+    """
+    if isinstance(image, PillowImage.Image):
+        deep = image.mode.startswith("I;16")
+        image = np.asarray(image if deep else ImageOps.exif_transpose(image).convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"predict: expected the path of an image, a PIL image or an array, got {type(image).__name__}; "
+            f"decode it first"
+        )
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+        raise InputError(
+            f"predict: expected an array (H, W), (H, W, 3) or (H, W, 4), height first and colours last, got "
+            f"{image.shape}"
+        )
+    pixels = _eight_bit_values(image, bits)
+    rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[..., :3]
+    return np.ascontiguousarray(rgb)
+
+
+def _eight_bit_values(image: npt.NDArray[np.generic], bits: int) -> Image:
+    if image.dtype == np.uint8:
+        return image  # type: ignore[return-value]
+    if image.dtype == np.bool_:
+        return image.astype(np.uint8) * np.uint8(255)
+    if image.dtype == np.uint16:
+        return to_eight_bits(image, bits)  # type: ignore[arg-type]
+    if np.issubdtype(image.dtype, np.floating):
+        low, high = float(image.min()), float(image.max())
+        if not (low >= 0 and high <= 1):
+            raise InputError(
+                f"predict: an array of floats must hold 0..1, got {low:g}..{high:g}; divide it by its maximum"
+            )
+        return np.rint(image.astype(np.float64) * 255).astype(np.uint8)
+    raise InputError(f"predict: expected an array of uint8, uint16 or floats 0..1, got {image.dtype}")
 
 
 def write_image(path: str | Path, image: Image) -> None:

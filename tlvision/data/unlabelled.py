@@ -89,6 +89,7 @@ def samples_of(images: Sequence[ImageFile]) -> list[Sample]:
             width=image.width,
             height=image.height,
             exif=image.exif,
+            bits=image.bits,
             target=empty_target(),
             segments=(),
         )

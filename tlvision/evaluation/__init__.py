@@ -1,7 +1,7 @@
 """Two files in, numbers out. Never imports torch, so that anyone can recompute a published number."""
 
 from tlvision.evaluation.class_iou import class_iou
-from tlvision.evaluation.coco_map import coco_map
+from tlvision.evaluation.coco_map import coco_map, measurable, three_limits
 from tlvision.evaluation.instance_map import instance_map
 from tlvision.evaluation.label_map_files import label_map_iou
 from tlvision.evaluation.pseudo_labels import format_quality, pseudo_label_quality
@@ -18,5 +18,7 @@ __all__ = [
     "has_masks",
     "instance_map",
     "label_map_iou",
+    "measurable",
     "pseudo_label_quality",
+    "three_limits",
 ]

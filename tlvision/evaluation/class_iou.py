@@ -35,11 +35,13 @@ def class_iou(
     Returns a dict for a JSON file; each metric is in 0..1, or None where there is nothing to measure:
         task:           "semantic"
         protocol:       what was computed, with its `hash`
-        semantic:       mean_class_iou, mean_class_dice, mean_class_accuracy (of the classes that the truth has),
-                        pixel_accuracy, frequency_weighted_iou, mean_class_boundary_iou (if asked for)
+        semantic:       mean_class_iou, mean_class_dice, mean_class_accuracy, mean_class_boundary_iou (if asked for),
+                        each over the classes with ground truth, pixel_accuracy, frequency_weighted_iou; all None if
+                        only one of several classes has ground truth
         per_class:      {name: {iou, dice, accuracy, boundary_iou (if asked for), ground_truths, predictions}}, the
                         latter two in pixels
-        absent_classes: names in neither ground truth nor predictions; they are left out of the means
+        absent_classes: names without a pixel of ground truth; nothing is measured of them, and they are left out of the
+                        means (mmsegmentation counts 0 for one that is predicted somewhere)
         counts:         images, pixels (those that count), ignored
 
     Raises InputError that names the pair where shapes differ, the dtype is no integer or a value is no class, and
@@ -82,13 +84,20 @@ def metrics_of(
     if edges is not None:
         columns["boundary_iou"] = _divide(edges[:, 0], edges[:, 1])
     pixels = int(matrix.sum())
-    fields = {"metric": "class IoU", "ignore_index": IGNORE_INDEX, "classes": "mean over classes in either side"}
+    fields = {"metric": "class IoU", "ignore_index": IGNORE_INDEX, "classes": "mean over classes with ground truth"}
     if edges is not None:
         fields["boundary"] = f"{DISTANCE} of the diagonal"
+    # What is predicted of a class that the ground truth does not have is counted as missed in the classes that it has.
+    columns = {
+        name: [value if count else None for value, count in zip(values, truths, strict=True)]
+        for name, values in columns.items()
+    }
     semantic = {f"mean_class_{name}": _mean(values) for name, values in columns.items()}
     semantic["pixel_accuracy"] = int(hits.sum()) / pixels if pixels else None
     weighted = [int(count) * (iou or 0.0) for count, iou in zip(truths, columns["iou"], strict=True)]
     semantic["frequency_weighted_iou"] = sum(weighted) / pixels if pixels else None
+    if len(names) > 1 and np.count_nonzero(truths) < 2:  # whoever predicts the one class everywhere would be perfect
+        semantic = dict.fromkeys(semantic)
     return {
         "task": "semantic",
         "protocol": {**fields, "hash": protocol_hash(fields)},
@@ -101,7 +110,7 @@ def metrics_of(
             }
             for k, name in enumerate(names)
         },
-        "absent_classes": [name for name, value in zip(names, columns["iou"], strict=True) if value is None],
+        "absent_classes": [name for name, count in zip(names, truths, strict=True) if not count],
         "counts": {"images": images, "pixels": pixels, "ignored": all_pixels - pixels},
     }
 

@@ -6,6 +6,7 @@ Source: Lin et al., Microsoft COCO: Common Objects in Context, 2014, and the eva
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,32 @@ def coco_map(
         iou_type: _twelve(precision, recall, max_detections),
         "per_class": per_class,
         "absent_classes": [name for name, row in per_class.items() if row["ground_truths"] == 0],
-        "counts": _counts(truth, results),
+        "counts": _counts(truth, results, max_detections[-1]),
     }
+
+
+def measurable(
+    ground_truth: str | Path, *, iou_type: IouType = "bbox", max_detections: tuple[int, int, int] = (1, 10, 100)
+) -> frozenset[str]:
+    """Return which of the twelve numbers `coco_map` can measure on a file: those with ground truth.
+
+    Arguments and errors as for `coco_map`, so that what an evaluation refuses can be refused before a training.
+    """
+    _check_arguments(iou_type, max_detections)
+    evaluator = _evaluate(read_ground_truth(ground_truth, iou_type), [], iou_type, max_detections)
+    numbers = _twelve(evaluator.eval["precision"], evaluator.eval["recall"], max_detections)
+    return frozenset(name for name, value in numbers.items() if value is not None)
+
+
+def three_limits(most: int) -> tuple[int, int, int]:
+    """Return `max_detections` for `coco_map` with `most` as its highest, and COCO's other two where they are lower.
+
+    >>> three_limits(100), three_limits(300), three_limits(5)
+    ((1, 10, 100), (1, 10, 300), (1, 2, 5))
+    """
+    if most < 3:
+        raise InputError(f"max_detections: expected 3 or more, got {most}")
+    return (1, 10, most) if most > 10 else (1, min(2, most - 1), most)
 
 
 def _check_arguments(iou_type: str, max_detections: tuple[int, ...]) -> None:
@@ -148,7 +173,7 @@ def _per_class(
     return rows
 
 
-def _counts(truth: GroundTruth, results: list[Json]) -> dict[str, int]:
+def _counts(truth: GroundTruth, results: list[Json], most: int) -> dict[str, int]:
     crowd = sum(annotation["iscrowd"] for annotation in truth.annotations)
     return {
         "images": len(truth.images),
@@ -156,6 +181,22 @@ def _counts(truth: GroundTruth, results: list[Json]) -> dict[str, int]:
         "crowd": crowd,
         "predictions": len(results),
         "areas_from_boxes": truth.areas_from_boxes,
+        **({"unusable": truth.unusable} if truth.unusable else {}),
+        **({"repeated": truth.repeated} if truth.repeated else {}),
+        **_crowded(truth, most),
+    }
+
+
+def _crowded(truth: GroundTruth, most: int) -> dict[str, int]:
+    """Return how many objects cannot be found because an image has more of a class than detections are counted."""
+    objects = Counter((row["image_id"], row["category_id"]) for row in truth.annotations if not row["iscrowd"])
+    above = {key: count for key, count in objects.items() if count > most}
+    if not above:
+        return {}
+    return {
+        "images_above_max_detections": len({image_id for image_id, _ in above}),
+        "objects_above_max_detections": sum(count - most for count in above.values()),
+        "most_objects": max(above.values()),
     }
 
 

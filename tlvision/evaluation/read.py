@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tlvision.files.json_input import load_json
 from tlvision.types import InputError, listing
 
 IouType = Literal["bbox", "segm"]
@@ -17,6 +17,8 @@ Json = dict[str, Any]
 
 # No coordinate, area or score of a real file comes near it; one comparison keeps out nan, inf and overflow.
 _LIMIT = 1e15
+
+# `tlvision.coco` is imported where it is used: importing `tlvision.evaluation` alone stays light.
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,9 @@ class GroundTruth:
                  iscrowd (0 or 1) and, for "segm", segmentation. Their ids are 1..n in the order of the file: COCO's
                  matching uses an id as a truth value, so that an id 0 would count as "not matched".
     areas_from_boxes: how many annotations have no `area` in the file and got width * height of their box.
+    unusable:    how many annotations are left out because their box has no size, is not finite or lies outside its
+                 image: the rules of training (`tlvision.coco.rules.check_boxes`).
+    repeated:    how many annotations repeat another one.
     """
 
     path: Path
@@ -37,6 +42,8 @@ class GroundTruth:
     categories: list[Json]
     annotations: list[Json]
     areas_from_boxes: int
+    unusable: int = 0
+    repeated: int = 0
 
 
 def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTruth:
@@ -45,9 +52,11 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
     path: a JSON file with the lists "images", "annotations" and "categories"; a missing `iscrowd` means 0.
 
     Raises InputError that names the file and the list entry or annotation id: not JSON, not COCO, an id missing or
-    twice, a class name twice, an unknown image or category, a box that is not four finite numbers with width and
-    height >= 0, and, for "segm", a mask that is neither polygons nor an RLE of the image's size.
+    twice, a class name twice, an unknown image or category, a box that is not four numbers, and, for "segm", a mask
+    that is neither polygons nor an RLE of the image's size.
     """
+    from tlvision.coco.duplicates import check_one_row_a_file, repeated_annotations
+
     path = Path(path)
     content = _load(path)
     if not isinstance(content, dict):
@@ -60,22 +69,60 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
             raise InputError(f"{path}: expected a COCO file with the list '{key}', got {came}")
         if not all(isinstance(item, dict) for item in content[key]):
             raise InputError(f"{path}: expected only objects in the list '{key}'; write them as COCO does")
-    images, categories = _by_id(path, content, "images"), _by_id(path, content, "categories")
-    _check_names(path, content["categories"])
+    images = _by_id(path, content, "images")
+    named = {number: row for number, row in images.items() if isinstance(row.get("file_name"), str)}
+    check_one_row_a_file(str(path), named)
     _by_id(path, content, "annotations")
-    annotations = []
-    for number, item in enumerate(content["annotations"], start=1):
+    content["categories"] = _without_double_root(content)
+    categories = _by_id(path, content, "categories")
+    _check_names(path, content["categories"])
+    for item in content["annotations"]:
         for key, known in (("image_id", images), ("category_id", categories)):
             _check_reference(path, item, key, known)
-        annotation = _annotation(path, number, item)
+        _check_fields(path, item)
+    usable = _usable(content["annotations"], images)
+    annotations = []
+    for number, item in enumerate(usable, start=1):
+        annotation = _annotation(number, item)
         if iou_type == "segm":
+            from tlvision.coco.segments import without_short_polygons
+
             image = images[item["image_id"]]
-            mask = item.get("segmentation")
+            mask, _ = without_short_polygons(item.get("segmentation"))
             _checked_mask(_where_annotation(path, item), mask, _size(image), polygons=True)
             annotation["segmentation"] = mask
         annotations.append(annotation)
-    filled = sum(item.get("area") is None for item in content["annotations"])
-    return GroundTruth(path, content["images"], content["categories"], annotations, filled)
+    return GroundTruth(
+        path,
+        content["images"],
+        content["categories"],
+        annotations,
+        areas_from_boxes=sum(item.get("area") is None for item in usable),
+        unusable=len(content["annotations"]) - len(usable),
+        repeated=len(repeated_annotations(usable)),
+    )
+
+
+def _without_double_root(content: Json) -> list[Json]:
+    """Return the categories without an empty root that shares its name with another one, as Roboflow may write it."""
+    categories: list[Json] = content["categories"]
+    names = Counter(str(category.get("name")) for category in categories)
+    if all(count == 1 for count in names.values()):
+        return categories
+    from tlvision.coco.document import without_empty_roots
+
+    return without_empty_roots(categories, {item.get("category_id") for item in content["annotations"]})
+
+
+def _usable(annotations: list[Json], images: dict[int, Json]) -> list[Json]:
+    """Return the annotations whose boxes may be used; an image without a size in the file bounds nothing."""
+    from tlvision.coco.rules import as_floats, check_boxes
+
+    sides = [[image.get(key) for key in ("width", "height")] for image in (images[a["image_id"]] for a in annotations)]
+    known = [[float(side) if _is_number(side) else _LIMIT for side in pair] for pair in sides]  # type: ignore[arg-type]
+    sizes = as_floats(known, columns=2)
+    valid = check_boxes(as_floats([item["bbox"] for item in annotations]), sizes).valid
+    return [item for item, fine in zip(annotations, valid.tolist(), strict=True) if fine]
 
 
 def read_predictions(path: str | Path, truth: GroundTruth, iou_type: IouType = "bbox") -> list[Json]:
@@ -141,12 +188,7 @@ def _plausible(content: list[Any]) -> bool:
 
 
 def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: expected a JSON file, got '{error.strerror}'; check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: expected JSON, got something else ({error}); write the file again") from None
+    return load_json(path, "a COCO json")
 
 
 def _json_type(value: object) -> str:
@@ -187,25 +229,29 @@ def _check_reference(path: Path, item: Json, key: str, known: dict[int, Json]) -
         )
 
 
-def _annotation(path: Path, number: int, item: Json) -> Json:
-    where = _where_annotation(path, item)
-    box: Any = item.get("bbox")
-    _check_box(where, box)
-    area, crowd = item.get("area"), item.get("iscrowd", 0)
-    if area is None:
-        area = box[2] * box[3]
-    elif not _is_number(area) or area < 0:
-        raise InputError(f"{where}: expected an 'area' >= 0 in square pixels, got {area!r}; mend it or leave it out")
-    if crowd not in (0, 1):
-        raise InputError(f"{where}: expected 'iscrowd' 0 or 1, got {crowd!r}")
+def _annotation(number: int, item: Json) -> Json:
+    box, area = item["bbox"], item.get("area")
     return {
         "id": number,
         "image_id": item["image_id"],
         "category_id": item["category_id"],
         "bbox": box,
-        "area": area,
-        "iscrowd": int(crowd),
+        "area": box[2] * box[3] if area is None else area,
+        "iscrowd": int(item.get("iscrowd") or 0),
     }
+
+
+def _check_fields(path: Path, item: Json) -> None:
+    from tlvision.coco.rules import area_problem, crowd_problem
+
+    box = item.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or any(type(value) not in (int, float) for value in box):
+        raise InputError(
+            f"{_where_annotation(path, item)}: expected a 'bbox' of four numbers x, y, width, height, got {box!r:.80}"
+        )
+    for problem in (crowd_problem(item.get("iscrowd")), area_problem(item.get("area"))):
+        if problem:
+            raise InputError(f"{_where_annotation(path, item)}: {problem}")
 
 
 def _check_result(path: Path, index: int, item: Any, keys: tuple[str, ...]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tlvision.types import counted
+
 
 def format_table(metrics: Mapping[str, Any]) -> str:
     """Return the overall numbers and the table per class, aligned with spaces.
@@ -67,11 +69,53 @@ def _notes(metrics: Mapping[str, Any]) -> str:
     lines = []
     if metrics.get("absent_classes"):
         lines.append(f"left out of the mean (nothing to measure): {', '.join(metrics['absent_classes'])}")
-    if metrics.get("counts"):
-        lines.append(", ".join(f"{value} {name.replace('_', ' ')}" for name, value in metrics["counts"].items()))
+    counts = metrics.get("counts") or {}
+    if counts:
+        shown = {name: value for name, value in counts.items() if name not in _WARNED}
+        lines.append(", ".join(f"{value} {name.replace('_', ' ')}" for name, value in shown.items()))
+    lines += warnings_of(metrics)
     if "hash" in metrics.get("protocol", {}):
         lines.append(f"protocol {format_hash(metrics['protocol']['hash'])}")
     return "\n".join(lines)
+
+
+# Counts that have a sentence of their own.
+_WARNED = {"unusable", "repeated", "images_above_max_detections", "objects_above_max_detections", "most_objects"}
+
+
+def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
+    """Return sentences about what bends the numbers of an evaluation: limits, repeated and unusable ground truth.
+
+    metrics: as for `format_table`.
+
+    >>> warnings_of({"counts": {"ground_truths": 0}})
+    ['warning: there is no ground truth, so nothing was measured']
+    """
+    from tlvision.coco.duplicates import repeated_sentence  # not with the module: it brings OpenCV along
+
+    counts, lines = metrics.get("counts") or {}, []
+    if counts.get("ground_truths") == 0:
+        lines.append("warning: there is no ground truth, so nothing was measured")
+    if metrics.get("semantic") and set(metrics["semantic"].values()) == {None}:
+        lines.append(
+            "warning: fewer than two classes have a pixel of ground truth, so nothing was measured "
+            f"({counts.get('ignored', 0)} pixels have the value 255, which means unknown)"
+        )
+    if counts.get("unusable"):
+        noun = counted(counts["unusable"], "annotation")
+        lines.append(f"warning: {noun} without a usable box (no size, not finite, outside the image), left out")
+    if counts.get("repeated"):
+        lines.append(f"warning: {repeated_sentence(counts['repeated'])}")
+    if counts.get("images_above_max_detections"):
+        most = metrics.get("protocol", {}).get("max_detections", [100])[-1]
+        lines.append(
+            f"warning: {counted(counts['images_above_max_detections'], 'image')} with more than {most} objects "
+            f"of a class "
+            f"(up to {counts['most_objects']}). COCO counts {most} detections for an image and class, so "
+            f"{counts['objects_above_max_detections']} objects cannot be found; set max_detections to "
+            f"{counts['most_objects']} (--max-detections, evaluate.max_detections)"
+        )
+    return lines
 
 
 def format_hash(value: object) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tlvision.coco.bit_depth import FULL, choose_bits
 from tlvision.coco.headers import Header, read_headers
+from tlvision.coco.orientation import Exif, decide
 from tlvision.label_maps.files import read_label_map
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, Sample, empty_target, listing
 
@@ -27,7 +29,9 @@ class LabelMapData:
     samples:    one per image, by name.
     classes:    the classes; their source ids are the values in the label maps.
     pixels:     (classes,) int64, how many pixels each class has in all label maps together.
+    ignored:    how many pixels are ignored, because nothing is known of them.
     skipped:    what was skipped or is worth knowing, one sentence each.
+    bits:       how many bits of 16-bit images are in use; None if it was not given and no image has 16 bits.
     """
 
     path: Path
@@ -36,6 +40,8 @@ class LabelMapData:
     classes: ClassMap
     pixels: npt.NDArray[np.int64]
     skipped: tuple[str, ...]
+    bits: int | None = None
+    ignored: int = 0
 
 
 def read_class_file(path: str | Path) -> ClassMap:
@@ -56,14 +62,21 @@ def read_class_file(path: str | Path) -> ClassMap:
 
 
 def read_label_maps(
-    images_dir: str | Path, masks_dir: str | Path, classes: ClassMap, *, ignore_value: int = IGNORE_INDEX
+    images_dir: str | Path,
+    masks_dir: str | Path,
+    classes: ClassMap,
+    *,
+    ignore_value: int = IGNORE_INDEX,
+    exif: Exif = "auto",
+    bits: int | None = None,
 ) -> LabelMapData:
     """Read a folder of images and the label map of the same stem for each; every label map is checked.
 
     images_dir:   image files, also in folders below.
     masks_dir:    PNGs of the same relative path without the suffix, with one 8-bit value a pixel.
     classes:      their source ids are the values.
-    ignore_value: the value for pixels of which nothing is known.
+    ignore_value: the value for pixels of which nothing is known, unless a class has it.
+    exif, bits:   as for `tlvision.coco.read_coco`.
 
     Raises InputError: a folder that does not exist or holds no image, two images of one stem, an image without label
     map, another size, a value that is no class and not `ignore_value`.
@@ -79,34 +92,49 @@ def read_label_maps(
             f"{masks_dir}: {len(missing)} of {len(images)} images have no label map: {listing(missing)}; a label map "
             "is a PNG of the image's name"
         )
-    values = dict(zip(classes.source_ids, range(len(classes)), strict=True)) | {ignore_value: IGNORE_INDEX}
+    values = {ignore_value: IGNORE_INDEX} | dict(zip(classes.source_ids, range(len(classes)), strict=True))
     files = [LabelMapFile(path, values) for path in masks.values()]
-    samples = make_samples(list(images.values()), files, str(images_dir))
-    notes = []
+    samples, notes, bits = make_samples(list(images.values()), files, str(images_dir), exif, bits)
     others = sorted(
         str(path.relative_to(masks_dir).with_suffix("")) for path in masks_dir.rglob("*.png") if path.is_file()
     )
     left = [stem for stem in others if stem not in images]
     if left:
         notes.append(f"{len(left)} label maps have no image and are left out: {listing(left)}")
-    pixels = count_pixels(samples, len(classes))
-    return LabelMapData(masks_dir, images_dir, samples, classes, pixels, (*notes, *absent_classes(classes, pixels)))
+    pixels, ignored = count_pixels(samples, len(classes))
+    notes += absent_classes(classes, pixels)
+    return LabelMapData(masks_dir, images_dir, samples, classes, pixels, tuple(notes), bits, ignored)
 
 
-def make_samples(images: Sequence[Path], files: Sequence[LabelMapFile], origin: str) -> tuple[Sample, ...]:
-    """Return a sample for each image, ids from 1; InputError where an image and its label map differ in size."""
+def make_samples(
+    images: Sequence[Path], files: Sequence[LabelMapFile], origin: str, exif: Exif, bits: int | None
+) -> tuple[tuple[Sample, ...], list[str], int | None]:
+    """Return a sample for each image, ids from 1, notes about them, and the bits in use of 16-bit images.
+
+    exif, bits: as for `tlvision.coco.read_coco`. Raises InputError if an image and its label map differ in size.
+    """
     headers = read_headers(images, origin)
     sizes = read_headers([file.path for file in files], origin)
-    return tuple(
-        _sample(number, path, header, size, file)
-        for number, (path, header, size, file) in enumerate(zip(images, headers, sizes, files, strict=True), 1)
+    numbers = range(1, len(images) + 1)
+    turned = decide(
+        dict(zip(numbers, headers, strict=True)),
+        {number: (size.width, size.height) for number, size in zip(numbers, sizes, strict=True)},
+        {number: path.name for number, path in zip(numbers, images, strict=True)},
+        exif=exif,
     )
+    bits, bit_notes = choose_bits(images, headers, bits, origin)
+    samples = tuple(
+        _sample(number, path, header, size, file, exif=turned.applied[number], bits=bits or FULL)
+        for number, path, header, size, file in zip(numbers, images, headers, sizes, files, strict=True)
+    )
+    return samples, [*turned.notes, *bit_notes], bits
 
 
-def _sample(number: int, path: Path, header: Header, label_map: Header, file: LabelMapFile) -> Sample:
+def _sample(
+    number: int, path: Path, header: Header, label_map: Header, file: LabelMapFile, *, exif: bool, bits: int
+) -> Sample:
     size = label_map.width, label_map.height
-    rotated = size == header.rotated_size
-    if not rotated and size != (header.width, header.height):
+    if size not in {(header.width, header.height), header.rotated_size}:
         raise InputError(
             f"{file.path}: the label map is {size[0]} x {size[1]}, its image '{path}' {header.width} x "
             f"{header.height}; they must have one size"
@@ -118,21 +146,22 @@ def _sample(number: int, path: Path, header: Header, label_map: Header, file: La
         height=size[1],
         target=empty_target(),
         segments=(),
-        exif=rotated and header.orientation != 1,
+        exif=exif,
+        bits=bits,
         label_map=file,
     )
 
 
-def count_pixels(samples: Sequence[Sample], classes: int) -> npt.NDArray[np.int64]:
-    """Read every label map once, which checks it, and return how many pixels each class has."""
+def count_pixels(samples: Sequence[Sample], classes: int) -> tuple[npt.NDArray[np.int64], int]:
+    """Read every label map once, which checks it; return the pixels of each class and how many are ignored."""
 
     def count(sample: Sample) -> npt.NDArray[np.int64]:
         assert sample.label_map is not None
-        return np.bincount(read_label_map(sample.label_map).ravel(), minlength=IGNORE_INDEX + 1)[:classes]
+        return np.bincount(read_label_map(sample.label_map).ravel(), minlength=IGNORE_INDEX + 1)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        total: npt.NDArray[np.int64] = sum(pool.map(count, samples), np.zeros(classes, np.int64))
-    return total
+        total: npt.NDArray[np.int64] = sum(pool.map(count, samples), np.zeros(IGNORE_INDEX + 1, np.int64))
+    return total[:classes], int(total[IGNORE_INDEX])
 
 
 def absent_classes(classes: ClassMap, pixels: npt.NDArray[np.int64]) -> tuple[str, ...]:

@@ -10,17 +10,25 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tlvision.coco.orientation import Exif
 from tlvision.label_maps.folder import LabelMapData, absent_classes, count_pixels, make_samples
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile
 
 
 def read_panoptic(
-    json_path: str | Path, images_dir: str | Path, masks_dir: str | Path, classes: ClassMap | None = None
+    json_path: str | Path,
+    images_dir: str | Path,
+    masks_dir: str | Path,
+    classes: ClassMap | None = None,
+    *,
+    exif: Exif = "auto",
+    bits: int | None = None,
 ) -> LabelMapData:
     """Read a COCO panoptic json, its images and its PNGs; every label map is checked.
 
     classes: those of another file (a val json is read with the train json's), matched by name; segments of others are
              an error. Without it they are this file's categories, by id.
+    exif, bits: as for `tlvision.coco.read_coco`.
 
     Raises InputError with file and image id: not a panoptic json, an unknown image or category, a file that is absent
     or of another size, a segment in a PNG that the json does not list.
@@ -38,12 +46,12 @@ def read_panoptic(
         LabelMapFile(masks_dir / row["file_name"], _values(path, row, categories, classes), coloured=True)
         for row in rows
     ]
-    samples = make_samples([images[row["image_id"]] for row in rows], files, path.name)
-    pixels = count_pixels(samples, len(classes))
-    notes = absent_classes(classes, pixels)
+    samples, notes, bits = make_samples([images[row["image_id"]] for row in rows], files, path.name, exif, bits)
+    pixels, ignored = count_pixels(samples, len(classes))
     if len(rows) < len(images):
-        notes = (f"{len(images) - len(rows)} images have no annotation and are left out", *notes)
-    return LabelMapData(path, images_dir, samples, classes, pixels, notes)
+        notes.append(f"{len(images) - len(rows)} images have no annotation and are left out")
+    notes += absent_classes(classes, pixels)
+    return LabelMapData(path, images_dir, samples, classes, pixels, tuple(notes), bits, ignored)
 
 
 def _values(path: Path, row: dict[str, Any], categories: dict[int, str], classes: ClassMap) -> dict[int, int]:

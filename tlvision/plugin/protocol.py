@@ -93,6 +93,10 @@ class WeightReport:
         )
 
 
+DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS = 300, 100
+"""Objects an image where nobody says how many: masks of full size take much memory."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSpec:
     """What a plugin is asked to build.
@@ -105,6 +109,7 @@ class BuildSpec:
     image_size: long side of the network input in pixels, for families that fix it when built.
     options:    what the config's `model.options` says, as the plugin's own type (see `HasOptions`); None where the
                 plugin has none, or to take its defaults.
+    max_detections: how many objects `Adapter.predict` gives for an image at most; None for 300, 100 with masks.
     """
 
     arch: str
@@ -112,6 +117,11 @@ class BuildSpec:
     classes: ClassMap
     image_size: int = 640
     options: BaseModel | None = None
+    max_detections: int | None = None
+
+    def most(self, *, masks: bool = False) -> int:
+        """Return how many objects an image has at most, whether each has a mask or not."""
+        return self.max_detections or (DEFAULT_MAX_MASKS if masks else DEFAULT_MAX_DETECTIONS)
 
 
 class Adapter(Protocol):
@@ -158,8 +168,9 @@ class Adapter(Protocol):
         """Return one prediction per image, in eval mode and without gradients, boxes in network-input pixels.
 
         images: as in `loss`. Scores in 0..1, labels contiguous, no background class; low scores are kept (from
-        0.001 on), at most 300 objects an image, as COCO's evaluation wants. For the task "instance" every prediction
-        has `masks`, (K, H, W) uint8 of 0 and 1 in the frame of `images`, and K is at most 100.
+        0.001 on), at most `BuildSpec.max_detections` objects an image (300, or 100 with masks, where that is None),
+        the best ones. For the task "instance" every prediction has `masks`, (K, H, W) uint8 of 0 and 1 in the frame of
+        `images`.
         """
         ...
 

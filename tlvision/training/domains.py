@@ -91,7 +91,9 @@ class DomainEvaluator:
         self.main.copy_results(folder)
 
 
-def resolve_domain_select(select: str, task: Task, *, main: Domain, source: bool, unlabelled: bool) -> str:
+def resolve_domain_select(
+    select: str, task: Task, *, main: Domain, source: bool, unlabelled: bool, most: int = 100
+) -> str:
     """Return the metric that `evaluate.select` stands for in a run that knows two domains.
 
     auto is the stability on unlabelled images, else the source's own metric: never labels of the target, which nobody
@@ -103,7 +105,7 @@ def resolve_domain_select(select: str, task: Task, *, main: Domain, source: bool
     'unlabelled/stability'
     """
     domains = sorted({main, *(["source"] if source else [])})
-    names = metric_names(task)
+    names = metric_names(task, most)
     known = [f"{domain}/{name}" for domain in domains for name in names]
     known += [f"unlabelled/{name}" for name in MEASURES] if unlabelled else []
     if select == "auto":

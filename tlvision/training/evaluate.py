@@ -13,7 +13,7 @@ import torch
 
 from tlvision.coco import CocoData, result_rows
 from tlvision.data.dataset import EvalImages
-from tlvision.evaluation import coco_map, instance_map
+from tlvision.evaluation import coco_map, instance_map, three_limits
 from tlvision.files.json_files import write_json
 from tlvision.training.inference import predict_samples, using_weights
 from tlvision.types import InputError, RunError, nearest
@@ -33,6 +33,7 @@ class Evaluator:
     data:         the images and their ground truth.
     ground_truth: the json that is evaluated against; `data.path`, or a copy restricted to the run's classes.
     cache_bytes:  size of the cache of decoded images; None lets the memory of the machine decide.
+    max_detections: detections that count for an image and class.
     out:          the folder that gets predictions.json and metrics.json, fresh after every evaluation.
     left_out:     detections of the last evaluation whose class the ground truth does not have; they count nowhere.
     """
@@ -46,6 +47,7 @@ class Evaluator:
     batch_size: int
     workers: int
     cache_bytes: int | None = None
+    max_detections: int = 100
     metrics: dict[str, Any] = field(default_factory=dict)
     left_out: int = 0
     _images: EvalImages | None = None
@@ -63,7 +65,8 @@ class Evaluator:
         if self.fabric.is_global_zero:
             path = self.out / "predictions.json"
             write_json(path, rows)
-            self.metrics = (instance_map if self.task == "instance" else coco_map)(self.ground_truth, path)
+            measure = instance_map if self.task == "instance" else coco_map
+            self.metrics = measure(self.ground_truth, path, max_detections=three_limits(self.max_detections))
             write_json(self.out / "metrics.json", self.metrics, indent=1, nan="null")
         if self.fabric.world_size > 1:
             self.metrics = self.fabric.broadcast(self.metrics, src=0)
@@ -127,13 +130,18 @@ SEMANTIC_METRICS = (
 )
 
 
-def metric_names(task: Task) -> list[str]:
-    """Return the metrics that a model for `task` has, that of the task first."""
+def metric_names(task: Task, most: int = 100) -> list[str]:
+    """Return the metrics that a model for `task` has, that of the task first.
+
+    most: detections that count for an image and class, after which average recall is named.
+    """
+    limits = dict(zip(("AR1", "AR10", "AR100"), (f"AR{limit}" for limit in three_limits(most)), strict=True))
+    coco = [limits.get(name, name) for name in COCO_METRICS]
     kinds = {"detect": ("bbox",), "instance": ("segm", "bbox"), "semantic": ("semantic",)}[task]
-    return [f"{kind}/{name}" for kind in kinds for name in (SEMANTIC_METRICS if kind == "semantic" else COCO_METRICS)]
+    return [f"{kind}/{name}" for kind in kinds for name in (SEMANTIC_METRICS if kind == "semantic" else coco)]
 
 
-def resolve_select(select: str, task: Task) -> str:
+def resolve_select(select: str, task: Task, most: int = 100) -> str:
     """Return the metric that `evaluate.select` stands for; "auto" is box AP, mask AP or mean class IoU, by the task.
 
     Raises InputError where a model for `task` has no metric of that name.
@@ -141,7 +149,7 @@ def resolve_select(select: str, task: Task) -> str:
     >>> resolve_select("auto", "instance"), resolve_select("auto", "detect"), resolve_select("bbox/AP50", "instance")
     ('segm/AP', 'bbox/AP', 'bbox/AP50')
     """
-    metrics = metric_names(task)
+    metrics = metric_names(task, most)
     if select == "auto":
         return metrics[0]
     known = ["auto", *metrics]

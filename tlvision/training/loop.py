@@ -74,6 +74,7 @@ def train_epoch(session: Session, batches: Iterator[Batch]) -> bool:
     if isinstance(context.adapter, HasTrainingProgress):
         context.adapter.set_progress(context.epoch / max(context.duration.epochs - 1, 1))
     session.call("before_epoch")
+    first = context.step
     sums: dict[str, float] = {}
     steps = 0
     while context.step < last and not session.interrupted():
@@ -85,6 +86,8 @@ def train_epoch(session: Session, batches: Iterator[Batch]) -> bool:
             context.losses_mean = {name: value / steps for name, value in sums.items()}
             session.call("after_step")
             context.measures = {}
+    if context.step >= last:
+        session.check_targets(first)
     return context.step >= last
 
 
@@ -119,6 +122,7 @@ def train_step(session: Session, batches: list[Batch]) -> None:
 def _backward(session: Session, batch: Batch) -> dict[str, Tensor]:
     """Propagate the summed losses of one micro-batch back and return them, detached, as float32."""
     context = session.context
+    session.has_targets = session.has_targets or batch.has_targets()  # on the CPU still
     context.batch = batch.to(session.fabric.device)
     with session.fabric.autocast():
         losses = {name: loss.float() for name, loss in batch_losses(context, session.hooks).items()}

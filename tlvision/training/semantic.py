@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tlvision.data.dataset import EvalImages
 from tlvision.evaluation import label_map_iou
 from tlvision.files.json_files import write_json
+from tlvision.files.names import stems_in
 from tlvision.label_maps import write_label_map
 from tlvision.training.evaluate import flatten
 from tlvision.training.inference import predict_samples, using_weights
@@ -30,7 +31,8 @@ class SemanticEvaluator:
     """Evaluates a segmenter on one dataset; see `tlvision.training.evaluate.Evaluator` for detectors.
 
     data:         the images.
-    ground_truth: folder with a label map for each, as `tlvision.evaluation.label_map_iou` wants it.
+    ground_truth: folder with a label map for each, named as `tlvision.files.names.stems_in` says, as
+                  `tlvision.evaluation.label_map_iou` wants it.
     out:          the folder that gets predictions/<stem>.png and metrics.json, fresh after every evaluation.
     window:       side of the sliding window in pixels of the network input; 0 for whole images.
     boundary:     whether to compute boundary IoU as well.
@@ -50,6 +52,12 @@ class SemanticEvaluator:
     metrics: dict[str, Any] = field(default_factory=dict)
     left_out: int = 0
     _images: EvalImages | None = None
+    _stems: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        paths = [sample.path for sample in self.data.samples]
+        ids = [sample.image_id for sample in self.data.samples]
+        self._stems = dict(zip(ids, stems_in(paths, self.data.images_dir), strict=True))
 
     def evaluate(self, adapter: Adapter, weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
         """Predict with `weights` (None: the model's own), write label maps and metrics, and return the metrics, flat.
@@ -66,7 +74,7 @@ class SemanticEvaluator:
             self._predict(adapter, folder)
         self.fabric.barrier()
         if self.fabric.is_global_zero:
-            stems = [self._stem(sample.path) for sample in self.data.samples]
+            stems = list(self._stems.values())
             names = self.data.classes.names
             self.metrics = label_map_iou(self.ground_truth, folder, names, stems=stems, boundary=self.boundary)
             write_json(self.out / "metrics.json", self.metrics, indent=1, nan="null")
@@ -90,12 +98,9 @@ class SemanticEvaluator:
         for sample, prediction in found:
             if prediction.semantic is None:
                 raise RunError("the model gives no scores for pixels (HasDenseLogits); mend the plugin")
-            path = folder / f"{self._stem(sample.path)}.png"
+            path = folder / f"{self._stems[sample.image_id]}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_label_map(path, prediction.semantic)
-
-    def _stem(self, image: Path) -> str:
-        return str(image.relative_to(self.data.images_dir).with_suffix(""))
 
     def copy_results(self, folder: Path) -> None:
         """Copy the results of the last evaluation into `folder`, if there was one."""

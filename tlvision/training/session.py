@@ -23,7 +23,7 @@ from tlvision.training.mode import Modes
 from tlvision.training.restore import FORMAT, keeps_state, restore_session
 from tlvision.training.semantic import SemanticEvaluator
 from tlvision.training.verify import Verifier
-from tlvision.types import InputError
+from tlvision.types import InputError, RunError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -46,6 +46,7 @@ class Session:
     evaluate_every: epochs between evaluations; the last epoch is always evaluated.
     origin:         name -> text of files that go into checkpoints/last, to be compared on resume: the run's config and
                     environment.
+    has_targets:    whether any batch since the start (or the resume) had something labelled in it.
     closed_epochs:  epochs whose evaluation and after_epoch are done; a run may be killed between the two.
     """
 
@@ -65,6 +66,7 @@ class Session:
     origin: dict[str, str] = field(default_factory=dict)
     stopped: str | None = None
     closed_epochs: int = 0
+    has_targets: bool = False
     verifier: Verifier = field(init=False)
     _interrupt: threading.Event = field(default_factory=threading.Event)
     _named: dict[int, str] = field(default_factory=dict)
@@ -144,6 +146,18 @@ class Session:
         images = self.unlabelled.for_evaluation()
         for batch in eval_batches(images, batch_size=self.batch_size, workers=self.workers):
             yield normalise(batch.to(self.fabric.device).images, self.context.adapter.input_spec)
+
+    def check_targets(self, first_step: int) -> None:
+        """Raise RunError if a whole epoch from `first_step` on had nothing to learn from in any of its inputs."""
+        if self.has_targets or self.context.step - first_step < self.context.duration.steps_per_epoch:
+            return
+        raise RunError(
+            f"nothing was learned: none of the {self.context.images_seen} network inputs of the first epoch has "
+            f"an object "
+            "or a labelled pixel. Look at data.image_size (objects of 2 px or less are left out), "
+            "data.augment.crop (windows "
+            "without objects) and the labels"
+        )
 
     def stop(self, reason: str) -> None:
         """End the run after the current epoch."""

@@ -2,7 +2,7 @@
 
 from tlvision.types.arrays import Array, check_array
 from tlvision.types.class_map import ClassMap
-from tlvision.types.errors import InputError, RunError, TlvisionError, listing, nearest
+from tlvision.types.errors import InputError, RunError, TlvisionError, counted, listing, nearest
 from tlvision.types.input_spec import InputSpec
 from tlvision.types.prediction import Prediction
 from tlvision.types.sample import ImageFile, LabelMapFile, Polygons, Rle, Sample
@@ -24,6 +24,7 @@ __all__ = [
     "Target",
     "TlvisionError",
     "check_array",
+    "counted",
     "empty_target",
     "listing",
     "nearest",

@@ -49,3 +49,14 @@ def listing(names: Iterable[object], limit: int = 5) -> str:
     items = [str(name) for name in names]
     shown = ", ".join(items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, in the singular for 1.
+
+    >>> counted(1, "box"), counted(2, "box"), counted(0, "class"), counted(3, "image")
+    ('1 box', '2 boxes', '0 classes', '3 images')
+    """
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {plural or noun + ('es' if noun.endswith(('s', 'x', 'ch')) else 's')}"

@@ -41,6 +41,7 @@ class ImageFile:
     path:      where the image file lies.
     width, height: size in pixels, as decoded.
     exif:      whether the rotation that the file's EXIF header asks for is applied when it is decoded.
+    bits:      of a file with 16-bit values: how many of the 16 are in use, 8..16.
     """
 
     image_id: int
@@ -48,6 +49,7 @@ class ImageFile:
     width: int
     height: int
     exif: bool = False
+    bits: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,6 +65,7 @@ class Sample:
     exif:      whether the rotation that the file's EXIF header asks for is applied when it is decoded; False where it
                asks for none, or where the labels were drawn on the image as stored.
     label_map: for semantic tasks, the file of the label map; None where the labels are objects.
+    bits:      of a file with 16-bit values: how many of the 16 are in use, 8..16.
 
     Raises ValueError where segments and objects differ in number or the size is not positive.
     """
@@ -75,6 +78,7 @@ class Sample:
     segments: tuple[Polygons | Rle | None, ...]
     exif: bool = True
     label_map: LabelMapFile | None = None
+    bits: int = 16
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:

@@ -20,8 +20,6 @@ from tlvision_openmmlab.mmdet.upstream import (
     without_old_style,
 )
 
-_MAX_BOXES, _MAX_MASKS = 300, 100
-
 
 class MmdetAdapter:
     """One mmdet detector, ready to be fine-tuned.
@@ -29,15 +27,16 @@ class MmdetAdapter:
     model:      the detector that mmdet built, on the CPU in train mode.
     input_spec: what its config says of images.
     masks:      whether it finds a mask for each object.
+    most:       objects that `predict` gives for an image at most.
     """
 
     module: nn.Module
 
-    def __init__(self, model: Any, input_spec: InputSpec, *, masks: bool) -> None:
+    def __init__(self, model: Any, input_spec: InputSpec, *, masks: bool, most: int) -> None:
         self._taps = add_taps(model)
         self._groups = find_groups(model)
         self.module = self._model = model
-        self._input_spec, self._masks = input_spec, masks
+        self._input_spec, self._masks, self._most = input_spec, masks, most
         # TOOD asks upstream's runner for the epoch, and assigns in another way in its first ones; here it never does.
         self._epoch: int | None = getattr(getattr(model, "bbox_head", None), "initial_epoch", None)
         # Guided anchoring's, which upstream can run on a single image only.
@@ -85,8 +84,8 @@ class MmdetAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, best score first, in float32 whatever the training's precision is.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels; scores from 0.001 on; at most 300
-        objects an image, 100 where there are masks, or fewer where the config's test settings say so.
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels; scores from 0.001 on; at most
+        `BuildSpec.most` objects an image, or fewer where the config's test settings say so and nobody asked for more.
 
         Raises RuntimeError where the module is in train mode.
         """
@@ -129,7 +128,7 @@ class MmdetAdapter:
 
     def _prediction(self, found: Any, size: Sequence[int]) -> Prediction:
         limit = found.bboxes.new_tensor([size[1], size[0], size[1], size[0]])
-        best = found.scores.argsort(descending=True, stable=True)[: _MAX_MASKS if self._masks else _MAX_BOXES]
+        best = found.scores.argsort(descending=True, stable=True)[: self._most]
         boxes, masks = found.bboxes[best].float().clamp(min=0).minimum(limit), None
         if self._masks:
             masks = found.masks[best].to(torch.uint8) if len(best) else boxes.new_zeros((0, *size), dtype=torch.uint8)

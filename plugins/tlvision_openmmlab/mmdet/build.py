@@ -33,7 +33,21 @@ def build_adapter(found: ZooConfig, spec: BuildSpec) -> tuple[MmdetAdapter, Weig
         report = replace(report, source=spec.weights)
     two_stage = hasattr(model, "roi_head") and hasattr(model, "rpn_head")
     kind = TwoStageAdapter if two_stage else MmdetAdapter
-    return kind(model, config.input_spec, masks=found.task == "instance"), report
+    masks = found.task == "instance"
+    if spec.max_detections is not None:
+        allow_detections(model, spec.max_detections)
+    return kind(model, config.input_spec, masks=masks, most=spec.most(masks=masks)), report
+
+
+def allow_detections(model: nn.Module, most: int) -> None:
+    """Raise the test settings of every part of a model that keep fewer objects an image than `most`."""
+    for part in model.modules():
+        settings = getattr(part, "test_cfg", None)
+        for each in (settings, *(settings.values() if isinstance(settings, dict) else ())):
+            if isinstance(each, dict):
+                for key in ("max_per_img", "nms_pre"):
+                    if isinstance(each.get(key), int) and each[key] < most:
+                        each[key] = most
 
 
 def build_model(config: ModelConfig, num_classes: int) -> Any:

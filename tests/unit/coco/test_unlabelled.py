@@ -39,7 +39,7 @@ def test_a_folder_gives_every_image_once_by_name(folder: Path) -> None:
 
 def test_there_is_no_place_for_a_label() -> None:
     fields = {field.name for kind in (UnlabelledData, ImageFile) for field in dataclasses.fields(kind)}
-    assert fields == {"path", "images", "image_id", "width", "height", "exif"}
+    assert fields == {"path", "images", "image_id", "width", "height", "exif", "bits"}
 
 
 def test_a_json_gives_its_images_and_nothing_else_of_it_is_read(folder: Path) -> None:

@@ -53,10 +53,23 @@ def test_equals_a_slow_loop(seed: int) -> None:
 
 
 def test_an_ignored_pixel_counts_nowhere() -> None:
-    truth, prediction = np.array([[0, 255]], np.uint8), np.array([[0, 200]], np.uint8)
-    metrics = class_iou([(truth, prediction)], NAMES[:2])
+    truth, prediction = np.array([[0, 255, 1]], np.uint8), np.array([[0, 200, 1]], np.uint8)
+    metrics = class_iou([(truth, prediction)], NAMES[:3])
     assert set(metrics["semantic"].values()) == {1.0}
-    assert metrics["absent_classes"] == ["car"]
+    assert metrics["absent_classes"] == [NAMES[2]]
+
+
+def test_a_class_without_ground_truth_is_neither_perfect_nor_zero() -> None:
+    truth, prediction = np.array([[0, 0, 1, 1]], np.uint8), np.array([[0, 2, 1, 1]], np.uint8)
+    metrics = class_iou([(truth, prediction)], NAMES[:3])
+    assert [row["iou"] for row in metrics["per_class"].values()] == [0.5, 1.0, None]
+    assert metrics["semantic"]["mean_class_iou"] == 0.75
+    assert metrics["absent_classes"] == [NAMES[2]]
+
+
+def test_one_of_two_classes_alone_measures_nothing() -> None:
+    truth = np.array([[0, 0, 255]], np.uint8)
+    assert set(class_iou([(truth, np.zeros_like(truth))], NAMES[:2])["semantic"].values()) == {None}
 
 
 def test_nothing_but_ignored_pixels_is_none() -> None:

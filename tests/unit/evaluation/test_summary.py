@@ -45,7 +45,9 @@ def test_table_of_boxes_and_masks(truth: Any, results: Any, write_files: Any) ->
 
 
 def test_semantic_table() -> None:
-    table = format_table(class_iou([(np.zeros((2, 2), int), np.zeros((2, 2), int))], ["road", "a long class name"]))
+    table = format_table(
+        class_iou([(np.eye(2, dtype=int), np.eye(2, dtype=int))], ["road", "car", "a long class name"])
+    )
     assert "  mean_class_iou          1.0000" in table
     assert "  a long class name       -" in table
 
