@@ -23,12 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run every check of the contract that applies, and print a table."""
-    from rich.console import Console
-
+    from tlvision import terminal
     from tlvision.conformance.kit import benches
-    from tlvision.types import RunError
+    from tlvision.data.settings import MAX_SIDE
+    from tlvision.types import InputError, RunError, counted
 
-    console = Console()
+    if not 32 <= options.image_size <= MAX_SIDE or options.image_size % 32:
+        raise InputError(
+            f"check-plugin: --image-size: expected a multiple of 32 from 32 to {MAX_SIDE}, got {options.image_size}"
+        )
+    console = terminal.console()
     found = benches(options.name, arch=options.arch, weights=options.weights, image_size=options.image_size)
     if options.weights != "none":
         for bench in found:
@@ -41,14 +45,14 @@ def run(options: argparse.Namespace) -> None:
     for check in checks:
         outcome = check.outcome()
         if outcome.status != "pass":
-            console.print(f"{check}: {outcome.status}: {outcome.detail}", highlight=False, markup=False)
+            console.print(f"{check}: {outcome.status}: {outcome.detail}")
     idle = sum(check.outcome().status == "not run" for check in checks)
     passed = len(checks) - len(failed) - idle
-    console.print(f"{passed} passed, {len(failed)} failed, {idle} not run", highlight=False)
+    console.print(f"{passed} passed, {len(failed)} failed, {idle} not run")
     if failed:
         raise RunError(
-            f"'{options.name}' breaks {len(failed)} of {len(checks)} promises; mend the first, '{failed[0].name}', and "
-            f"run it again: tlvision check-plugin {options.name} --arch {failed[0].arch}"
+            f"'{options.name}' fails {len(failed)} of {counted(len(checks), 'check')}. Fix the first, "
+            f"'{failed[0].name}', and run it again: tlvision check-plugin {options.name} --arch {failed[0].arch}"
         )
     console.print("next           `tlvision.conformance.plugin_checks` in the plugin's own tests keeps it so")
 
@@ -61,7 +65,7 @@ def _run_all(console: Console, found: list[Bench]) -> dict[str, float]:
 
     checks = [check for bench in found for check in bench.checks]
     seconds = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("", total=len(checks))
         for check in checks:
@@ -75,8 +79,8 @@ def _run_all(console: Console, found: list[Bench]) -> dict[str, float]:
 
 def _print_table(console: Console, bench: Bench, seconds: dict[str, float]) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     title = f"{bench.plugin.name}: {bench.arch} ({bench.plugin.task_of(bench.arch)})"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
@@ -85,8 +89,8 @@ def _print_table(console: Console, bench: Bench, seconds: dict[str, float]) -> N
     table.add_column("seconds", justify="right")
     for check in bench.checks:
         status = check.outcome().status
-        promise = f"{check.name}\n[dim]{escape(check.promise)}[/dim]"
-        table.add_row(promise, f"[{STYLES[status]}]{status}[/{STYLES[status]}]", f"{seconds[str(check)]:.1f}")
+        promise = Text.assemble(f"{check.name}\n", (check.promise, "dim"))
+        table.add_row(promise, Text(status, STYLES[status]), f"{seconds[str(check)]:.1f}")
     for name, reason in bench.inapplicable.items():
-        table.add_row(f"{name}\n[dim]{escape(reason)}[/dim]", "does not apply", "")
+        table.add_row(Text.assemble(f"{name}\n", (reason, "dim")), "does not apply", "")
     console.print(table)

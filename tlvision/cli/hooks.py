@@ -11,22 +11,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print every installed hook with its kind, parameters, needs and source."""
+    """Print every installed hook with its kind, parameters, needs and source; of a broken one, the error."""
+    from tlvision.hooks.registry import clashes, hook_names
+    from tlvision.types import InputError
+
+    claimed = clashes()
+    for name in hook_names():
+        try:
+            lines = _lines(name)
+        except Exception as error:  # one broken package must not hide the others
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            lines = [f"{name}  (error)", f"  {reason}", ""]
+        else:
+            if name in claimed:
+                lines.insert(1, f"  note: {claimed[name]}")
+        print("\n".join(lines))
+
+
+def _lines(name: str) -> list[str]:
     import inspect
     import sys
 
-    from tlvision.hooks.registry import hook_class, hook_names, hook_schema
+    from tlvision.hooks.registry import hook_class, hook_schema
 
-    for name in hook_names():
-        found = hook_class(name)
-        print(f"{name}  ({found.__mro__[1].__name__.removesuffix('Hook').lower()})")
-        print("  " + _description(inspect.cleandoc(found.__doc__ or "")).replace("\n", "\n  "))
-        for parameter, field in hook_schema(found).model_fields.items():
-            limits = "".join(f", {limit}" for limit in _limits(field.metadata))
-            default = "required" if field.is_required() else f"default {field.default!r}"
-            print(f"  - {parameter}: {_name(field.annotation)}{limits} ({default})")
-        source = inspect.cleandoc(sys.modules[found.__module__].__doc__ or "").partition("\n\n")[2]
-        print("  " + source.replace("\n", "\n  ") + "\n" if source else "")
+    found = hook_class(name)
+    lines = [f"{name}  ({found.__mro__[1].__name__.removesuffix('Hook').lower()})"]
+    lines.append("  " + _description(inspect.cleandoc(found.__doc__ or "")).replace("\n", "\n  "))
+    for parameter, field in hook_schema(found).model_fields.items():
+        limits = "".join(f", {limit}" for limit in _limits(field.metadata))
+        default = "required" if field.is_required() else f"default {field.default!r}"
+        lines.append(f"  - {parameter}: {_name(field.annotation)}{limits} ({default})")
+    source = inspect.cleandoc(sys.modules[found.__module__].__doc__ or "").partition("\n\n")[2]
+    return [*lines, "  " + source.replace("\n", "\n  ") + "\n" if source else ""]
 
 
 def _description(docstring: str) -> str:

@@ -1,11 +1,13 @@
 """`tlvision VERB …`; `python tools/VERB.py …` is the same program.
 
-Exit codes: 0 done, 1 the run failed or was interrupted, 2 wrong usage or input.
+Exit codes: 0 done, 1 the run failed or was interrupted, 2 wrong usage or input, 70 a bug in tlvision or a plugin (with
+a report in a file; see `tlvision.cli.last_resort`).
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,7 +19,7 @@ VERBS = {
     "train": "fine-tune a model as a config says",
     "adapt": "methods of domain adaptation beside source-only and oracle, for several seeds, in one table",
     "evaluate": "COCO metrics of a run, or of two files",
-    "predict": "find objects in images with a trained run",
+    "predict": "predict objects or label maps in images with a trained run",
     "show": "weight report, groups, taps, ledger, phases and memory of a config, without training",
     "verify": "prove what a config freezes, in a few steps of every phase",
     "domain-gap": "how far apart two sets of images are for a model, and which objective fits",
@@ -46,19 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    if options.version:
-        from importlib.metadata import version
+    """Run the command line and return its exit code.
 
-        print(f"tlvision {version('tlvision')}")
-        return 0
-    if options.verb is None:
-        parser.print_help()
-        return 2
+    With TLVISION_DEBUG=1 in the environment, exceptions that are neither InputError nor RunError are raised.
+    """
+    _accept_any_character()
     try:
-        _module_of(options.verb).run(options)
+        return _run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -70,7 +66,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         sys.stdout = None
+        return 0
+    except Exception as error:
+        from tlvision.cli.last_resort import handle
+
+        return handle(error, sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"tlvision {version('tlvision')}")
+        return 0
+    if options.verb is None:
+        parser.print_help()
+        return 2
+    _module_of(options.verb).run(options)
+    sys.stdout.flush()  # a full disk or a closed pipe behind it is noticed here, where it can still be said
     return 0
+
+
+def _accept_any_character() -> None:
+    """Let names that the terminal's encoding lacks, or that are no text at all, be printed with escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,11 @@ def run(options: argparse.Namespace) -> None:
 
     if options.name is None:
         for name in plugin_names():
-            _describe(get_plugin(name))
+            try:
+                lines = _description(get_plugin(name))
+            except Exception as error:  # one broken package must not hide the others
+                lines = [name, f"  error          {_cause(error)}"]
+            print("\n".join(lines))
         return
     names = get_plugin(options.name).architectures()
     found = [name for name in names if options.part is None or options.part in name]
@@ -36,7 +40,11 @@ def run(options: argparse.Namespace) -> None:
     print("\n".join(found))
 
 
-def _describe(plugin: Plugin) -> None:
+def _cause(error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+
+
+def _description(plugin: Plugin) -> list[str]:
     from importlib.metadata import PackageNotFoundError, version
 
     from tlvision.plugin import HasOptions
@@ -51,12 +59,12 @@ def _describe(plugin: Plugin) -> None:
     shown = ", ".join(known[:_SHOWN])
     if len(known) > _SHOWN:
         shown += f" … {len(known)} in all: tlvision plugins {name}"
-    print(f"{name}\n  tasks          {', '.join(plugin.tasks)}\n  upstream       {upstream}")
-    print(f"  licence        {plugin.licence}\n  architectures  {shown}")
-    for power, state in plugin.capabilities.items():
-        print(f"  {power:<14} {state}")
+    lines = [name, f"  tasks          {', '.join(plugin.tasks)}", f"  upstream       {upstream}"]
+    lines += [f"  licence        {plugin.licence}", f"  architectures  {shown}"]
+    lines += [f"  {power:<14} {state}" for power, state in plugin.capabilities.items()]
     if isinstance(plugin, HasOptions):
-        print("  model.options")
+        lines.append("  model.options")
         for key, field in plugin.options_type().model_fields.items():
             default = field.get_default(call_default_factory=True)
-            print(f"    {key}: {default!r}  {field.description or ''}".rstrip())
+            lines.append(f"    {key}: {default!r}  {field.description or ''}".rstrip())
+    return lines

@@ -9,19 +9,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from tlvision import terminal
 from tlvision.coco import write_json
 from tlvision.config.arms import KINDS, Arm, Kind, has_teacher, make_arms
 from tlvision.config.load import dump_config
 from tlvision.config.pseudo_quality import write_pseudo_label_quality
+from tlvision.files.inputs import path_problem
 from tlvision.files.outputs import MARK, check_file, check_folder, output_folder
 from tlvision.plugin import get_plugin
 from tlvision.report import write_adapt_page
-from tlvision.types import InputError
+from tlvision.training.settings import MAX_SEED
+from tlvision.types import InputError, listing
+from tlvision.types.shown import shown
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tlvision.config.schema import Config
 
 
@@ -80,7 +85,9 @@ def adapt(
 
     Raises InputError where the configs are not comparable, or a run in `out` was made with another config.
     """
-    folder, console = Path(out), Console(width=None if Console().is_terminal else 140)
+    folder, console = Path(out), terminal.console(140)
+    _check_seeds(seeds)
+    _check_folder(folder)
     arms = make_arms(configs, overrides, kinds)
     metric = _metric(arms[0].config)
     _check_folders(arms, seeds, folder)
@@ -109,9 +116,25 @@ def adapt(
     console.print(format_rows(rows, metric))
     for row in rows:
         if row.note:
-            console.print(f"[yellow]note[/] {row.name}: {row.note}", highlight=False)
+            terminal.note(console, f"{row.name}: {row.note}")
     console.print(f"table   {folder / 'adapt.json'}\npage    {page}", highlight=False, soft_wrap=True)
     return result
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    wrong = [seed for seed in seeds if not 0 <= seed <= MAX_SEED]
+    if wrong or not seeds:
+        raise InputError(f"adapt: --seeds: expected integers from 0 to {MAX_SEED}, got {shown(wrong)}")
+    if twice := sorted({seed for seed in seeds if list(seeds).count(seed) > 1}):
+        raise InputError(f"adapt: --seeds: {listing(twice)} is given more than once. A seed counts once.")
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse, before anything is trained, a folder that cannot be one."""
+    if problem := path_problem(str(folder)):
+        raise InputError(f"adapt: --out: the path {problem}. Give the path of a folder.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"adapt: --out: '{folder}' is not a folder. Give the path of a folder.")
 
 
 def _metric(config: Config) -> str:

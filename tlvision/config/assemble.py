@@ -20,11 +20,18 @@ from tlvision.config.check_data import (
 from tlvision.config.data import Dataset, background_of, read_data, read_source_val, with_bits
 from tlvision.config.load import read_options
 from tlvision.config.loaded import model_limit
-from tlvision.config.pairing import check_keys, check_needs, check_pairing, check_taps, check_unlabelled
+from tlvision.config.pairing import (
+    check_keys,
+    check_needs,
+    check_pairing,
+    check_step_size,
+    check_taps,
+    check_unlabelled,
+)
 from tlvision.config.rename import pretrained_classes, trained_classes
 from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
-from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
+from tlvision.hooks.registry import ALWAYS, build_hook
 from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
 from tlvision.types import ClassMap, InputError
 
@@ -93,6 +100,8 @@ def assemble(
     config = config.model_copy(update={"data": with_bits(config.data, train)})
     target = config.data.target
     unlabelled = None if target is None else read_images(target.images, target.json_, bits=config.data.bits)
+    others = None if unlabelled is None else len(unlabelled.images)
+    check_step_size(config, len(train.samples), others, _processes())
     notes = [*check_classes(train, task), *check_measurable(val, task, config, select)]
     named, ours = _classes_of_the_head(train.classes, config, own_weights=weights is not None, whole=as_pretrained)
     spec = BuildSpec(
@@ -255,16 +264,14 @@ def build_hooks(config: Config) -> list[Hook]:
     items: list[tuple[str, dict[str, Any]]] = [next(iter(item.items())) for item in config.hooks]
     named = {name for name, _ in items}
     items += [(name, {}) for name in ALWAYS if name not in named]
-    hooks = []
-    for name, options in items:
-        found = hook_class(name)
-        values = hook_schema(found).model_validate(options)
-        hooks.append(found(**{field: getattr(values, field) for field in type(values).model_fields}))
-    return hooks
+    return [build_hook(name, options) for name, options in items]
 
 
 def _duration(config: Config, images: int) -> Duration:
     """Return the length of the run: the nearest whole number of steps to one pass over the images, at least one."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    per_step = config.data.batch.labelled * config.train.accumulate * world
+    per_step = config.data.batch.labelled * config.train.accumulate * _processes()
     return Duration(config.train.epochs, max(1, round(images / per_step)))
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))

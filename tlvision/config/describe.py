@@ -1,10 +1,15 @@
-"""What a run is about, in a few lines for people."""
+"""Print what a run is about, in a few lines."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from tlvision.config.assemble import Parts
+from tlvision.terminal import note
+from tlvision.types import counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def describe(console: Console, parts: Parts) -> None:
@@ -13,13 +18,14 @@ def describe(console: Console, parts: Parts) -> None:
     unlabelled = f", {len(parts.unlabelled.images)} without labels" if parts.unlabelled is not None else ""
     console.print(
         f"tlvision: {config.model.arch} ({parts.plugin.name}, {parts.plugin.licence}) on {len(parts.train.samples)} "
-        f"training and {len(parts.val.samples)} validation images{unlabelled}, {len(parts.classes)} classes",
-        highlight=False,
+        f"training and {counted(len(parts.val.samples), 'validation image')}{unlabelled}, "
+        f"{counted(len(parts.classes), 'class')}"
     )
-    console.print(parts.report.summary(), highlight=False)
+    console.print(parts.report.summary())
     datasets = [parts.train, parts.val, *([] if parts.source_val is None else [parts.source_val])]
     for data in datasets:
-        for note in data.skipped:
-            console.print(f"[yellow]note[/] {data.path.name}: {note}", highlight=False)
-    for note in parts.notes:
-        console.print(f"[yellow]note[/] {note}", highlight=False)
+        for sentence in data.skipped:
+            name = f"{data.path.name}: "
+            note(console, sentence if sentence.startswith(name) else f"{name}{sentence}")
+    for sentence in parts.notes:
+        note(console, sentence)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from tlvision import terminal
 from tlvision.coco import read_images, write_json
 from tlvision.config.gap_model import GapModel, ModelChoice, Numbers, Seen, join, look, open_model
 from tlvision.data.images import write_image
@@ -26,10 +26,16 @@ from tlvision.evaluation.domain_gap import (
     principal_components,
     standardise,
 )
+from tlvision.files.inputs import path_problem
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.report.colours import PALETTE
 from tlvision.report.scatter import Cloud, scatter
+from tlvision.training.settings import MAX_SEED
 from tlvision.types import ImageFile, InputError, RunError, nearest
+from tlvision.types.shown import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COLOURS = "(colours)"
 _MOST_CLASSES = 12
@@ -74,12 +80,16 @@ def domain_gap(a: ImageSource, b: ImageSource, model: ModelChoice, settings: Gap
     """
     if settings.limit < FEWEST:
         raise InputError(f"domain-gap: --limit: expected {FEWEST} images or more of a side, got {settings.limit}")
+    if not 0 <= settings.seed <= MAX_SEED:
+        raise InputError(f"domain-gap: --seed: expected an integer from 0 to {MAX_SEED}, got {shown(settings.seed)}")
+    if problem := path_problem(str(settings.out)):
+        raise InputError(f"domain-gap: --out: the path {problem}. Give the path of a folder.")
     check_folder(settings.out, COMMAND, inputs=_inputs(a, b, model))
     files = {side: _read(source, side, settings.limit) for side, source in (("A", a), ("B", b))}
     names = _names(a, b)
     opened = open_model(model, settings.seed)
     _check_tap(opened, settings.tap)
-    console = Console(width=None if Console().is_terminal else 120)
+    console = terminal.console(120)
     seen, fresh = _look_at(console, opened, files, names)
     taps = _measure(opened, seen, fresh, settings.seed)
     widest = largest(taps).name
@@ -160,7 +170,7 @@ def _look_at(
     """Return what the model sees in both sides, and the names of its fresh taps, behind a progress bar."""
     sides = []
     fresh: frozenset[str] = frozenset()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         for (_, images), name in zip(files.items(), names, strict=True):
             bar = progress.add_task(f"looking at {name}", total=len(images))

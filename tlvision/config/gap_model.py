@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tlvision.data.settings import MAX_SIDE
 from tlvision.label_maps import read_class_file
 from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport, get_plugin
-from tlvision.types import ClassMap, ImageFile, InputError
+from tlvision.types import ClassMap, ImageFile, InputError, counted
+from tlvision.types.shown import shown
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -96,8 +98,8 @@ def open_model(choice: ModelChoice, seed: int) -> GapModel:
         raise InputError(
             "domain-gap: which model to look through? Give either --run RUN, or --plugin P --arch ARCH --weights W"
         )
-    if choice.image_size is not None and choice.image_size < 32:
-        raise InputError(f"domain-gap: --image-size: expected 32 or more pixels, got {choice.image_size}")
+    if choice.image_size is not None and not 32 <= choice.image_size <= MAX_SIDE:
+        raise InputError(f"domain-gap: --image-size: expected 32 to {MAX_SIDE} pixels, got {shown(choice.image_size)}")
     if choice.run is None:
         return _pretrained(choice, seed)
     if choice.arch or choice.weights or choice.classes:
@@ -157,7 +159,7 @@ def _fresh(report: WeightReport) -> tuple[str, ...]:
 def _mute(report: WeightReport) -> str:
     """Return why predictions mean nothing: a part of the model was never trained."""
     if _fresh(report):
-        return f"{len(_fresh(report))} tensors of the model have no weights, such as {_fresh(report)[0]}"
+        return f"no weights for {counted(len(_fresh(report)), 'tensor')} of the model, such as {_fresh(report)[0]}"
     fresh = [entry for entry in report.remapped if "fresh" in entry]
     return f"the weights do not know every class: {fresh[0]}" if fresh else ""
 

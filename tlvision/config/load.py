@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from tlvision.config.schema import Config
+from tlvision.config.yaml_text import MAX_BYTES, MAX_DEPTH, check_size, parse_yaml, write_yaml
+from tlvision.files.inputs import exists, read_text
 from tlvision.hooks.registry import hook_class, hook_schema
 from tlvision.plugin import HasOptions, Plugin
-from tlvision.types import InputError, nearest
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-3 as a number and refuses a key that is given twice."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            line = node.start_mark.line + 1
-            raise InputError(f"{node.start_mark.name}: the key '{key}' is given twice in the mapping at line {line}")
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
-def parse_yaml(text: str, origin: str) -> Any:
-    """Return the value of a YAML text; InputError with line and column where it is not YAML."""
-    loader = _Loader(text)
-    loader.name = origin
-    try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"{origin}{where}: not YAML ({getattr(error, 'problem', error)})") from error
-    finally:
-        loader.dispose()
+from tlvision.types import InputError, counted, nearest
+from tlvision.types.shown import clip, shown
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -66,6 +32,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         origin, values = str(source), _read_with_base(Path(source))
     for override in overrides:
         _apply(values, override)
+    check_size(values, origin)
     problems = []
     config = None
     try:
@@ -74,8 +41,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         problems = [_sentence(dict(item), Config, "") for item in error.errors()]
     problems += _hook_problems(values.get("hooks"))
     if problems or config is None:
-        lines = "\n  ".join(problems)
-        raise InputError(f"{origin}: {len(problems)} {'error' if len(problems) == 1 else 'errors'}:\n  {lines}")
+        raise InputError(f"{origin}: {counted(len(problems), 'error')}:\n  {_lines(problems)}")
     return config
 
 
@@ -93,16 +59,24 @@ def read_options(plugin: Plugin, given: Mapping[str, Any]) -> BaseModel | None:
         return None
     schema = plugin.options_type()
     try:
-        return schema.model_validate(given)
+        return schema.model_validate(given, strict=True)
     except ValidationError as error:
-        lines = "\n  ".join(_sentence(dict(item), schema, "model.options") for item in error.errors())
-        raise InputError(f"config:\n  {lines}") from error
+        problems = [_sentence(dict(item), schema, "model.options") for item in error.errors()]
+        raise InputError(f"config:\n  {_lines(problems)}") from error
+
+
+def _lines(problems: Sequence[str]) -> str:
+    """Return the problems one a line; of more than 30 the first, and a count."""
+    more = [f"and {counted(len(problems) - _MOST_LINES, 'error')} more"] if len(problems) > _MOST_LINES else []
+    return "\n  ".join([*problems[:_MOST_LINES], *more])
+
+
+_MOST_LINES = 30
 
 
 def dump_config(config: Config) -> str:
     """Return the resolved config as YAML, every default written out."""
-    text = yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
-    return str(text)
+    return write_yaml(config.model_dump(mode="json", by_alias=True))
 
 
 def _read_with_base(path: Path) -> dict[str, Any]:
@@ -110,7 +84,9 @@ def _read_with_base(path: Path) -> dict[str, Any]:
     base = values.pop("base", None)
     if base is None:
         return values
-    base_path = path.parent / str(base)
+    if not isinstance(base, str):
+        raise InputError(f"{path}: 'base' must be the path of a config, got {shown(base)}")
+    base_path = path.parent / base
     lower = _read(base_path)
     if "base" in lower:
         raise InputError(f"{base_path}: a base cannot have a base of its own; one level keeps a config readable")
@@ -118,13 +94,9 @@ def _read_with_base(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"no config file '{path}'")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file ({error.reason} at byte {error.start})") from error
-    values = parse_yaml(text, str(path))
+    if not exists(path):
+        raise InputError(f"no config file '{clip(str(path), 200)}'")
+    values = parse_yaml(read_text(path, "a config (YAML)", max_bytes=MAX_BYTES), str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}")
     return values
@@ -139,17 +111,20 @@ def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
+    if not isinstance(override, str):
+        raise InputError(f"--set: expected texts such as 'train.lr=2e-4', got {shown(override)}")
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise InputError(f"--set: expected key=value with a dotted key, such as train.lr=2e-4, got '{override}'")
+    path = clip(path)
+    if not equals or not all(keys) or len(keys) > MAX_DEPTH:
+        raise InputError(f"--set: expected key=value with a dotted key, such as train.lr=2e-4, got '{clip(override)}'")
     target = values
     for depth, key in enumerate(keys[:-1]):
         below = target.get(key)
         if below is None:
             below = {}
         if not isinstance(below, dict):
-            raise InputError(f"--set {path}: '{'.'.join(keys[: depth + 1])}' is a value, not a section")
+            raise InputError(f"--set {path}: '{clip('.'.join(keys[: depth + 1]))}' is a value, not a section")
         target[key] = dict(below)
         target = target[key]
     target[keys[-1]] = parse_yaml(text, f"--set {path}")
@@ -166,7 +141,7 @@ def _hook_problems(hooks: object) -> list[str]:
         where = f"hooks[{index}]"
         try:
             schema = hook_schema(hook_class(str(name)))
-            schema.model_validate(options if options is not None else {})
+            schema.model_validate(options if options is not None else {}, strict=True)
         except InputError as error:
             problems.append(f"{where}: {error}")
         except ValidationError as error:
@@ -176,24 +151,44 @@ def _hook_problems(hooks: object) -> list[str]:
 
 def _sentence(error: dict[str, Any], root: type[BaseModel], prefix: str) -> str:
     """Turn one pydantic error into: path of the key, what came, what was expected."""
-    location = tuple(part for part in error["loc"] if not (isinstance(part, str) and part in _UNION_TAGS))
+    location = tuple(part for part in error["loc"] if not _is_union_tag(part))
     path = _dotted(prefix, location)
-    if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key.{nearest(str(location[-1]), _fields_at(root, location[:-1]))}"
-    if error["type"] == "missing":
+    kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return f"{path}: unknown key.{nearest(clip(str(location[-1])), _fields_at(root, location[:-1]))}"
+    if kind == "missing":
         return f"{path}: missing; it has to be given"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{path}: {message[0].lower() + message[1:]}, got {error['input']!r}"
+    remedy = ""
+    if kind.startswith("bool") and str(given).lower() in {"yes", "no", "on", "off"}:
+        remedy = ". Write true or false; yes, no, on and off are texts"
+    elif kind in {"int_type", "float_type"} and isinstance(given, str) and _is_number(given):
+        remedy = f". Write the number without quotes: {given.strip()}"
+    return f"{path}: {message[0].lower() + message[1:]}, got {shown(given)}{remedy}"
 
 
-# Names that pydantic puts into a location for the branch of a union; they are no keys.
-_UNION_TAGS = {"int", "float", "str", "bool", "literal['auto']"}
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return len(text) < 30
+
+
+# What pydantic puts into a location for the branch of a union; these are no keys.
+_UNION_TAGS = {"int", "float", "str", "bool"}
+_UNION_TAG_STARTS = ("list[", "dict[", "literal[", "constrained-", "function-")
+
+
+def _is_union_tag(part: object) -> bool:
+    return isinstance(part, str) and (part in _UNION_TAGS or part.startswith(_UNION_TAG_STARTS))
 
 
 def _dotted(prefix: str, location: tuple[Any, ...]) -> str:
     path = prefix
     for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        text = clip(str(part))
+        path += f"[{text}]" if isinstance(part, int) else f".{text}" if path else text
     return path or "(top level)"
 
 

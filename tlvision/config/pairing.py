@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from tlvision.config.schema import Config, EvaluateSettings
 from tlvision.data.settings import AugmentSettings
 from tlvision.hooks import Hook, ObjectiveHook
-from tlvision.plugin import Adapter, HasDenseLogits, Plugin, Task, get_plugin, plugin_names
-from tlvision.types import InputError
+from tlvision.plugin import Adapter, HasDenseLogits, Plugin, Task
+from tlvision.plugin.registry import usable_plugins
+from tlvision.types import InputError, counted
 
 
 def check_pairing(hooks: Sequence[Hook], plugin: Plugin, task: Task) -> None:
@@ -46,7 +47,7 @@ def _may_have(plugin: Plugin, task: Task, needed: type) -> bool:
 def _refusal(hook: Hook, needed: type, plugin: Plugin) -> str:
     reason = plugin.capabilities.get(needed.__name__, "")
     why = f" ({reason})" if reason and reason != "yes" else ""
-    able = [name for name in plugin_names() if _offers(get_plugin(name), needed)]
+    able = [other.name for other in usable_plugins() if _offers(other, needed)]
     others = f"; models of {', '.join(able)} do" if able else ""
     kind = " for label maps" if needed is HasDenseLogits else ""
     return (
@@ -59,6 +60,28 @@ def _offers(plugin: Plugin, needed: type) -> bool:
     if needed is HasDenseLogits:
         return "semantic" in plugin.tasks
     return plugin.capabilities.get(needed.__name__) == "yes"
+
+
+MAX_PASSES = 32
+"""A step takes each image at most so many times: a few images may fill a larger batch, more is a slip."""
+
+
+def check_step_size(config: Config, labelled: int, unlabelled: int | None, processes: int) -> None:
+    """Raise InputError if one step takes each image more than `MAX_PASSES` times.
+
+    labelled, unlabelled: the number of training images, and of those of data.target (None if it is absent).
+    """
+    batch, accumulate = config.data.batch, config.train.accumulate
+    for key, size, images in (("labelled", batch.labelled, labelled), ("unlabelled", batch.unlabelled, unlabelled)):
+        wanted = size * accumulate * processes
+        if images and wanted > MAX_PASSES * images:
+            factors = [f"data.batch.{key} {size}", f"train.accumulate {accumulate}"]
+            factors += [counted(processes, "process", "processes")] if processes > 1 else []
+            raise InputError(
+                f"data.batch.{key}: one step takes {wanted:,} images ({' x '.join(factors)}), but there are "
+                f"{images:,}. A step may take each image {MAX_PASSES} times. "
+                f"Use at most {MAX_PASSES * images:,} images a step."
+            )
 
 
 def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlvision import terminal
 from tlvision.config.load import dump_config
 from tlvision.files.json_files import write_json, write_text
 from tlvision.types import InputError, listing
@@ -157,10 +158,10 @@ def record(resumed: Resumed, session: Session, config: Config, data: Mapping[str
         environment["changes"] = changes
     session.origin = origin(config, environment)
     for note in resumed.notes:
-        console.print(f"[yellow]note[/] {_plain(note)}", highlight=False)
+        terminal.note(console, note)
     for change in resumed.changes:
         line = f"from step {step} on: {change['key']} is {_value(change['new'])} (was {_value(change['old'])})"
-        console.print(f"[yellow]note[/] {_plain(line)}", highlight=False)
+        terminal.note(console, line)
     if not session.context.is_main:
         return
     if environment != resumed.environment:
@@ -181,9 +182,3 @@ def origin(config: Config, environment: Mapping[str, Any]) -> dict[str, str]:
 def _value(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from tlvision import terminal
 from tlvision.config.assemble import Parts, assemble, seed_everything, training_images, unlabelled_images
 from tlvision.config.describe import describe
 from tlvision.config.environment import describe_environment
@@ -24,10 +23,11 @@ from tlvision.files.json_files import read_object, write_json, write_text
 from tlvision.files.whole import copy_file, copy_folder, recover_folder
 from tlvision.hooks import Context
 from tlvision.report import write_report
-from tlvision.types import InputError, RunError
+from tlvision.types import InputError, RunError, counted
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from rich.console import Console
 
     from tlvision.config.schema import Config
     from tlvision.training.session import Session
@@ -58,7 +58,11 @@ def train(
     Ctrl-C, when the state has been saved.
     """
     from tlvision.config.schema import Config
+    from tlvision.data.processes import can_start, refuse_in_child
     from tlvision.training import fabric as engine
+    from tlvision.training.workers import wanted_workers
+
+    refuse_in_child()
 
     resumed = None
     if resume is not None:
@@ -67,8 +71,9 @@ def train(
         config = read_run_config(run, overrides) if resumed is None else resumed.config
     elif not isinstance(config, Config):
         config = load_config(config, overrides)
-    console = Console(width=None if Console().is_terminal else 140)
+    console = terminal.console(140)
     fabric = engine.make_fabric(config.train)
+    can_start(wanted_workers(config.data.workers, fabric))  # before a folder is made
     if not fabric.is_global_zero:
         console.quiet = True
     parts = _assemble(config, resumed, fabric)
@@ -221,10 +226,10 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
     if "selection" in metrics:
         console.print(selection_sentence(metrics), highlight=False)
     if session.evaluator.left_out:
-        console.print(
-            f"[yellow]note[/] {session.evaluator.left_out} detections are of classes that {parts.val.path.name} does "
-            "not have; they are not in predictions.json",
-            highlight=False,
+        terminal.note(
+            console,
+            f"left out of predictions.json: {counted(session.evaluator.left_out, 'detection')} of classes that "
+            f"{parts.val.path.name} does not have",
         )
     console.print(
         f"best weights   {best}\npictures       {run / 'pictures'}\nreport         {run / 'report.html'}\n"

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tlvision.data.settings import AugmentSettings
-from tlvision.training.settings import TrainSettings
+from tlvision.data.settings import MAX_SIDE, AugmentSettings
+from tlvision.files.inputs import path_problem
+from tlvision.training.settings import MAX_EPOCHS, MAX_SEED, TrainSettings
+
+MAX_BATCH = 65_536
+MAX_RENDERED = 100_000
+MAX_WORKERS = 256
+
+
+def _checked_path(path: str) -> str:
+    if problem := path_problem(path):
+        raise ValueError(f"expected a path, but it {problem}")
+    return path
+
+
+PathText = Annotated[str, AfterValidator(_checked_path)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Strict in types too: 64 is a number and "64" is not, true is no number, a whole number may stand for 64.0."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelSettings(_Strict):
     """Which model, and from which weights."""
 
-    plugin: str = Field(description="a model family; `tlvision plugins` lists them")
-    arch: str = Field(description="an architecture of the plugin; `tlvision plugins` tells which")
-    weights: str = Field(description="coco, imagenet, pretrained, none, or the path of a weight file; see the plugin")
+    plugin: str = Field(max_length=200, description="a model family; `tlvision plugins` lists them")
+    arch: str = Field(max_length=200, description="an architecture of the plugin; `tlvision plugins` lists them")
+    weights: PathText = Field(
+        description="coco, imagenet, pretrained, none, or the path of a weight file; see the plugin"
+    )
     rename: dict[str, str | Annotated[list[str], Field(min_length=1)]] = Field(
         {},
         description="{our class: the weights' class} where names differ, so that its rows of the head are taken over; "
@@ -34,9 +52,9 @@ class ModelSettings(_Strict):
 class DatasetSettings(_Strict):
     """Labelled images: a COCO json and the folder that its file names are relative to, or a folder of label maps."""
 
-    json_: str | None = Field(None, alias="json", description="COCO json; with masks, a COCO panoptic json")
-    images: str = Field(description="folder of the images")
-    masks: str | None = Field(None, description="folder of PNG label maps, <stem>.png for each image")
+    json_: PathText | None = Field(None, alias="json", description="COCO json; with masks, a COCO panoptic json")
+    images: PathText = Field(description="folder of the images")
+    masks: PathText | None = Field(None, description="folder of PNG label maps, <stem>.png for each image")
 
     @model_validator(mode="after")
     def _labels(self) -> Self:
@@ -48,15 +66,17 @@ class DatasetSettings(_Strict):
 class TargetSettings(_Strict):
     """Unlabelled images: of the domain that the model is meant for, or just more of the same."""
 
-    images: str = Field(description="folder of the images")
-    json_: str | None = Field(None, alias="json", description="take only the `images` of this json; no label is read")
+    images: PathText = Field(description="folder of the images")
+    json_: PathText | None = Field(
+        None, alias="json", description="take only the `images` of this json; no label is read"
+    )
 
 
 class BatchSettings(_Strict):
     """What one micro-batch of one process holds."""
 
-    labelled: int = Field(16, ge=1, description="labelled images")
-    unlabelled: int = Field(0, ge=0, description="images of data.target, for hooks that learn from them")
+    labelled: int = Field(16, ge=1, le=MAX_BATCH, description="labelled images")
+    unlabelled: int = Field(0, ge=0, le=MAX_BATCH, description="images of data.target, for hooks that learn from them")
 
 
 class RenderSettings(_Strict):
@@ -64,10 +84,10 @@ class RenderSettings(_Strict):
 
     scene: Literal["inspection"] = Field("inspection", description="what is rendered")
     domain: Literal["source", "target"] = Field("target", description="source, or shifted target")
-    out: str = Field(description="folder that gets images/, train.json and val.json if it does not exist yet")
-    train: int = Field(40, ge=1, description="training images")
-    val: int = Field(60, ge=1, description="validation images")
-    seed: int = Field(0, ge=0, description="of the renderer")
+    out: PathText = Field(description="folder that gets images/, train.json and val.json if it does not exist yet")
+    train: int = Field(40, ge=1, le=MAX_RENDERED, description="training images")
+    val: int = Field(60, ge=1, le=MAX_RENDERED, description="validation images")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of the renderer")
 
 
 class DataSettings(_Strict):
@@ -101,7 +121,7 @@ class DataSettings(_Strict):
         "background", description="semantic models on a COCO json: what a pixel without an object is"
     )
     render: RenderSettings | None = Field(None, description="render a dataset first")
-    image_size: int = Field(640, ge=32, description="long side of the network input in pixels")
+    image_size: int = Field(640, ge=32, le=MAX_SIDE, description="long side of the network input in pixels")
     canvas: Literal["square", "fitted"] = Field(
         "square", description="training inputs and windows: square; or fitted: as high and wide as their images need"
     )
@@ -132,6 +152,13 @@ class DataSettings(_Strict):
             raise ValueError("expected 'auto' or a number from 0 on")
         return value
 
+    @field_validator("workers")
+    @classmethod
+    def _few_workers(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value > MAX_WORKERS:
+            raise ValueError(f"expected 'auto' or a number from 0 to {MAX_WORKERS}")
+        return value
+
     @model_validator(mode="after")
     def _something_to_evaluate_on(self) -> Self:
         if self.val is None and self.source_val is None:
@@ -159,26 +186,34 @@ class DataSettings(_Strict):
 class EvaluateSettings(_Strict):
     """When to evaluate, and what chooses the best checkpoint."""
 
-    every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch always is evaluated")
+    every: int = Field(
+        1, ge=1, le=MAX_EPOCHS, description="epochs between evaluations; the last epoch always is evaluated"
+    )
     select: str = Field(
         "auto",
+        max_length=200,
         description="the metric that selects checkpoints/best; auto: that of the task, with data.target "
         "unlabelled/stability; target/… uses the target's labels",
     )
     window: int = Field(
-        0, ge=0, description="semantic: slide a window of this side over the image, which overlaps by a third; 0: whole"
+        0,
+        ge=0,
+        le=MAX_SIDE,
+        description="semantic: slide a window of this side over the image, which overlaps by a third; 0: whole",
     )
     boundary: bool = Field(False, description="semantic: boundary IoU as well")
     max_detections: int = Field(
         100, ge=3, le=10_000, description="detections that count for an image and class; 100 is COCO's number"
     )
-    batch: int = Field(32, ge=1, description="images predicted at once; masks take about 40 MB an image at 640 px")
+    batch: int = Field(
+        32, ge=1, le=MAX_BATCH, description="images predicted at once; masks take about 40 MB an image at 640 px"
+    )
 
 
 class RunSettings(_Strict):
     """Where the run goes."""
 
-    out: str = Field(description="the run's folder; where it holds a run already, a number is appended")
+    out: PathText = Field(description="the run's folder; where it holds a run already, a number is appended")
 
 
 class Config(_Strict):

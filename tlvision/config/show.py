@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from tlvision import terminal
 from tlvision.config.assemble import Parts, assemble, training_images
 from tlvision.config.describe import describe
 from tlvision.config.load import load_config
+from tlvision.types import counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def show(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
     """Print weight report, layer groups, taps, ledger and phases of a config, without training."""
     from tlvision.training.ledger import ledger_rows, print_ledger, schedule_row
 
-    console = Console(width=None if Console().is_terminal else 140)
+    console = terminal.console(140)
     loaded = load_config(config, overrides)
     parts = assemble(loaded)
     describe(console, parts)
@@ -30,7 +34,7 @@ def show(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     rows = ledger_rows(parts.adapter.module, parts.plan, loaded.train, parts.hook_modules())
     print_ledger(console, rows, schedule_row(parts.plan, loaded.train))
     duration = parts.plan.duration
-    console.print(f"{duration.epochs} epochs of {duration.steps_per_epoch} steps", highlight=False)
+    console.print(f"{counted(duration.epochs, 'epoch', 'epochs')} of {counted(duration.steps_per_epoch, 'step')}")
     _print_phases(console, parts)
 
 

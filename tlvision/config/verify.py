@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from tlvision import terminal
 from tlvision.config.assemble import assemble
 from tlvision.config.describe import describe
 from tlvision.config.load import load_config
@@ -20,6 +20,8 @@ from tlvision.config.run import build_session
 from tlvision.hooks.registry import ALWAYS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tlvision.training.session import Session
 
 
@@ -46,7 +48,7 @@ def verify(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()
     """
     from tlvision.training.fabric import make_fabric
 
-    console = Console(width=None if Console().is_terminal else 140)
+    console = terminal.console(140)
     loaded = load_config(config, [*overrides, "train.verify=first_steps"])
     fabric = make_fabric(loaded.train)
     parts = assemble(loaded)
@@ -71,7 +73,8 @@ def _prove_phases(session: Session, console: Console) -> list[Proved]:
     starts = context.plan.boundaries()
     ends = [*starts[1:], context.duration.total_steps]
     proved = []
-    with Progress(console=console, transient=True) as progress:
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
         for first, end in progress.track(list(zip(starts, ends, strict=True)), description="phases"):
             context.step = first
             steps = min(FIRST_STEPS, end - first)

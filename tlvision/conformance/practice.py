@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tlvision.hooks import Plan
     from tlvision.plugin import Adapter
     from tlvision.training.settings import TrainSettings
-    from tlvision.types import Target
+    from tlvision.types import Target, counted
 
 
 class Practice:
@@ -51,7 +51,7 @@ class Practice:
         losses = {name: loss.float() for name, loss in self.adapter.loss(images, targets).items()}
         values = {name: loss.item() for name, loss in losses.items()}
         for name, value in values.items():
-            assert math.isfinite(value), f"the loss '{name}' is {value} after {self.step} steps of training"
+            assert math.isfinite(value), f"the loss '{name}' is {value} after {counted(self.step, 'step')} of training"
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         held = [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
         torch.nn.utils.clip_grad_norm_(held, self.settings.clip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tlvision.data.dataset import Draw, EvalImages, Meta, TrainImages
 from tlvision.data.geometry import Pixels
+from tlvision.data.processes import check_picklable, raise_if_worker_died
 from tlvision.data.unlabelled import UnlabelledImages
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Target
 
@@ -178,6 +180,10 @@ def train_positions(
     return [list(range(first, first + batch_size)) for first in firsts]
 
 
+def _always(step: int) -> bool:
+    return True
+
+
 def train_batches(
     dataset: TrainImages,
     *,
@@ -187,7 +193,7 @@ def train_batches(
     accumulate: int = 1,
     rank: int = 0,
     world: int = 1,
-    mosaic: Callable[[int], bool] = lambda step: True,
+    mosaic: Callable[[int], bool] = _always,
     unlabelled: UnlabelledImages | None = None,
     unlabelled_size: int = 0,
     workers: int = 0,
@@ -293,6 +299,7 @@ def _batches(plans: _TrainPlans | _EvalPlans, workers: int, pin: bool) -> Iterat
         for number in range(len(plans)):
             yield plans[number].pin_memory() if pin else plans[number]
         return
+    check_picklable(plans)
     loader: DataLoader[Any] = DataLoader(
         _Guarded(plans),
         batch_size=None,
@@ -303,13 +310,18 @@ def _batches(plans: _TrainPlans | _EvalPlans, workers: int, pin: bool) -> Iterat
         # Its own, or starting the workers would draw from torch's global generator and a resumed run would differ.
         generator=torch.Generator(),
     )
-    for found in loader:
-        if isinstance(found, InputError):
-            raise found
-        yield found
+    try:
+        for found in loader:
+            if isinstance(found, InputError):
+                raise found
+            yield found
+    except RuntimeError as error:
+        raise_if_worker_died(error)
+        raise
 
 
 def _one_thread_each(worker: int) -> None:
     """Workers are parallel to each other; threads inside them would only fight for the same cores."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process ends its workers
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MAX_SIDE = 16_384
+"""Largest side of a network input or a window of it, in pixels."""
+
 
 class StrongView(BaseModel):
     """How the strong view of an image looks: its geometry is that of the weak one, pixel by pixel.
@@ -12,7 +15,7 @@ class StrongView(BaseModel):
     Semi-Supervised Object Detection", ICLR 2021, appendix). 0 switches each off.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     colour: float = Field(0.8, ge=0, le=1, description="probability of another brightness, contrast, saturation, hue")
     brightness: float = Field(0.4, ge=0, lt=1, description="with colour: multiplied by 1 - this to 1 + this")
@@ -22,7 +25,9 @@ class StrongView(BaseModel):
     grey: float = Field(0.2, ge=0, le=1, description="probability of no colour at all")
     blur: float = Field(0.5, ge=0, le=1, description="probability of a Gaussian blur of 0.1 to 2 pixels")
     erase: float = Field(0.5, ge=0, le=1, description="probability that rectangles are painted over")
-    erase_count: int = Field(3, ge=1, description="with erase: at most so many rectangles, of 2 to 10 % of the image")
+    erase_count: int = Field(
+        3, ge=1, le=100, description="with erase: at most so many rectangles, of 2 to 10 % of the image"
+    )
 
 
 class AugmentSettings(BaseModel):
@@ -32,7 +37,7 @@ class AugmentSettings(BaseModel):
     10.0
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     mosaic: float = Field(1.0, ge=0, le=1, description="probability that an image is a mosaic of four")
     mosaic_off: float = Field(0.1, ge=0, le=1, description="fraction of the run, at its end, without mosaic")
@@ -52,7 +57,10 @@ class AugmentSettings(BaseModel):
     )
     strong_view: StrongView = Field(StrongView(), description="the strong view of unlabelled images, and of these")
     crop: int = Field(
-        0, ge=0, description="side of a random window of the image, in pixels of the network input; 0: the whole image"
+        0,
+        ge=0,
+        le=MAX_SIDE,
+        description="side of a random window of the image, in pixels of the network input; 0: the whole image",
     )
     crop_limit: float = Field(
         0.75, gt=0, le=1, description="with crop, label maps: look for a window of which no class fills more than this"

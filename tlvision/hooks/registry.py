@@ -6,15 +6,17 @@ A hook's parameters are the keyword-only parameters of its `__init__`; their ann
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 
 from tlvision.hooks.base import DataHook, Hook, ObjectiveHook, ObserverHook, SetupHook
-from tlvision.types import InputError, nearest
+from tlvision.types import InputError, TlvisionError, listing, nearest
+from tlvision.types.shown import clip
 
 GROUP = "tlvision.hooks"
 BUILT_IN = {
@@ -51,6 +53,21 @@ def _third_party() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
+def clashes() -> dict[str, str]:
+    """Return, for each name that several packages or a package and a built-in hook claim, a sentence about it."""
+    origins: dict[str, set[str]] = {}
+    for point in entry_points(group=GROUP):
+        origins.setdefault(point.name, set()).add(point.value)
+    sentences = {}
+    for name, values in origins.items():
+        where = listing(sorted(values))
+        if name in BUILT_IN:
+            sentences[name] = f"hook '{name}' ({where}): the name belongs to a built-in hook, which is used"
+        elif len(values) > 1:
+            sentences[name] = f"hook '{name}': several packages provide it ({where}); uninstall all but one"
+    return sentences
+
+
 def hook_names() -> tuple[str, ...]:
     """Return the names of all installed hooks, sorted, without importing any."""
     return tuple(sorted(BUILT_IN.keys() | _third_party().keys()))
@@ -59,20 +76,60 @@ def hook_names() -> tuple[str, ...]:
 def hook_class(name: str) -> type[Hook]:
     """Import the hook called `name` and check that it is one.
 
-    Raises InputError where there is none (with the nearest name), or where the class breaks the rules of a hook
-    (naming the hook, where it comes from, and the rule).
+    Raises InputError if there is none (with the nearest name), several packages provide it, its module cannot be
+    imported (with the cause), or the class breaks the rules of a hook (naming the hook, where it comes from, and the
+    rule).
     """
     if name in BUILT_IN:
         origin = BUILT_IN[name]
         module, _, attribute = origin.partition(":")
         found = getattr(import_module(module), attribute)
     elif name in _third_party():
+        if name in clashes():
+            raise InputError(clashes()[name])
         origin = _third_party()[name].value
-        found = _third_party()[name].load()
+        found = _load(name, _third_party()[name])
     else:
         raise InputError(f"unknown hook '{name}'.{nearest(name, hook_names())}")
-    _check(name, origin, found)
+    try:
+        _check(name, origin, found)
+    except InputError:
+        raise
+    except Exception as error:  # the class of another package may do anything
+        raise InputError(f"hook '{name}' ({origin}): {_cause(error)}") from error
     return found  # type: ignore[no-any-return]
+
+
+def build_hook(name: str, options: Mapping[str, Any]) -> Hook:
+    """Build the hook called `name` with checked options.
+
+    Raises InputError if a hook of another package cannot be built, with the cause.
+    """
+    found = hook_class(name)
+    values = hook_schema(found).model_validate(options, strict=True)
+    arguments = {field: getattr(values, field) for field in type(values).model_fields}
+    if name in BUILT_IN:
+        return found(**arguments)
+    try:
+        return found(**arguments)
+    except TlvisionError:
+        raise
+    except Exception as error:
+        raise InputError(f"hook '{name}' ({found.__module__}): it cannot be built ({_cause(error)})") from error
+
+
+def _load(name: str, point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (Exception, SystemExit) as error:  # a module of another package may do anything when it is imported
+        raise InputError(
+            f"hook '{name}': its entry point '{point.value}' cannot be imported ({_cause(error)}). "
+            "Update or uninstall the package that provides it."
+        ) from error
+
+
+def _cause(error: BaseException) -> str:
+    return clip(f"{type(error).__name__}: {error}".partition("\n")[0], 300)
 
 
 def _check(name: str, origin: str, found: object) -> None:
@@ -100,10 +157,20 @@ def _parameters(found: type[Hook]) -> list[inspect.Parameter]:
 
 
 def hook_schema(found: type[Hook]) -> type[BaseModel]:
-    """Return a strict pydantic model of the parameters of a hook."""
-    hints = get_type_hints(found.__init__, include_extras=True) if _parameters(found) else {}
+    """Return a strict pydantic model of the parameters of a hook; InputError if a type cannot be checked."""
+    try:
+        hints = get_type_hints(found.__init__, include_extras=True) if _parameters(found) else {}
+        return _schema(found, hints)
+    except (NameError, TypeError, AttributeError, PydanticUserError) as error:
+        raise InputError(
+            f"hook '{found.key()}' ({found.__module__}): a parameter of __init__ has a type that cannot be checked "
+            f"({_cause(error)})"
+        ) from error
+
+
+def _schema(found: type[Hook], hints: Mapping[str, Any]) -> type[BaseModel]:
     fields: dict[str, Any] = {
         parameter.name: (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
         for parameter in _parameters(found)
     }
-    return create_model(found.key(), __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+    return create_model(found.key(), __config__=ConfigDict(extra="forbid", allow_inf_nan=False, strict=True), **fields)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from tlvision.files.inputs import check_file, exists
 from tlvision.types import IGNORE_INDEX, InputError, LabelMapFile, listing
 
 Pixels = npt.NDArray[np.uint8]
@@ -69,17 +70,24 @@ def _read_coloured(path: Path) -> npt.NDArray[np.int32]:
 
 
 def _open(path: Path) -> Image.Image:
+    if not exists(path):
+        raise InputError(f"{path}: the label map does not exist")
+    check_file(path, "a label map (PNG)")
     try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: the label map does not exist") from None
-    except (UnidentifiedImageError, OSError) as error:
+        image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: the label map is too large ({error}); cut it and its image into tiles") from None
+    except Exception as error:  # damaged bytes make Pillow fail in many ways
         raise InputError(f"{path}: not a picture that can be read ({error}); write it again") from None
+    if image.format == "JPEG":
+        image.close()
+        raise InputError(f"{path}: the label map is a JPEG, which changes values. Save label maps as PNG.")
+    return image
 
 
 def _decoded(image: Image.Image, path: Path) -> Image.Image:
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # damaged bytes make Pillow fail in many ways
         raise InputError(f"{path}: the label map is damaged ({error}); write it again") from None
     return image

@@ -13,11 +13,14 @@ import numpy.typing as npt
 from tlvision.coco.bit_depth import FULL, choose_bits
 from tlvision.coco.headers import Header, read_headers
 from tlvision.coco.orientation import Exif, decide
+from tlvision.files.inputs import exists, read_text
 from tlvision.label_maps.files import read_label_map
-from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, Sample, empty_target, listing
+from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, Sample, counted, empty_target, listing
+from tlvision.types.shown import shown
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _THREADS = 8
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,18 +50,24 @@ class LabelMapData:
 def read_class_file(path: str | Path) -> ClassMap:
     """Read one class name a line; the number of a line, from 0, is the value of that class in the label maps.
 
-    Raises InputError: no such file, no name, an empty line between names, a name twice.
+    Raises InputError: no such file, no text in UTF-8, no name, an empty line between names, a name twice.
     """
     path = Path(path)
-    if not path.is_file():
+    if not exists(path):
         raise InputError(f"data.classes: no file '{path}'; give a text file with one class name a line")
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    text = read_text(path, "a text file with one class name a line", max_bytes=_MOST_BYTES)
+    names = [line.strip() for line in text.rstrip().splitlines()]
+    if binary := [name for name in names if not name.isprintable()]:
+        raise InputError(f"{path}: the class name {shown(binary[0])} has control characters. Write plain text.")
     for number, name in enumerate(names, 1):
         if not name:
             raise InputError(f"{path}, line {number}: expected a class name, got an empty line; the line is the value")
     if not 0 < len(names) <= IGNORE_INDEX:
         raise InputError(f"{path}: expected 1 to {IGNORE_INDEX} class names, got {len(names)}")
-    return ClassMap(tuple(names), tuple(range(len(names))))
+    try:
+        return ClassMap(tuple(names), tuple(range(len(names))))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def read_label_maps(
@@ -100,7 +109,7 @@ def read_label_maps(
     )
     left = [stem for stem in others if stem not in images]
     if left:
-        notes.append(f"{len(left)} label maps have no image and are left out: {listing(left)}")
+        notes.append(f"left out {counted(len(left), 'label map')} without image: {listing(left)}")
     pixels, ignored = count_pixels(samples, len(classes))
     notes += absent_classes(classes, pixels)
     return LabelMapData(masks_dir, images_dir, samples, classes, pixels, tuple(notes), bits, ignored)
@@ -167,7 +176,7 @@ def count_pixels(samples: Sequence[Sample], classes: int) -> tuple[npt.NDArray[n
 def absent_classes(classes: ClassMap, pixels: npt.NDArray[np.int64]) -> tuple[str, ...]:
     """Return a sentence about the classes that have no pixel, if there are any."""
     absent = [name for name, count in zip(classes.names, pixels, strict=True) if count == 0]
-    return (f"no pixel of {len(absent)} classes: {listing(absent)}",) if absent else ()
+    return (f"no pixel of {counted(len(absent), 'class')}: {listing(absent)}",) if absent else ()
 
 
 def _images_by_stem(folder: Path) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from tlvision.plugin.protocol import ROLES, LayerGroup
-from tlvision.types import InputError, listing, nearest
+from tlvision.types import InputError, counted, listing, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -83,7 +83,7 @@ def map_groups(module: nn.Module, groups: Sequence[LayerGroup]) -> GroupMap:
     buffers = {name: owner.get(id(tensor), -1) for name, tensor in module.named_buffers()}
     orphans = [name for name, depth in (parameters | buffers).items() if depth < 0]
     if orphans:
-        raise InputError(f"layer groups: {len(orphans)} tensors are in no group: {listing(orphans)}")
+        raise InputError(f"layer groups: no group has {counted(len(orphans), 'tensor')}: {listing(orphans)}")
     norms, bare = _find_norms(module)
     return GroupMap(tuple(groups), parameters, buffers, modules, norms, bare)
 

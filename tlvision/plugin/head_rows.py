@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tlvision.plugin.protocol import WeightReport
-from tlvision.types import InputError, listing
+from tlvision.plugin.protocol import FRESH_ROWS, WeightReport
+from tlvision.types import InputError, counted, listing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -116,13 +116,13 @@ def _copy_rows(
 ) -> str:
     """Copy the rows of shared classes and say "rows a, b of n"; or say why there are none."""
     if source is None:
-        return f"{_shapes(here, there)}, and the source does not name its classes; all rows stay fresh"
+        return f"{_shapes(here, there)}, and the source does not name its classes; {FRESH_ROWS}"
     fits = len(here) == layout.count(len(classes)) and len(there) == layout.count(len(source))
     if here.shape[1:] != there.shape[1:] or not fits:
         return f"{_shapes(here, there)} for {len(classes)} and {len(source)} classes"
     shared = [name for name in classes if name in source]
     if not shared:
-        return f"{_shapes(here, there)}, no class in common with {listing(source)}; all rows stay fresh"
+        return f"{_shapes(here, there)}, no class in common with {listing(source)}; {FRESH_ROWS}"
     here[layout.of_none(len(classes))] = there[layout.of_none(len(source))].to(here)
     for name in shared:
         rows = layout.of_class(list(source).index(name), len(source))
@@ -146,9 +146,9 @@ def require_same_architecture(report: WeightReport, arch: str, class_keys: Colle
         return
     found = []
     if absent:
-        found.append(f"{len(absent)} keys are not in it ({listing(absent, 3)})")
+        found.append(f"it lacks {counted(len(absent), 'key')} ({listing(absent, 3)})")
     if wrong:
-        found.append(f"{len(wrong)} have another shape ({listing(wrong, 3)})")
+        found.append(f"{counted(len(wrong), 'tensor')} of another shape ({listing(wrong, 3)})")
     extra = f"; it has {listing(report.unused, 3)} instead" if report.unused else ""
     raise InputError(
         f"weights: '{report.source}' is not a checkpoint of '{arch}': {' and '.join(found)}{extra}; "

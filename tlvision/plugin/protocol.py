@@ -63,6 +63,10 @@ class Tap:
     stride: int
 
 
+FRESH_ROWS = "all rows stay fresh"
+"""How an entry of `WeightReport.mismatched` ends if the source has none of the classes, or does not name them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightReport:
     """What came of loading pretrained weights, so that "pretrained" is never a guess.
@@ -86,11 +90,18 @@ class WeightReport:
     unused: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """Return one line for people."""
-        return (
-            f"weights {self.source}: {len(self.loaded)} loaded, {len(self.remapped)} remapped, "
-            f"{len(self.missing)} missing, {len(self.mismatched)} of another shape, {len(self.unused)} unused"
-        )
+        """Return one line for people; a head without rows for the classes is expected, and is not "another shape"."""
+        head = sum(FRESH_ROWS in entry for entry in self.mismatched)
+        new = [f"{head} of the head stay fresh (other classes)"] if head else []
+        counts = [
+            f"{len(self.loaded)} loaded",
+            f"{len(self.remapped)} remapped",
+            f"{len(self.missing)} missing",
+            *new,
+            f"{len(self.mismatched) - head} of another shape",
+            f"{len(self.unused)} unused",
+        ]
+        return f"weights {self.source}: {', '.join(counts)}"
 
 
 DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS = 300, 100

@@ -6,7 +6,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, get_type_hints
 
-from tlvision.types import InputError, nearest
+from tlvision.types import InputError, listing, nearest
+from tlvision.types.shown import clip
 
 if TYPE_CHECKING:
     from tlvision.plugin.protocol import Plugin
@@ -25,25 +26,59 @@ def plugin_names() -> tuple[str, ...]:
     return tuple(sorted(_entry_points()))
 
 
+def clashes() -> dict[str, str]:
+    """Return, for each name that several packages claim, a sentence about it."""
+    origins: dict[str, set[str]] = {}
+    for point in entry_points(group=GROUP):
+        origins.setdefault(point.name, set()).add(point.value)
+    return {
+        name: f"plugin '{name}': several packages provide it ({listing(sorted(values))}); uninstall all but one"
+        for name, values in origins.items()
+        if len(values) > 1
+    }
+
+
+def usable_plugins() -> tuple[Plugin, ...]:
+    """Return all installed plugins that can be imported and have what the contract asks."""
+    usable = []
+    for name in plugin_names():
+        try:
+            usable.append(get_plugin(name))
+        except InputError:  # `tlvision plugins` says why
+            continue
+    return tuple(usable)
+
+
 def get_plugin(name: str) -> Plugin:
     """Import the plugin `name` and check that it has what the contract asks.
 
-    Raises InputError where there is none of this name (with the nearest), where its module cannot be imported, or
-    where a member of the contract is missing (naming plugin, entry point and member).
+    Raises InputError if there is none of this name (with the nearest), several packages provide it, its module cannot
+    be imported (with the cause), or a member of the contract is missing (naming plugin, entry point and member).
     """
     points = _entry_points()
     if name not in points:
         raise InputError(f"model.plugin: no plugin '{name}' is installed.{nearest(name, points)}")
+    if name in clashes():
+        raise InputError(clashes()[name])
     point = points[name]
     try:
         plugin = point.load()
-    except ImportError as error:
+    except (Exception, SystemExit) as error:  # a module of another package may do anything when it is imported
         raise InputError(
-            f"plugin '{name}': its entry point '{point.value}' cannot be imported ({error}); install the package that "
-            "provides it again"
+            f"plugin '{name}': its entry point '{point.value}' cannot be imported ({_cause(error)}); install the "
+            "package that provides it again, or uninstall it"
         ) from error
-    check_plugin_object(name, point.value, plugin)
+    try:
+        check_plugin_object(name, point.value, plugin)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"plugin '{name}' ({point.value}): {_cause(error)}") from error
     return plugin  # type: ignore[no-any-return]
+
+
+def _cause(error: BaseException) -> str:
+    return clip(f"{type(error).__name__}: {error}".partition("\n")[0], 300)
 
 
 def check_plugin_object(name: str, origin: str, plugin: object) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from tlvision.files.json_files import read_object, write_json
 from tlvision.training.optim import peak_lr_of, weight_decay_of
-from tlvision.types import InputError, listing
+from tlvision.types import InputError, counted, listing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +76,7 @@ def schedule_row(plan: Plan, settings: TrainSettings) -> dict[str, Any]:
     total = plan.duration.total_steps
     shape = settings.schedule if plan.schedule is None else str(plan.schedule)
     if plan.schedule is None and settings.schedule in {"cosine", "linear"}:
-        shape += f" to {settings.final_lr:g}"
+        shape += f" to {100 * settings.final_lr:g} % of the rate"
     return {"schedule": shape, "warmup": round(settings.warmup * total), "steps": total}
 
 
@@ -98,7 +98,7 @@ def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any
     if differing:
         name = differing[0]
         raise InputError(
-            f"--resume: the ledger of this config differs from the run's in {len(differing)} rows "
+            f"--resume: the ledger of this config differs from the run's in {counted(len(differing), 'row')} "
             f"({listing(differing, 3)}); for '{name}' the run has {_brief(saved.get(name))}, the config "
             f"{_brief(current.get(name))}; resume with the run's own config, give the change on purpose with --set, or "
             "start a new run"
@@ -149,7 +149,7 @@ def print_ledger(console: Console, rows: list[dict[str, Any]], schedule: dict[st
     trained = _count([row for row in rows if row["trainable_from"] is not None])
     console.print(
         f"{trained:,} of {_count(rows):,} parameters are trained; learning rate: {schedule['schedule']}, after "
-        f"{schedule['warmup']} steps of warm-up, {schedule['steps']} steps in all",
+        f"{counted(schedule['warmup'], 'step')} of warm-up, {counted(schedule['steps'], 'step')} in all",
         highlight=False,
     )
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from tlvision.data.batches import normalise
 from tlvision.training.fabric import choose_precision
 from tlvision.training.mode import set_modes
-from tlvision.types import listing
+from tlvision.types import counted, listing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,9 +123,8 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
 
 def print_phases(console: Console, phases: list[Phase], steps_per_epoch: int, batch_size: int) -> None:
     """Print one line for each phase: what is freed, how much is trained, and the memory that it takes."""
-    table = Table(
-        box=box.SIMPLE_HEAD, title=f"phases; memory in MiB, for {batch_size} images at once", title_justify="left"
-    )
+    title = f"phases; memory in MiB, for {counted(batch_size, 'image')} at once"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for name in ("from step", "epoch", "freed"):
         table.add_column(name)
     for name in ("parameters trained", "weights", "gradients", "optimizer", "activations", "sum"):

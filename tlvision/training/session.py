@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import signal
 import threading
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +134,7 @@ class Session:
                 accumulate=self.settings.accumulate,
                 rank=self.fabric.global_rank,
                 world=self.fabric.world_size,
-                mosaic=lambda step: step < self.mosaic_until,
+                mosaic=partial(operator.gt, self.mosaic_until),  # no lambda: it travels to spawned processes
                 unlabelled=self.unlabelled if self.unlabelled_size else None,
                 unlabelled_size=self.unlabelled_size,
                 workers=self.workers,

@@ -6,6 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MAX_SEED = 2**32 - 1
+"""numpy's generators take no larger seed."""
+MAX_EPOCHS = 1_000_000
+
 
 class TrainSettings(BaseModel):
     """How to train.
@@ -13,9 +17,9 @@ class TrainSettings(BaseModel):
     Steps are optimizer steps: `accumulate` micro-batches of `data.batch.labelled` images on every process.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    epochs: int = Field(ge=1, description="passes over the training images")
+    epochs: int = Field(ge=1, le=MAX_EPOCHS, description="passes over the training images")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum")
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum, AdamW's first beta")
@@ -25,11 +29,11 @@ class TrainSettings(BaseModel):
     )
     final_lr: float = Field(0.01, ge=0, le=1, description="where the schedule ends, as a fraction of lr")
     warmup: float = Field(0.05, ge=0, lt=1, description="fraction of the run in which the rate rises from 0")
-    accumulate: int = Field(1, ge=1, description="micro-batches summed before one optimizer step")
+    accumulate: int = Field(1, ge=1, le=MAX_EPOCHS, description="micro-batches summed before one optimizer step")
     clip: float = Field(10.0, gt=0, description="largest norm of the gradient")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the GPU has it")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
-    seed: int = Field(0, ge=0, description="of weights, order of images and augmentation")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of weights, order of images and augmentation")
     verify: Literal["first_steps", "every_step", "off"] = Field(
         "first_steps", description="when to prove that what is frozen is frozen; first_steps: of each phase"
     )

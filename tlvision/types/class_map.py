@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tlvision.types.errors import InputError, nearest
+from tlvision.types.errors import InputError, listing, nearest
+from tlvision.types.shown import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,11 @@ class ClassMap:
         if len(self.names) != len(self.source_ids):
             raise InputError(f"classes: {len(self.names)} names but {len(self.source_ids)} ids were given")
         for what, values in (("name", self.names), ("id", self.source_ids)):
-            twice = sorted({str(value) for value in values if list(values).count(value) > 1})
+            twice = sorted({str(value) for value, count in Counter(values).items() if count > 1})
             if twice:
-                raise InputError(f"classes: {what} {', '.join(twice)} stands for more than one class; make it unique")
+                raise InputError(f"classes: {what} {listing(twice)} stands for more than one class; make it unique")
         if any(not name.strip() for name in self.names):
-            raise InputError(f"classes: an empty class name was given in {list(self.names)}")
+            raise InputError(f"classes: an empty class name was given in {shown(list(self.names))}")
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> ClassMap:
@@ -46,9 +48,11 @@ class ClassMap:
         """Read what `to_json` wrote (classes.json of a run, or a checkpoint's)."""
         names, ids = value.get("names"), value.get("source_ids")
         if not isinstance(names, list) or not isinstance(ids, list):
-            raise InputError(f"classes: expected the keys 'names' and 'source_ids', got {sorted(value)}")
-        if not all(isinstance(name, str) for name in names) or not all(type(number) is int for number in ids):
-            raise InputError("classes: expected 'names' as a list of texts and 'source_ids' as a list of whole numbers")
+            raise InputError(f"classes: expected the keys 'names' and 'source_ids', got {shown(list(value))}")
+        if wrong := [name for name in names if not isinstance(name, str)]:
+            raise InputError(f"classes: a name must be a text, got {shown(wrong[0])}")
+        if wrong := [i for i in ids if type(i) is not int]:
+            raise InputError(f"classes: a source id must be an integer, got {shown(wrong[0])}")
         return cls(tuple(names), tuple(ids))
 
     def to_json(self) -> dict[str, object]:

@@ -171,7 +171,7 @@ def test_the_command_line_lists_everything_and_fails_with_1(capsys: pytest.Captu
         "3 passed, 2 failed",
     ):
         assert expected in captured.out
-    assert "'toy' breaks 2 of 7 promises; mend the first, 'broken'" in captured.err
+    assert "'toy' fails 2 of 7 checks. Fix the first, 'broken'" in captured.err
 
 
 def test_the_command_line_succeeds_where_all_pass(

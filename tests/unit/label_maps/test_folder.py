@@ -30,7 +30,7 @@ def test_images_and_label_maps_meet_by_stem(folders: tuple[Path, Path]) -> None:
     assert [sample.path.name for sample in data.samples] == ["a.jpg", "b.jpg"]
     assert [(sample.width, sample.height, len(sample.target)) for sample in data.samples] == [(6, 4, 0)] * 2
     assert data.pixels.tolist() == [24, 16, 0]
-    assert data.skipped == ("no pixel of 1 classes: car",)
+    assert data.skipped == ("no pixel of 1 class: car",)
     found = read_label_map(data.samples[1].label_map)  # type: ignore[arg-type]
     assert found.dtype == np.uint8
     assert found.tolist() == [[0, 1, 1, 255, 0, 0]] * 4
@@ -63,7 +63,7 @@ def test_what_cannot_be_used_is_said_with_the_file(folders: tuple[Path, Path]) -
     with pytest.raises(InputError, match=r"1 of 2 images have no label map: left/b"):
         read_label_maps(images, masks, CLASSES)
     (images / "left" / "b.jpg").unlink()
-    assert "1 label maps have no image and are left out: c" in read_label_maps(images, masks, CLASSES).skipped
+    assert "left out 1 label map without image: c" in read_label_maps(images, masks, CLASSES).skipped
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(masks / "a.png")
     with pytest.raises(InputError, match=r"a\.png: expected .* got the mode 'RGB' of 3 channel"):
         read_label_maps(images, masks, CLASSES)

@@ -38,7 +38,7 @@ def test_every_parameter_buffer_and_module_is_sorted_into_its_group() -> None:
 @pytest.mark.parametrize(
     ("groups", "expected"),
     [
-        (GROUPS[:1], r"4 tensors are in no group: scale, head\.weight, head\.bias, steps"),
+        (GROUPS[:1], r"no group has 4 tensors: scale, head\.weight, head\.bias, steps"),
         ((*GROUPS, LayerGroup("more", "head", ("head.weight",))), r"'head\.weight' is in 'head' and in 'more'"),
         ((LayerGroup("stem", "stem", ("stm",)),), r"the model has no 'stm'\. Did you mean 'stem'"),
         ((GROUPS[0], GROUPS[0]), "'stem' is used more than once"),

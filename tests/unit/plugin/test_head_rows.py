@@ -100,3 +100,18 @@ def test_a_head_of_another_width_is_another_architecture_only_beyond_its_rows() 
     assert report.mismatched == ("1.weight: (2, 4) here, (3, 6) there for 2 and 3 classes",)
     assert report.remapped == ("1.bias: rows a, b of 3",)
     require_same_architecture(report, "tiny", KEYS)
+
+
+def test_the_summary_calls_a_new_head_by_its_name_and_not_another_shape() -> None:
+    head = torch.nn.Linear(4, 2)
+    equal = {"weight": torch.ones(2, 4), "bias": torch.ones(2)}
+    for tensors, names in (
+        (equal, None),
+        (equal, ("sky", "road")),
+        ({"weight": torch.ones(3, 4), "bias": torch.ones(3)}, ("a", "b", "c")),
+    ):
+        file = TensorFile(Path("old.pt"), tensors, names)
+        summary = load_by_class_name(head, file, ["person", "cat"], ["weight", "bias"]).summary()
+        assert "2 of the head stay fresh (other classes), 0 of another shape" in summary
+    other = load_by_class_name(head, TensorFile(Path("old.pt"), {"weight": torch.ones(2, 9)}, None), ["a", "b"], [])
+    assert other.summary().endswith("1 missing, 1 of another shape, 0 unused")

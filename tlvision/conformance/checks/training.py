@@ -37,7 +37,7 @@ def group_learning_rates(case: Case) -> None:
     count = len(plan.groups.groups)
     for depth in range(count):
         plan = plan.scale_lr(plan.in_groups([depth]), 0.8 ** (count - 1 - depth), "layer-wise")
-    practice = case.trainer(adapter, plan, lr=LR, momentum=0.0, weight_decay=0.0, schedule="linear", clip=float("inf"))
+    practice = case.trainer(adapter, plan, lr=LR, momentum=0.0, weight_decay=0.0, schedule="linear", clip=1e30)
     batch = case.batch(adapter, "square")
     for step in range(2):
         factor = schedule_factor(step, plan, practice.settings)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from tlvision.files.json_files import write_text
 from tlvision.hooks.base import Context, ObserverHook
+from tlvision.terminal import console, note
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -51,7 +50,7 @@ class Log(ObserverHook):
         self._bar: Progress | None = None
         self._task: Any = None
         self._writer: SummaryWriter | None = None
-        self._console = Console(file=sys.stdout)
+        self._console = console()
         self._started = self._epoch_started = time.perf_counter()
         self._epoch_images = 0
 
@@ -67,12 +66,12 @@ class Log(ObserverHook):
             self._writer = SummaryWriter(str(context.run_dir / "tensorboard"), purge_step=context.step)
         if self.progress == "bar" or (self.progress == "auto" and self._console.is_terminal):
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}", markup=False),
                 _Rate(),
                 TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[losses]}"),
+                TextColumn("{task.fields[losses]}", markup=False),
                 console=self._console,
                 refresh_per_second=4,
             )
@@ -125,7 +124,7 @@ class Log(ObserverHook):
         for text in context.notices:
             self._write(context, {"kind": "notice", "step": context.step, "text": text})
             if self.progress != "none":
-                self._console.print(f"[yellow]note[/] {text}", highlight=False, soft_wrap=True)
+                note(self._console, text)
         context.notices.clear()
 
     def after_evaluation(self, context: Context) -> None:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tlvision.hooks.base import SetupHook
 from tlvision.hooks.plan import Plan
-from tlvision.types import InputError, listing, nearest
+from tlvision.types import InputError, counted, listing, nearest
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -84,10 +84,11 @@ class GradualUnfreeze(SetupHook):
             steps = [self.every * (index + 1) * duration.steps_per_epoch for index in range(len(names))]
             late = [name for name, step in zip(names, steps, strict=True) if step >= duration.total_steps]
             if late:
+                epochs, each = (counted(n, "epoch", "epochs") for n in (duration.epochs, self.every))
                 raise InputError(
-                    f"gradual_unfreeze: {duration.epochs} epochs are too few to free {len(names)} units every "
-                    f"{self.every} epochs: {listing(late)} would never be trained; train for more than "
-                    f"{self.every * len(names)} epochs, or set 'down_to'"
+                    f"gradual_unfreeze: {epochs} are too few to free {counted(len(names), 'unit')} every {each}: "
+                    f"{listing(late)} would never be trained; train for more than {self.every * len(names)} epochs, "
+                    "or set 'down_to'"
                 )
             return steps
         fractions = self.at or []

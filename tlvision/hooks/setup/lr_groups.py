@@ -19,7 +19,7 @@ from tlvision.types import InputError
 class Rate(BaseModel):
     """What a part of the model gets of its own; at least one of the two."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     lr: float | None = Field(None, gt=0, description="peak learning rate, in place of train.lr")
     weight_decay: float | None = Field(None, ge=0, description="in place of train.weight_decay")

@@ -1,0 +1,107 @@
+"""Read files that a user names: only regular files are opened, and every failure is one sentence."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from tlvision.types import InputError
+
+
+def check_file(path: str | Path, what: str) -> Path:
+    """Return `path` if it is a regular file (or a link to one), without opening it.
+
+    what: what the file should be, for messages: "a config", "a weight file".
+
+    Raises InputError: absent, a folder, a pipe or a device (opening those can block for ever), not a path at all.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise InputError(f"'{path}' does not exist. Give the path of {what}.") from None
+    except OSError as error:
+        raise InputError(f"'{_short(path)}' cannot be read ({error.strerror}). Give the path of {what}.") from None
+    except ValueError:
+        raise InputError(f"{_short(path)!r} is not a path. Give the path of {what}.") from None
+    if not stat.S_ISREG(mode):
+        raise InputError(f"'{path}' is {_kind(mode)}. Give the path of {what}.")
+    return path
+
+
+def read_bytes(path: str | Path, what: str, *, max_bytes: int | None = None) -> bytes:
+    """Return the content of a file; arguments and errors as for `check_file`.
+
+    max_bytes: largest size in bytes that is read; a larger file is an InputError.
+    """
+    path = check_file(path, what)
+    try:
+        if max_bytes is not None and (size := path.stat().st_size) > max_bytes:
+            raise InputError(f"'{path}' has {size:,} bytes. Expected {what} of at most {max_bytes:,} bytes.")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read ({error.strerror}). Give the path of {what}.") from None
+
+
+def read_text(path: str | Path, what: str, *, max_bytes: int | None = None) -> str:
+    """Return the content of a UTF-8 file, with or without a byte order mark; otherwise as `read_bytes`.
+
+    Raises InputError with the number of the byte that is not UTF-8, or if there is a NUL byte: it is no text file.
+    """
+    data = read_bytes(path, what, max_bytes=max_bytes)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"'{path}' is not a text file in UTF-8 (byte {error.start} is 0x{data[error.start]:02x}). Expected {what}. "
+            "Save it again as UTF-8."
+        ) from None
+    if "\0" in text:
+        raise InputError(f"'{path}' is not a text file (byte {data.index(0)} is NUL). Expected {what}.")
+    return text
+
+
+def exists(path: str | Path) -> bool:
+    """Return whether there is anything at `path`; False as well for what is no path at all."""
+    try:
+        Path(path).lstat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def path_problem(path: str) -> str:
+    """Say why a text cannot be the path of a file or folder; empty if it can.
+
+    >>> path_problem("runs/a"), path_problem(" "), path_problem("a\\0b")
+    ('', 'is empty', 'holds a NUL character')
+    """
+    if not path.strip():
+        return "is empty"
+    if "\0" in path:
+        return "holds a NUL character"
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        return "holds characters that no file name can have"
+    if len(encoded) > _LONGEST_PATH or any(len(part) > _LONGEST_PART for part in encoded.split(b"/")):
+        return f"is too long ({len(encoded)} bytes)"
+    return ""
+
+
+_LONGEST_PATH = 4096
+_LONGEST_PART = 255
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISFIFO(mode):
+        return "a named pipe"
+    return "not a regular file"
