@@ -144,3 +144,20 @@ def old_format(here: Path) -> None:
         for key in ("format", "hooks", "select", "steps_per_epoch"):
             content.pop(key, None)
         path.write_text(json.dumps(content))
+
+
+def move_a_box(content: dict[str, Any]) -> None:
+    content["annotations"][0]["bbox"][0] += 1
+
+
+def add_a_class(content: dict[str, Any]) -> None:
+    content["categories"].append({"id": 91, "name": "grey"})
+    content["annotations"][0]["category_id"] = 91
+
+
+def fill(value: float) -> Any:
+    return lambda state: next(tensor for tensor in state.values() if tensor.is_floating_point()).fill_(value)
+
+
+def swap(content: dict[str, Any]) -> None:
+    content["names"].reverse()

@@ -68,23 +68,6 @@ def set_hooks(value: list[dict[str, Any]]) -> str:
     return f"hooks={json.dumps(value)}"
 
 
-def move_a_box(content: dict[str, Any]) -> None:
-    content["annotations"][0]["bbox"][0] += 1
-
-
-def add_a_class(content: dict[str, Any]) -> None:
-    content["categories"].append({"id": 91, "name": "grey"})
-    content["annotations"][0]["category_id"] = 91
-
-
-def fill(value: float) -> Any:
-    return lambda state: next(tensor for tensor in state.values() if tensor.is_floating_point()).fill_(value)
-
-
-def swap(content: dict[str, Any]) -> None:
-    content["names"].reverse()
-
-
 EDITED = [  # key of config.yaml, new value, text of the refusal
     ("train__seed", 1, "train.seed: the run was trained with 0, config.yaml has 1"),
     ("train__lr", 0.002, "train.lr: .* --set train.lr=0.002"),
@@ -142,11 +125,11 @@ REFUSED = [
     ("set freeze", m.nothing, [set_hooks(hooks(freeze={"roles": ["neck"]}))], "'neck.* cannot be frozen now"),
     ("one set, two edited", m.config(train__lr=0.1, train__seed=2), ["train.lr=0.1"], "train.seed"),
     # data
-    ("train.json", m.document("data/train.json", move_a_box), (), r"train.json' has changed .* --set data.train.json="),
-    ("val.json", m.document("data/val.json", move_a_box), (), r"val.json' has changed .* start a new run"),
-    ("val.json and set", m.document("data/val.json", move_a_box), ["data.val.json=data/val.json"], "val.json' has"),
-    ("class added", m.document("data/train.json", add_a_class), (), r"class grey.* Start a new run with model.weights"),
-    ("class added and set", m.document("data/train.json", add_a_class), ["data.train.json=data/train.json"], "grey"),
+    ("train.json", m.document("data/train.json", m.move_a_box), (), r"train.json' has changed .* --set data.train"),
+    ("val.json", m.document("data/val.json", m.move_a_box), (), r"val.json' has changed .* start a new run"),
+    ("val.json and set", m.document("data/val.json", m.move_a_box), ["data.val.json=data/val.json"], "val.json' has"),
+    ("class added", m.document("data/train.json", m.add_a_class), (), r"class grey.* Start a new run with"),
+    ("class added and set", m.document("data/train.json", m.add_a_class), ["data.train.json=data/train.json"], "grey"),
     ("image removed", m.drop("data/images/001.png"), (), "001.png"),
     ("image changed", lambda here: shutil.copy(here / "data/images/008.png", here / "data/images/001.png"), (),
      "data.train.images: names or sizes"),
@@ -165,8 +148,8 @@ REFUSED = [
     ("flip best", m.flip(f"{BEST}/model.safetensors"), (), "best/model.safetensors' has changed"),
     ("no best metrics", m.drop(f"{BEST}/metrics.json"), (), "best/metrics.json' is missing"),
     ("cut best predictions", m.cut(f"{BEST}/predictions.json"), (), "best/predictions.json"),
-    ("nan", m.tensors(LAST, fill(float("nan"))), (), "last/model.safetensors' is damaged: the tensor"),
-    ("infinity", m.tensors(LAST, fill(float("inf"))), (), "is not finite"),
+    ("nan", m.tensors(LAST, m.fill(float("nan"))), (), "last/model.safetensors' is damaged: the tensor"),
+    ("infinity", m.tensors(LAST, m.fill(float("inf"))), (), "is not finite"),
     ("a tensor less", m.tensors(LAST, lambda state: state.popitem()), (), "1 keys are not in it|lacks 1 key"),
     ("other names", m.tensors(LAST, lambda state: None, '["light", "dark"]'), (), r"\['light', 'dark'\]"),
     ("names not JSON", m.tensors(LAST, lambda state: None, "dark"), (), "not a (JSON )?list of (texts|names)"),
@@ -185,7 +168,7 @@ REFUSED = [
       for name in ("classes.json", "ledger.json", "environment.json", "config.yaml")
       for kind, content in [("cut", '{"names": ["da'), ("list", "[1, 2]"), ("empty", ""), ("deep", DEEP),
                             ("number", "3"), ("binary", b"\xff\xfe\x00"), ("other keys", '{"a": {"b": 1}}')]),
-    ("classes swapped", m.document("run/classes.json", swap), (), SWAPPED),
+    ("classes swapped", m.document("run/classes.json", m.swap), (), SWAPPED),
     ("ids swapped", m.document("run/classes.json", lambda c: c["source_ids"].reverse()), (), r"\[90, 3\]"),
     ("ids no numbers", m.document("run/classes.json", lambda c: c.update(source_ids=["3", 90])), (), "classes.json"),
     ("ledger rows", m.document("run/ledger.json", lambda c: c["rows"].append(3)), (), "ledger.json"),
@@ -227,7 +210,7 @@ RECORDED = [  # change, --set, keys that are recorded
     (m.nothing, [set_hooks(hooks(ema=None))], {"hooks.ema"}),
     (m.nothing, [set_hooks(hooks(freeze=None))], {"hooks.freeze"}),
     (m.nothing, [set_hooks(hooks(early_stop={"patience": 3}))], {"hooks.early_stop"}),
-    (m.document("data/train.json", move_a_box), ["data.train.json=data/train.json"], {"data.train.json (content)"}),
+    (m.document("data/train.json", m.move_a_box), ["data.train.json=data/train.json"], {"data.train.json (content)"}),
     (m.config(train__lr=0.1), ["train.lr=0.002"], {"train.lr"}),
     (m.config(train__epochs=3), [], {"train.epochs"}),
 ]
@@ -372,13 +355,13 @@ def test_other_processes_and_packages(here: Path, capsys: pytest.CaptureFixture[
 
 
 LOADED = [
-    ("swapped", m.document("run/classes.json", swap), SWAPPED),
+    ("swapped", m.document("run/classes.json", m.swap), SWAPPED),
     ("classes cut", m.cut("run/classes.json"), "classes.json"),
     ("classes deep", m.text("run/classes.json", DEEP), "classes.json"),
     ("config cut", m.text("run/config.yaml", "model: {plugin"), "config.yaml"),
     ("config deep", m.text("run/config.yaml", DEEP), "config.yaml"),
     ("config empty", m.text("run/config.yaml", ""), "config.yaml"),
-    ("nan", m.tensors(BEST, fill(float("nan"))), "best/model.safetensors' is damaged: the tensor 'backbone"),
+    ("nan", m.tensors(BEST, m.fill(float("nan"))), "best/model.safetensors' is damaged: the tensor 'backbone"),
     ("names", m.tensors(BEST, lambda state: None, "{}"), "not a (JSON )?list of (texts|names)"),
     ("cut", m.cut(f"{BEST}/model.safetensors"), "best/model.safetensors' has .* bytes"),
     ("gone", m.drop(f"{BEST}/model.safetensors"), "best/model.safetensors' is missing"),
