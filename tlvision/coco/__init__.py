@@ -3,7 +3,8 @@
 from tlvision.coco.read import CocoData, read_coco, read_those_that_can_be_read, read_unlabelled
 from tlvision.coco.rules import box_area, xywh_to_xyxy, xyxy_to_xywh
 from tlvision.coco.unlabelled import UnlabelledData, read_images
-from tlvision.coco.write import Written, restrict_classes, result_rows, write_dataset, write_json, write_predictions
+from tlvision.coco.write import Written, restrict_classes, result_rows, write_dataset, write_predictions
+from tlvision.files.json_files import write_json
 
 __all__ = [
     "CocoData",

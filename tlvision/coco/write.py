@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +14,8 @@ import numpy.typing as npt
 from tlvision.coco.document import load_document
 from tlvision.coco.formats import mask_area, mask_to_rle, polygons_to_rle
 from tlvision.coco.rules import box_area, xyxy_to_xywh
-from tlvision.types import ClassMap, InputError, Polygons, Prediction, Rle, RunError, Sample, listing
+from tlvision.files.json_files import write_json
+from tlvision.types import ClassMap, InputError, Polygons, Prediction, Rle, Sample, listing
 
 Json = dict[str, Any]
 
@@ -218,29 +216,3 @@ def shortest_floats(values: npt.ArrayLike) -> Any:
     """
     # Through text on purpose: float(np.float32(0.1)) is 0.10000000149011612, three times as long in the file.
     return np.asarray(values, np.float32).astype(str).astype(np.float64).tolist()
-
-
-def write_json(path: str | Path, value: object) -> None:
-    """Write `value` as JSON: first beside `path`, then moved there, so that `path` is never half written.
-
-    Raises RunError where the folder cannot be made or the disk is full, ValueError for nan or infinity.
-    """
-    path = Path(path)
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False) as file:
-            temporary = file.name
-            file.write(text)
-        # A temporary file is private (0600); the result gets the rights that an ordinary new file would have.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise RunError(
-            f"'{path}' cannot be written ({error.strerror or error}); free some space or choose another"
-        ) from error

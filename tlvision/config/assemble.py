@@ -33,7 +33,7 @@ from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, build_hook
 from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
-from tlvision.types import ClassMap
+from tlvision.types import ClassMap, InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,6 +114,7 @@ def assemble(
     )
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)
+    _check_finite(adapter, spec.weights)
     notes += check_sizes(train, task, adapter.input_spec, config.data.image_size)
     notes += [*check_overlap(train, val), *check_images(train)]
     if unlabelled is not None:
@@ -144,6 +145,18 @@ def assemble(
         plan=plan,
         notes=tuple(notes),
     )
+
+
+def _check_finite(adapter: Adapter, weights: str) -> None:
+    """Raise InputError that names the tensor if weights that were loaded are not finite."""
+    from tlvision.training.finite import first_bad_tensor
+
+    bad = first_bad_tensor(adapter.module)
+    if bad is not None:
+        raise InputError(
+            f"weights: '{weights}' is damaged: the tensor '{bad}' is not finite. Use another checkpoint, or train "
+            "again with a lower train.lr."
+        )
 
 
 def _classes_of_the_head(

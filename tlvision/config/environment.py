@@ -34,16 +34,21 @@ def describe_environment(parts: Parts, fabric: Fabric) -> dict[str, Any]:
         "packages": {name: _version(name) for name in packages},
         "plugin": {"name": parts.plugin.name, "licence": parts.plugin.licence},
         "weights": {"source": parts.report.source, "sha256": _sha256(weights) if weights.is_file() else None},
-        "data": {
-            "train": _describe_data(parts.train),
-            "val": _describe_data(parts.val),
-            **({} if parts.source_val is None else {"source_val": _describe_data(parts.source_val)}),
-            **({} if parts.unlabelled is None else {"target": _describe_images(parts.unlabelled)}),
-        },
+        "data": describe_data(parts),
         "seed": parts.config.train.seed,
         "device": str(fabric.device),
         "precision": choose_precision(parts.config.train),
         "processes": fabric.world_size,
+    }
+
+
+def describe_data(parts: Parts) -> dict[str, Any]:
+    """Return the data of a run, so that a resumed run can be compared with it; images by names and sizes."""
+    return {
+        "train": _describe_data(parts.train),
+        "val": _describe_data(parts.val),
+        **({} if parts.source_val is None else {"source_val": _describe_data(parts.source_val)}),
+        **({} if parts.unlabelled is None else {"target": _describe_images(parts.unlabelled)}),
     }
 
 
@@ -57,6 +62,7 @@ def _describe_data(data: Dataset) -> dict[str, Any]:
         "images": len(images),
         "images_sha256": _names_and_sizes(images),
         "label_maps_sha256": _names_and_sizes(files) if files else None,
+        "label_maps_content": _contents(files) if files else None,
     }
 
 
@@ -70,6 +76,14 @@ def _names_and_sizes(paths: list[Path]) -> str:
     for path in sorted(paths):
         names.update(f"{path.name} {path.stat().st_size}\n".encode())
     return names.hexdigest()
+
+
+def _contents(paths: list[Path]) -> str:
+    """Return one hash of the content of small files; a label map that is painted over often keeps its size."""
+    contents = hashlib.sha256()
+    for path in sorted(paths):
+        contents.update(hashlib.sha256(path.read_bytes()).digest())
+    return contents.hexdigest()
 
 
 def _sha256(path: Path) -> str:

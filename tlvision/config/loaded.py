@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from tlvision.config.load import load_config, read_options
-from tlvision.config.run_folder import read_classes
+from tlvision.config.load import read_options
+from tlvision.config.resume import read_run_config
+from tlvision.config.run_folder import check_classes, read_classes
+from tlvision.files.whole import find_folder
 from tlvision.plugin import Adapter, BuildSpec, Task, get_plugin
 from tlvision.types import ClassMap, InputError, Prediction, counted, listing
 
@@ -134,22 +136,21 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     device:         "cpu", "cuda" or "auto"; None as the run was trained, without a GPU on the CPU.
     max_detections: objects of an image at most; None as the run has it.
 
-    Raises InputError where `run` is not the folder of a run or holds no checkpoint.
+    Raises InputError if `run` is not the folder of a run, holds no checkpoint, or has a file that is damaged or does
+    not fit the others.
 
     Example: ``tlvision.load("runs/quickstart").predict("part.jpg")``
     """
-    from tlvision.training.checkpoint import MODEL, find_folder, load_model_strictly
+    from tlvision.training.checkpoint import MODEL, load_model_strictly
     from tlvision.training.fabric import make_fabric, place
 
     folder = Path(run)
     if not folder.is_dir():
         raise InputError(f"--run: no folder '{folder}'")
     classes = read_classes(folder)
-    config = load_config(folder / "config.yaml")
-    try:
-        weights = find_folder(folder / "checkpoints" / "best") / MODEL
-    except InputError:
-        weights = find_folder(folder / "checkpoints" / "last") / MODEL
+    config = read_run_config(folder)
+    weights = _find_checkpoint(folder) / MODEL
+    check_classes(folder, weights.parent, classes)
     plugin = get_plugin(config.model.plugin)
     spec = BuildSpec(
         arch=config.model.arch,
@@ -166,6 +167,20 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     place(fabric, adapter.module)
     adapter.module.eval()
     return LoadedModel(run=folder, config=config, task=task, classes=classes, adapter=adapter, fabric=fabric)
+
+
+def _find_checkpoint(run: Path) -> Path:
+    """Return the folder of the best checkpoint, or of the last before there is a best, once it is found whole."""
+    from tlvision.training.checkpoint import MODEL
+    from tlvision.training.manifest import check_manifest
+
+    try:
+        folder, other = find_folder(run / "checkpoints" / "best"), "last"
+    except InputError:
+        folder, other = find_folder(run / "checkpoints" / "last"), "best"
+    remedy = f"Restore it from a copy. If '{run / 'checkpoints' / other}' exists, it can take the place of this folder."
+    check_manifest(folder, remedy, (MODEL,), quick=True)
+    return folder
 
 
 def model_limit(config: Config) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from tlvision.config.evaluate import evaluate_run
 from tlvision.config.loaded import LoadedModel, load
 from tlvision.config.schema import DatasetSettings
 from tlvision.evaluation import PixelQuality, pseudo_label_quality
+from tlvision.files.json_files import read_object, write_json
 
 
 def write_pseudo_label_quality(run: Path, oracle: DatasetSettings) -> dict[str, Any]:
@@ -23,9 +23,8 @@ def write_pseudo_label_quality(run: Path, oracle: DatasetSettings) -> dict[str, 
     if not path.exists():
         model = load(run)
         quality = _of_pixels(model, oracle) if model.task == "semantic" else _of_objects(run, oracle)
-        path.write_text(json.dumps(quality), encoding="utf-8")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+        write_json(path, quality, nan="null")
+    return read_object(path, "Remove it, and it is computed again.")
 
 
 def _of_objects(run: Path, oracle: DatasetSettings) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,15 @@ from tlvision.config.environment import describe_environment
 from tlvision.config.evaluator import run_evaluator
 from tlvision.config.load import dump_config, load_config
 from tlvision.config.pictures import draw_pictures
-from tlvision.config.run_folder import in_run, new_folder, read_classes
+from tlvision.config.resume import Resumed, open_run, read_run_config
+from tlvision.config.resume_data import check_data, check_environment, check_labels, origin, record
+from tlvision.config.run_folder import REMEDY, in_run, new_folder, release_folder
 from tlvision.evaluation import format_table
+from tlvision.files.json_files import read_object, write_json, write_text
+from tlvision.files.whole import copy_file, copy_folder, recover_folder
 from tlvision.hooks import Context
 from tlvision.report import write_report
-from tlvision.types import RunError, counted
+from tlvision.types import InputError, RunError, counted
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -61,8 +64,11 @@ def train(
 
     refuse_in_child()
 
+    resumed = None
     if resume is not None:
-        config = load_config(in_run(Path(resume), "config.yaml"), overrides)
+        run = Path(resume)
+        resumed = open_run(run, overrides)
+        config = read_run_config(run, overrides) if resumed is None else resumed.config
     elif not isinstance(config, Config):
         config = load_config(config, overrides)
     console = terminal.console(140)
@@ -70,14 +76,20 @@ def train(
     can_start(wanted_workers(config.data.workers, fabric))  # before a folder is made
     if not fabric.is_global_zero:
         console.quiet = True
-    parts = _assemble(config, resume, fabric)
+    parts = _assemble(config, resumed, fabric)
     describe(console, parts)
-    run = Path(resume) if resume is not None else new_folder(Path(config.run.out), fabric)
-    session = build_session(parts, run, fabric)
-    _write_or_check(session, parts, run, console, resuming=resume is not None)
-    if resume is not None:
-        session.restore()
-        console.print(f"resumed at step {session.context.step} of {session.context.duration.total_steps}")
+    if resume is None:
+        run = new_folder(config.run.out, fabric, dump_config(config))
+    try:
+        session = build_session(parts, run, fabric)
+        if resumed is None:
+            _begin(session, parts, run, console, again=resume is not None)
+        else:
+            _continue(session, parts, resumed, console)
+    except BaseException:
+        if resume is None and fabric.is_global_zero:
+            release_folder(run)
+        raise
     console.print(f"run folder: {run}   device: {fabric.device}", highlight=False)
     _fit(session, run)
     metrics = _finish(session, parts, run, console) if fabric.is_global_zero else {}
@@ -85,14 +97,14 @@ def train(
     return TrainResult(run, metrics)
 
 
-def _assemble(config: Config, resume: str | Path | None, fabric: Fabric) -> Parts:
+def _assemble(config: Config, resumed: Resumed | None, fabric: Fabric) -> Parts:
     with fabric.rank_zero_first():  # one process renders or downloads, the others find it done
-        if resume is None:
+        if resumed is None:
             return assemble(config)
-        from tlvision.training.checkpoint import MODEL, find_folder
+        from tlvision.training.checkpoint import MODEL
 
-        weights = find_folder(Path(resume) / "checkpoints" / "last") / MODEL
-        return assemble(config, weights=str(weights), classes=read_classes(Path(resume)))
+        check_labels(resumed)
+        return assemble(config, weights=str(resumed.folder / MODEL), classes=resumed.classes)
 
 
 def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
@@ -137,23 +149,51 @@ def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
     )
 
 
-def _write_or_check(session: Session, parts: Parts, run: Path, console: Console, *, resuming: bool) -> None:
-    """Write what the run starts from; on resume, check that the config still means the same."""
-    from tlvision.training.checkpoint import write_json
-    from tlvision.training.ledger import check_ledger, ledger_rows, print_ledger, schedule_row, write_ledger
+def _begin(session: Session, parts: Parts, run: Path, console: Console, *, again: bool) -> None:
+    """Write what the run starts from.
+
+    again: whether the folder is that of a run that was stopped before its first checkpoint.
+    """
+    from tlvision.training.ledger import ledger_rows, print_ledger, schedule_row, write_ledger
 
     rows = ledger_rows(parts.adapter.module, parts.plan, parts.config.train, parts.hook_modules())
     schedule = schedule_row(parts.plan, parts.config.train)
     print_ledger(console, rows, schedule)
-    if resuming:
-        change = check_ledger(in_run(run, "ledger.json"), rows, schedule)
-        if change:
-            terminal.note(console, change)
-    elif session.fabric.is_global_zero:
-        (run / "config.yaml").write_text(dump_config(parts.config), encoding="utf-8")
-        write_json(run / "environment.json", describe_environment(parts, session.fabric))
-        write_json(run / "classes.json", parts.classes.to_json())
-        write_ledger(run / "ledger.json", rows, schedule)
+    environment = describe_environment(parts, session.fabric)
+    session.origin = origin(parts.config, environment)
+    if not session.fabric.is_global_zero:
+        return
+    if again:
+        console.print(f"{run} has no checkpoint yet: nothing to resume, started again from step 0", highlight=False)
+        (run / "log.jsonl").unlink(missing_ok=True)
+        for name in ("checkpoints", "tensorboard"):
+            shutil.rmtree(run / name, ignore_errors=True)
+    write_text(run / "config.yaml", session.origin["config.yaml"])
+    write_text(run / "environment.json", session.origin["environment.json"])
+    write_json(run / "classes.json", parts.classes.to_json(), indent=1)
+    write_ledger(run / "ledger.json", rows, schedule)
+
+
+def _continue(session: Session, parts: Parts, resumed: Resumed, console: Console) -> None:
+    """Compare the run with what it was trained with, restore it, and record what was changed on purpose."""
+    from tlvision.training.ledger import check_ledger, ledger_rows, print_ledger, schedule_row, write_ledger
+
+    now = describe_environment(parts, session.fabric)
+    check_environment(resumed, now)
+    check_data(resumed, now["data"])
+    rows = ledger_rows(parts.adapter.module, parts.plan, parts.config.train, parts.hook_modules())
+    schedule = schedule_row(parts.plan, parts.config.train)
+    path = in_run(resumed.run, "ledger.json")
+    print_ledger(console, rows, schedule)
+    note = None if resumed.deliberate else check_ledger(path, rows, schedule)
+    if note:
+        resumed.notes.append(note)
+    session.restore(added=resumed.added_hooks, changed=resumed.deliberate)
+    session.fabric.barrier()  # every process has read the files that the main one may now replace
+    record(resumed, session, parts.config, now["data"], console)
+    if resumed.deliberate and session.fabric.is_global_zero:
+        write_ledger(path, rows, schedule)
+    console.print(f"resumed at step {session.context.step} of {session.context.duration.total_steps}")
 
 
 def _fit(session: Session, run: Path) -> None:
@@ -178,14 +218,8 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
     """Put the results of the selected checkpoint on top, draw, write the report, say what happened and what is next."""
     if session.stopped:
         console.print(f"stopped early: {session.stopped}")
-    best = run / "checkpoints" / "best"
-    shutil.copyfile(best / "metrics.json", run / "metrics.json")
-    if parts.task == "semantic":
-        shutil.rmtree(run / "predictions", ignore_errors=True)
-        shutil.copytree(best / "predictions", run / "predictions")
-    else:
-        shutil.copyfile(best / "predictions.json", run / "predictions.json")
-    metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    best = _publish(run, semantic=parts.task == "semantic")
+    metrics = read_object(run / "metrics.json", REMEDY)
     draw_pictures(run, parts)
     write_report(run)
     console.print(format_table(metrics), highlight=False)
@@ -204,6 +238,22 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
         soft_wrap=True,
     )
     return metrics
+
+
+def _publish(run: Path, *, semantic: bool) -> Path:
+    """Copy the results of the best checkpoint to the top of the run's folder and return the checkpoint."""
+    try:
+        best = recover_folder(run / "checkpoints" / "best")
+    except InputError as error:
+        raise RunError(
+            f"{run}: no epoch was evaluated, so there is no best checkpoint. Resume with more train.epochs."
+        ) from error
+    copy_file(best / "metrics.json", run / "metrics.json")
+    if semantic:
+        copy_folder(best / "predictions", run / "predictions")
+    else:
+        copy_file(best / "predictions.json", run / "predictions.json")
+    return best
 
 
 def selection_sentence(metrics: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from tlvision.files.inputs import check_file, exists
@@ -48,11 +49,15 @@ def _read_safetensors(path: Path) -> TensorFile:
         ) from error
     if not tensors:
         raise InputError(f"weights: '{path}' holds no tensor. Give a file with the weights of a model.")
-    return TensorFile(path, tensors, _class_names(path, metadata.get("classes")))
+    return TensorFile(path, tensors, class_names_of(metadata, path))
 
 
-def _class_names(path: Path, text: str | None) -> tuple[str, ...] | None:
-    """Return the class names in the metadata; None if there are none."""
+def class_names_of(metadata: Mapping[str, str] | None, path: Path) -> tuple[str, ...] | None:
+    """Return the class names in the metadata of a safetensors file (key "classes", a JSON list); None without the key.
+
+    Raises InputError that names the file if they are not a list of names.
+    """
+    text = (metadata or {}).get("classes")
     if text is None:
         return None
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from tlvision.files.json_files import write_text
 from tlvision.report.html import page, section, table
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 760, 30, 220, 20
@@ -35,7 +36,7 @@ def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
         section("Notes", "".join(notes)),
     ]
     path = folder / "adapt.html"
-    path.write_text(page("Domain adaptation: tlvision", sections), encoding="utf-8")
+    write_text(path, page("Domain adaptation: tlvision", sections))
     return path
 
 

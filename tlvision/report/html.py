@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from tlvision.evaluation.summary import format_hash, format_number
+from tlvision.files.json_files import write_text
 from tlvision.report.curves import curves
 from tlvision.report.ledger import ledger_section
 from tlvision.report.run_files import Json, RunFiles, pick, read_run
@@ -73,7 +74,7 @@ def write_report(run: str | Path) -> Path:
     ]
     title = f"{files.folder.resolve().name}: tlvision report"
     path = files.folder / "report.html"
-    path.write_text(page(title, sections), encoding="utf-8")
+    write_text(path, page(title, sections))
     return path
 
 

@@ -50,7 +50,7 @@ def read_run(folder: str | Path) -> RunFiles:
     try:
         content = yaml.safe_load(files.config_text)
         files.config = content if isinstance(content, dict) else {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         files.notes.append(f"config.yaml is not YAML ({type(error).__name__}).")
     files.environment = _object(files, "environment.json")
     files.classes = _object(files, "classes.json")
@@ -97,7 +97,7 @@ def _object(files: RunFiles, name: str) -> Json:
         return {}
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         files.notes.append(f"{name} is not JSON ({error}).")
         return {}
     if not isinstance(content, dict):
@@ -112,7 +112,7 @@ def _read_log(files: RunFiles) -> None:
     for line in _text(files, "log.jsonl").splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             broken += 1  # a run that was killed may leave half a line
             continue
         if isinstance(entry, dict) and entry.get("kind") in kinds:

@@ -2,64 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import random
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from tlvision.types import ClassMap, InputError, RunError
+from tlvision.files.json_files import read_object, write_json
+from tlvision.plugin.weights import class_names_of
+from tlvision.training.finite import first_bad_tensor
+from tlvision.types import ClassMap, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MODEL = "model.safetensors"
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to write into; it takes the place of `path` only once the block has ended well.
-
-    A process killed at any moment leaves the old folder or the new one, at `path` or beside it, where `find_folder`
-    finds it. A full disk becomes a RunError that says what is still whole.
-    """
-    fresh, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
-        fresh.mkdir(parents=True)
-        yield fresh
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
-            whole = f"; the earlier checkpoint in {path} is whole" if path.exists() else ""
-            raise RunError(
-                f"the disk is full: {path} could not be written{whole}; free space, then --resume"
-            ) from error
-        raise
-    if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    fresh.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def find_folder(path: Path) -> Path:
-    """Return `path`, or the whole folder that an interrupted `whole_folder` left beside it.
-
-    Raises InputError where there is neither.
-    """
-    for candidate in (path, path.with_name(f".{path.name}.old")):
-        if candidate.is_dir():
-            return candidate
-    raise InputError(f"no checkpoint at '{path}'; a run writes its first one after its first epoch")
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], classes: ClassMap) -> None:
@@ -73,15 +35,34 @@ def save_tensors(path: Path, values: Mapping[str, Any]) -> None:
     tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
     others = {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
     save_file(_contiguous(tensors), str(path), metadata={"format": "pt"})
-    path.with_suffix(".json").write_text(json.dumps(others), encoding="utf-8")
+    # Kept, not refused: the best value of a hook starts at -inf.
+    write_json(path.with_suffix(".json"), others, nan="keep")
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Read what `save_tensors` wrote."""
+    """Return what `save_tensors` wrote. Raises InputError that names the file if it is missing or damaged."""
+    others = read_object(path.with_suffix(".json"), "Resume from another run or start again.")
+    return {**others, **_read_tensors(path)}
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        others = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return {**others, **load_file(str(path))}
+        return load_file(str(path))
     except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(
+            f"checkpoint: '{path}' cannot be read ({error}); resume from another run or start again"
+        ) from error
+
+
+def read_class_names(path: Path) -> tuple[str, ...] | None:
+    """Return the class names in the metadata of a checkpoint's weights; None if there are none.
+
+    Raises InputError that names the file if it cannot be read, or if its names are not a list of texts.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return class_names_of(file.metadata(), path)
+    except (OSError, SafetensorError) as error:
         raise InputError(
             f"checkpoint: '{path}' cannot be read ({error}); resume from another run or start again"
         ) from error
@@ -108,11 +89,22 @@ def optimizer_state(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) 
     }
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, names: Mapping[int, str], saved: Mapping[str, Any]) -> None:
-    """Put back what `optimizer_state` gave, by name, on each parameter's device."""
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer,
+    names: Mapping[int, str],
+    saved: Mapping[str, Any],
+    *,
+    skip_unknown: bool = False,
+) -> None:
+    """Put back what `optimizer_state` gave, by name, on each parameter's device.
+
+    skip_unknown: leave out the state of parameters that the optimizer does not have, rather than raise KeyError.
+    """
     by_name = {names[id(parameter)]: parameter for group in optimizer.param_groups for parameter in group["params"]}
     for key, value in saved.items():
         name, _, what = key.rpartition("|")
+        if skip_unknown and name not in by_name:
+            continue
         parameter = by_name[name]
         optimizer.state[parameter][what] = _beside(parameter, value) if isinstance(value, torch.Tensor) else value
 
@@ -150,26 +142,26 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def load_model_strictly(module: nn.Module, path: Path) -> None:
-    """Fill `module` from a checkpoint's weights, every key of both sides."""
-    state = load_file(str(path))
-    missing, unexpected = module.load_state_dict(state, strict=False)
+    """Fill `module` from a checkpoint's weights, every key of both sides.
+
+    Raises InputError if a key or a shape does not fit, or if a tensor is not finite.
+    """
+    state = _read_tensors(path)
+    try:
+        missing, unexpected = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # a tensor of another shape
+        raise InputError(
+            f"checkpoint: '{path}' does not fit this model ({str(error).splitlines()[-1].strip()}); it was written "
+            "with another architecture or plugin version"
+        ) from error
     if missing or unexpected:
         raise InputError(
             f"checkpoint: '{path}' does not fit this model: {len(missing)} keys missing, {len(unexpected)} unknown, "
             f"for example '{(missing + unexpected)[0]}'; it was written with another architecture or plugin version"
         )
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON so that a reader never sees half a file."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    fresh.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a checkpoint; InputError where it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"checkpoint: '{path}' cannot be read ({error})") from error
+    bad = first_bad_tensor(module)
+    if bad is not None:
+        raise InputError(
+            f"checkpoint: '{path}' is damaged: the tensor '{bad}' is not finite. Use another checkpoint, or train "
+            "again with a lower train.lr"
+        )

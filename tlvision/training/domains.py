@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tlvision.data.batches import eval_batches, normalise
+from tlvision.files.json_files import write_json
 from tlvision.training.agreement import MEASURES, measure_unlabelled
-from tlvision.training.checkpoint import write_json
 from tlvision.training.evaluate import metric_names
 from tlvision.types import InputError, InputSpec, nearest
 
@@ -73,7 +73,7 @@ class DomainEvaluator:
         extra["selection"] = {"by": self.select, "uses_target_labels": self.select.startswith("target/")}
         self.main.metrics = {**self.main.metrics, **extra}
         if self.main.fabric.is_global_zero:
-            write_json(self.main.out / "metrics.json", self.main.metrics)
+            write_json(self.main.out / "metrics.json", self.main.metrics, indent=1, nan="null")
         return found
 
     def _some_unlabelled(self, images: EvalImages) -> list[Tensor]:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tlvision.coco import CocoData, result_rows
-from tlvision.coco import write_json as write_coco
 from tlvision.data.dataset import EvalImages
 from tlvision.evaluation import coco_map, instance_map, three_limits
-from tlvision.training.checkpoint import write_json
+from tlvision.files.json_files import write_json
 from tlvision.training.inference import predict_samples, using_weights
 from tlvision.types import InputError, RunError, nearest
 
@@ -65,10 +64,10 @@ class Evaluator:
         self.left_out = left_out.total()
         if self.fabric.is_global_zero:
             path = self.out / "predictions.json"
-            write_coco(path, rows)
+            write_json(path, rows)
             measure = instance_map if self.task == "instance" else coco_map
             self.metrics = measure(self.ground_truth, path, max_detections=three_limits(self.max_detections))
-            write_json(self.out / "metrics.json", self.metrics)
+            write_json(self.out / "metrics.json", self.metrics, indent=1, nan="null")
         if self.fabric.world_size > 1:
             self.metrics = self.fabric.broadcast(self.metrics, src=0)
         return flatten(self.metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from tlvision.data.dataset import EvalImages, fit_image
 from tlvision.data.geometry import unwarp_boxes, unwarp_masks
 from tlvision.plugin import HasDenseLogits
 from tlvision.training.dense import confident_label_map, dense_scores, label_map_prediction
+from tlvision.training.finite import check_outputs, check_weights, fail_if_silenced, watch_for_nan
 from tlvision.types import Prediction, Sample, check_array
 
 if TYPE_CHECKING:
@@ -30,18 +31,27 @@ def predict_samples(
     """Yield the samples of `images` with what the model finds in them, in batches of one shape, not in their order.
 
     Under several processes each yields its share. The module is put into eval mode and left in it. Predictions are
-    numpy, boxes and masks in pixels of the original image, boxes clipped to it. Do not collect them where they have
+    numpy, boxes and masks in pixels of the original image, boxes clipped to it. Raises RunError if weights or
+    predictions are not finite. Do not collect them where they have
     masks: a hundred of full size an image. A model that scores every pixel is asked for its scores, `window` by window
     (see `tlvision.training.dense`), and gives a label map.
     """
     adapter.module.eval()
+    check_weights(adapter.module)
     by_id = {sample.image_id: sample for sample in images.samples}
+    nan_in: list[str] = []
+    first = True
     rank, world = fabric.global_rank, fabric.world_size
     with torch.inference_mode():
         for batch in eval_batches(images, batch_size=batch_size, workers=workers, rank=rank, world=world):
             inputs = normalise(batch.to(fabric.device).images, adapter.input_spec)
-            with fabric.autocast():
+            watch = watch_for_nan(adapter.module, nan_in) if first else nullcontext()
+            with fabric.autocast(), watch:
                 found = _find(adapter, inputs, window)
+            first = False
+            check_outputs(found, batch.image_ids)
+            fail_if_silenced(found, nan_in)
+            nan_in.clear()
             for image_id, matrix, one in zip(batch.image_ids, batch.matrices.numpy(), found, strict=True):
                 sample = by_id[int(image_id)]
                 yield sample, to_original(one, matrix, sample.width, sample.height)
@@ -56,12 +66,14 @@ def predict_confidence(
     """
     assert isinstance(adapter, HasDenseLogits)
     adapter.module.eval()
+    check_weights(adapter.module)
     by_id = {sample.image_id: sample for sample in images.samples}
     with torch.inference_mode():
         for batch in eval_batches(images, batch_size=batch_size, workers=workers):
             inputs = normalise(batch.to(fabric.device).images, adapter.input_spec)
             with fabric.autocast():
                 scores = dense_scores(adapter, inputs, window)
+            check_outputs(scores, batch.image_ids)
             for image_id, matrix, one in zip(batch.image_ids, batch.matrices.numpy(), scores, strict=True):
                 sample = by_id[int(image_id)]
                 yield sample, *confident_label_map(one, matrix, (sample.height, sample.width))
@@ -89,8 +101,9 @@ def predict_array(
     batch = torch.from_numpy(canvas).permute(2, 0, 1)[None].to(fabric.device)  # (1, 3, H, W)
     with torch.inference_mode(), fabric.autocast():
         inputs = normalise(batch, adapter.input_spec)
-        (found,) = _find(adapter, inputs, window)
-    return to_original(found, matrix, image.shape[1], image.shape[0])
+        found = _find(adapter, inputs, window)
+    check_outputs(found, ("given",))
+    return to_original(found[0], matrix, image.shape[1], image.shape[0])
 
 
 def to_original(

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tlvision.files.json_files import read_object, write_json
 from tlvision.training.optim import peak_lr_of, weight_decay_of
 from tlvision.types import InputError, counted, listing
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     from tlvision.hooks import Plan
     from tlvision.training.settings import TrainSettings
+
+
+LEDGER_REMEDY = "Restore the file, or start a new run."
+ROW_KEYS = {"parameter", "lr", "weight_decay", "trainable_from"}
 
 
 def ledger_rows(
@@ -77,7 +82,7 @@ def schedule_row(plan: Plan, settings: TrainSettings) -> dict[str, Any]:
 
 def write_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> None:
     """Save rows and schedule as `ledger.json`."""
-    path.write_text(json.dumps({"schedule": schedule, "rows": rows}, indent=1), encoding="utf-8")
+    write_json(path, {"schedule": schedule, "rows": rows}, indent=1)
 
 
 def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> str | None:
@@ -86,7 +91,7 @@ def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any
     Returns a sentence where the schedule alone has changed (a longer run, say), which may be meant; None where nothing
     has. Raises InputError that says which rows differ: what is trained, when and how fast must stay.
     """
-    ledger = json.loads(path.read_text(encoding="utf-8"))
+    ledger = _read_ledger(path)
     saved = {row["parameter"]: row for row in ledger["rows"]}
     current = {row["parameter"]: row for row in json.loads(json.dumps(rows))}
     differing = sorted(name for name in saved.keys() | current.keys() if saved.get(name) != current.get(name))
@@ -95,11 +100,21 @@ def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any
         raise InputError(
             f"--resume: the ledger of this config differs from the run's in {counted(len(differing), 'row')} "
             f"({listing(differing, 3)}); for '{name}' the run has {_brief(saved.get(name))}, the config "
-            f"{_brief(current.get(name))}; resume with the run's own config, or start a new run"
+            f"{_brief(current.get(name))}; resume with the run's own config, give the change on purpose with --set, or "
+            "start a new run"
         )
     if ledger["schedule"] != schedule:
         return f"the run was started with the schedule {ledger['schedule']} and goes on with {schedule}"
     return None
+
+
+def _read_ledger(path: Path) -> dict[str, Any]:
+    ledger = read_object(path, LEDGER_REMEDY)
+    rows = ledger.get("rows")
+    whole = isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= ROW_KEYS for row in rows)
+    if not whole or "schedule" not in ledger:
+        raise InputError(f"'{path}' is damaged: it has no rows of parameters. {LEDGER_REMEDY}")
+    return ledger
 
 
 def _brief(row: dict[str, Any] | None) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tlvision.data.dataset import EvalImages
 from tlvision.evaluation import label_map_iou
+from tlvision.files.json_files import write_json
 from tlvision.files.names import stems_in
 from tlvision.label_maps import write_label_map
-from tlvision.training.checkpoint import write_json
 from tlvision.training.evaluate import flatten
 from tlvision.training.inference import predict_samples, using_weights
 from tlvision.types import RunError
@@ -77,7 +77,7 @@ class SemanticEvaluator:
             stems = list(self._stems.values())
             names = self.data.classes.names
             self.metrics = label_map_iou(self.ground_truth, folder, names, stems=stems, boundary=self.boundary)
-            write_json(self.out / "metrics.json", self.metrics)
+            write_json(self.out / "metrics.json", self.metrics, indent=1, nan="null")
         if self.fabric.world_size > 1:
             self.metrics = self.fabric.broadcast(self.metrics, src=0)
         return flatten(self.metrics)

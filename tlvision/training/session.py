@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tlvision.data.batches import eval_batches, normalise, train_batches
+from tlvision.files.json_files import write_json
+from tlvision.files.whole import find_folder, whole_folder
 from tlvision.hooks import ObjectiveHook, ObserverHook
-from tlvision.training import checkpoint
+from tlvision.training import checkpoint, manifest
 from tlvision.training.domains import DomainEvaluator
 from tlvision.training.evaluate import Evaluator
 from tlvision.training.mode import Modes
+from tlvision.training.restore import FORMAT, keeps_state, restore_session
 from tlvision.training.semantic import SemanticEvaluator
 from tlvision.training.verify import Verifier
 from tlvision.types import InputError, RunError
@@ -43,6 +46,8 @@ class Session:
     unlabelled, unlabelled_size: unlabelled images, and how many of them a micro-batch has.
     mosaic_until:   the step from which mosaic is off.
     evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+    origin:         name -> text of files that go into checkpoints/last, to be compared on resume: the run's config and
+                    environment.
     has_targets:    whether any batch since the start (or the resume) had something labelled in it.
     closed_epochs:  epochs whose evaluation and after_epoch are done; a run may be killed between the two.
     """
@@ -60,6 +65,7 @@ class Session:
     workers: int
     mosaic_until: int
     evaluate_every: int
+    origin: dict[str, str] = field(default_factory=dict)
     stopped: str | None = None
     closed_epochs: int = 0
     has_targets: bool = False
@@ -226,40 +232,52 @@ class Session:
         per_rank = self._gather_random_states()
         if not self.context.is_main:
             return
-        with checkpoint.whole_folder(self.context.run_dir / "checkpoints" / name) as folder:
+        with whole_folder(self.context.run_dir / "checkpoints" / name) as folder:
             module = self.context.adapter.module
+            state = self._state()
             if name == "best":
                 weights = self._adapted_weights() or module.state_dict()
                 checkpoint.save_weights(folder / checkpoint.MODEL, weights, self.context.classes)
                 self.evaluator.copy_results(folder)
             else:
                 checkpoint.save_weights(folder / checkpoint.MODEL, module.state_dict(), self.context.classes)
-                self._save_training_state(folder, per_rank)
-            checkpoint.write_json(folder / "classes.json", self.context.classes.to_json())
-            checkpoint.write_json(
-                folder / "state.json",
-                {
-                    "step": self.context.step,
-                    "closed_epochs": self.closed_epochs,
-                    "best": self.context.best,
-                    "metrics": self.context.metrics,
-                    "images_seen": self.context.images_seen,
-                    "stopped": self.stopped,
-                },
-            )
+                state["hooks"] = self._save_training_state(folder, per_rank)
+                for file, text in self.origin.items():
+                    (folder / file).write_text(text, encoding="utf-8")
+            write_json(folder / "classes.json", self.context.classes.to_json(), indent=1)
+            write_json(folder / "state.json", state, indent=1, nan="keep")  # what is restored must be the same number
+            manifest.write_manifest(folder)
 
-    def _save_training_state(self, folder: Path, per_rank: list[dict[str, Any]]) -> None:
+    def _state(self) -> dict[str, Any]:
+        context = self.context
+        return {
+            "format": FORMAT,
+            "step": context.step,
+            "steps_per_epoch": context.duration.steps_per_epoch,
+            "closed_epochs": self.closed_epochs,
+            "select": context.select,
+            "best": context.best,
+            "metrics": context.metrics,
+            "images_seen": context.images_seen,
+            "stopped": self.stopped,
+        }
+
+    def _save_training_state(self, folder: Path, per_rank: list[dict[str, Any]]) -> list[str]:
+        """Write optimizer, hooks and random generators; return the keys of the hooks that have a state."""
         checkpoint.save_tensors(
             folder / "optimizer.safetensors", checkpoint.optimizer_state(self.optimizer, self._named)
         )
+        written = []
         for hook in self.hooks:
             state = hook.state_dict()
             if isinstance(hook, ObjectiveHook) and hook.module is not None:
                 state |= {f"module.{name}": tensor for name, tensor in hook.module.state_dict().items()}
-            if state:
+            if state or keeps_state(hook):
                 checkpoint.save_tensors(folder / f"hook.{hook.key()}.safetensors", state)
+                written.append(hook.key())
         for rank, state in enumerate(per_rank):
             checkpoint.save_tensors(folder / f"random.{rank}.safetensors", state)
+        return written
 
     def _gather_random_states(self) -> list[dict[str, Any]]:
         own = checkpoint.random_state()
@@ -269,33 +287,29 @@ class Session:
         torch.distributed.all_gather_object(states, own)
         return states
 
-    def restore(self) -> None:
-        """Go back to where `checkpoints/last` was written; called once, before `fit`."""
-        folder = checkpoint.find_folder(self.context.run_dir / "checkpoints" / "last")
-        state = checkpoint.read_json(folder / "state.json")
-        checkpoint.load_model_strictly(self.context.adapter.module, folder / checkpoint.MODEL)
-        saved = checkpoint.load_tensors(folder / "optimizer.safetensors")
-        checkpoint.load_optimizer_state(self.optimizer, self._named, saved)
-        for hook in self.hooks:
-            self._restore_hook(hook, folder / f"hook.{hook.key()}.safetensors")
-        self.context.step, self.context.best = int(state["step"]), state["best"]
-        self.context.metrics, self.context.images_seen = state["metrics"], int(state["images_seen"])
-        self.stopped, self.closed_epochs = state["stopped"], int(state["closed_epochs"])
-        path = folder / f"random.{self.fabric.global_rank}.safetensors"
-        if not path.exists():
-            raise InputError(
-                f"--resume: the run was saved by fewer processes than {self.fabric.world_size}; "
-                "resume with as many as it had"
-            )
-        checkpoint.set_random_state(checkpoint.load_tensors(path))
+    def restore(self, *, added: Container[str] = (), changed: bool = False) -> None:
+        """Restore the state of `checkpoints/last`; called once, before `fit`.
 
-    def _restore_hook(self, hook: Hook, path: Path) -> None:
-        if not path.exists():
-            return
-        state = checkpoint.load_tensors(path)
-        if isinstance(hook, ObjectiveHook) and hook.module is not None:
-            prefix = "module."
-            own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-            hook.module.load_state_dict(own)
-            state = {name: value for name, value in state.items() if not name.startswith(prefix)}
-        hook.load_state_dict(state)
+        added:   keys of hooks that the run did not have; they start without a state.
+        changed: whether the config was changed on purpose, so that what is trained may differ.
+
+        Raises InputError if a part of the checkpoint is missing or does not fit.
+        """
+        folder = find_folder(self.context.run_dir / "checkpoints" / "last")
+        restore_session(self, folder, added=added, changed=changed)
+
+    def restore_optimizer(self, saved: Mapping[str, Any], *, changed: bool) -> None:
+        """Put back the optimizer's state by parameter name.
+
+        changed: whether state of hooks that the run no longer has is left out, rather than an error.
+
+        Raises InputError if a parameter that was trained is frozen now.
+        """
+        rows, step = self.context.plan.parameters, self.context.step
+        frozen = sorted({key.rpartition("|")[0] for key in saved} & {n for n in rows if not rows[n].trainable_at(step)})
+        if frozen:
+            raise InputError(
+                f"--resume: '{frozen[0]}' has been trained, so it cannot be frozen now: its average (ema) would never "
+                "reach it. Freeze less, or start a new run."
+            )
+        checkpoint.load_optimizer_state(self.optimizer, self._named, saved, skip_unknown=changed)

@@ -215,12 +215,18 @@ def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays_whole(
     assert tlvision.train({}, resume=run).metrics
 
 
-def test_resuming_with_another_config_names_the_rows_that_differ(tiny_config: dict[str, Any]) -> None:
+def test_a_change_on_purpose_is_recorded_and_rewrites_the_ledger(tiny_config: dict[str, Any]) -> None:
+    tiny_config["hooks"].append({"freeze": {"roles": ["stem"]}})
     run = tlvision.train(tiny_config).run
-    with pytest.raises(
-        tlvision.types.InputError, match=r"the ledger of this config differs .* resume with the run's own"
-    ):
-        tlvision.train({}, ["hooks=[ema, {freeze: {roles: [stem]}}]"], resume=run)
+    tlvision.train({}, ["hooks=[ema]", "train.epochs=3"], resume=run)
+    rows = json.loads((run / "ledger.json").read_text())["rows"]
+    assert {row["trainable_from"] for row in rows if row["role"] == "stem"} == {0}
+    keys = {change["key"] for change in json.loads((run / "environment.json").read_text())["changes"]}
+    assert {"hooks.freeze", "train.epochs"} <= keys
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert {line["key"] for line in lines if line["kind"] == "change"} == keys
+    assert yaml.safe_load((run / "config.yaml").read_text())["train"]["epochs"] == 3
+    assert json.loads((run / "checkpoints/last/state.json").read_text())["step"] == 9
 
 
 def test_the_order_of_images_and_the_result_depend_on_the_seed_alone(tiny_config: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from tlvision.coco.write import write_dataset
 from tlvision.data.inspection.camera import Camera, photograph
 from tlvision.data.inspection.layout import HEIGHT, WIDTH, Mark, Recipe, clip_to_image, place
+from tlvision.files.whole import whole_file
 from tlvision.types import ClassMap, InputError, Polygons, RunError, Sample, Target, listing, nearest
 
 Domain = Literal["source", "target"]
@@ -204,10 +205,8 @@ def _found_description(path: Path) -> str:
 def _write_jpeg(path: Path, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
     """Write the picture whole or not at all."""
     _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(encoded.tobytes())
-        part.replace(path)
+        with whole_file(path) as file:
+            file.write(encoded.tobytes())
     except OSError as error:
         raise RunError(f"'{path}' cannot be written ({error.strerror or error}); free some space") from error

@@ -12,6 +12,7 @@ from pydantic import Field
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from tlvision.files.json_files import write_text
 from tlvision.hooks.base import Context, ObserverHook
 from tlvision.terminal import console, note
 
@@ -181,14 +182,15 @@ class Log(ObserverHook):
 def _forget_after(path: Path, step: int) -> None:
     if not path.exists():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    kept = [line for line in text.splitlines() if _step_of(line) <= step]
+    write_text(path, "".join(line + "\n" for line in kept))
 
 
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError):  # the half line of a killed process
+    except (ValueError, KeyError, TypeError, RecursionError):  # the half line of a killed process
         return float("inf")
 
 
