@@ -178,7 +178,7 @@ def _run(arm: Arm, row: Row, folder: Path, seed: int, metric: str) -> None:
     run = Path(config.run.out)
     if (run / "config.yaml").exists():
         if not (run / "report.html").exists():  # the last thing that a run writes
-            train(config, resume=run) if (run / "checkpoints" / "last").exists() else _again(config, run)
+            train(config, resume=run)  # from its checkpoint, or from the start if there is none yet
     else:
         train(config)
     log = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
@@ -214,16 +214,6 @@ def _check_folders(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> N
                 raise InputError(f"adapt: '{run}' holds a run with another config; give another --out, or remove it")
         elif run.exists() and any(run.iterdir()):
             raise InputError(f"adapt: '{run}' is not empty and holds no run (no config.yaml); remove it")
-
-
-def _again(config: Config, run: Path) -> None:
-    """Start a run anew that was stopped before its first checkpoint; there is nothing in it to lose."""
-    import shutil
-
-    from tlvision.config.run import train
-
-    shutil.rmtree(run)
-    train(config)
 
 
 def _read(run: Path, row: Row, metric: str, evaluations: Sequence[dict[str, float]]) -> None:

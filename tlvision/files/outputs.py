@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tlvision.types import InputError, RunError, listing
+from tlvision.files.json_files import write_json
+from tlvision.types import InputError, listing
 
 MANIFEST = ".tlvision-output.json"
 
@@ -138,11 +139,7 @@ def _make(path: Path, command: str) -> None:
 
 def _write_manifest(path: Path, command: str, about: str) -> None:
     files = {name: _stamp(path / name) for name in _files_in(path) if (path / name).is_file()}
-    content = {"written_by": command, "about": about, "files": files}
-    try:
-        (path / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"'{path / MANIFEST}' cannot be written ({error.strerror})") from error
+    write_json(path / MANIFEST, {"written_by": command, "about": about, "files": files}, indent=1)
 
 
 def _stamp(path: Path) -> list[int]:
