@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,28 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dataset(folder / "train.json", samples[:12], classes, "bright boxes")
     write_dataset(folder / "val.json", samples[12:], classes, "bright boxes")
     return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the content of every file below a folder, as hashes by relative name."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(autouse=True)
+def no_input_changes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hash every file of `tiny_dataset` around each test that uses it: no command may change an input."""
+    if "tiny_dataset" not in request.fixturenames:
+        yield
+        return
+    folder = request.getfixturevalue("tiny_dataset")
+    before = digests(folder)
+    assert len(before) > 16
+    yield
+    assert digests(folder) == before, f"an input changed: {folder}"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Thirty kills at random moments, over three model families: every run ends with the bits of an undisturbed one."""
+"""Kills at random moments, over three model families: every run ends with the bits of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+KILLS = int(os.environ.get("TLVISION_KILLS", "3"))
+"""Kills of each family; TLVISION_KILLS=10 makes thirty, which take 13 minutes on a busy machine."""
 HOOKS: list[Any] = [
     {"ema": {"decay": 0.9, "warmup": 4}},
     {"freeze": {"roles": ["stem"]}},
@@ -63,7 +65,7 @@ def segmenter(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "seed"), [("toy", 1), ("torchvision", 2), ("smp", 3)])
-def test_ten_kills(tiny_dataset: Path, tmp_path: Path, family: str, seed: int) -> None:
+def test_kills_at_random_moments(tiny_dataset: Path, tmp_path: Path, family: str, seed: int) -> None:
     config = {
         "toy": lambda: detector({"plugin": "toy", "arch": "tiny_detector", "weights": "none"}, 96, tiny_dataset),
         "torchvision": lambda: detector(
@@ -75,7 +77,7 @@ def test_ten_kills(tiny_dataset: Path, tmp_path: Path, family: str, seed: int) -
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("kills.py")), str(path), str(seed), "10"],
+        [sys.executable, str(Path(__file__).with_name("kills.py")), str(path), str(seed), str(KILLS)],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -83,5 +85,5 @@ def test_ten_kills(tiny_dataset: Path, tmp_path: Path, family: str, seed: int) -
     )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["kills"] >= 10
+    assert result["kills"] >= KILLS
     print(family, result)

@@ -89,7 +89,6 @@ def assemble(
     """
     plugin = get_plugin(config.model.plugin)
     task = plugin.task_of(config.model.arch)
-    check_keys(config, task)
     options = read_options(plugin, config.model.options)
     select = choose_select(config, task)
     hooks = build_hooks(config)
@@ -97,6 +96,7 @@ def assemble(
     check_unlabelled(config, hooks)
     _render(config)
     train, val = read_data(config, task, classes)
+    check_keys(config, task)  # after the data: labels of another task are the likelier mistake
     config = config.model_copy(update={"data": with_bits(config.data, train)})
     target = config.data.target
     unlabelled = None if target is None else read_images(target.images, target.json_, bits=config.data.bits)

@@ -46,7 +46,8 @@ def draw_pictures(run: Path, parts: Parts, count: int = 8, min_score: float = 0.
     folder.mkdir(exist_ok=True)
     drawn = []
     shown = [stem.replace("/", "_") for stem in stems_in([sample.path for sample in samples], data.images_dir)]
-    for sample, name, (prediction, target) in zip(samples, unique_stems(shown), found, strict=True):
+    names_of_pictures = unique_stems(["sheet", *shown])[1:]  # the sheet of them all keeps its name
+    for sample, name, (prediction, target) in zip(samples, names_of_pictures, found, strict=True):
         image, _ = read_image(sample.path, sample.width, sample.height, sample.exif, bits=sample.bits)
         picture = draw_prediction(image, prediction, names, min_score=min_score, target=target)
         write_image(folder / f"{name}.jpg", picture)

@@ -164,7 +164,7 @@ def _begin(session: Session, parts: Parts, run: Path, console: Console, *, again
     if not session.fabric.is_global_zero:
         return
     if again:
-        console.print(f"{run} has no checkpoint yet: nothing to resume, started again from step 0", highlight=False)
+        console.print(f"{run} has no checkpoint yet: nothing to resume, started again from step 0", soft_wrap=True)
         (run / "log.jsonl").unlink(missing_ok=True)
         for name in ("checkpoints", "tensorboard"):
             shutil.rmtree(run / name, ignore_errors=True)

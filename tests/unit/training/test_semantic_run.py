@@ -167,10 +167,7 @@ def test_polygons_become_label_maps_with_a_background(config: dict[str, Any], tm
     ("change", "expected"),
     [
         ({"data": {"classes": None}}, "data.classes: label maps hold numbers only"),
-        (
-            {"model": {"arch": "tiny_detector"}, "evaluate": {"boundary": False}},
-            "data.train.masks: label maps are for semantic models",
-        ),
+        ({"model": {"arch": "tiny_detector"}}, "data.train.masks: label maps are for semantic models"),
         ({"evaluate": {"select": "bbox/AP"}}, "the task 'semantic' has no metric 'bbox/AP'"),
         ({"model": {"options": {"losses": {}}}}, "model.options: the plugin 'toy' has no options, got losses"),
     ],
