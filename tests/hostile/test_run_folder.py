@@ -179,7 +179,7 @@ def test_a_folder_in_the_middle_of_an_exchange_is_found(tmp_path: Path) -> None:
     assert (tmp_path / "last" / "x").read_text() == "x"
 
 
-@pytest.mark.parametrize("options", ["{}", "{every_steps: 50}"])
+@pytest.mark.parametrize("options", [pytest.param("{}", marks=pytest.mark.slow), "{every_steps: 50}"])
 def test_a_run_killed_before_its_first_checkpoint_starts_again(
     tiny_config: dict[str, Any], tmp_path: Path, options: str
 ) -> None:
