@@ -23,8 +23,8 @@ from tlvision.types import TlvisionError
 
 FILES = (
     "config.yaml", "classes.json", "environment.json", "ledger.json", "metrics.json", "log.jsonl",
-    *(f"checkpoints/{kind}/{name}" for kind in ("last", "best") for name in ("state.json", "classes.json", "manifest.json",
-      "model.safetensors")),
+    *(f"checkpoints/{kind}/{name}" for kind in ("last", "best")
+      for name in ("state.json", "classes.json", "manifest.json", "model.safetensors")),
     *(f"checkpoints/last/{name}" for name in ("optimizer.json", "random.0.json", "config.yaml", "environment.json",
       "optimizer.safetensors", "random.0.safetensors")),
 )  # fmt: skip

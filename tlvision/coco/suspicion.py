@@ -8,6 +8,7 @@ import numpy.typing as npt
 from tlvision.types import InputError
 
 _FEWEST = 3  # objects below which a coincidence is likely
+_MANY, _LARGE = 10, 300  # objects, and pixels of the smallest image side, from which percentages are suspected
 _NEARLY_ALL = 0.99
 _MARGIN = 1.0  # pixels by which an annotation tool's boxes leave the image without meaning anything
 
@@ -27,7 +28,7 @@ def suspect_boxes(xywh: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64],
     """
     if not len(xywh):
         return ""
-    fractions = (xywh[:, :2] >= 0).all(axis=1) & (xywh[:, :2] + xywh[:, 2:] <= 1.0 + 1e-6).all(axis=1)
+    fractions = ((xywh >= 0) & (xywh <= 1.0 + 1e-6)).all(axis=1)
     remedy = "COCO boxes are [x, y, width, height] in pixels"
     if fractions.all():
         raise InputError(
@@ -37,6 +38,12 @@ def suspect_boxes(xywh: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64],
     if fractions.sum() >= max(_FEWEST, 0.05 * len(xywh)):
         return (
             f"{origin}: {int(fractions.sum())} of {len(xywh)} boxes lie between 0 and 1 and may be fractions of "
+            f"the image "
+            f"size; {remedy}"
+        )
+    if len(xywh) >= _MANY and (xywh[:, :2] + xywh[:, 2:] <= 100.0 + 1e-6).all() and sizes.min() >= _LARGE:
+        return (
+            f"{origin}: all {len(xywh)} boxes lie in the first 100 px of their images and may be percentages of "
             f"the image "
             f"size; {remedy}"
         )

@@ -24,6 +24,12 @@ Dataset = CocoData | LabelMapData
 
 def check_classes(train: Dataset, task: Task) -> list[str]:
     """Return a note on classes that have no object to learn; InputError if label maps hold fewer than two classes."""
+    if task == "semantic" and len(train.classes) < 2:
+        raise InputError(
+            f"{train.path}: there is one class, '{train.classes.names[0]}', so every pixel would be predicted "
+            f"as it. Add the "
+            "class of all other pixels, such as background"
+        )
     if isinstance(train, LabelMapData):
         _check_pixels(train, "learn")
         return []
@@ -47,7 +53,7 @@ def _labels(samples: Sequence[Sample]) -> npt.NDArray[np.int64]:
 def _check_pixels(data: LabelMapData, verb: str) -> None:
     """Raise InputError if fewer than two of several classes have a pixel."""
     present = [name for name, count in zip(data.classes.names, data.pixels, strict=True) if count]
-    if len(present) >= min(2, len(data.classes)):
+    if len(present) >= 2:
         return
     absent = [name for name in data.classes.names if name not in present]
     what = f"only the class '{present[0]}' has pixels" if present else "no class has a pixel"

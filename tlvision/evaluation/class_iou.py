@@ -96,7 +96,7 @@ def metrics_of(
     semantic["pixel_accuracy"] = int(hits.sum()) / pixels if pixels else None
     weighted = [int(count) * (iou or 0.0) for count, iou in zip(truths, columns["iou"], strict=True)]
     semantic["frequency_weighted_iou"] = sum(weighted) / pixels if pixels else None
-    if len(names) > 1 and np.count_nonzero(truths) < 2:  # whoever predicts the one class everywhere would be perfect
+    if np.count_nonzero(truths) < 2:  # whoever predicts the one class everywhere would be perfect
         semantic = dict.fromkeys(semantic)
     return {
         "task": "semantic",

@@ -80,7 +80,7 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
         for key, known in (("image_id", images), ("category_id", categories)):
             _check_reference(path, item, key, known)
         _check_fields(path, item)
-    usable = _usable(content["annotations"], images)
+    usable = _usable(path, content["annotations"], images)
     annotations = []
     for number, item in enumerate(usable, start=1):
         annotation = _annotation(number, item)
@@ -114,14 +114,20 @@ def _without_double_root(content: Json) -> list[Json]:
     return without_empty_roots(categories, used_categories(content["annotations"]))
 
 
-def _usable(annotations: list[Json], images: dict[int, Json]) -> list[Json]:
-    """Return the annotations whose boxes may be used; an image without a size in the file bounds nothing."""
+def _usable(path: Path, annotations: list[Json], images: dict[int, Json]) -> list[Json]:
+    """Return the annotations whose boxes may be used; an image without a size in the file bounds nothing.
+
+    Raises InputError if all boxes are fractions of the image size.
+    """
     from tlvision.coco.rules import as_floats, check_boxes
+    from tlvision.coco.suspicion import suspect_boxes
 
     sides = [[image.get(key) for key in ("width", "height")] for image in (images[a["image_id"]] for a in annotations)]
     known = [[float(side) if _is_number(side) else _LIMIT for side in pair] for pair in sides]  # type: ignore[arg-type]
     sizes = as_floats(known, columns=2)
-    valid = check_boxes(as_floats([item["bbox"] for item in annotations]), sizes).valid
+    xywh = as_floats([item["bbox"] for item in annotations])
+    valid = check_boxes(xywh, sizes).valid
+    suspect_boxes(xywh[valid], sizes[valid], str(path))
     return [item for item, fine in zip(annotations, valid.tolist(), strict=True) if fine]
 
 

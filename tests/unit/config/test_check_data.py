@@ -175,6 +175,13 @@ def test_masks_of_0_and_255_are_an_error_that_tells_the_way_and_the_way_works(tm
     assert metrics["counts"]["ignored"] == 0
 
 
+def test_one_class_alone_is_an_error(tmp_path: Path) -> None:
+    config = label_maps(tmp_path, (0, 255))
+    config["data"]["classes"] = ["crack"]
+    with pytest.raises(InputError, match="there is one class, 'crack', so every pixel would be predicted as it"):
+        tlvision.train(config)
+
+
 def test_label_maps_without_any_class_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no class has a pixel"):
         tlvision.train(label_maps(tmp_path, (255, 255)))
