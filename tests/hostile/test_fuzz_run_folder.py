@@ -55,6 +55,8 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 def spoil(path: Path, damage: tuple[Any, ...]) -> None:
     kind, *rest = damage
+    if path.is_dir():
+        return  # an earlier change has made it a folder
     data = path.read_bytes() if path.is_file() else b""
     if kind in {"cut", "flip", "insert"} and data:
         where = min(int(rest[0] * len(data)), len(data) - 1)
@@ -112,15 +114,13 @@ def test_any_damage_is_a_sentence_at_worst(
 @pytest.mark.slow
 def test_any_damage_is_a_sentence_at_worst_for_long(small_run: Path, tmp_path: Path) -> None:
     until = time.monotonic() + float(os.environ.get("TLVISION_FUZZ_SECONDS", "60"))
-    count = 0
+    rounds = 0
 
-    @settings(QUICK, max_examples=100_000, derandomize=False)
+    @settings(QUICK, max_examples=20, derandomize=False)
     @given(CHANGES, st.booleans())
     def run(changes: list[tuple[str, tuple[Any, ...]]], signed: bool) -> None:
-        nonlocal count
-        if time.monotonic() < until:
-            count += 1
-            survives(small_run, tmp_path / "run", changes, signed)
+        survives(small_run, tmp_path / "run", changes, signed)
 
-    run()
-    assert count > 10
+    while rounds == 0 or time.monotonic() < until:
+        run()
+        rounds += 1

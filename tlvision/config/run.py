@@ -17,7 +17,7 @@ from tlvision.config.load import dump_config, load_config
 from tlvision.config.pictures import draw_pictures
 from tlvision.config.resume import Resumed, open_run, read_run_config
 from tlvision.config.resume_data import check_data, check_environment, check_labels, origin, record
-from tlvision.config.run_folder import REMEDY, in_run, new_folder, release_folder
+from tlvision.config.run_folder import REMEDY, check_kinds, in_run, new_folder, release_folder
 from tlvision.evaluation import format_table
 from tlvision.files.json_files import read_object, write_json, write_text
 from tlvision.files.whole import copy_file, copy_folder, recover_folder
@@ -67,6 +67,7 @@ def train(
     resumed = None
     if resume is not None:
         run = Path(resume)
+        check_kinds(run)
         resumed = open_run(run, overrides)
         config = read_run_config(run, overrides) if resumed is None else resumed.config
     elif not isinstance(config, Config):

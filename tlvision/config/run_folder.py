@@ -28,6 +28,18 @@ def read_classes(run: Path) -> ClassMap:
         raise InputError(str(error) if str(path) in str(error) else f"'{path}' is damaged: {error}. {REMEDY}") from None
 
 
+_FILES = ("config.yaml", "environment.json", "classes.json", "ledger.json", "log.jsonl", "metrics.json", "report.html")
+_FOLDERS = ("checkpoints", "pictures", "evaluations")
+
+
+def check_kinds(run: Path) -> None:
+    """Raise InputError if a run's folder has a folder where the run writes a file, or the other way round."""
+    for names, is_kind, wanted in ((_FILES, Path.is_file, "a file"), (_FOLDERS, Path.is_dir, "a folder")):
+        for name in names:
+            if (run / name).exists() and not is_kind(run / name):
+                raise InputError(f"'{run / name}' is not {wanted}, as a run has it. Move it elsewhere, then resume.")
+
+
 def check_classes(run: Path, folder: Path, classes: ClassMap) -> None:
     """Compare a run's classes with the names in a checkpoint's weights, which decide, and with the checkpoint's own.
 
