@@ -353,7 +353,7 @@ def test_any_values_anywhere_give_a_sentence_at_worst(images: Path, changes: lis
 
 
 @pytest.mark.slow
-@settings(QUICK, max_examples=3000, derandomize=False)
+@settings(QUICK, max_examples=1500, derandomize=False)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES), min_size=1, max_size=4))
 def test_any_values_anywhere_give_a_sentence_at_worst_for_long(images: Path, changes: list[tuple[str, Any]]) -> None:
     survives(images, changes)

@@ -1,7 +1,7 @@
 """Fuzz the readers of configs, panoptic json, class files and weights: they read what comes, or raise InputError.
 
 The fast tests take 50 examples each, always the same. The slow ones take new examples for TLVISION_FUZZ_SECONDS
-(default 60) in all.
+(default 30) in all.
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ def test_the_same_examples_are_read_or_refused(name: str, place: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", READERS)
 def test_new_examples_are_read_or_refused(name: str, place: Path) -> None:
-    seconds = float(os.environ.get("TLVISION_FUZZ_SECONDS", "60")) / len(READERS)
+    seconds = float(os.environ.get("TLVISION_FUZZ_SECONDS", "30")) / len(READERS)
     start = time.perf_counter()
     total = 0
     long = settings(FAST, max_examples=1000, derandomize=False, phases=(Phase.generate, Phase.shrink))

@@ -1,6 +1,6 @@
 """A run folder in which anything may be damaged: loading and resuming it works, or is refused in a sentence.
 
-The slow test takes new examples for TLVISION_FUZZ_SECONDS (60).
+The slow test takes new examples for TLVISION_FUZZ_SECONDS (30).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def test_any_damage_is_a_sentence_at_worst(
 
 @pytest.mark.slow
 def test_any_damage_is_a_sentence_at_worst_for_long(small_run: Path, tmp_path: Path) -> None:
-    until = time.monotonic() + float(os.environ.get("TLVISION_FUZZ_SECONDS", "60"))
+    until = time.monotonic() + float(os.environ.get("TLVISION_FUZZ_SECONDS", "30"))
     rounds = 0
 
     @settings(QUICK, max_examples=20, derandomize=False)

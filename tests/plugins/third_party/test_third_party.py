@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 PYPROJECT = """
@@ -111,6 +112,7 @@ class WeightWatcher(ObjectiveHook):
 '''
 
 
+@pytest.mark.slow
 def test_it_trains_with_no_edit_to_the_core(tmp_path: Path, tiny_config: dict[str, Any], repository: Path) -> None:
     package, site = tmp_path / "package", tmp_path / "site"
     package.mkdir()

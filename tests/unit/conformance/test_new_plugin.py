@@ -44,6 +44,7 @@ def test_the_name_of_an_installed_plugin_is_refused(tmp_path: Path) -> None:
         new_plugin("toy", tmp_path)
 
 
+@pytest.mark.slow
 def test_installed_with_pip_it_passes_the_kit_as_it_stands(tmp_path: Path) -> None:
     folder, site = new_plugin("acme", tmp_path), tmp_path / "site"
     install = [*(sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps")]

@@ -272,7 +272,7 @@ def test_a_segmenter_learns_from_unlabelled_images(tmp_path: Path) -> None:
 SPEC = importlib.util.spec_from_file_location("resume", Path(__file__).parents[1] / "training" / "test_resume.py")
 
 
-@pytest.mark.parametrize("step", [1, 4, 6])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_with_the_same_bits(
     tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

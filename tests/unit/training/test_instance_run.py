@@ -181,7 +181,7 @@ class Interrupt(ObserverHook):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_an_interrupted_run_resumes_to_the_same_bits_and_metrics(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, step: int, tmp_path: Path
 ) -> None:

@@ -117,7 +117,10 @@ def base_config(dataset: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("step", range(1, 12))
+STEPS = [pytest.param(step, marks=() if step in {1, 6, 7} else pytest.mark.slow) for step in range(1, 12)]
+
+
+@pytest.mark.parametrize("step", STEPS)
 def test_ctrl_c_after_any_step(
     straight: dict[str, Any], tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -136,10 +139,10 @@ def test_ctrl_c_after_any_step(
 @pytest.mark.parametrize(
     ("step", "moment", "resumes_at", "workers"),
     [
-        (1, "saved", 1, 0),
-        (2, "saved", 2, 0),  # right before a group is freed
+        pytest.param(1, "saved", 1, 0, marks=pytest.mark.slow),
+        pytest.param(2, "saved", 2, 0, marks=pytest.mark.slow),  # right before a group is freed
         (3, "saved", 3, 0),  # between the last step of an epoch and its evaluation; within a re-warm
-        (6, "evaluated", 6, 0),
+        pytest.param(6, "evaluated", 6, 0, marks=pytest.mark.slow),
         (7, "saving", 6, 0),
         (10, "saved", 10, 2),
     ],

@@ -249,6 +249,7 @@ def torchrun(script: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_resume(tiny_config: dict[str, Any], tmp_path: Path, repository: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(tiny_config))
