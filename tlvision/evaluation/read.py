@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
     for item in content["annotations"]:
         for key, known in (("image_id", images), ("category_id", categories)):
             _check_reference(path, item, key, known)
-        _check_fields(path, item)
+    _check_fields(path, content["annotations"])
     usable = _usable(path, content["annotations"], images)
     annotations = []
     for number, item in enumerate(usable, start=1):
@@ -103,6 +103,11 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
     )
 
 
+def _side(value: object) -> float:
+    """Return the width or height of an image; what the file does not tell bounds nothing."""
+    return float(value) if _is_number(value) else _LIMIT  # type: ignore[arg-type]
+
+
 def _without_double_root(content: Json) -> list[Json]:
     """Return the categories without an empty root that shares its name with another one, as Roboflow may write it."""
     categories: list[Json] = content["categories"]
@@ -122,9 +127,8 @@ def _usable(path: Path, annotations: list[Json], images: dict[int, Json]) -> lis
     from tlvision.coco.rules import as_floats, check_boxes
     from tlvision.coco.suspicion import suspect_boxes
 
-    sides = [[image.get(key) for key in ("width", "height")] for image in (images[a["image_id"]] for a in annotations)]
-    known = [[float(side) if _is_number(side) else _LIMIT for side in pair] for pair in sides]  # type: ignore[arg-type]
-    sizes = as_floats(known, columns=2)
+    known = {number: (_side(image.get("width")), _side(image.get("height"))) for number, image in images.items()}
+    sizes = np.array([known[item["image_id"]] for item in annotations], np.float64).reshape(-1, 2)
     xywh = as_floats([item["bbox"] for item in annotations])
     valid = check_boxes(xywh, sizes).valid
     suspect_boxes(xywh[valid], sizes[valid], str(path))
@@ -247,17 +251,26 @@ def _annotation(number: int, item: Json) -> Json:
     }
 
 
-def _check_fields(path: Path, item: Json) -> None:
+def _check_fields(path: Path, annotations: list[Json]) -> None:
     from tlvision.coco.rules import area_problem, crowd_problem
 
-    box = item.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or any(type(value) not in (int, float) for value in box):
-        raise InputError(
-            f"{_where_annotation(path, item)}: expected a 'bbox' of four numbers x, y, width, height, got {box!r:.80}"
-        )
-    for problem in (crowd_problem(item.get("iscrowd")), area_problem(item.get("area"))):
-        if problem:
-            raise InputError(f"{_where_annotation(path, item)}: {problem}")
+    for item in annotations:
+        box = item.get("bbox")
+        # One set of types an annotation: the usual case is decided by three comparisons.
+        if type(box) is not list or len(box) != 4 or not {*map(type, box)} <= _NUMBERS:
+            raise InputError(
+                f"{_where_annotation(path, item)}: expected a 'bbox' of four numbers x, y, width, height, got "
+                f"{box!r:.80}"
+            )
+        crowd, area = item.get("iscrowd"), cast(Any, item.get("area"))
+        if type(crowd) is int and crowd in (0, 1) and type(area) in _NUMBERS and 0 <= area < _LIMIT:
+            continue
+        for problem in (crowd_problem(crowd), area_problem(area)):
+            if problem:
+                raise InputError(f"{_where_annotation(path, item)}: {problem}")
+
+
+_NUMBERS = {int, float}
 
 
 def _check_result(path: Path, index: int, item: Any, keys: tuple[str, ...]) -> None:
