@@ -12,14 +12,15 @@ from tlvision.coco import UnlabelledData, read_images
 from tlvision.config.check_data import (
     check_classes,
     check_images,
+    check_limits,
     check_measurable,
     check_overlap,
     check_sizes,
     check_unlabelled_overlap,
 )
 from tlvision.config.data import Dataset, background_of, read_data, read_source_val, with_bits
+from tlvision.config.limits import model_limit
 from tlvision.config.load import read_options
-from tlvision.config.loaded import model_limit
 from tlvision.config.pairing import (
     check_keys,
     check_needs,
@@ -103,6 +104,7 @@ def assemble(
     others = None if unlabelled is None else len(unlabelled.images)
     check_step_size(config, len(train.samples), others, _processes())
     notes = [*check_classes(train, task), *check_measurable(val, task, config, select)]
+    notes += check_limits(val, task, config)
     named, ours = _classes_of_the_head(train.classes, config, own_weights=weights is not None, whole=as_pretrained)
     spec = BuildSpec(
         arch=config.model.arch,

@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from tlvision.coco import CocoData
 from tlvision.coco.duplicates import same_content
+from tlvision.config.limits import model_limit
 from tlvision.config.schema import Config
 from tlvision.data.dataset import place_whole, round_up
 from tlvision.data.geometry import MIN_SIDE
 from tlvision.label_maps import LabelMapData
 from tlvision.plugin import Task
+from tlvision.plugin.protocol import DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS
 from tlvision.types import ImageFile, InputError, InputSpec, Sample, counted, listing
 
 Dataset = CocoData | LabelMapData
@@ -136,6 +138,31 @@ def check_measurable(val: Dataset, task: Task, config: Config, select: str) -> l
             f"evaluate.select: '{select}' cannot be measured on {val.path.name}, which has no object of that "
             f"kind; choose "
             f"one of {', '.join(sorted(found)) or 'none: there is no ground truth'}"
+        )
+    return notes
+
+
+def check_limits(val: Dataset, task: Task, config: Config) -> list[str]:
+    """Return notes on validation images with more objects than the evaluation counts, or than the model gives."""
+    if task == "semantic":
+        return []
+    labels = [sample.target.labels[~sample.target.crowd] for sample in val.samples]
+    of_a_class = [int(np.bincount(each).max(initial=0)) for each in labels]
+    in_all = [len(each) for each in labels]
+    counts, limit = config.evaluate.max_detections, model_limit(config)
+    gives = limit or (DEFAULT_MAX_MASKS if task == "instance" else DEFAULT_MAX_DETECTIONS)
+    notes = []
+    if (many := sum(number > counts for number in of_a_class)) > 0:
+        notes.append(
+            f"{val.path.name}: {counted(many, 'image')} with more than {counts} objects of a class (up to "
+            f"{max(of_a_class)}), of which COCO counts {counts} detections; set evaluate.max_detections to "
+            f"{max(of_a_class)}"
+        )
+    if (many := sum(number > gives for number in in_all)) > 0:
+        notes.append(
+            f"{val.path.name}: {counted(many, 'image')} with more than {gives} objects (up to {max(in_all)}), "
+            f"which is what "
+            f"the model gives at most; set model.max_detections to {max(in_all)}"
         )
     return notes
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from tlvision.config.limits import check_limit, model_limit
 from tlvision.config.load import read_options
 from tlvision.config.resume import read_run_config
 from tlvision.config.run_folder import check_classes, read_classes
@@ -181,23 +182,6 @@ def _find_checkpoint(run: Path) -> Path:
     remedy = f"Restore it from a copy. If '{run / 'checkpoints' / other}' exists, it can take the place of this folder."
     check_manifest(folder, remedy, (MODEL,), quick=True)
     return folder
-
-
-def model_limit(config: Config) -> int | None:
-    """Return how many objects a model must find in an image: what the config says, and what the evaluation counts."""
-    counted_most = config.evaluate.max_detections
-    return config.model.max_detections or (counted_most if counted_most > COCO_LIMIT else None)
-
-
-COCO_LIMIT = 100
-"""COCO's own number of detections that count for an image and class."""
-
-
-def check_limit(most: int) -> int:
-    """Return the number; InputError unless it is one that COCO's evaluation and a model can have."""
-    if not 3 <= most <= 10_000:
-        raise InputError(f"--max-detections must be from 3 to 10000, got {most}")
-    return most
 
 
 def _settings(config: Config, device: str) -> Any:

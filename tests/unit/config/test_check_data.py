@@ -210,6 +210,7 @@ def test_more_objects_than_detections_are_told_and_the_limit_can_be_raised(confi
         ]  # fmt: skip
 
     change(config, "val", crowd)
+    assert "val.json: 1 image with more than 100 objects of a class (up to 120)" in notes(config)
     config["train"]["epochs"] = 1
     metrics = tlvision.train(config).metrics
     assert metrics["counts"]["objects_above_max_detections"] == 20
