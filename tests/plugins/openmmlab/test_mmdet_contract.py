@@ -18,7 +18,7 @@ ARCHITECTURES = {
     "RetinaNet": "retinanet_r18_fpn_1x_coco",
     "FCOS": "fcos_r18_fpn_gn-head-center-normbbox-centeronreg-giou_8xb8-amp-lsj-200e_coco",
     "ATSS": "atss_r18_fpn_8xb8-amp-lsj-200e_coco",
-    "YOLOX": "yolox_nano_8xb8-300e_coco",
+    "YOLOX": "yolox_tiny_8xb8-300e_coco",
     "RTMDet": "rtmdet_tiny_8xb32-300e_coco",
     "Deformable DETR": str(CONFIGS / "deformable-detr_tiny.py"),
     "DINO": str(CONFIGS / "dino_tiny.py"),
