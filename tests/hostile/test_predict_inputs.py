@@ -164,6 +164,28 @@ def test_python_refuses_what_it_cannot_read(model: LoadedModel, image: object, w
         model.predict(image)  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize(
+    ("asked", "counts", "task", "given", "spec"),
+    [
+        (None, 100, "detect", 300, None),
+        (None, 120, "detect", 300, None),  # of one class; the model's limit is of all
+        (None, 10, "detect", 300, None),
+        (None, 500, "detect", 500, 500),
+        (None, 120, "instance", 120, 120),
+        (50, 120, "detect", 50, 50),
+    ],
+)
+def test_what_an_evaluation_counts_never_lowers_what_a_model_gives(  # noqa: PLR0917
+    model: LoadedModel, asked: int | None, counts: int, task: str, given: int, spec: int | None
+) -> None:
+    from tlvision.config.limits import model_limit, objects_given
+
+    settings = model.config.model.model_copy(update={"max_detections": asked})
+    evaluate = model.config.evaluate.model_copy(update={"max_detections": counts})
+    config = model.config.model_copy(update={"model": settings, "evaluate": evaluate})
+    assert (objects_given(config, task), model_limit(config, task)) == (given, spec)  # type: ignore[arg-type]
+
+
 def test_python_refuses_other_arguments(model: LoadedModel, picture: Path, small_run: Path) -> None:
     with pytest.raises(InputError, match="min_score"):
         model.predict(picture, min_score=float("nan"))

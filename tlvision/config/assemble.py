@@ -112,7 +112,7 @@ def assemble(
         classes=named,
         image_size=config.data.image_size,
         options=options,
-        max_detections=model_limit(config),
+        max_detections=model_limit(config, task),
     )
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)

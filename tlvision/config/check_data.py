@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from tlvision.coco import CocoData
 from tlvision.coco.duplicates import same_content
-from tlvision.config.limits import model_limit
+from tlvision.config.limits import objects_given
 from tlvision.config.schema import Config
 from tlvision.data.dataset import place_whole, round_up
 from tlvision.data.geometry import MIN_SIDE
 from tlvision.label_maps import LabelMapData
 from tlvision.plugin import Task
-from tlvision.plugin.protocol import DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS
 from tlvision.types import ImageFile, InputError, InputSpec, Sample, counted, listing
 
 Dataset = CocoData | LabelMapData
@@ -149,8 +148,7 @@ def check_limits(val: Dataset, task: Task, config: Config) -> list[str]:
     labels = [sample.target.labels[~sample.target.crowd] for sample in val.samples]
     of_a_class = [int(np.bincount(each).max(initial=0)) for each in labels]
     in_all = [len(each) for each in labels]
-    counts, limit = config.evaluate.max_detections, model_limit(config)
-    gives = limit or (DEFAULT_MAX_MASKS if task == "instance" else DEFAULT_MAX_DETECTIONS)
+    counts, gives = config.evaluate.max_detections, objects_given(config, task)
     notes = []
     if (many := sum(number > counts for number in of_a_class)) > 0:
         notes.append(
@@ -196,7 +194,7 @@ def check_unlabelled_overlap(unlabelled: Sequence[ImageFile], val: Dataset) -> l
     if not pairs:
         return []
     return [
-        f"data.target: {len(pairs)} of {counted(len(val.samples), 'validation image')} are among the unlabelled "
+        f"data.target: {len(pairs)} of {counted(len(val.samples), 'validation image')} among the unlabelled "
         f"training "
         f"images (equal files): {listing([one.name for one, _ in pairs], 3)}"
     ]

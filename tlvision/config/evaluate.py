@@ -7,6 +7,7 @@ from typing import Any
 
 from tlvision.config.data import read_dataset
 from tlvision.config.evaluator import build_evaluator
+from tlvision.config.limits import objects_given
 from tlvision.config.loaded import LoadedModel, load
 from tlvision.config.schema import DatasetSettings
 from tlvision.files.outputs import numbered_folder, output_folder
@@ -41,13 +42,15 @@ def evaluate_run(
             "evaluate: --images goes with --json (a COCO json), or, for a semantic model, with --masks (a folder of "
             "label maps); give both"
         )
-    model = load(run, max_detections=max_detections)
+    model = load(run)
     settings, config = model.config.data.evaluated, model.config
     if max_detections is not None:
         if model.task == "semantic":
             raise InputError("evaluate: --max-detections has no effect on a semantic model, which finds no objects")
         evaluate = config.evaluate.model_copy(update={"max_detections": max_detections})
         config = config.model_copy(update={"evaluate": evaluate})
+        if objects_given(config, model.task) > objects_given(model.config, model.task):
+            model = load(run, max_detections=objects_given(config, model.task))
     if images is not None:
         values = {"json": json_path, "images": images, "masks": masks}
         settings = DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})

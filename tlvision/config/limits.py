@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from tlvision.config.schema import Config
+from tlvision.plugin import Task
+from tlvision.plugin.protocol import DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS
 from tlvision.types import InputError
 
 
-def model_limit(config: Config) -> int | None:
-    """Return how many objects a model must find in an image: what the config says, and what the evaluation counts."""
-    counted_most = config.evaluate.max_detections
-    return config.model.max_detections or (counted_most if counted_most > COCO_LIMIT else None)
+def model_limit(config: Config, task: Task) -> int | None:
+    """Return `BuildSpec.max_detections`: what the config asks for, or None for the model's usual number.
+
+    A higher `evaluate.max_detections` raises the usual number; a lower one leaves it, because it counts the detections
+    of one class and the model's limit those of all.
+    """
+    counts = config.evaluate.max_detections
+    return config.model.max_detections or (counts if counts > _usual(task) else None)
 
 
-COCO_LIMIT = 100
-"""COCO's own number of detections that count for an image and class."""
+def objects_given(config: Config, task: Task) -> int:
+    """Return how many objects of an image a model gives at most."""
+    return model_limit(config, task) or _usual(task)
+
+
+def _usual(task: Task) -> int:
+    return DEFAULT_MAX_MASKS if task == "instance" else DEFAULT_MAX_DETECTIONS
 
 
 def check_limit(most: int) -> int:

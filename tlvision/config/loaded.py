@@ -153,16 +153,16 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     weights = _find_checkpoint(folder) / MODEL
     check_classes(folder, weights.parent, classes)
     plugin = get_plugin(config.model.plugin)
+    task = plugin.task_of(config.model.arch)
     spec = BuildSpec(
         arch=config.model.arch,
         weights=str(weights),
         classes=classes,
         image_size=config.data.image_size,
         options=read_options(plugin, config.model.options),
-        max_detections=model_limit(config) if max_detections is None else check_limit(max_detections),
+        max_detections=model_limit(config, task) if max_detections is None else check_limit(max_detections),
     )
     adapter, _ = plugin.build(spec)
-    task = plugin.task_of(config.model.arch)
     load_model_strictly(adapter.module, weights)
     fabric = make_fabric(_settings(config, device or _device(config)))
     place(fabric, adapter.module)
