@@ -1,6 +1,6 @@
 """COCO json: the only place that knows its ids, xywh, area and crowd. Never imports torch."""
 
-from tlvision.coco.read import CocoData, read_coco, read_those_that_can_be_read, read_unlabelled
+from tlvision.coco.read import CocoData, read_coco, read_readable, read_unlabelled
 from tlvision.coco.rules import box_area, xywh_to_xyxy, xyxy_to_xywh
 from tlvision.coco.unlabelled import UnlabelledData, read_images
 from tlvision.coco.write import Written, restrict_classes, result_rows, write_dataset, write_predictions
@@ -13,7 +13,7 @@ __all__ = [
     "box_area",
     "read_coco",
     "read_images",
-    "read_those_that_can_be_read",
+    "read_readable",
     "read_unlabelled",
     "restrict_classes",
     "result_rows",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os.path
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tlvision.files.inputs import file_hash
 from tlvision.types import InputError, counted, listing
 
 _THREADS = 8
@@ -53,9 +53,8 @@ def repeated_sentence(count: int) -> str:
     """
     verbs = ("repeats", "counts") if count == 1 else ("repeat", "count")
     return (
-        f"{counted(count, 'annotation')} {verbs[0]} another one (same image, class and box) and {verbs[1]} as "
-        f"missed if the "
-        "object is found once"
+        f"{counted(count, 'annotation')} {verbs[0]} another one (same image, class and box) and {verbs[1]} as missed "
+        "if the object is found once"
     )
 
 
@@ -72,15 +71,10 @@ def same_content(paths: Iterable[Path], others: Iterable[Path]) -> list[tuple[Pa
     common = {size for _, size in candidates if size in by_size}
     wanted = {*alike, *(other for size in common for other in by_size[size])}
     with ThreadPoolExecutor(_THREADS) as pool:
-        digests = dict(zip(wanted, pool.map(_digest, wanted), strict=True))
+        digests = dict(zip(wanted, pool.map(file_hash, wanted), strict=True))
     first: dict[str, Path] = {}
     for group in by_size.values():
         for path in group:
             if path in digests:
                 first.setdefault(digests[path], path)
     return [(path, first[digests[path]]) for path in alike if digests[path] in first]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -96,8 +96,6 @@ def _notes(
             reason = "by default. Set data.exif to apply or ignore if the labels were drawn on the picture as stored"
         notes.append(
             f"{counted(len(open_questions), 'image')} with an EXIF rotation that the size cannot confirm; it is "
-            f"{done}, "
-            f"{reason}: "
-            f"{listed}"
+            f"{done}, {reason}: {listed}"
         )
     return notes

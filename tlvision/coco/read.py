@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tlvision.coco.bit_depth import FULL, choose_bits
 from tlvision.coco.document import Document, Row, load_document
 from tlvision.coco.duplicates import check_one_row_a_file, repeated_annotations, repeated_sentence
-from tlvision.coco.headers import Header, read_headers
+from tlvision.coco.headers import Header, read_header, read_headers
 from tlvision.coco.orientation import Exif, Orientations, decide
 from tlvision.coco.rules import CheckedBoxes, as_floats, check_boxes
 from tlvision.coco.segments import read_segments
@@ -127,9 +127,8 @@ def _check_left(name: str, boxes: CheckedBoxes, crowd: npt.NDArray[np.bool_], no
     if crowd[boxes.valid].all():
         raise InputError(
             f"{name}: all {counted(int(boxes.valid.sum()), 'annotation')} are crowd regions ('iscrowd': 1), which are "
-            "neither learned nor counted. Set 'iscrowd' to 0 if each one marks a single object (CVAT writes 1 "
-            "for every "
-            "brush or SAM mask)"
+            "neither learned nor counted. Set 'iscrowd' to 0 if each one marks a single object (CVAT writes 1 for "
+            "every brush or SAM mask)"
         )
 
 
@@ -137,8 +136,7 @@ def _note_rows(name: str, rows: Sequence[Row], crowd: npt.NDArray[np.bool_], not
     if crowd.any():
         notes.append(
             f"{name}: {int(crowd.sum())} of {len(rows)} annotations are crowd regions ('iscrowd': 1), which are "
-            f"neither "
-            "learned nor counted. Set 'iscrowd' to 0 if each one marks a single object"
+            "neither learned nor counted. Set 'iscrowd' to 0 if each one marks a single object"
         )
     again = repeated_annotations(rows)
     if again:
@@ -153,40 +151,47 @@ def read_unlabelled(paths: Sequence[str | Path], *, bits: int = FULL) -> tuple[S
     Raises InputError with the count and names of absent files, or naming the first that cannot be read as an image.
     """
     files = [Path(path) for path in paths]
-    samples = []
-    for number, (path, header) in enumerate(zip(files, read_headers(files, "images"), strict=True), start=1):
-        width, height = header.rotated_size
-        samples.append(
-            Sample(
-                image_id=number,
-                path=path,
-                width=width,
-                height=height,
-                exif=header.orientation != 1,
-                bits=bits,
-                target=empty_target(),
-                segments=(),
-            )
-        )
-    return tuple(samples)
+    headers = read_headers(files, "images")
+    return tuple(
+        _unlabelled(number, path, header, bits)
+        for number, (path, header) in enumerate(zip(files, headers, strict=True), start=1)
+    )
 
 
-def read_those_that_can_be_read(
-    paths: Sequence[Path], *, bits: int = FULL
-) -> tuple[tuple[Sample, ...], list[tuple[Path, InputError]]]:
-    """Return what `read_unlabelled` does for the files whose headers can be read, and the others with the reason.
+def read_readable(
+    paths: Sequence[Path], *, bits: int | None
+) -> tuple[tuple[Sample, ...], list[tuple[Path, InputError]], tuple[str, ...]]:
+    """Return samples of the files whose headers can be read, the others with the reason, and notes.
+
+    bits: how many bits of 16-bit images are in use; None measures it on these images.
 
     Image ids count all files from 1, so that an id says which of `paths` it is.
     """
-    samples, problems = [], []
+    headers: dict[int, Header] = {}
+    problems = []
     for number, path in enumerate(paths, start=1):
         try:
-            (sample,) = read_unlabelled([path], bits=bits)
-        except InputError as error:
-            problems.append((path, error))
-        else:
-            samples.append(replace(sample, image_id=number))
-    return tuple(samples), problems
+            headers[number] = read_header(path)
+        except (InputError, FileNotFoundError) as error:
+            problems.append((path, InputError(str(error))))
+    readable = [paths[number - 1] for number in headers]
+    used, notes = choose_bits(readable, list(headers.values()), bits, "images")
+    samples = (_unlabelled(number, paths[number - 1], header, used or FULL) for number, header in headers.items())
+    return tuple(samples), problems, notes
+
+
+def _unlabelled(number: int, path: Path, header: Header, bits: int) -> Sample:
+    width, height = header.rotated_size
+    return Sample(
+        image_id=number,
+        path=path,
+        width=width,
+        height=height,
+        exif=header.orientation != 1,
+        bits=bits,
+        target=empty_target(),
+        segments=(),
+    )
 
 
 def _match_classes(

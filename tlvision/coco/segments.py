@@ -41,9 +41,8 @@ def read_segments(
             faulty.append((row["id"], error))
     if trimmed:
         notes.append(
-            f"{name}: {counted(len(trimmed), 'annotation')} with a polygon of fewer than three points beside "
-            f"good ones; "
-            f"that polygon is left out: annotation {listing(trimmed)}"
+            f"{name}: {counted(len(trimmed), 'annotation')} with a polygon of fewer than three points beside good "
+            f"ones; that polygon is left out: annotation {listing(trimmed)}"
         )
     if faulty and strict:
         first = str(faulty[0][1])

@@ -37,15 +37,13 @@ def suspect_boxes(xywh: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64],
         )
     if fractions.sum() >= max(_FEWEST, 0.05 * len(xywh)):
         return (
-            f"{origin}: {int(fractions.sum())} of {len(xywh)} boxes lie between 0 and 1 and may be fractions of "
-            f"the image "
-            f"size; {remedy}"
+            f"{origin}: {int(fractions.sum())} of {len(xywh)} boxes lie between 0 and 1 and may be fractions of the "
+            f"image size; {remedy}"
         )
     if len(xywh) >= _MANY and (xywh[:, :2] + xywh[:, 2:] <= 100.0 + 1e-6).all() and sizes.min() >= _LARGE:
         return (
-            f"{origin}: all {len(xywh)} boxes lie in the first 100 px of their images and may be percentages of "
-            f"the image "
-            f"size; {remedy}"
+            f"{origin}: all {len(xywh)} boxes lie in the first 100 px of their images and may be percentages of the "
+            f"image size; {remedy}"
         )
     beyond = (xywh[:, :2] + xywh[:, 2:] > sizes + _MARGIN).any(axis=1)
     if len(xywh) < _FEWEST or beyond.mean() < 0.05:
@@ -57,8 +55,7 @@ def suspect_boxes(xywh: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64],
     for fits, notation in ((as_corners, "corners [x0, y0, x1, y1]"), (as_centres, "centres [x, y, width, height]")):
         if fits.mean() >= _NEARLY_ALL:
             return (
-                f"{origin}: {int(fits.sum())} of {len(xywh)} boxes fit as {notation}, and {int(beyond.sum())} "
-                f"leave their "
-                f"image as they are read; {remedy} from the top left corner. Check how the json was exported"
+                f"{origin}: {int(fits.sum())} of {len(xywh)} boxes fit as {notation}, and {int(beyond.sum())} leave "
+                f"their image as they are read; {remedy} from the top left corner. Check how the json was exported"
             )
     return ""

@@ -27,9 +27,8 @@ def check_classes(train: Dataset, task: Task) -> list[str]:
     """Return a note on classes that have no object to learn; InputError if label maps hold fewer than two classes."""
     if task == "semantic" and len(train.classes) < 2:
         raise InputError(
-            f"{train.path}: there is one class, '{train.classes.names[0]}', so every pixel would be predicted "
-            f"as it. Add the "
-            "class of all other pixels, such as background"
+            f"{train.path}: there is one class, '{train.classes.names[0]}', so every pixel would be predicted as it. "
+            "Add the class of all other pixels, such as background"
         )
     if isinstance(train, LabelMapData):
         _check_pixels(train, "learn")
@@ -62,9 +61,8 @@ def _check_pixels(data: LabelMapData, verb: str) -> None:
     if data.ignored:
         share = 100 * data.ignored / (data.ignored + int(data.pixels.sum()))
         remedy = (
-            f"{share:.0f} % of the pixels have the value that means 'unknown' (data.ignore_value, usually 255). "
-            f"If 255 is a "
-            f"class, list the classes with their values: data.classes: {_mapping(data, absent)}"
+            f"{share:.0f} % of the pixels have the value that means 'unknown' (data.ignore_value, usually 255). If "
+            f"255 is a class, list the classes with their values: data.classes: {_mapping(data, absent)}"
         )
     raise InputError(f"{data.path}: {what}, so there is nothing to {verb} of {listing(absent)}; {remedy}")
 
@@ -96,8 +94,7 @@ def check_sizes(data: Dataset, task: Task, input_spec: InputSpec, image_size: in
         return []
     what = (
         f"{data.path.name}: {small} of {counted(total, 'object')} are {MIN_SIDE:g} px or less high or wide at "
-        f"image_size "
-        f"{image_size} (the smallest {smallest:.2g} px) and are not learned"
+        f"image_size {image_size} (the smallest {smallest:.2g} px) and are not learned"
     )
     remedy = "raise data.image_size, or train on windows of the images (data.augment.crop)"
     if small == total:
@@ -134,9 +131,8 @@ def check_measurable(val: Dataset, task: Task, config: Config, select: str) -> l
     wanted = rest if domain in {"source", "target"} else select
     if wanted not in found and wanted.startswith(("bbox/", "segm/")):
         raise InputError(
-            f"evaluate.select: '{select}' cannot be measured on {val.path.name}, which has no object of that "
-            f"kind; choose "
-            f"one of {', '.join(sorted(found)) or 'none: there is no ground truth'}"
+            f"evaluate.select: '{select}' cannot be measured on {val.path.name}, which has no object of that kind; "
+            f"choose one of {', '.join(sorted(found)) or 'none: there is no ground truth'}"
         )
     return notes
 
@@ -158,9 +154,8 @@ def check_limits(val: Dataset, task: Task, config: Config) -> list[str]:
         )
     if (many := sum(number > gives for number in in_all)) > 0:
         notes.append(
-            f"{val.path.name}: {counted(many, 'image')} with more than {gives} objects (up to {max(in_all)}), "
-            f"which is what "
-            f"the model gives at most; set model.max_detections to {max(in_all)}"
+            f"{val.path.name}: {counted(many, 'image')} with more than {gives} objects (up to {max(in_all)}), which "
+            f"is what the model gives at most; set model.max_detections to {max(in_all)}"
         )
     return notes
 
@@ -172,9 +167,8 @@ def check_overlap(train: Dataset, val: Dataset) -> list[str]:
         return []
     names = listing([f"{one.name} = {other.name}" if one.name != other.name else one.name for one, other in pairs], 3)
     return [
-        f"{len(pairs)} of {counted(len(val.samples), 'validation image')} in the training set as well (equal "
-        f"files), so the "
-        f"metrics do not tell how the model does on new images: {names}"
+        f"{len(pairs)} of {counted(len(val.samples), 'validation image')} in the training set as well (equal files), "
+        f"so the metrics do not tell how the model does on new images: {names}"
     ]
 
 
@@ -194,7 +188,6 @@ def check_unlabelled_overlap(unlabelled: Sequence[ImageFile], val: Dataset) -> l
     if not pairs:
         return []
     return [
-        f"data.target: {len(pairs)} of {counted(len(val.samples), 'validation image')} among the unlabelled "
-        f"training "
+        f"data.target: {len(pairs)} of {counted(len(val.samples), 'validation image')} among the unlabelled training "
         f"images (equal files): {listing([one.name for one, _ in pairs], 3)}"
     ]

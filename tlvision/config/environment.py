@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlvision.files.inputs import file_hash
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -33,7 +35,7 @@ def describe_environment(parts: Parts, fabric: Fabric) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in packages},
         "plugin": {"name": parts.plugin.name, "licence": parts.plugin.licence},
-        "weights": {"source": parts.report.source, "sha256": _sha256(weights) if weights.is_file() else None},
+        "weights": {"source": parts.report.source, "sha256": file_hash(weights) if weights.is_file() else None},
         "data": describe_data(parts),
         "seed": parts.config.train.seed,
         "device": str(fabric.device),
@@ -58,7 +60,7 @@ def _describe_data(data: Dataset) -> dict[str, Any]:
     files = [sample.label_map.path for sample in data.samples if sample.label_map is not None]
     return {
         "labels": str(labels),
-        "sha256": _sha256(labels) if labels.is_file() else None,
+        "sha256": file_hash(labels) if labels.is_file() else None,
         "images": len(images),
         "images_sha256": _names_and_sizes(images),
         "label_maps_sha256": _names_and_sizes(files) if files else None,
@@ -84,11 +86,6 @@ def _contents(paths: list[Path]) -> str:
     for path in sorted(paths):
         contents.update(hashlib.sha256(path.read_bytes()).digest())
     return contents.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -43,9 +43,8 @@ class LoadedModel:
         size = self.config.data.image_size
         return (
             f"LoadedModel: {model.arch} ({model.plugin}, {self.task}), network input {size} px, on "
-            f"{self.fabric.device}\n"
-            f"  {counted(len(self.classes), 'class')}: {listing(self.classes.names, 8)}\n"
-            f"  run {self.run}"
+            f"{self.fabric.device}\n  {counted(len(self.classes), 'class')}: {listing(self.classes.names, 8)}\n  run "
+            f"{self.run}"
         )
 
     @overload

@@ -9,9 +9,7 @@ from pathlib import Path
 from rich.progress import track
 from rich.text import Text
 
-from tlvision.coco import read_those_that_can_be_read, result_rows, write_json
-from tlvision.coco.bit_depth import FULL, choose_bits
-from tlvision.coco.headers import read_header
+from tlvision.coco import read_readable, result_rows, write_json
 from tlvision.config.loaded import LoadedModel, load
 from tlvision.config.sources import existing, find_images
 from tlvision.data.images import read_image, write_image
@@ -58,31 +56,16 @@ def predict_images(
     files, notes = find_images(images, leave_out=out)
     check_folder(out, COMMAND, inputs=[*files, run])
     model = load(run, device=device, max_detections=max_detections)
-    bits = _bits(files, model, notes)
-    samples, problems = read_those_that_can_be_read(files, bits=bits)
+    samples, problems, bit_notes = read_readable(files, bits=model.config.data.bits)
     if samples:
         with output_folder(out, COMMAND, inputs=[*files, run]):
             problems += _write(model, files, samples, out, min_score)
-    for sentence in notes:
+    for sentence in (*notes, *bit_notes):
         note(console(), sentence)
     for path, problem in problems:
         console().print(Text("not predicted", "yellow"), Text(f"{path}: {problem}"), soft_wrap=True)
     if len(problems) == len(files):
         raise InputError(f"predict: none of {counted(len(files), 'image')} can be read; the first: {problems[0][1]}")
-
-
-def _bits(files: Sequence[Path], model: LoadedModel, notes: list[str]) -> int:
-    """Return the bit depth of 16-bit images: the run's, or where it was trained on none, that of these images."""
-    readable, headers = [], []
-    for path in files:
-        try:
-            headers.append(read_header(path))
-        except (InputError, FileNotFoundError):
-            continue
-        readable.append(path)
-    bits, found = choose_bits(readable, headers, model.config.data.bits, "images")
-    notes += found
-    return bits or FULL
 
 
 def _write(

@@ -36,7 +36,7 @@ def check_labels(resumed: Resumed) -> None:
         before = resumed.trained["data"].get(split, {}).get("sha256")
         if settings.json_ is None or before is None or not Path(settings.json_).is_file():
             continue  # a file that is missing is reported by its reader
-        from tlvision.training.manifest import file_hash
+        from tlvision.files.inputs import file_hash
 
         path = Path(settings.json_)
         now = file_hash(path)

@@ -85,9 +85,8 @@ def _check_file(path: Path) -> None:
         )
     if suffix not in SUFFIXES:
         raise InputError(
-            f"predict: '{path}' is not of an image type that is read ({', '.join(sorted(SUFFIXES))}); convert "
-            f"it to PNG or "
-            "JPEG"
+            f"predict: '{path}' is not of an image type that is read ({', '.join(sorted(SUFFIXES))}); convert it to "
+            "PNG or JPEG"
         )
 
 

@@ -109,9 +109,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
     if counts.get("images_above_max_detections"):
         most = metrics.get("protocol", {}).get("max_detections", [100])[-1]
         lines.append(
-            f"warning: {counted(counts['images_above_max_detections'], 'image')} with more than {most} objects "
-            f"of a class "
-            f"(up to {counts['most_objects']}). COCO counts {most} detections for an image and class, so "
+            f"warning: {counted(counts['images_above_max_detections'], 'image')} with more than {most} objects of a "
+            f"class (up to {counts['most_objects']}). COCO counts {most} detections for an image and class, so "
             f"{counts['objects_above_max_detections']} objects cannot be found; set max_detections to "
             f"{counts['most_objects']} (--max-detections, evaluate.max_detections)"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -60,6 +61,12 @@ def read_text(path: str | Path, what: str, *, max_bytes: int | None = None) -> s
     if "\0" in text:
         raise InputError(f"'{path}' is not a text file (byte {data.index(0)} is NUL). Expected {what}.")
     return text
+
+
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file's content as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def exists(path: str | Path) -> bool:

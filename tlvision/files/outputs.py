@@ -17,6 +17,7 @@ from typing import Any
 
 from tlvision.files.json_files import write_json
 from tlvision.types import InputError, listing
+from tlvision.types.shown import clip
 
 MANIFEST = ".tlvision-output.json"
 
@@ -53,9 +54,8 @@ def check_folder(path: Path, command: str, *, inputs: Sequence[Path] = (), about
         source = given.resolve()
         if source == place or source.is_relative_to(place):
             raise InputError(
-                f"{command}: the output folder '{path}' holds the input '{given}', whose files could be "
-                f"overwritten. Give "
-                "another folder"
+                f"{command}: the output folder '{path}' holds the input '{given}', whose files could be overwritten. "
+                "Give another folder"
             )
     if not exists:
         return
@@ -72,29 +72,25 @@ def _check_owned(path: Path, command: str, about: str) -> None:
     if manifest is None or manifest.get("written_by") != command:
         raise InputError(
             f"{command}: the folder '{path}' is not empty, and 'tlvision {command}' did not write it: "
-            f"{listing(present, 3)}. "
-            "Give a new folder"
+            f"{listing(present, 3)}. Give a new folder"
         )
     if manifest.get("about", "") != about:
         raise InputError(
             f"{command}: the folder '{path}' holds results of '{manifest.get('about')}', not of '{about}'. Give "
-            f"another "
-            "folder"
+            "another folder"
         )
     written: dict[str, list[int]] = manifest["files"]
     foreign = [name for name in present if name not in written and name != MANIFEST]
     if foreign:
         raise InputError(
-            f"{command}: the folder '{path}' holds files that tlvision did not write: {listing(foreign, 3)}. "
-            f"Move them, or "
-            "give another folder"
+            f"{command}: the folder '{path}' holds files that tlvision did not write: {listing(foreign, 3)}. Move "
+            "them, or give another folder"
         )
     changed = [name for name in present if name != MANIFEST and _stamp(path / name) != written[name]]
     if changed:
         raise InputError(
-            f"{command}: files in '{path}' were changed since tlvision wrote them: {listing(changed, 3)}. Move "
-            f"them, or give "
-            "another folder"
+            f"{command}: files in '{path}' were changed since tlvision wrote them: {listing(changed, 3)}. Move them, "
+            "or give another folder"
         )
 
 
@@ -202,5 +198,4 @@ def _is_ours(path: Path, ours: Sequence[Collection[str]]) -> bool:
 
 
 def _short(path: Path) -> str:
-    text = str(path).replace("\0", "\\0")
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return clip(str(path).replace("\0", "\\0"), 120)

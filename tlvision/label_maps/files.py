@@ -29,9 +29,8 @@ def read_label_map(file: LabelMapFile) -> Pixels:
         ignored = listing(sorted(value for value in file.values if file.values[value] == IGNORE_INDEX))
         raise InputError(
             f"{file.path}: the label map has the value(s) {listing(unknown)}; the classes are {known}, and {ignored} "
-            "is for what is not known. Check the class list, set data.ignore_value, or list the classes with "
-            "their values, "
-            "such as data.classes: {background: 0, crack: 255}"
+            "is for what is not known. Check the class list, set data.ignore_value, or list the classes with their "
+            f"values, such as data.classes: {{background: 0, crack: 255}}"
         )
     if file.coloured:
         indices = np.array([file.values[int(value)] for value in found], np.uint8)

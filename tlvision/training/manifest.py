@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tlvision.files.inputs import file_hash
 from tlvision.files.json_files import read_object, write_json
 from tlvision.types import InputError
 
@@ -63,9 +63,3 @@ def _check_file(path: Path, entry: dict[str, Any], remedy: str, *, quick: bool) 
 def _is_entry(name: str, entry: object) -> bool:
     inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
     return inside and isinstance(entry, dict) and isinstance(entry.get("size"), int) and "sha256" in entry
-
-
-def file_hash(path: Path) -> str:
-    """Return the sha256 of a file's content as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -154,11 +154,9 @@ class Session:
         if self.has_targets or self.context.step - first_step < self.context.duration.steps_per_epoch:
             return
         raise RunError(
-            f"nothing was learned: none of the {self.context.images_seen} network inputs of the first epoch has "
-            f"an object "
-            "or a labelled pixel. Look at data.image_size (objects of 2 px or less are left out), "
-            "data.augment.crop (windows "
-            "without objects) and the labels"
+            f"nothing was learned: none of the {self.context.images_seen} network inputs of the first epoch has an "
+            "object or a labelled pixel. Look at data.image_size (objects of 2 px or less are left out), "
+            "data.augment.crop (windows without objects) and the labels"
         )
 
     def stop(self, reason: str) -> None:
