@@ -75,6 +75,12 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def digests_of() -> Callable[[Path], dict[str, str]]:
+    """The function `digests`."""
+    return digests
+
+
 @pytest.fixture(autouse=True)
 def no_input_changes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Hash every file of `tiny_dataset` around each test that uses it: no command may change an input."""

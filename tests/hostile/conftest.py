@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,28 +19,19 @@ class Done(NamedTuple):
     text: str
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Return the content of every file below a folder, as hashes by relative name."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 @pytest.fixture
-def protect() -> Iterator[Callable[[Path], Path]]:
+def protect(digests_of: Callable[[Path], dict[str, str]]) -> Iterator[Callable[[Path], Path]]:
     """Promise that no file below a folder changes until the end of the test, and none is added or removed."""
     before: dict[Path, dict[str, str]] = {}
 
     def add(folder: Path) -> Path:
-        before[folder] = digests(folder)
+        before[folder] = digests_of(folder)
         assert before[folder]
         return folder
 
     yield add
     for folder, found in before.items():
-        assert digests(folder) == found, f"an input changed: {folder}"
+        assert digests_of(folder) == found, f"an input changed: {folder}"
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import stat
 from pathlib import Path
 
+from tlvision.files.inputs import read_bytes
 from tlvision.types import InputError
 
 
@@ -17,15 +17,10 @@ def load_json(path: Path, what: str) -> object:
     Raises InputError, one sentence with the file's name: absent, not a regular file (a pipe would block), not text,
     not JSON (with line and column), or nested too deeply.
     """
+    data = read_bytes(path, what)
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise InputError(f"'{path}' is {kind}; give the path of {what}")
-        content: object = json.loads(path.read_bytes())
+        content: object = json.loads(data)
         return content
-    except FileNotFoundError:
-        raise InputError(f"'{path}' does not exist; give the path of {what}") from None
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path.name}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); write it again"
@@ -34,7 +29,5 @@ def load_json(path: Path, what: str) -> object:
         raise InputError(f"{path.name}: not a text file in UTF-8, so not {what}") from None
     except RecursionError:
         raise InputError(f"{path.name}: nested too deeply, so not {what}") from None
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read ({error.strerror}); give the path of {what}") from None
-    except ValueError as error:  # an integer of thousands of digits, a path with a NUL byte
+    except ValueError as error:  # an integer of thousands of digits
         raise InputError(f"'{path}': not {what} ({str(error)[:120]})") from None
