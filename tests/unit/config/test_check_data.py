@@ -108,7 +108,7 @@ def test_unusable_boxes_count_neither_in_training_nor_in_the_evaluation(config: 
         first = content["annotations"][0]
         content["annotations"].append({**first, "id": 999, "bbox": [500, 500, 20, 20]})
         for row in content["images"]:
-            del row["width"]  # the json does not tell that this is outside
+            del row["width"], row["height"]  # the json does not tell that this is outside
 
     change(config, "val", add)
     config["train"]["epochs"] = 1
