@@ -50,9 +50,6 @@ class Losses:
         # Half precision cannot count pixels.
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.float()
-            if not bool((labels != IGNORE_INDEX).any()):
-                nothing = logits.sum() * 0.0
-                return dict.fromkeys(self._terms, nothing)
             return {name: weight * loss(logits, labels) for name, (loss, weight) in self._terms.items()}
 
 
@@ -73,8 +70,9 @@ def _cross_entropy(smoothing: float, weights: tuple[float, ...] | None) -> Loss:
     """Return cross entropy: in each image the mean over known pixels, each as heavy as its class, then over images."""
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        weight = torch.ones(logits.shape[1]) if weights is None else torch.tensor(weights)
-        weight = weight.to(logits.device)
+        # Filled on the device: for a copy from the CPU's memory a GPU would wait.
+        numbers = (1.0,) * logits.shape[1] if weights is None else weights
+        weight = torch.cat([logits.new_full((1,), number) for number in numbers])
         pixels = functional.cross_entropy(
             logits, labels, weight=weight, ignore_index=IGNORE_INDEX, label_smoothing=smoothing, reduction="none"
         )
@@ -101,8 +99,8 @@ def _mean_over_images(loss: Loss) -> Loss:
 
 
 def _lovasz(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return Lovász softmax over the classes that are there; with a single class there is nothing to get wrong."""
-    if logits.shape[1] == 1:
+    """Return Lovász softmax over the classes that are there; 0 with a single class or no known pixel."""
+    if logits.shape[1] == 1 or not bool((labels != IGNORE_INDEX).any()):
         return logits.sum() * 0.0
     found: Tensor = LovaszLoss(_MODE, ignore_index=IGNORE_INDEX)(logits, labels)
     return found

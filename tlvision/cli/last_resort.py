@@ -18,6 +18,12 @@ from pathlib import Path
 
 BUG = 70
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_MEMORY = "failed: out of memory. Use a smaller data.batch.labelled, data.image_size, evaluate.batch or data.cache."
+_GPU_MEMORY = (
+    "failed: out of memory on the GPU. Use a smaller data.batch.labelled (with a larger train.accumulate a step has as "
+    "many images as before), data.image_size or evaluate.batch, or train.precision=bf16; `tlvision show ledger` tells "
+    "what each phase takes, `nvidia-smi` what other programs hold."
+)
 
 
 def handle(error: Exception, arguments: Sequence[str]) -> int:
@@ -36,10 +42,7 @@ def handle(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, OSError) and error.filename is not None and not _is_ours(error.filename):
         return _say(f"error: '{_text(error.filename)}': {error.strerror}. Check the path and its permissions.", 2)
     if _is_out_of_memory(error):
-        return _say(
-            "failed: out of memory. Use a smaller data.batch.labelled, data.image_size, evaluate.batch or data.cache.",
-            1,
-        )
+        return _say(_GPU_MEMORY if "CUDA" in str(error) else _MEMORY, 1)
     message = f"{type(error).__name__}: {error}".partition("\n")[0][:300]
     path = _write_report(error, arguments)
     if path is None:

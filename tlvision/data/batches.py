@@ -159,10 +159,15 @@ def normalise(images: Tensor, spec: InputSpec) -> Tensor:
     if spec.value_range != 255.0:
         values = values * (spec.value_range / 255.0)
     if any(spec.mean):
-        values = values - values.new_tensor(spec.mean).view(1, 3, 1, 1)
+        values = values - _per_channel(values, spec.mean)
     if any(std != 1.0 for std in spec.std):
-        values = values / values.new_tensor(spec.std).view(1, 3, 1, 1)
+        values = values / _per_channel(values, spec.std)
     return values
+
+
+def _per_channel(values: Tensor, numbers: Sequence[float]) -> Tensor:
+    """Return (1, C, 1, 1) like `values`, filled on its device: for a copy from the CPU's memory a GPU would wait."""
+    return torch.cat([values.new_full((1, 1, 1, 1), number) for number in numbers], dim=1)
 
 
 def train_positions(

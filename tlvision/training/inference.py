@@ -41,9 +41,9 @@ def predict_samples(
     by_id = {sample.image_id: sample for sample in images.samples}
     nan_in: list[str] = []
     first = True
-    rank, world = fabric.global_rank, fabric.world_size
+    rank, world, pin = fabric.global_rank, fabric.world_size, fabric.device.type == "cuda"
     with torch.inference_mode():
-        for batch in eval_batches(images, batch_size=batch_size, workers=workers, rank=rank, world=world):
+        for batch in eval_batches(images, batch_size=batch_size, workers=workers, pin=pin, rank=rank, world=world):
             inputs = normalise(batch.to(fabric.device).images, adapter.input_spec)
             watch = watch_for_nan(adapter.module, nan_in) if first else nullcontext()
             with fabric.autocast(), watch:
@@ -69,7 +69,7 @@ def predict_confidence(
     check_weights(adapter.module)
     by_id = {sample.image_id: sample for sample in images.samples}
     with torch.inference_mode():
-        for batch in eval_batches(images, batch_size=batch_size, workers=workers):
+        for batch in eval_batches(images, batch_size=batch_size, workers=workers, pin=fabric.device.type == "cuda"):
             inputs = normalise(batch.to(fabric.device).images, adapter.input_spec)
             with fabric.autocast():
                 scores = dense_scores(adapter, inputs, window)

@@ -138,6 +138,7 @@ class Session:
                 unlabelled=self.unlabelled if self.unlabelled_size else None,
                 unlabelled_size=self.unlabelled_size,
                 workers=self.workers,
+                pin=self.fabric.device.type == "cuda",
             )
         )
 
@@ -146,7 +147,8 @@ class Session:
         if self.unlabelled is None:
             raise InputError("data.target: a hook wants unlabelled images, and the config names none")
         images = self.unlabelled.for_evaluation()
-        for batch in eval_batches(images, batch_size=self.batch_size, workers=self.workers):
+        pin = self.fabric.device.type == "cuda"
+        for batch in eval_batches(images, batch_size=self.batch_size, workers=self.workers, pin=pin):
             yield normalise(batch.to(self.fabric.device).images, self.context.adapter.input_spec)
 
     def check_targets(self, first_step: int) -> None:

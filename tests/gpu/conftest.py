@@ -1,0 +1,178 @@
+"""What the tests share that prove what a GPU can change: each runs on both devices, so that it works before one is there.
+
+On the GPU: `tools/bench.py gpu` and docs/gpu.md say how. On the CPU they belong to the slow suite.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import torch
+
+from tlvision.plugin import Adapter, BuildSpec, get_plugin
+from tlvision.training.checkpoint import MODEL, save_weights
+from tlvision.types import IGNORE_INDEX, ClassMap, Target
+
+TINY = Path(__file__).parents[1] / "plugins" / "openmmlab" / "configs"
+# One small model of each make.
+FAMILIES = {
+    "mmdet two-stage": ("mmdet", str(TINY / "faster-rcnn_tiny.py")),
+    "mmdet one-stage": ("mmdet", "yolox_nano_8xb8-300e_coco"),
+    "mmdet transformer": ("mmdet", str(TINY / "deformable-detr_tiny.py")),
+    "mmseg": ("mmseg", "deeplabv3plus_mobilenet-v2-d16"),
+    "smp": ("smp", "unet/resnet18"),
+    "torchvision one-stage": ("torchvision", "ssdlite320_mobilenet_v3_large"),
+    "torchvision two-stage": ("torchvision", "fasterrcnn_mobilenet_v2_fpn_light"),
+    "toy": ("toy", "tiny_detector"),
+    "toy semantic": ("toy", "tiny_segmenter"),
+    "toy instance": ("toy", "toy-instance"),
+    "yolo": ("yolo", "yolov8n"),
+    "yolo instance": ("yolo", "yolov8n-seg"),
+}
+
+
+@pytest.fixture(params=[pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """ "cpu" or "cuda", with exact float32 arithmetic: TensorFloat-32 has three digits, and tests here compare."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield request.param
+    torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """The name of a model family."""
+    return str(request.param)
+
+
+def is_semantic(family: str) -> bool:
+    plugin, arch = FAMILIES[family]
+    return get_plugin(plugin).task_of(arch) == "semantic"
+
+
+def classes_of(family: str) -> ClassMap:
+    names = ("dark", "light", "background") if is_semantic(family) else ("dark", "light")
+    return ClassMap(names, (3, 90, 91)[: len(names)])
+
+
+def build_family(family: str) -> Adapter:
+    """Build the model on the CPU, the same at every call, with no random draw left in its forward pass."""
+    plugin, arch = FAMILIES[family]
+    torch.manual_seed(0)
+    adapter, _ = get_plugin(plugin).build(
+        BuildSpec(arch=arch, weights="none", classes=classes_of(family), image_size=96)
+    )
+    for module in adapter.module.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        if hasattr(module, "drop_prob"):
+            module.drop_prob = 0.0
+    return adapter
+
+
+@pytest.fixture
+def build() -> Callable[[str], Adapter]:
+    """The function `build_family`."""
+    return build_family
+
+
+@pytest.fixture
+def learning_batch() -> Callable[[str, str], tuple[torch.Tensor, list[Target]]]:
+    """Four images with two objects each, (4, 3, 96, 96) float32 in 0..1, and their targets, on a device."""
+
+    def make(family: str, device: str) -> tuple[torch.Tensor, list[Target]]:
+        generator = torch.Generator().manual_seed(1)
+        images = torch.rand(4, 3, 96, 96, generator=generator)
+        boxes = torch.tensor([[8.0, 10, 40, 52], [44, 30, 90, 88]])
+        masks = torch.zeros(2, 96, 96, dtype=torch.uint8)
+        labelled = torch.full((96, 96), IGNORE_INDEX)
+        for row, (x0, y0, x1, y1) in enumerate(boxes.int().tolist()):
+            masks[row, y0:y1, x0:x1] = 1
+            labelled[y0:y1, x0:x1] = row
+        labelled[60:, :30] = 2
+        target = Target(
+            boxes=boxes.to(device),
+            labels=torch.tensor([0, 1], device=device),
+            crowd=torch.zeros(2, dtype=torch.bool, device=device),
+            masks=masks.to(device),
+            semantic=labelled.to(device) if is_semantic(family) else None,
+        )
+        return images.to(device), [target] * 4
+
+    return make
+
+
+@pytest.fixture
+def gpu_config(tiny_config: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Return the config of a short run of a family on a device: 5 epochs of 4 steps, all proofs on."""
+
+    def make(family: str, device: str, name: str = "run", **train: Any) -> dict[str, Any]:
+        config = json.loads(json.dumps(tiny_config))
+        plugin, arch = FAMILIES[family]
+        config["model"] |= {"plugin": plugin, "arch": arch}
+        config["data"]["batch"]["labelled"] = 3
+        if is_semantic(family) or "instance" in family:
+            _outline(config["data"], tmp_path)
+        config["train"] = {"epochs": 5, "lr": 1e-3, "device": device, "precision": "fp32", "verify": "every_step"}
+        config["train"] |= train
+        config["evaluate"] = {"every": 5}
+        config["hooks"] = [{"log": {"progress": "none", "tensorboard": "off"}}]
+        config["run"]["out"] = str(tmp_path / name)
+        return config
+
+    return make
+
+
+def _outline(data: dict[str, Any], folder: Path) -> None:
+    """Give every object its box as a polygon, which a segmenter needs."""
+    for side in ("train", "val"):
+        content = json.loads(Path(data[side]["json"]).read_text(encoding="utf-8"))
+        for row in content["annotations"]:
+            x, y, width, height = row["bbox"]
+            row["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        data[side]["json"] = str(folder / f"{side}.json")
+        Path(data[side]["json"]).write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture
+def logged() -> Callable[[Path], list[dict[str, Any]]]:
+    """Read the rows of a run's log that hold losses."""
+
+    def read(run: Path) -> list[dict[str, Any]]:
+        rows = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        found = [row for row in rows if "loss" in row]
+        assert found
+        return found
+
+    return read
+
+
+@pytest.fixture
+def weights_of(tmp_path: Path) -> Callable[[str], str]:
+    """Write the weights of a family to a file, for a run that starts from pretrained ones, and return its path."""
+
+    def write(family: str) -> str:
+        path = tmp_path / "pretrained" / MODEL
+        path.parent.mkdir(exist_ok=True)
+        save_weights(path, build_family(family).module.state_dict(), classes_of(family))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def target_images(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """A folder of twelve unlabelled images: negatives of the labelled ones."""
+    folder = tmp_path / "target"
+    folder.mkdir()
+    for path in sorted((tiny_dataset / "images").iterdir())[:12]:
+        cv2.imwrite(str(folder / path.name), 255 - cv2.imread(str(path)))
+    return folder
