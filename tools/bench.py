@@ -5,6 +5,7 @@
     python tools/bench.py parity --plugin mmdet | torchvision …        # the same, against their own trainers
     python tools/bench.py step configs/adapt/yolo_mean_teacher.yaml …     # what a method costs a step
     python tools/bench.py freezing --data DIR --weights W.pt
+    python tools/bench.py gpu                              # all of it on a GPU, in four minutes; then: tables gpu.json
     python tools/bench.py verify | evaluation | label_maps | loading | startup
 
 Each prints a table; nothing here asserts on seconds.
@@ -17,7 +18,19 @@ from importlib import import_module
 
 from tlvision.types import InputError, RunError
 
-BENCHMARKS = ("parity", "step", "transfer", "freezing", "verify", "evaluation", "label_maps", "loading", "startup")
+BENCHMARKS = (
+    "evaluation",
+    "freezing",
+    "gpu",
+    "label_maps",
+    "loading",
+    "parity",
+    "startup",
+    "step",
+    "tables",
+    "transfer",
+    "verify",
+)
 
 
 def main() -> int:

@@ -73,6 +73,7 @@ def train_upstream(
     out: Path,
     lr: float = LR,
     loss: str = "cross_entropy",
+    precision: str = "fp32",
 ) -> dict[str, Any]:
     """Train with the recipe and predict the val images with the last weights.
 
@@ -82,6 +83,7 @@ def train_upstream(
     image_size: long side to which images are brought; they keep their size where they have it.
     crop:       side of the square that is trained on.
     loss:       "cross_entropy" or "dice".
+    precision:  "fp32", or "bf16" for mixed precision.
     out:        a folder for the predictions.
 
     Returns "predictions" (a folder of label maps, <stem>.png in the original size), "train_seconds", "total_seconds",
@@ -112,7 +114,7 @@ def train_upstream(
         num_workers=min(WORKERS, os.cpu_count() or 1),
         persistent_workers=True,
     )
-    _train(model, loader, make_loss(loss), device, epochs=epochs, lr=lr)
+    _train(model, loader, make_loss(loss), device, epochs=epochs, lr=lr, amp=precision == "bf16")
     train_seconds = time.perf_counter() - before
     folder = out / "predictions"
     predict(model, val, wants, device, image_size=image_size, folder=folder)
@@ -204,13 +206,16 @@ def make_loss(name: str) -> Any:
     raise InputError(f"parity: expected a loss of {', '.join(LOSSES)}, got '{name}'")
 
 
-def _train(model: Any, loader: DataLoader[Any], loss: Any, device: torch.device, *, epochs: int, lr: float) -> None:
+def _train(
+    model: Any, loader: DataLoader[Any], loss: Any, device: torch.device, *, epochs: int, lr: float, amp: bool
+) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * len(loader))
     model.train()
     for _ in range(epochs):
         for images, labels in loader:
-            value = loss(model(images.to(device)), labels.to(device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+                value = loss(model(images.to(device)), labels.to(device))
             if not bool(torch.isfinite(value)):
                 raise RuntimeError(f"the loss is {float(value)}")
             optimizer.zero_grad()
@@ -251,6 +256,7 @@ def main() -> None:
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--lr", type=float, default=LR)
     parser.add_argument("--loss", choices=LOSSES, default="cross_entropy")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     print(json.dumps(train_upstream(**vars(parser.parse_args()))))
 
 

@@ -70,12 +70,14 @@ def train_upstream(
     out: Path,
     lr: float | None = None,
     last: bool = False,
+    precision: str = "fp32",
 ) -> dict[str, Any]:
     """Train with the recipe, evaluating after every epoch, and predict the val images with the last weights.
 
     weights: as in a tlvision config.
     lr:      the rate; None takes the recipe's for this batch size.
     last:    evaluate after the last epoch alone.
+    precision: "fp32", or "bf16" for mixed precision, as upstream's --amp has it with fp16.
     out:     a folder for the predictions.
 
     Returns "predictions" (path of a COCO results file for `val_json`), "train_seconds", "total_seconds",
@@ -109,7 +111,7 @@ def train_upstream(
     results: list[float] = []
     predictions = out / "predictions.json"
     for epoch in range(epochs):
-        _train_epoch(model, batches, optimizer, device, warm_up=epoch == 0)
+        _train_epoch(model, batches, optimizer, device, warm_up=epoch == 0, amp=precision == "bf16")
         schedule.step()
         if not last or epoch == epochs - 1:
             rows = predict(model, val, device, first)
@@ -206,7 +208,13 @@ def _set_size(model: Any, image_size: int) -> None:
 
 
 def _train_epoch(
-    model: Any, batches: DataLoader[Any], optimizer: torch.optim.Optimizer, device: torch.device, *, warm_up: bool
+    model: Any,
+    batches: DataLoader[Any],
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    *,
+    warm_up: bool,
+    amp: bool,
 ) -> None:
     model.train()
     steps = min(WARMUP_STEPS, len(batches) - 1)
@@ -215,7 +223,8 @@ def _train_epoch(
         warming = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=WARMUP_FROM, total_iters=steps)
     for images, targets in batches:
         moved = [{name: value.to(device) for name, value in target.items()} for target in targets]
-        losses = model([image.to(device) for image in images], moved)
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            losses = model([image.to(device) for image in images], moved)
         total = sum(losses.values())
         if not bool(torch.isfinite(total)):
             raise RuntimeError(f"the loss is {float(total)}: {losses}")
@@ -281,6 +290,7 @@ def main() -> None:
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--last", action="store_true")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     print(json.dumps(train_upstream(**vars(parser.parse_args()))))
 
 

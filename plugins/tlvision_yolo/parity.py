@@ -16,6 +16,7 @@ import resource
 import shutil
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def train_upstream(
     freeze: int | None = None,
     lr: float | None = None,
     last: bool = False,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Train with upstream's trainer and its defaults, then predict the val images with its validator's settings.
 
@@ -52,6 +54,7 @@ def train_upstream(
     lr:      train with AdamW at this rate, all else upstream's default: momentum 0.937, biases warming up from a rate
              of 0.1 down. None leaves optimizer and rate to upstream, whose choice has 0.9 and biases from 0 up.
     last:    do not evaluate while training, and predict with the last weights instead of the best (both averaged).
+    precision: "fp32" or "bf16" (mixed); None is upstream's choice, on a GPU mixed with fp16.
     out:     a folder for the converted dataset (copies, for upstream mends broken images in place) and the run.
 
     Returns "predictions" (path of a COCO results file for `val_json`), "train_seconds", "total_seconds",
@@ -72,6 +75,7 @@ def train_upstream(
     from ultralytics.models import YOLO
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    _do_without_polars()
     model = YOLO(start_of(weights, arch))
     before = time.perf_counter()
     model.train(
@@ -87,6 +91,7 @@ def train_upstream(
         plots=False,
         val=not last,
         freeze=freeze,
+        **({} if precision is None else {"amp": {"fp32": False, "bf16": "bf16"}[precision]}),
         **({} if lr is None else {"optimizer": "AdamW", "lr0": lr}),
     )
     train_seconds = time.perf_counter() - before
@@ -115,6 +120,14 @@ def train_upstream(
         "upstream": __version__,
         "skipped": [*train.skipped, *val.skipped],
     }
+
+
+def _do_without_polars() -> None:
+    """Leave a table of upstream's metrics out of its checkpoints where polars, which it asks for this, is missing."""
+    if find_spec("polars") is None:
+        from ultralytics.engine.trainer import BaseTrainer
+
+        BaseTrainer.read_results_csv = lambda trainer: {}
 
 
 def start_of(weights: str, arch: str) -> str:
@@ -199,6 +212,7 @@ def main() -> None:
     parser.add_argument("--freeze", type=int)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--last", action="store_true")
+    parser.add_argument("--precision", choices=["fp32", "bf16"])
     result = train_upstream(**vars(parser.parse_args()))
     print(json.dumps(result))
 

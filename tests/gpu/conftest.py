@@ -1,4 +1,4 @@
-"""What the tests share that prove what a GPU can change: each runs on both devices, so that it works before one is there.
+"""What the tests of a GPU share. Each runs on both devices, so that it is known to work before a GPU is there.
 
 On the GPU: `tools/bench.py gpu` and docs/gpu.md say how. On the CPU they belong to the slow suite.
 """

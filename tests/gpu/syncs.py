@@ -63,9 +63,8 @@ class _Calls(TorchFunctionMode):
         by_mask = name in {"torch.Tensor.__getitem__", "torch.Tensor.__setitem__"} and _has_mask(args[1])
         where_alone = name in {"torch.where", "torch.Tensor.where"} and len(args) == 1
         # By name only: a device that was asked of another tensor is the GPU, where there is one.
-        to_cpu = name == "torch.Tensor.to" and any(
-            value == "cpu" for value in (*args[1:], *kwargs.values()) if type(value) is str
-        )
+        places = [value for value in (*args[1:], *kwargs.values()) if isinstance(value, str)]
+        to_cpu = name == "torch.Tensor.to" and "cpu" in places
         repeats = name.endswith("repeat_interleave") and not isinstance(args[-1], int) and "output_size" not in kwargs
         if name in WAITS or by_mask or where_alone or to_cpu or repeats:
             self.waits.add(name.removeprefix("torch."), sys._getframe(1))

@@ -84,13 +84,8 @@ def test_out_of_memory_says_what_to_lower(gpu_config: MakeConfig, tmp_path: Path
         f"import sys, torch; torch.set_num_threads(1); {limit}\n"
         f"from tlvision.cli.main import main\nsys.exit(main(['train', {str(path)!r}]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"TLVISION_DEBUG": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command, environment = [sys.executable, "-c", code], os.environ | {"TLVISION_DEBUG": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr[-2000:]
     assert "Traceback" not in done.stderr
     for part in ("memory", "data.batch.labelled", "data.image_size"):

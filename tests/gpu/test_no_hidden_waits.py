@@ -61,7 +61,7 @@ OBJECTIVES = [name for name in BUILT_IN if issubclass(hook_class(name), Objectiv
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_no_objective_waits(
+def test_no_objective_waits(  # noqa: PLR0917
     gpu_config: MakeConfig,
     weights_of: Callable[[str], str],
     target_images: Path,

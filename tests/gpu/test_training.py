@@ -81,7 +81,7 @@ def test_what_is_frozen_stays_and_what_is_freed_moves(
     family: str,
     device: str,
 ) -> None:
-    """Free the head, an epoch later the group before it, and nothing else; with an average, and proofs in every step."""
+    """Free the head, an epoch later the group before it, and nothing else; with an average, and proved in each step."""
     snapshots = Snapshots()
     observe(snapshots)
     config = gpu_config(family, device, verify="every_step", weight_decay=0.05)
@@ -172,7 +172,7 @@ def test_there_are_objectives() -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_each_objective_runs(
+def test_each_objective_runs(  # noqa: PLR0917
     gpu_config: MakeConfig,
     weights_of: Callable[[str], str],
     target_images: Path,

@@ -49,8 +49,8 @@ def run(json_path: Path, images_dir: Path, *, image_size: int = 320, batch_size:
     data = read_coco(json_path, images_dir)
     steps = len(data.samples) // batch_size
     with tempfile.TemporaryDirectory() as folder:
-        ours = _our_batches(data, image_size, batch_size)
-        theirs = _ultralytics_batches(data, Path(folder), image_size, batch_size)
+        ours = our_batches(data, image_size, batch_size)
+        theirs = ultralytics_batches(data, Path(folder), image_size, batch_size)
         first = [_rate(batches, steps, batch_size) for batches in (ours, theirs)]
         steady = [[_rate(batches, steps, batch_size) for batches in (ours, theirs)] for _ in range(epochs)]
     best = [max(rates) for rates in zip(*steady, strict=True)]
@@ -64,14 +64,18 @@ def _rate(batches: Iterator[object], steps: int, batch_size: int) -> float:
     return steps * batch_size / (time.process_time() - start)
 
 
-def _our_batches(data: CocoData, image_size: int, batch_size: int) -> Iterator[object]:
+def our_batches(data: CocoData, image_size: int, batch_size: int, workers: int = 0) -> Iterator[object]:
+    """Return our batches without end."""
     images = TrainImages(
         data.samples, AugmentSettings(), InputSpec(), image_size, seed=0, task="detect", num_classes=len(data.classes)
     )
-    return train_batches(images, batch_size=batch_size, first_step=0, last_step=1_000_000)
+    return train_batches(images, batch_size=batch_size, first_step=0, last_step=1_000_000, workers=workers)
 
 
-def _ultralytics_batches(data: CocoData, folder: Path, image_size: int, batch_size: int) -> Iterator[object]:
+def ultralytics_batches(
+    data: CocoData, folder: Path, image_size: int, batch_size: int, workers: int = 0
+) -> Iterator[object]:
+    """Return upstream's batches without end; `folder` is for its label files."""
     from torch.utils.data import DataLoader
     from ultralytics.cfg import get_cfg
     from ultralytics.data.dataset import YOLODataset
@@ -91,7 +95,13 @@ def _ultralytics_batches(data: CocoData, folder: Path, image_size: int, batch_si
         task="detect",
     )
     loader = DataLoader(
-        dataset, batch_size=batch_size, shuffle=True, drop_last=True, num_workers=0, collate_fn=dataset.collate_fn
+        dataset,
+        batch_size=batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=dataset.collate_fn,
     )
     return itertools.chain.from_iterable(itertools.repeat(loader))
 

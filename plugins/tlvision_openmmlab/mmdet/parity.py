@@ -22,6 +22,8 @@ from typing import Any
 
 from tlvision.coco.read import CocoData, read_coco
 
+WORKERS = 4
+
 
 def train_upstream(
     train_json: Path,
@@ -36,11 +38,13 @@ def train_upstream(
     batch: int,
     seed: int,
     out: Path,
+    precision: str = "fp32",
 ) -> dict[str, Any]:
     """Train with mmengine's Runner, evaluating after every epoch, and predict the val images with the last weights.
 
     weights: as in a tlvision config. They are brought to mmdet's keys by our own loading, so that both sides start from
              the same tensors. out: a folder for the run.
+    precision: "fp32", or "bf16" for mixed precision with mmengine's AmpOptimWrapper.
 
     Returns "predictions" (path of a COCO results file for `val_json`), "train_seconds", "total_seconds",
     "peak_memory_bytes" (of the GPU, or resident, when training has ended), "images_per_second", "epochs", "device",
@@ -69,6 +73,8 @@ def train_upstream(
     config = _runner_config(
         find_config(arch).path, start, train, train_images, val_json, val_images, epochs, image_size, batch, seed, out
     )
+    if precision == "bf16":
+        config.optim_wrapper |= {"type": "AmpOptimWrapper", "dtype": "bfloat16"}
     runner = Runner.from_cfg(config)
     before = time.perf_counter()
     runner.train()
@@ -101,8 +107,11 @@ def _runner_config(  # noqa: PLR0917
     out: Path,
 ) -> Any:
     """Return the whole config of upstream's runner: the model's own, with mmdet's default schedule and pipelines."""
+    import torch
+
     from tlvision_openmmlab.mmdet.upstream import Config
 
+    cuda = torch.cuda.is_available()
     model = Config.fromfile(path).model
     _set_classes(model, len(train.classes))
     model.backbone.init_cfg = None  # its tensors are in `start`
@@ -124,7 +133,9 @@ def _runner_config(  # noqa: PLR0917
 
     def loader(data: dict[str, Any], *, shuffle: bool) -> dict[str, Any]:
         sampler = {"type": "DefaultSampler", "shuffle": shuffle}
-        return {"batch_size": batch, "num_workers": 0, "sampler": sampler, "dataset": data}
+        # Without a GPU loading processes would take the model's cores.
+        workers = {"num_workers": WORKERS, "persistent_workers": True} if cuda else {"num_workers": 0}
+        return {"batch_size": batch, **workers, "sampler": sampler, "dataset": data}
 
     training = dataset(train.path, train_images, [*load, resize, flip, {"type": "PackDetInputs"}], test=False)
     pack = {"type": "PackDetInputs", "meta_keys": kept}
@@ -190,6 +201,7 @@ def main() -> None:
     parser.add_argument("--arch", required=True, help="a config of mmdet's zoo, or the path of one")
     for name, default in (("--epochs", 6), ("--image-size", 320), ("--batch", 4), ("--seed", 0)):
         parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     print(json.dumps(train_upstream(**vars(parser.parse_args()))))
 
 

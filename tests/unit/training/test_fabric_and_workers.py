@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import os
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
-from tlvision.training.fabric import choose_precision, place
+from tlvision.training.fabric import choose_precision, make_fabric, place
 from tlvision.training.settings import TrainSettings
 from tlvision.training.workers import choose_workers
 from tlvision.types import InputError
@@ -56,9 +56,10 @@ def test_workers_are_none_on_a_cpu_and_share_the_cores_on_gpus(monkeypatch: pyte
     assert choose_workers("auto", fabric) == 3
 
 
-def test_the_layout_changes_and_the_values_do_not() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_layout_changes_and_the_values_do_not(precision: Literal["fp32", "bf16"]) -> None:
     module = torch.nn.Conv2d(3, 4, 3)
     before = module.weight.detach().clone()
-    place(SimpleNamespace(to_device=lambda moved: moved), module)  # type: ignore[arg-type]
-    assert module.weight.is_contiguous(memory_format=torch.channels_last)
+    place(make_fabric(TrainSettings(epochs=1, device="cpu", precision=precision)), module)
+    assert module.weight.is_contiguous(memory_format=torch.channels_last) is (precision == "fp32")
     assert torch.equal(module.weight, before)
