@@ -72,6 +72,7 @@ def make_context(adapter: Any, progress: float = 0.3) -> Any:
         pyramid=None,
         unlabelled_pyramid=None,
         progress=progress,
+        memo={},
     )
 
 

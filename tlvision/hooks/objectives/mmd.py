@@ -8,8 +8,10 @@ out is then weaker than what pulls the two together, and features shrink even wh
 a value near 0 is now and then negative.
 Different here: beta_u = 1 / kernels instead of a quadratic programme; gamma_u are multiples of the mean squared
 distance between two vectors of the batch, without gradient, instead of the median; the double sum instead of the
-linear-time estimate; and vectors are cells of the maps of convolutions, because batches of detectors are small: those
-of one image depend on each other, so that the estimate is unbiased for images only as far as their cells are.
+linear-time estimate; both domains pass through the model as evaluation will (`tlvision.hooks.side_pass`), not with
+batch statistics, which give both mean 0 and variance 1 in every norm; and vectors are cells of the maps of
+convolutions, because batches of detectors are small: those of one image depend on each other, so that the estimate is
+unbiased for images only as far as their cells are.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ class Mmd(ObjectiveHook):
         """Return {"distance"}, weight applied."""
         import torch
 
+        if not self.weight:
+            return {"distance": next(iter(context.features.values())).new_zeros(())}
         pairs = both_domains(context, self.taps, self.positions, self.key())
         found = [squared_mmd(*pair, self.bandwidths) for pair in pairs.values()]
         return {"distance": self.weight * torch.stack(found).mean()}
