@@ -11,6 +11,8 @@ from tlvision.hooks.generators import kept_generators
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from tlvision.plugin import Adapter
+
     Buffers = list[tuple[nn.Module, str, Tensor]]
 
 
@@ -43,8 +45,8 @@ def lent_buffers(copies: Buffers) -> Iterator[None]:
 
 
 @contextmanager
-def side_pass(module: nn.Module, buffers: Buffers | None = None) -> Iterator[None]:
-    """Have `module` compute inside the with-block as evaluation will, with gradients, and without a trace.
+def side_pass(adapter: Adapter, buffers: Buffers | None = None) -> Iterator[None]:
+    """Have a model compute inside the with-block as evaluation will, with gradients, and without a trace.
 
     buffers: what `copied_buffers` gave, the state to compute with; None takes the present one.
 
@@ -55,13 +57,12 @@ def side_pass(module: nn.Module, buffers: Buffers | None = None) -> Iterator[Non
     Norms that are frozen do the same outside of a side pass. Random numbers that are drawn nevertheless are the same
     in blocks that follow one another, and the generators are put back.
 
-    Only parts without parts of their own change their mode: models choose by the mode of a head what they return.
+    Containers of a head, and the model itself, stay in the mode they are in: models choose by it what they return.
     Gradients flow into everything that is trained.
     """
+    module = adapter.module
     copies = copied_buffers(module) if buffers is None else [(o, n, copy.clone()) for o, n, copy in buffers]
-    silenced = [part for part in module.modules() if part.training and part is not module and _is_leaf(part)]
-    if module.training and _has_statistics(module):
-        silenced.append(module)
+    silenced = _silenced(adapter)
     try:
         for part in silenced:
             part.training = False
@@ -70,6 +71,18 @@ def side_pass(module: nn.Module, buffers: Buffers | None = None) -> Iterator[Non
     finally:
         for part in silenced:
             part.training = True
+
+
+def _silenced(adapter: Adapter) -> list[nn.Module]:
+    """Return what is put into eval mode: everything before the heads, and of the heads what has no parts of its own."""
+    before = {path for group in adapter.layer_groups() if group.role != "head" for path in group.modules}
+    found = []
+    for path, part in adapter.module.named_modules():
+        if path and path.rpartition(".")[0] in before:
+            before.add(path)
+        if part.training and (path in before or (_is_leaf(part) and (path or _has_statistics(part)))):
+            found.append(part)
+    return found
 
 
 def _is_leaf(part: nn.Module) -> bool:

@@ -66,7 +66,7 @@ def _side_features(
     context: Context, images: Tensor, taps: Sequence[Tap], pyramid_path: str | None
 ) -> tuple[Mapping[str, Tensor], Any]:
     adapter = context.adapter
-    with record(adapter.module, pyramid_path) as pyramids, side_pass(adapter.module, context.memo["buffers"]):
+    with record(adapter.module, pyramid_path) as pyramids, side_pass(adapter, context.memo["buffers"]):
         found = adapter.features(images)
     return {tap.name: found[tap.name] for tap in taps}, pyramids[-1] if pyramids else None
 

@@ -11,6 +11,7 @@ import torch
 
 import tlvision
 from tlvision.hooks.objectives.entropy import Entropy, mean_entropy
+from tlvision.plugin import LayerGroup
 from tlvision.types import ClassMap, InputError
 
 
@@ -60,6 +61,9 @@ class Dense:
 
     def dense_logits(self, images: torch.Tensor) -> torch.Tensor:
         return images
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        return ()
 
 
 def test_only_the_weak_views_count_and_only_from_the_start() -> None:

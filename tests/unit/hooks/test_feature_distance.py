@@ -16,7 +16,7 @@ import tlvision
 from tlvision.data.batches import Views
 from tlvision.hooks.objectives.feature_distance import FeatureDistance
 from tlvision.hooks.side_pass import side_pass
-from tlvision.plugin import InputSpec, Tap, WeightReport, tap_features
+from tlvision.plugin import InputSpec, LayerGroup, Tap, WeightReport, tap_features
 from tlvision.training.checkpoint import load_tensors, save_tensors
 from tlvision.training.objectives import batch_losses
 from tlvision.types import InputError
@@ -33,6 +33,9 @@ class TwoTaps:
 
     def taps(self) -> tuple[Tap, ...]:
         return TAPS
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        return (LayerGroup("stem", "stem", ("0", "1", "2")),)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         return tap_features(self.module, TAPS, images)
@@ -92,7 +95,7 @@ def test_losses_are_those_of_a_slow_loop_on_labelled_and_unlabelled_images() -> 
     assert all(p.grad is None and not p.requires_grad for p in hook._pretrained.module.parameters())
 
     context.unlabelled = SimpleNamespace(weak=2 * torch.randn(3, 3, 4, 4), strong=None)
-    with side_pass(adapter.module):
+    with side_pass(adapter):  # type: ignore[arg-type]
         context.unlabelled_features = adapter.features(context.unlabelled.weak)
     own = hook.losses(context)["unlabelled"].item()
     assert own == pytest.approx(0.3 * by_hand(adapter, start, context.unlabelled.weak, training=False), rel=1e-4)
@@ -200,7 +203,8 @@ def test_runs_with_and_without_unlabelled_images(
         config = {**pretrained, "hooks": [*pretrained["hooks"], "feature_distance", *others]}
         steps = losses_of(tlvision.train({**config, "run": {"out": str(tmp_path / name)}}).run, "feature_distance")
         assert len(steps) == 6
-        for step in steps:
+        assert all(value == 0 for value in steps[0].values()), "no weight has moved"
+        for step in steps[1:]:
             assert set(step) == {f"feature_distance/{key}" for key in expected}
             assert all(math.isfinite(value) and value > 0 for value in step.values())
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tlvision.data.batches import Views
 from tlvision.hooks import ObjectiveHook
 from tlvision.hooks.side_pass import side_pass
-from tlvision.plugin import InputSpec, Tap, capture
+from tlvision.plugin import InputSpec, LayerGroup, Tap, capture
 from tlvision.training.objectives import batch_losses, forget_batch
 
 
@@ -28,6 +28,9 @@ class Detector:
 
     def taps(self) -> tuple[Tap, ...]:
         return (Tap("c1", "backbone", 2, 1),)
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        return LayerGroup("stem", "stem", ("backbone",)), LayerGroup("head", "head", ("neck",))
 
     def loss(self, images: Tensor, targets: Any) -> dict[str, Tensor]:
         return {"own": self.module["neck"](self.module["backbone"](images)).mean()}
@@ -165,7 +168,7 @@ def test_side_passes_do_not_see_what_another_hook_has_moved_and_backward_reads_w
 
     class Looks(ObjectiveHook):
         def losses(self, context: Any) -> dict[str, Tensor]:
-            with side_pass(context.adapter.module, context.memo["buffers"]):
+            with side_pass(context.adapter, context.memo["buffers"]):
                 return {"seen": context.adapter.loss(context.images, [])["own"].square()}
 
     start = {name: tensor.clone() for name, tensor in adapter.module.state_dict().items()}
@@ -185,11 +188,32 @@ def test_side_passes_do_not_see_what_another_hook_has_moved_and_backward_reads_w
 
 
 def test_a_norm_that_is_frozen_stays_so_when_a_pass_fails() -> None:
+    adapter = Detector()
     frozen, trained = nn.BatchNorm2d(2).eval(), nn.BatchNorm2d(2)
+    adapter.module = nn.ModuleDict({"backbone": frozen, "neck": trained})
     seen, buffer = [], trained.running_mean
     frozen.register_forward_hook(lambda *_: seen.append(trained.training))
-    with pytest.raises(ValueError, match="4D"), side_pass(nn.ModuleList([frozen, trained])):
+    with pytest.raises(ValueError, match="4D"), side_pass(adapter):  # type: ignore[arg-type]
         trained(frozen(torch.zeros(2, 2, 1, 1))[0])
     assert seen == [False]
     assert (frozen.training, trained.training) == (False, True)
     assert trained.running_mean is buffer
+
+
+def test_a_side_pass_silences_what_a_container_draws_and_leaves_the_choice_of_a_head() -> None:
+    """Drop path is a function in some models, which goes by the mode of a block; a head returns other things."""
+
+    class Block(nn.Sequential):
+        pass
+
+    adapter = Detector()
+    adapter.module = nn.ModuleDict(
+        {"backbone": Block(Block(nn.Conv2d(3, 2, 1))), "neck": Block(nn.Dropout(0.5), Block(nn.Dropout(0.5)))}
+    )
+    with side_pass(adapter):  # type: ignore[arg-type]
+        modes = {path: part.training for path, part in adapter.module.named_modules()}
+    assert modes == {
+        "": True, "backbone": False, "backbone.0": False, "backbone.0.0": False,
+        "neck": True, "neck.0": False, "neck.1": True, "neck.1.0": False,
+    }  # fmt: skip
+    assert all(part.training for part in adapter.module.modules())

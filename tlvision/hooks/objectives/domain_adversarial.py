@@ -149,7 +149,7 @@ class DomainAdversarial(ObjectiveHook):
         images, pyramids = (labelled, context.unlabelled.weak), (context.pyramid, context.unlabelled_pyramid)
         found = []
         for each, pyramid in zip(images, pyramids, strict=True):
-            with side_pass(context.adapter.module, context.memo.get("buffers")):
+            with side_pass(context.adapter, context.memo.get("buffers")):
                 found.append(context.adapter.instance_features(each, most=self.proposals, pyramid=pyramid))
         rows = same_scale(*(torch.cat([one.features for one in each]) for each in found))
         for domain, features in enumerate(maps):

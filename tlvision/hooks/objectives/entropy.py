@@ -63,7 +63,7 @@ class Entropy(ObjectiveHook):
         weak = context.unlabelled.weak
         if not self.weight:
             return {"unlabelled": weak.new_zeros(())}
-        with side_pass(context.adapter.module, context.memo.get("buffers")):
+        with side_pass(context.adapter, context.memo.get("buffers")):
             scores = context.adapter.dense_logits(weak)
         value = mean_entropy(scores, score_kind(context.adapter), valid_pixels(context.unlabelled))
         return {"unlabelled": self.weight * risen * value}

@@ -74,7 +74,8 @@ class FeatureDistance(ObjectiveHook):
             wanted = self._wanted(context.images, context.memo.get("generators"))
             losses = {"labelled": self.weight * self._distance(context.features, wanted)}
         if context.unlabelled is not None:
-            with self._as(context), side_pass(self._module):
+            assert self._pretrained is not None
+            with self._as(context), side_pass(self._pretrained):
                 wanted = self._wanted(context.unlabelled.weak)
             losses["unlabelled"] = self.weight * self._distance(context.unlabelled_features, wanted)
         return losses

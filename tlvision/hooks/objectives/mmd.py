@@ -10,9 +10,9 @@ Different here: beta_u = 1 / kernels instead of a quadratic programme; gamma_u a
 distance between two vectors of the batch, without gradient, instead of the median; the double sum instead of the
 linear-time estimate; both domains pass through the model as evaluation will (`tlvision.hooks.side_pass`), not with
 batch statistics, which give both mean 0 and variance 1 in every norm; and vectors are cells of the maps of
-convolutions, because batches of detectors are small. Cells of one image depend on each other, so x and x' are taken from
-different images of a domain; a domain with a single image takes its cells for independent, and the value is then too
-low.
+convolutions, because batches of detectors are small. Cells of one image depend on each other, so x and x' are taken
+from different images of a domain; a domain with a single image takes its cells for independent, and the value is then
+too low.
 """
 
 from __future__ import annotations
