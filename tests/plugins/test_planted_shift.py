@@ -67,7 +67,7 @@ class Pair:
         self.knows_target = cache(self._knows_target)
 
     def without(self, arch: str, item: dict[str, Any]) -> list[float]:
-        """Return what a method has to beat: source-only, and itself with hardly any weight if that changes the model."""
+        """Return what a method has to beat: source-only, and its own passes with hardly any weight."""
         ((hook, settings),) = item.items()
         if hook not in MOVE_STATISTICS:
             return self.source_only(arch)

@@ -17,7 +17,8 @@ from tlvision.data.dataset import EvalImages
 from tlvision.data.unlabelled import samples_of
 from tlvision.training import domains
 from tlvision.training.domains import DomainEvaluator
-from tlvision.types import InputSpec
+from tlvision.training.session import Session
+from tlvision.types import InputSpec, RunError
 
 
 class Rank:
@@ -53,6 +54,18 @@ def test_the_first_process_measures_and_all_others_follow(tmp_path: Path, monkey
         assert main.metrics["unlabelled"] == {"stability": 0.5}
     assert found[0] == found[1] == {"target/bbox/AP": 0.25, "unlabelled/stability": 0.5}
     assert len(sent) == 1
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_an_epoch_without_labels_ends_all_processes_or_none(elsewhere: bool) -> None:
+    """One that ended alone would leave the others waiting for it."""
+    context = SimpleNamespace(step=4, images_seen=8, duration=SimpleNamespace(steps_per_epoch=4))
+    session: Any = SimpleNamespace(has_targets=False, context=context, _in_any_process=lambda here: here or elsewhere)
+    if elsewhere:
+        Session.check_targets(session, 0)
+        return
+    with pytest.raises(RunError, match="nothing was learned"):
+        Session.check_targets(session, 0)
 
 
 class Border:
