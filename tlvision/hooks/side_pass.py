@@ -80,7 +80,8 @@ def _silenced(adapter: Adapter) -> list[nn.Module]:
     for path, part in adapter.module.named_modules():
         if path and path.rpartition(".")[0] in before:
             before.add(path)
-        if part.training and (path in before or (_is_leaf(part) and (path or _has_statistics(part)))):
+        silent = path in before or _is_leaf(part) if path else _has_statistics(part)
+        if part.training and silent:
             found.append(part)
     return found
 
