@@ -40,7 +40,13 @@ class Rank:
 def test_the_first_process_measures_and_all_others_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranks whose measures differ by 1e-9 would choose different checkpoints, and wait for each other for ever."""
     sent: list[Any] = []
-    monkeypatch.setattr(domains, "measure_unlabelled", lambda *_: {"stability": 0.5 + 1e-9 * len(sent)})
+    measured: list[float] = []
+
+    def measure(*_: Any) -> dict[str, float]:
+        measured.append(0.5 + 1e-9 * len(measured))
+        return {"stability": measured[-1]}
+
+    monkeypatch.setattr(domains, "measure_unlabelled", measure)
     monkeypatch.setattr(DomainEvaluator, "_some_unlabelled", lambda *_: ([], []))
     found = []
     for rank in (0, 1):
@@ -53,7 +59,7 @@ def test_the_first_process_measures_and_all_others_follow(tmp_path: Path, monkey
         found.append(evaluator.evaluate(object()))  # type: ignore[arg-type]
         assert main.metrics["unlabelled"] == {"stability": 0.5}
     assert found[0] == found[1] == {"target/bbox/AP": 0.25, "unlabelled/stability": 0.5}
-    assert len(sent) == 1
+    assert len(sent) == len(measured) == 1
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
