@@ -47,8 +47,8 @@ class MeanTeacher(ObjectiveHook):
                   0 says so of none, 1 of every image without a pseudo-label.
     at_most:      of a detector: thresholds rise until an image has no more pseudo-labels of a class, on average, than
                   so many times the objects of it that a labelled image has. None: no limit.
-    adaptive:     lower the thresholds of classes that the teacher is less, or hardly ever, sure of, to half at most; see
-                  `tlvision.hooks.thresholds.Thresholds`.
+    adaptive:     lower the thresholds of classes that the teacher is less or hardly ever sure of, to half at most, as
+                  `tlvision.hooks.thresholds.Thresholds` has it.
     burn_in:      fraction of the run that is spent on labels alone.
     ramp:         fraction of the run after that, over which the weight rises from 0, linearly.
     distillation: hard (pseudo-labels), soft (the teacher's probabilities for every pixel, or a detector's feature
