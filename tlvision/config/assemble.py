@@ -32,6 +32,7 @@ from tlvision.config.pairing import (
 from tlvision.config.rename import pretrained_classes, trained_classes
 from tlvision.config.schema import Config
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
+from tlvision.hooks.generators import own_generators
 from tlvision.hooks.registry import ALWAYS, build_hook
 from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
 from tlvision.types import ClassMap, InputError
@@ -124,7 +125,8 @@ def assemble(
     for hook in hooks:
         check_needs(hook, adapter, plugin)  # first: prepare may rely on it
         if isinstance(hook, ObjectiveHook):
-            hook.prepare(adapter)
+            with own_generators("prepare", hook.key()):  # what it initialises depends on no other hook
+                hook.prepare(adapter)
         check_taps(hook, adapter)
     groups = map_groups(adapter.module, adapter.layer_groups())
     plan = initial_plan(adapter.module, groups, _duration(config, len(train.samples)))

@@ -309,14 +309,16 @@ def _object_numbers(boxes: Any, scores: Any, area: int) -> dict[str, float]:
 
 
 def _dense(model: GapModel, inputs: Tensor, regions: Sequence[Region]) -> tuple[Numbers, dict[str, Numbers]]:
+    from tlvision.plugin import class_log_probabilities, score_kind
     from tlvision.training.dense import dense_scores
 
+    kind = score_kind(model.adapter)
     scores = dense_scores(model.adapter, inputs, model.window)  # type: ignore[arg-type]
     canvas = (inputs.shape[2], inputs.shape[3])
     classes, rows = [], []
     for one, region in zip(scores, regions, strict=True):
         down, across = _cells(region, canvas, canvas)
-        logs = one[:, down, across].float().flatten(1).log_softmax(dim=0)  # (K, pixels)
+        logs = class_log_probabilities(one[:, down, across].flatten(1), kind, dim=0)  # (K, pixels)
         chances = logs.exp()
         best, labels = chances.max(dim=0)
         classes.append(labels.bincount(minlength=len(logs)).cpu().numpy() / len(labels))

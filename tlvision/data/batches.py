@@ -10,12 +10,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tlvision.data.dataset import Draw, EvalImages, Meta, TrainImages
-from tlvision.data.geometry import Pixels
+from tlvision.data.geometry import Pixels, invert
 from tlvision.data.processes import check_picklable, raise_if_worker_died
 from tlvision.data.unlabelled import UnlabelledImages
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Target
@@ -27,18 +28,25 @@ class Views:
 
     weak, strong: (N, 3, H, W) uint8, RGB.
     image_ids:    id of each image.
+    valid:        (N, H, W) bool, False in padding; None if the views show the images everywhere.
     """
 
     weak: Tensor
     strong: Tensor
     image_ids: tuple[int, ...]
+    valid: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Views:
-        """Return the views with both tensors changed."""
+    def with_images(self, change: Callable[[Tensor], Tensor]) -> Views:
+        """Return the views with both images changed, and nothing else."""
         return replace(self, weak=change(self.weak), strong=change(self.strong))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Views:
+        """Return the views with every tensor changed, to another device for example."""
+        views = self.with_images(change)
+        return views if self.valid is None else replace(views, valid=change(self.valid))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -141,7 +149,24 @@ def collate_views(draws: Sequence[tuple[Pixels, Pixels, Meta]]) -> Views:
         weak=torch.from_numpy(np.stack(weak)).permute(0, 3, 1, 2),
         strong=torch.from_numpy(np.stack(strong)).permute(0, 3, 1, 2),
         image_ids=tuple(meta.image_id for meta in metas),
+        valid=torch.from_numpy(np.stack([shown(meta.matrix, meta.size, weak[0].shape) for meta in metas])),
     )
+
+
+def shown(matrix: npt.NDArray[np.float64], original: Sequence[int], size: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Return where a network input shows its image: (height, width) bool, False in padding.
+
+    matrix: (3, 3), pixels of the original image -> of the network input. original, size: height and width of each.
+    A pixel shows the image if its centre lies in it, as for label maps (`tlvision.data.geometry.paint`).
+
+    >>> shown(np.diag([2.0, 1.0, 1.0]), (1, 1), (2, 3)).tolist()
+    [[True, True, False], [False, False, False]]
+    """
+    back = invert(matrix)
+    y, x = np.arange(size[0])[:, None] + 0.5, np.arange(size[1])[None] + 0.5
+    left, top = (back[axis, 0] * x + back[axis, 1] * y + back[axis, 2] for axis in (0, 1))  # (height, width)
+    inside: npt.NDArray[np.bool_] = (left >= 0) & (left < original[1]) & (top >= 0) & (top < original[0])
+    return inside
 
 
 def normalise(images: Tensor, spec: InputSpec) -> Tensor:

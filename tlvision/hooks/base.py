@@ -44,15 +44,18 @@ class Context:
     step:      optimizer steps finished so far; in before_step..after_backward the number of the current one, from 0.
     batch:     the current micro-batch of this process, on the device; None outside a step.
     images:    its images as the adapter gets them, (N, 3, H, W) float32, normalised; None outside a step.
-    features:  `{tap name: tensor}` from the forward pass of `adapter.loss`, for the taps that hooks asked for.
+    features:  `{tap name: tensor}` of labelled images, for the taps that hooks asked for: from the forward pass of
+               `adapter.loss`; for a hook that says `uses_unlabelled`, of the first images of the batch, as many as
+               there are unlabelled ones, from a pass like that of `unlabelled_features`, so that the two compare.
     unlabelled: two views of the unlabelled images of the micro-batch, normalised like `images`, for hooks that say
                `uses_unlabelled`; None outside a step and where the run has none.
-    unlabelled_features: the same taps from a forward pass of the weak views, with gradients, in train mode but for the
-               norms' running statistics, which are used as they are; see `tlvision.hooks.norm_statistics`.
-    pyramid, unlabelled_pyramid: what `HasInstanceFeatures.instance_features` takes as `pyramid`, of `images` and of the
-               weak views, from the same passes, for hooks that say `uses_pyramid`; None where the model has none.
-    memo:      a place for what several hooks need of one micro-batch, such as the teacher's predictions; emptied before
-               each.
+    unlabelled_features: the same taps of the weak views, from a pass with gradients that computes as evaluation will
+               (running statistics, no dropout) and leaves no trace; see `tlvision.hooks.side_pass`.
+    pyramid, unlabelled_pyramid: what `HasInstanceFeatures.instance_features` takes as `pyramid`, of the images that
+               these features are of, from the same passes, for hooks that say `uses_pyramid`; None if there is none.
+    memo:      values that several hooks need of one micro-batch, such as the teacher's predictions; cleared before
+               each. "buffers" and "generators" are the model's buffers and the random generators as they were before
+               the micro-batch.
     teacher:   a second model, the moving average of the first, in eval mode; the hook `ema` keeps it where another one
                says `uses_teacher`.
     wants_teacher: whether one does.
@@ -180,6 +183,8 @@ class ObjectiveHook(Hook):
 
     uses_unlabelled: bool = False
     """Whether it wants unlabelled images in each batch; a run with `data.batch.unlabelled: 0` is then refused."""
+    sees_unlabelled: bool = False
+    """Whether it uses `context.unlabelled_features` if the batch has unlabelled images, and does without if not."""
     uses_pyramid: bool = False
     """Whether it wants `context.pyramid`, to pool features for boxes without a pass through the model of its own."""
     uses_teacher: bool = False
@@ -189,7 +194,11 @@ class ObjectiveHook(Hook):
         """Look at the model before the optimizer exists: choose `taps`, build `module`."""
 
     def losses(self, context: Context) -> Mapping[str, Tensor]:
-        """Return `{name: 0-d tensor}`, weights applied; every value is added to the sum."""
+        """Return `{name: 0-d tensor}`, weights applied; every value is added to the sum.
+
+        Random numbers may be drawn from the global generators, which the core seeds for this hook and micro-batch
+        alone. With a weight of 0 nothing may change in the model: return a constant, and make no pass in train mode.
+        """
         raise NotImplementedError(f"{type(self).__name__} is an ObjectiveHook and needs losses(context)")
 
 

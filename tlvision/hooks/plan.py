@@ -67,7 +67,7 @@ class Schedule(Protocol):
     step:  optimizer steps since the end of the warm-up, 0 <= step < steps.
     steps: how many there are until the end of the run, at least 1.
 
-    Returns a value in 0..1.
+    Returns a value in 0..1. Raises InputError if it does not fit into so few steps; it is asked before the first one.
     """
 
     def __call__(self, step: int, steps: int) -> float:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tlvision.hooks.count_cap import CountCap
-from tlvision.plugin import HasDenseLogits, interpolate
-from tlvision.types import IGNORE_INDEX, ClassMap, InputError, Prediction, Target, nearest
+from tlvision.hooks.padding import blank_padding, valid_pixels, without_padding
+from tlvision.hooks.thresholds import Thresholds
+from tlvision.plugin import HasDenseLogits, class_probabilities, interpolate, score_kind
+from tlvision.types import IGNORE_INDEX, InputError, Prediction, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,12 +18,11 @@ if TYPE_CHECKING:
     from tlvision.hooks.base import Context
 
 _MEMO = "teacher"
-_KEEP = 0.99
-_FLOOR = 0.5
 _SMALLEST = 2.0
 
 Said = Sequence[Prediction] | list["Tensor"]
-"""A prediction for each image; of a model that scores every pixel, (C, H, W) probabilities for each image."""
+"""A prediction for each image; of a model that scores every pixel, (C, H, W) probabilities for each image, which are
+`PADDING` (-1) where the view shows no image, and so reach no threshold."""
 
 
 def teacher_says(context: Context) -> Said:
@@ -34,15 +35,23 @@ def teacher_says(context: Context) -> Said:
     if _MEMO not in context.memo:
         assert context.teacher is not None
         assert context.unlabelled is not None
+        weak, valid = context.unlabelled.weak, valid_pixels(context.unlabelled)
         with torch.inference_mode():
             if isinstance(context.teacher, HasDenseLogits):
-                scores = context.teacher.dense_logits(context.unlabelled.weak)
-                found: Said = list(interpolate(scores, context.unlabelled.weak.shape[-2:]).softmax(dim=1))
+                scores = interpolate(context.teacher.dense_logits(weak), weak.shape[-2:])
+                found: Said = list(class_probabilities(scores, score_kind(context.teacher)))
             else:
-                found = context.teacher.predict(context.unlabelled.weak)
-        context.memo[_MEMO] = [_ordinary(each) for each in found]
-    said: Said = context.memo[_MEMO]
-    return said
+                found = context.teacher.predict(weak)
+        said = [_ordinary(each) for each in found]
+        if valid is not None:
+            said = [_shown(each, where) for each, where in zip(said, valid, strict=True)]
+        context.memo[_MEMO] = said
+    found = context.memo[_MEMO]
+    return found
+
+
+def _shown(said: Any, valid: Tensor) -> Any:
+    return without_padding(said, valid) if isinstance(said, Prediction) else blank_padding(said, valid)
 
 
 def _ordinary(said: Any) -> Any:
@@ -57,85 +66,13 @@ def _ordinary(said: Any) -> Any:
     )
 
 
-class Thresholds:
-    """From which confidence on a pseudo-label counts, one number a class.
-
-    base:      for every class that `per_class` does not name, 0..1.
-    per_class: `{class name: threshold}`.
-    adaptive:  lower the threshold of classes that the teacher is less sure of: t_c = t * m_c / max(m), never below
-               half of t, with m_c the moving average (0.99) of the confidence in class c of what reaches half of t.
-               After Zhang et al., "FlexMatch", NeurIPS 2021, equation 6, with mean confidence in the place of counts,
-               which for boxes and pixels say how frequent a class is and not how well it is known.
-    """
-
-    def __init__(self, base: float, per_class: Mapping[str, float], *, adaptive: bool) -> None:
-        self.base, self.per_class, self.adaptive = base, dict(per_class), adaptive
-        self._known: list[float] = []
-
-    def bind(self, classes: ClassMap, hook: str) -> None:
-        """Fit the thresholds to the classes of a run; InputError where one is named that it does not have."""
-        for name in self.per_class:
-            if name not in classes.names:
-                raise InputError(f"{hook}.thresholds: no class '{name}'.{nearest(name, classes.names)}")
-        self._start = [self.per_class.get(name, self.base) for name in classes.names]
-        if len(self._known) != len(classes):
-            self._known = [1.0] * len(classes)
-
-    def values(self) -> list[float]:
-        """Return the threshold of each class at present."""
-        if not self.adaptive:
-            return list(self._start)
-        most = max(self._known)
-        return [
-            start * max(_FLOOR, known / most) if most else start
-            for start, known in zip(self._start, self._known, strict=True)
-        ]
-
-    def learn(self, said: Said) -> None:
-        """Take note of how sure the teacher was; does nothing unless the thresholds adapt."""
-        if not self.adaptive:
-            return
-        sums, counts = _confidence(said, [_FLOOR * start for start in self._start])
-        for index, (total, count) in enumerate(zip(sums, counts, strict=True)):
-            if count:
-                self._known[index] = _KEEP * self._known[index] + (1 - _KEEP) * total / count
-
-    def state(self) -> list[float]:
-        """Return what a resumed run needs."""
-        return list(self._known)
-
-    def load(self, state: Sequence[float]) -> None:
-        """Take back what `state` gave."""
-        self._known = [float(value) for value in state]
-
-
-def _confidence(said: Said, least: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Return for each class the sum and the number of the confidences that reach `least`, of all processes."""
-    import torch
-
-    scores, labels = [], []
-    for each in said:
-        value, index = (each.scores, each.labels) if isinstance(each, Prediction) else each.max(dim=0)
-        scores.append(value.flatten().float())
-        labels.append(index.flatten())
-    value, index = torch.cat(scores), torch.cat(labels)
-    used = value >= value.new_tensor(least)[index]
-    both = torch.stack(
-        [torch.bincount(index[used], weights, minlength=len(least)) for weights in (value[used], None)]  # (2, C)
-    )
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(both)
-    sums, counts = both.tolist()
-    return sums, counts
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class PseudoLabels:
     """Targets for some images of a micro-batch.
 
     images:  which images they are for; those of which nothing is sure enough are left out.
     targets: one for each of them, in pixels of the network input.
-    share:   the part of what the teacher said that is sure enough: of the pixels, or of the images of detectors.
+    share:   what is sure enough, 0..1: of the pixels that show an image, or of the images of detectors.
     count:   the number of objects, or of classes seen, over all images.
     """
 
@@ -155,11 +92,21 @@ def sure_enough(said: Said, thresholds: Sequence[float], background: float = 0.0
     targets = [_target(each, thresholds, background) for each in said]
     images = [number for number, target in enumerate(targets) if target is not None]
     kept = [target for target in targets if target is not None]
-    maps: list[Any] = [target.semantic for target in kept if target.semantic is not None]
-    if maps:
-        known = sum(float((one != IGNORE_INDEX).float().mean()) for one in maps)
-        return PseudoLabels(images, kept, known / len(said), sum(int(one.unique().numel()) for one in maps))
+    if any(target.semantic is not None for target in kept):
+        return PseudoLabels(images, kept, _share_of_pixels(said, kept), sum(map(_classes_in, kept)))
     return PseudoLabels(images, kept, len(kept) / len(said), sum(len(target) for target in kept))
+
+
+def _share_of_pixels(said: Said, targets: Sequence[Target]) -> float:
+    maps: list[Any] = [target.semantic for target in targets]
+    chances: list[Any] = list(said)
+    shown = sum(int((each[0] >= 0).sum()) for each in chances)
+    return sum(int((label_map != IGNORE_INDEX).sum()) for label_map in maps) / shown
+
+
+def _classes_in(target: Target) -> int:
+    label_map: Any = target.semantic
+    return int(label_map[label_map != IGNORE_INDEX].unique().numel())
 
 
 def _target(said: Prediction | Tensor, thresholds: Sequence[float], background: float) -> Target | None:
@@ -167,7 +114,7 @@ def _target(said: Prediction | Tensor, thresholds: Sequence[float], background: 
 
     if not isinstance(said, Prediction):
         score, label = said.max(dim=0)  # (H, W)
-        sure = score >= score.new_tensor(thresholds)[label]
+        sure = (score >= score.new_tensor(thresholds)[label]) & (score >= 0)  # below 0 is padding
         if not bool(sure.any()):
             return None
         return _without_objects(score, torch.where(sure, label, IGNORE_INDEX))
@@ -195,28 +142,35 @@ def _without_objects(like: Tensor, semantic: Tensor) -> Target:
     )
 
 
-def loss_on(context: Context, images: Tensor, labels: PseudoLabels) -> Tensor:
-    """Return the model's own loss, summed over its parts, for `labels` on the images that they are for: 0-d float32.
+def self_training_loss(context: Context, images: Tensor, labels: PseudoLabels, factor: float) -> Tensor:
+    """Return factor * share * the model's own loss on pseudo-labels: 0-d float32; what every self-training hook adds.
 
-    images: (N, 3, H, W), the whole micro-batch as the student sees it. Without any label the loss is 0.
+    images: (N, 3, H, W), the whole micro-batch as the student sees it. factor: weight and ramp of the hook.
+
+    The model's loss is a mean over the images, or the known pixels, that have labels. Times their share it is the sum
+    over them divided by all images, or all pixels that show an image, so that a label weighs the same however many
+    there are beside it, and a few labels do not weigh as much as many. So Tranheden et al., "DACS", WACV 2021 (the
+    weight of label maps), and Sohn et al., "FixMatch", NeurIPS 2020, equation 4 (divided by all unlabelled images).
+    Without labels, or with a factor of 0, it is 0, and the student makes no pass, which would move its statistics.
     """
     import torch
 
-    if not labels.images:
-        return images.new_zeros(())
+    if not labels.images or not factor:
+        return images.new_zeros((), dtype=torch.float32)
     chosen = images if len(labels.images) == len(images) else images[labels.images]
     parts = context.adapter.loss(chosen, labels.targets)
-    return torch.stack([value.float() for value in parts.values()]).sum()
+    return factor * labels.share * torch.stack([value.float() for value in parts.values()]).sum()
 
 
-def loss_on_all(context: Context, images: Tensor, label_maps: Tensor) -> Tensor:
-    """Return the model's own loss, summed over its parts, for label maps: 0-d float32.
+def labelled_maps(images: Tensor, label_maps: Tensor, share: float) -> PseudoLabels:
+    """Return label maps as pseudo-labels.
 
-    images: (K, 3, H, W). label_maps: (K, H, W) int64; images of which no pixel is known are left out.
+    images: (K, 3, H, W). label_maps: (K, H, W) int64; images of which no pixel is known are left out. share: of the
+    pixels that the teacher is sure of, 0..1.
     """
     known = [number for number, one in enumerate(label_maps) if bool((one != IGNORE_INDEX).any())]
     targets = [_without_objects(images, label_maps[number]) for number in known]
-    return loss_on(context, images, PseudoLabels(known, targets, 1.0, len(known)))
+    return PseudoLabels(known, targets, share, len(known))
 
 
 _TOO_MANY = 3.0

@@ -1,6 +1,13 @@
 """The contract with a model family, and how plugins are found. Importing it imports no torch."""
 
-from tlvision.plugin.dense import interpolate, label_maps
+from tlvision.plugin.dense import (
+    ScoreKind,
+    class_log_probabilities,
+    class_probabilities,
+    interpolate,
+    label_maps,
+    score_kind,
+)
 from tlvision.plugin.groups import GroupMap, map_groups
 from tlvision.plugin.protocol import (
     ROLES,
@@ -36,15 +43,19 @@ __all__ = [
     "LayerGroup",
     "Plugin",
     "Role",
+    "ScoreKind",
     "Tap",
     "Task",
     "WeightReport",
     "capture",
+    "class_log_probabilities",
+    "class_probabilities",
     "get_plugin",
     "interpolate",
     "label_maps",
     "map_groups",
     "plugin_names",
     "record",
+    "score_kind",
     "tap_features",
 ]

@@ -197,7 +197,11 @@ class HasTrainingProgress(Protocol):
 
 @runtime_checkable
 class HasDenseLogits(Protocol):
-    """Capability: the model scores every class at every pixel. Every model of the task "semantic" has it."""
+    """Capability: the model scores every class at every pixel. Every model of the task "semantic" has it.
+
+    An adapter whose scores are no logits of a softmax over the classes says so by an attribute `score_kind`: "sigmoid"
+    (logits of one sigmoid for each class) or "probabilities" (mask classifiers); see `tlvision.plugin.ScoreKind`.
+    """
 
     def dense_logits(self, images: Tensor) -> Tensor:
         """Return (N, C, h, w) scores of the C classes, in their order; needs no labels.

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tlvision.plugin import HasDenseLogits, interpolate
+from tlvision.hooks.padding import blank_padding, without_padding
+from tlvision.plugin import HasDenseLogits, class_probabilities, interpolate, score_kind
 from tlvision.training.inference import using_weights
 from tlvision.types import Prediction
 
@@ -36,23 +37,32 @@ Said = list[Prediction] | list["Tensor"]
 
 
 def measure_unlabelled(
-    adapter: Adapter, batches: Sequence[Tensor], weights: Mapping[str, Tensor] | None
+    adapter: Adapter,
+    batches: Sequence[Tensor],
+    weights: Mapping[str, Tensor] | None,
+    valid: Sequence[Tensor] | None = None,
 ) -> dict[str, float]:
     """Return stability and certainty of the model with `weights`, its agreement with the model's own, and of detectors
     the number of objects.
 
     batches: (N, 3, H, W) float32 each, normalised. weights: by state-dict name; None are the model's own, and then
-    there is no agreement to measure. The module is put into eval mode and left in it.
+    there is no agreement to measure. valid: (N, H, W) bool for each batch, False in padding, which counts nowhere; None
+    if there is none. The module is put into eval mode and left in it.
     """
     adapter.module.eval()
+    places: Sequence[Tensor | None] = valid or [None] * len(batches)
+    pairs = list(zip(batches, places, strict=True))
     with using_weights(adapter.module, weights):
-        plain = [_say(adapter, images) for images in batches]
-        mirrored = [_mirror(_say(adapter, images.flip(-1)), images.shape[-1]) for images in batches]
+        plain = [_say(adapter, *pair) for pair in pairs]
+        mirrored = [
+            _mirror(_say(adapter, images.flip(-1), None if where is None else where.flip(-1)), images.shape[-1])
+            for images, where in pairs
+        ]
     found = {"stability": compare(_flat(plain), _flat(mirrored)), "certainty": certainty(_flat(plain))}
     if not isinstance(adapter, HasDenseLogits):
         found["objects"] = objects_per_image(_flat(plain))
     if weights is not None:
-        found["agreement"] = compare(_flat(plain), _flat(_say(adapter, images) for images in batches))
+        found["agreement"] = compare(_flat(plain), _flat(_say(adapter, *pair) for pair in pairs))
     return found
 
 
@@ -60,12 +70,17 @@ def _flat(batches: Iterable[Said]) -> Said:
     return [each for batch in batches for each in batch]  # type: ignore[return-value]
 
 
-def _say(adapter: Adapter, images: Tensor) -> Said:
+def _say(adapter: Adapter, images: Tensor, valid: Tensor | None) -> Said:
     """Return predictions, or (C, H, W) probabilities, for each image; nothing that a later backward pass could meet."""
+    where = [None] * len(images) if valid is None else list(valid)
     with torch.no_grad():
         if isinstance(adapter, HasDenseLogits):
-            return list(interpolate(adapter.dense_logits(images), images.shape[-2:]).softmax(dim=1).cpu())
-        return list(adapter.predict(images))
+            scores = interpolate(adapter.dense_logits(images), images.shape[-2:])
+            chances = class_probabilities(scores, score_kind(adapter))
+            pairs = zip(chances, where, strict=True)
+            return [(one if shown is None else blank_padding(one, shown)).cpu() for one, shown in pairs]
+        found = adapter.predict(images)
+        return [one if shown is None else without_padding(one, shown) for one, shown in zip(found, where, strict=True)]
 
 
 def _mirror(said: Said, width: int) -> Said:
@@ -105,7 +120,7 @@ def compare(one: Said, other: Said) -> float:
 
 def _map_agreement(maps: Sequence[tuple[Tensor, Tensor]]) -> float:
     classes = len(maps[0][0])
-    pairs = ((a.argmax(0) * classes + b.argmax(0)).flatten() for a, b in maps)
+    pairs = ((a.argmax(0) * classes + b.argmax(0))[(a[0] >= 0) & (b[0] >= 0)] for a, b in maps)  # without padding
     counts = sum(torch.bincount(pair, minlength=classes**2) for pair in pairs)
     matrix = torch.as_tensor(counts).reshape(classes, classes).double()  # (C, C)
     union = matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
@@ -149,8 +164,11 @@ def _strong(said: Prediction) -> tuple[Tensor, Tensor, Tensor]:
 def certainty(said: Said) -> float:
     """Return 1 minus the mean entropy of what is said, each as a share of the highest possible, 0..1.
 
-    Of label maps the entropy over classes at each pixel; of objects from a score of 0.1 on that of score and 1 - score,
-    and 0 where there is none.
+    Of label maps the entropy over classes at each pixel that shows an image, and 1 with a single class, which leaves
+    nothing to be unsure of; of objects from a score of 0.1 on that of score and 1 - score, and 0 if there is none.
+
+    >>> certainty([torch.ones(1, 4, 4)])
+    1.0
     """
     values: list[Tensor] = []
     for each in said:
@@ -158,8 +176,9 @@ def certainty(said: Said) -> float:
             score = each.scores[each.scores >= _LEAST_SCORE].double().cpu().clamp(1e-9, 1 - 1e-9)
             values.append(-(score * score.log2() + (1 - score) * (1 - score).log2()))
         else:
-            p = each.double().clamp(min=1e-12)
-            values.append((-(p * p.log()).sum(0) / math.log(len(p))).mean()[None])
+            p = each[:, each[0] >= 0].double().clamp(min=1e-12)  # (C, pixels)
+            highest = math.log(len(p)) if len(p) > 1 else 1.0
+            values.append((-(p * p.log()).sum(0) / highest).mean()[None] if p.numel() else p.new_zeros(0))
     entropy = torch.cat(values) if values else torch.zeros(0)
     return 1 - float(entropy.mean()) if len(entropy) else 0.0
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tlvision.plugin import HasDenseLogits, interpolate
+from tlvision.plugin import HasDenseLogits, ScoreKind, interpolate
+from tlvision.plugin.dense import unnormalised
 from tlvision.types import Prediction
 
 if TYPE_CHECKING:
@@ -73,18 +74,25 @@ def label_map_of(scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence
 
 
 def confident_label_map(
-    scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence[int]
+    scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence[int], kind: ScoreKind = "logits"
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Return what `label_map_of` does, and the probability of that class at each pixel, (H, W) float32, 0..1."""
+    """Return what `label_map_of` does, and the probability of that class at each pixel, (H, W) float32, 0..1.
+
+    kind: what the scores are; the probability is that of `tlvision.plugin.class_probabilities`.
+    """
     best = labels = total = None
     for first, part in _at_original_size(scores, matrix, size):
-        best, labels = _better(best, labels, part, first)
-        here = part.logsumexp(dim=0)
-        total = here if total is None else torch.logaddexp(total, here)
+        chances = part if kind == "logits" else unnormalised(part, kind)
+        best, labels = _better(best, labels, chances, first)
+        here = chances.logsumexp(dim=0) if kind == "logits" else chances.sum(dim=0)
+        total = here if total is None else torch.logaddexp(total, here) if kind == "logits" else total + here
     assert best is not None
     assert labels is not None
     assert total is not None
-    return labels.cpu().numpy(), (best - total).exp().cpu().numpy()
+    if kind == "logits":
+        return labels.cpu().numpy(), (best - total).exp().cpu().numpy()
+    confidence = best / total.clamp(min=1) + (1 - total).clamp(min=0) / len(scores)
+    return labels.cpu().numpy(), confidence.cpu().numpy()
 
 
 def _at_original_size(

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tlvision.data.batches import eval_batches, normalise
+import numpy as np
+import torch
+
+from tlvision.data.batches import eval_batches, normalise, shown
 from tlvision.files.json_files import write_json
 from tlvision.training.agreement import MEASURES, measure_unlabelled
 from tlvision.training.evaluate import metric_names
@@ -67,7 +70,7 @@ class DomainEvaluator:
             found |= {f"source/{name}": value for name, value in self.source.evaluate(adapter, weights).items()}
             extra["source"] = self.source.metrics
         if self.unlabelled is not None:
-            measures = measure_unlabelled(adapter, self._some_unlabelled(self.unlabelled), weights)
+            measures = self._measures(adapter, self.unlabelled, weights)
             found |= {f"unlabelled/{name}": value for name, value in measures.items()}
             extra["unlabelled"] = measures
         extra["selection"] = {"by": self.select, "uses_target_labels": self.select.startswith("target/")}
@@ -76,15 +79,30 @@ class DomainEvaluator:
             write_json(self.main.out / "metrics.json", self.main.metrics, indent=1, nan="null")
         return found
 
-    def _some_unlabelled(self, images: EvalImages) -> list[Tensor]:
-        """Return normalised batches of the first images, always the same ones."""
+    def _measures(self, adapter: Adapter, images: EvalImages, weights: Mapping[str, Tensor] | None) -> dict[str, float]:
+        """Return what the first process measures. Hooks choose checkpoints by it, and all must choose the same."""
+        fabric = self.main.fabric
+        measures: dict[str, float] = {}
+        if fabric.is_global_zero:
+            batches, valid = self._some_unlabelled(images)
+            measures = measure_unlabelled(adapter, batches, weights, valid)
+        return fabric.broadcast(measures, src=0) if fabric.world_size > 1 else measures
+
+    def _some_unlabelled(self, images: EvalImages) -> tuple[list[Tensor], list[Tensor]]:
+        """Return normalised batches of the first images, always the same ones, and where each shows its images."""
         taken: list[Tensor] = []
+        valid: list[Tensor] = []
+        device = self.main.fabric.device
         for batch in eval_batches(images, batch_size=self.main.batch_size):
             left = MOST_IMAGES - sum(len(each) for each in taken)
             if left <= 0:
                 break
-            taken.append(normalise(batch.to(self.main.fabric.device).images[:left], self.input_spec))
-        return taken
+            inputs = batch.to(device).images[:left]
+            places = zip(batch.matrices[:left].numpy(), batch.sizes[:left], strict=True)
+            where = np.stack([shown(matrix, size, inputs.shape[-2:]) for matrix, size in places])
+            taken.append(normalise(inputs, self.input_spec))
+            valid.append(torch.from_numpy(where).to(device))
+        return taken, valid
 
     def copy_results(self, folder: Path) -> None:
         """Copy the files of the last evaluation of `main` into `folder`."""

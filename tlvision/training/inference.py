@@ -12,7 +12,7 @@ import torch
 from tlvision.data.batches import eval_batches, normalise
 from tlvision.data.dataset import EvalImages, fit_image
 from tlvision.data.geometry import unwarp_boxes, unwarp_masks
-from tlvision.plugin import HasDenseLogits
+from tlvision.plugin import HasDenseLogits, score_kind
 from tlvision.training.dense import confident_label_map, dense_scores, label_map_prediction
 from tlvision.training.finite import check_outputs, check_weights, fail_if_silenced, watch_for_nan
 from tlvision.types import Prediction, Sample, check_array
@@ -68,6 +68,7 @@ def predict_confidence(
     adapter.module.eval()
     check_weights(adapter.module)
     by_id = {sample.image_id: sample for sample in images.samples}
+    kind = score_kind(adapter)
     with torch.inference_mode():
         for batch in eval_batches(images, batch_size=batch_size, workers=workers, pin=fabric.device.type == "cuda"):
             inputs = normalise(batch.to(fabric.device).images, adapter.input_spec)
@@ -76,7 +77,7 @@ def predict_confidence(
             check_outputs(scores, batch.image_ids)
             for image_id, matrix, one in zip(batch.image_ids, batch.matrices.numpy(), scores, strict=True):
                 sample = by_id[int(image_id)]
-                yield sample, *confident_label_map(one, matrix, (sample.height, sample.width))
+                yield sample, *confident_label_map(one, matrix, (sample.height, sample.width), kind)
 
 
 def _find(adapter: Adapter, images: Tensor, window: int) -> Sequence[Prediction] | Tensor:

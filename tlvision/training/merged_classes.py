@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tlvision.plugin import HasDenseLogits
+from tlvision.plugin import HasDenseLogits, ScoreKind, score_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +66,11 @@ class MergedClasses:
 
 class _MergedLabelMaps(MergedClasses):
     """The same for a model that scores every pixel."""
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """As the model's."""
+        return score_kind(self._adapter)
 
     def dense_logits(self, images: Tensor) -> Tensor:
         """Return (N, C, h, w) scores of our C classes."""

@@ -41,7 +41,10 @@ def build_optimizer(
     which it is trained, the steps of its `rewarm`, and a `name` such as "backbone.stage2/decay". A parameter that is
     freed later is in its group from the start and has no gradient until then, so the optimizer passes it over. `extra`
     are modules of objective hooks, by hook name.
+
+    Raises InputError if nothing is trained, or if the schedule does not fit into the steps after the warm-up.
     """
+    schedule_factor(plan.duration.total_steps - 1, plan, settings)  # a schedule that does not fit raises
     groups: dict[tuple[str, float, float, int, int], list[torch.Tensor]] = {}
     for name, parameter in module.named_parameters():
         row = plan.parameters[name]

@@ -153,7 +153,9 @@ class Session:
 
     def check_targets(self, first_step: int) -> None:
         """Raise RunError if a whole epoch from `first_step` on had nothing to learn from in any of its inputs."""
-        if self.has_targets or self.context.step - first_step < self.context.duration.steps_per_epoch:
+        if self.context.step - first_step < self.context.duration.steps_per_epoch:
+            return
+        if self._in_any_process(self.has_targets):  # together, or the others would wait for the one that has none
             return
         raise RunError(
             f"nothing was learned: none of the {self.context.images_seen} network inputs of the first epoch has an "
@@ -167,9 +169,12 @@ class Session:
 
     def interrupted(self) -> bool:
         """Tell whether Ctrl-C was pressed in any process."""
+        return self._in_any_process(self._interrupt.is_set())
+
+    def _in_any_process(self, here: bool) -> bool:
         if self.fabric.world_size == 1:
-            return self._interrupt.is_set()
-        flag = torch.tensor(float(self._interrupt.is_set()), device=self.fabric.device)
+            return here
+        flag = torch.tensor(float(here), device=self.fabric.device)
         torch.distributed.all_reduce(flag)
         return bool(flag.item() > 0)
 

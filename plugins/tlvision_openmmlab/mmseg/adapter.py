@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import LayerGroup, Tap, capture, label_maps
+from tlvision.plugin import LayerGroup, ScoreKind, Tap, capture, label_maps
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Prediction, Target
 from tlvision_openmmlab.mmseg.groups import add_taps, find_groups
 from tlvision_openmmlab.mmseg.upstream import GenerateEdge, PixelData, SegDataSample, without_old_style
 
 # Decode heads that give several score maps in train mode, and which of them is the one of eval mode.
 _MAIN_SCORES = {"PIDHead": 1, "DDRHead": 0, "IterativeDecodeHead": -1}
+
+# Decode heads that give sums over queries of P(class) * P(mask), as upstream's `predict` of each has it.
+_MASK_CLASSIFIERS = frozenset({"MaskFormerHead", "Mask2FormerHead", "SideAdapterCLIPHead"})
 
 # Decode heads that draw random numbers whenever they run, some for each image of the batch.
 _RANDOM_HEADS = frozenset({"LightHamHead"})
@@ -41,6 +44,16 @@ class MmsegAdapter:
     def input_spec(self) -> InputSpec:
         """Order, mean and std of the channels as the config has them; padding is the mean's colour."""
         return self._input_spec
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """Probabilities of mask classifiers, "sigmoid" if the decode head is trained class by class, else logits."""
+        head = _last_head(self._model)
+        if _MASK_CLASSIFIERS & {kind.__name__ for kind in type(head).__mro__}:
+            return "probabilities"
+        losses = getattr(head, "loss_decode", None)
+        first = losses[0] if isinstance(losses, nn.ModuleList) else losses
+        return "sigmoid" if getattr(first, "use_sigmoid", False) else "logits"
 
     def layer_groups(self) -> tuple[LayerGroup, ...]:
         """Return stem, backbone stages, neck and heads; see `tlvision_openmmlab.mmseg.groups.find_groups`."""
@@ -90,9 +103,8 @@ class MmsegAdapter:
     def dense_logits(self, images: Tensor) -> Tensor:
         """Return (N, C, H, W) scores of the C classes, as the decode head gives them when upstream tests.
 
-        They are logits, or, of mask classifiers (Mask2Former, MaskFormer), sums of probabilities. Of the current mode,
-        with gradients where they are enabled. In eval mode each image's scores are its own: the same whenever it is
-        asked, alone or among others.
+        What they are says `score_kind`. Of the current mode, with gradients where they are enabled. In eval mode each
+        image's scores are its own: the same whenever it is asked, alone or among others.
         """
         head = type(self._model.decode_head).__name__
         if self._model.training or head not in _RANDOM_HEADS:
@@ -124,6 +136,12 @@ class MmsegAdapter:
         if self._edge_width is not None:
             sample.gt_edge_map = PixelData(data=_edges(target.semantic, self._edge_width)[None])
         return sample
+
+
+def _last_head(model: Any) -> Any:
+    """Return the decode head that gives the scores: the last one of a cascade."""
+    head = model.decode_head
+    return head[-1] if isinstance(head, nn.ModuleList) else head
 
 
 def _meta(images: Tensor) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tlvision.data.batches import normalise
-from tlvision.plugin import Adapter, BuildSpec, HasDenseLogits, get_plugin
+from tlvision.plugin import Adapter, BuildSpec, HasDenseLogits, get_plugin, score_kind
 from tlvision.types import ClassMap, InputError, InputSpec, Target
 from tlvision_openmmlab.mmseg.config import adapted, read_config
 from tlvision_openmmlab.mmseg.upstream import MODELS, GenerateEdge, PixelData, SegDataSample, without_old_style
@@ -105,6 +105,26 @@ def test_scores_are_of_the_mode_and_have_gradients() -> None:
     adapter.module.train()
     with pytest.raises(RuntimeError, match="eval mode"):
         adapter.predict(images)
+
+
+@pytest.mark.parametrize(
+    ("arch", "kind"),
+    [
+        (LIGHT, "logits"),
+        (MASK2FORMER, "probabilities"),
+        ("maskformer_r50-d32_8xb2-160k_ade20k-512x512", "probabilities"),
+        ("fast_scnn_8xb4-160k_cityscapes-512x1024", "sigmoid"),
+        (PIDNET, "logits"),
+    ],
+    ids=lambda value: Path(value).stem,
+)
+def test_what_the_scores_are_is_declared(arch: str, kind: str) -> None:
+    adapter = build(arch)
+    assert score_kind(adapter) == kind
+    adapter.module.eval()
+    with torch.no_grad():
+        scores = adapter.dense_logits(torch.randn(1, 3, 64, 64))
+    assert bool((scores < 0).any()) is (kind != "probabilities")
 
 
 def test_a_head_that_draws_random_numbers_gives_each_image_the_same_scores_every_time() -> None:

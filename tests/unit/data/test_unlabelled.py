@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from tlvision.coco import read_images
-from tlvision.data.batches import Batch, train_batches
+from tlvision.data.batches import Batch, Views, collate_views, train_batches
 from tlvision.data.dataset import TrainImages
+from tlvision.data.geometry import paint
 from tlvision.data.settings import AugmentSettings, StrongView
 from tlvision.data.strong import strong_view
 from tlvision.data.unlabelled import Styles, UnlabelledImages, samples_of
-from tlvision.types import InputSpec
+from tlvision.types import IGNORE_INDEX, InputSpec
 
 OFF = StrongView(colour=0, grey=0, blur=0, erase=0)
 RNG = np.random.default_rng
@@ -127,6 +128,35 @@ def test_batches_hold_as_many_unlabelled_images_as_asked_for(folder: Path, worke
     later = run(3)[0].unlabelled
     assert later is not None
     assert torch.equal(later.weak, batches[3].unlabelled.weak)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("crop", [0, 64])
+@pytest.mark.parametrize("rotate", [0.0, 30.0])
+def test_views_know_where_they_show_the_image_as_label_maps_do(folder: Path, crop: int, rotate: float) -> None:
+    """The valid pixels are those of a label map of one class that goes through the same geometry."""
+    settings = AugmentSettings(mosaic=0, scale=0.5, translate=0.3, crop=crop, rotate=rotate)
+    images = make(folder, settings)
+    padded = 0
+    for position in range(8):
+        drawn = images.draw(position)
+        (valid,) = collate_views([drawn]).valid.numpy()  # type: ignore[union-attr]
+        _, _, meta = drawn
+        label_map = np.full(valid.shape, IGNORE_INDEX, np.uint8)
+        paint(label_map, np.zeros(meta.size, np.uint8), meta.matrix, nearest=True)
+        assert valid.dtype == np.bool_
+        assert (valid == (label_map != IGNORE_INDEX)).all()
+        padded += int((~valid).sum())
+    assert padded > 0
+
+
+def test_the_valid_pixels_go_wherever_the_views_go_and_are_not_normalised(folder: Path) -> None:
+    views = collate_views([make(folder, AugmentSettings(mosaic=0)).draw(0)])
+    assert views.with_images(lambda images: images.float() / 255).valid is views.valid
+    moved = views.map(lambda tensor: tensor.clone())
+    assert moved.valid is not views.valid
+    assert torch.equal(moved.valid, views.valid)  # type: ignore[arg-type]
+    bare = Views(weak=views.weak, strong=views.strong, image_ids=views.image_ids)
+    assert bare.map(lambda tensor: tensor.clone()).valid is None
 
 
 def test_without_unlabelled_images_the_labelled_ones_are_the_same(folder: Path) -> None:

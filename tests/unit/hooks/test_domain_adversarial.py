@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import tlvision
 from tlvision.hooks.discriminators import same_scale
 from tlvision.hooks.objectives.domain_adversarial import DomainAdversarial
-from tlvision.plugin import InputSpec, InstanceFeatures, Tap
+from tlvision.plugin import InputSpec, InstanceFeatures, LayerGroup, Tap
 from tlvision.types import InputError, RunError
 
 TAPS = (Tap("stage.3", "x", 5, 16), Tap("c5", "y", 7, 32))
@@ -32,6 +32,9 @@ class Boxless:
 
     def taps(self) -> tuple[Tap, ...]:
         return TAPS
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        return ()
 
 
 class WithBoxes(Boxless):
@@ -72,6 +75,7 @@ def make_context(adapter: Any, progress: float = 0.3) -> Any:
         pyramid=None,
         unlabelled_pyramid=None,
         progress=progress,
+        memo={},
     )
 
 

@@ -11,6 +11,7 @@ import torch
 
 import tlvision
 from tlvision.hooks.objectives.entropy import Entropy, mean_entropy
+from tlvision.plugin import LayerGroup
 from tlvision.types import ClassMap, InputError
 
 
@@ -36,6 +37,16 @@ def test_it_is_1_where_nothing_is_known_and_finite_where_all_is() -> None:
     assert sure.grad.isfinite().all()
 
 
+def test_what_the_scores_are_is_declared_and_padding_does_not_count() -> None:
+    sure, unsure = torch.tensor([1.0, 0.0])[:, None], torch.tensor([0.5, 0.5])[:, None]
+    chances = torch.cat([sure, unsure], dim=1)[None, :, None]  # (1, 2, 1, 2)
+    assert mean_entropy(chances, "probabilities").item() == pytest.approx(0.5, abs=1e-5)
+    valid = torch.tensor([[[True, False]]])
+    assert mean_entropy(chances, "probabilities", valid).item() == pytest.approx(0.0, abs=1e-5)
+    assert mean_entropy(chances, "probabilities", ~valid).item() == pytest.approx(1.0)
+    assert mean_entropy(chances, "probabilities", valid & ~valid).item() == 0.0
+
+
 def test_the_weight_rises_over_the_ramp() -> None:
     hook = Entropy(start=0.2, ramp=0.4)
     assert [round(hook.risen(p), 6) for p in (0.0, 0.2, 0.3, 0.6, 1.0)] == [0, 0, 0.25, 1, 1]
@@ -51,11 +62,14 @@ class Dense:
     def dense_logits(self, images: torch.Tensor) -> torch.Tensor:
         return images
 
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        return ()
+
 
 def test_only_the_weak_views_count_and_only_from_the_start() -> None:
     hook = Entropy(weight=0.5, start=0.5, ramp=0.25)
     weak = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    context: Any = SimpleNamespace(adapter=Dense(), unlabelled=SimpleNamespace(weak=weak), progress=0.625)
+    context: Any = SimpleNamespace(adapter=Dense(), unlabelled=SimpleNamespace(weak=weak), progress=0.625, memo={})
     losses = hook.losses(context)
     assert [*losses] == ["unlabelled"]
     assert losses["unlabelled"].item() == pytest.approx(0.25 * mean_entropy(weak).item())
@@ -67,7 +81,7 @@ def test_the_statistics_of_norms_stay_as_they_are() -> None:
     adapter = Dense()
     adapter.dense_logits = adapter.module.forward  # type: ignore[method-assign]
     context: Any = SimpleNamespace(
-        adapter=adapter, unlabelled=SimpleNamespace(weak=torch.randn(1, 2, 3, 4)), progress=1.0
+        adapter=adapter, unlabelled=SimpleNamespace(weak=torch.randn(1, 2, 3, 4)), progress=1.0, memo={}
     )
     Entropy().losses(context)
     assert adapter.module.running_mean.tolist() == [0.0, 0.0]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,15 +13,20 @@ import torch
 from torch import Tensor, nn
 
 import tlvision
+from tlvision.data.batches import Views
 from tlvision.hooks.objectives.feature_distance import FeatureDistance
-from tlvision.plugin import Tap, WeightReport, tap_features
+from tlvision.hooks.side_pass import side_pass
+from tlvision.plugin import InputSpec, LayerGroup, Tap, WeightReport, tap_features
 from tlvision.training.checkpoint import load_tensors, save_tensors
+from tlvision.training.objectives import batch_losses
 from tlvision.types import InputError
 
 TAPS = (Tap("fine", "0", 4, 1), Tap("coarse", "2", 2, 2))
 
 
 class TwoTaps:
+    input_spec = InputSpec()
+
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 2, stride=2))
@@ -28,14 +34,22 @@ class TwoTaps:
     def taps(self) -> tuple[Tap, ...]:
         return TAPS
 
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        return (LayerGroup("stem", "stem", ("0", "1", "2")),)
+
     def features(self, images: Tensor) -> dict[str, Tensor]:
         return tap_features(self.module, TAPS, images)
+
+    def loss(self, images: Tensor, targets: Any) -> dict[str, Tensor]:
+        return {"own": self.module(images).mean()}
 
 
 def make_context(adapter: TwoTaps, loaded: tuple[str, ...] = ("0.weight", "2.weight")) -> Any:
     images = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(2))
     weights = WeightReport(source="file", loaded=loaded)
-    context = SimpleNamespace(adapter=adapter, weights=weights, images=images, unlabelled=None, unlabelled_features={})
+    context = SimpleNamespace(
+        adapter=adapter, weights=weights, images=images, unlabelled=None, unlabelled_features={}, memo={}
+    )
     return context
 
 
@@ -51,9 +65,11 @@ def change(adapter: TwoTaps) -> None:
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)))
 
 
-def by_hand(adapter: TwoTaps, start: nn.Module, images: Tensor) -> float:
-    """The mean over taps, value by value; the start is in eval mode."""
-    found, wanted = adapter.features(images), tap_features(copy.deepcopy(start).eval(), TAPS, images)
+def by_hand(adapter: TwoTaps, start: nn.Module, images: Tensor, *, training: bool) -> float:
+    """The mean over taps, value by value, with both models in one mode."""
+    found, wanted = (
+        tap_features(copy.deepcopy(module).train(training), TAPS, images) for module in (adapter.module, start)
+    )
     ratios = []
     for tap in ("fine", "coarse"):
         pairs = list(zip(found[tap].flatten().tolist(), wanted[tap].flatten().tolist(), strict=True))
@@ -70,17 +86,57 @@ def test_losses_are_those_of_a_slow_loop_on_labelled_and_unlabelled_images() -> 
     context.features = adapter.features(context.images)
     losses = hook.losses(context)
     assert [*losses] == ["labelled"]
-    assert losses["labelled"].item() == pytest.approx(0.3 * by_hand(adapter, start, context.images), rel=1e-4)
+    assert losses["labelled"].item() == pytest.approx(
+        0.3 * by_hand(adapter, start, context.images, training=True), rel=1e-4
+    )
     losses["labelled"].backward()  # type: ignore[no-untyped-call]
     assert adapter.module[0].weight.grad is not None
     assert hook._pretrained is not None
     assert all(p.grad is None and not p.requires_grad for p in hook._pretrained.module.parameters())
 
     context.unlabelled = SimpleNamespace(weak=2 * torch.randn(3, 3, 4, 4), strong=None)
-    own = hook.losses(context)["unlabelled"]
-    assert own.item() == pytest.approx(0.3 * by_hand(adapter, start, context.unlabelled.weak), rel=1e-4)
-    context.unlabelled_features = {name: 0 * value for name, value in adapter.features(context.unlabelled.weak).items()}
-    assert hook.losses(context)["unlabelled"].item() == pytest.approx(0.3), "what the core worked out is used"
+    with side_pass(adapter):  # type: ignore[arg-type]
+        context.unlabelled_features = adapter.features(context.unlabelled.weak)
+    own = hook.losses(context)["unlabelled"].item()
+    assert own == pytest.approx(0.3 * by_hand(adapter, start, context.unlabelled.weak, training=False), rel=1e-4)
+    assert not any(part.training for part in hook._pretrained.module.modules())
+    assert all(torch.equal(value, start.state_dict()[name]) for name, value in hook.state_dict().items())
+
+
+def test_it_is_0_while_no_weight_has_moved_and_with_a_weight_of_0_no_statistic_moves() -> None:
+    """Whatever other hooks look at; with batch statistics and dropout alike, and with a norm that is frozen."""
+    for frozen in (False, True):
+        adapter = TwoTaps()
+        adapter.module = nn.Sequential(
+            adapter.module[0], nn.Sequential(adapter.module[1], nn.Dropout(0.5)), adapter.module[2]
+        )
+        adapter.module[1].train(not frozen)
+        views = Views(weak=torch.zeros(1, 3, 4, 4, dtype=torch.uint8), strong=None, image_ids=(3,))  # type: ignore[arg-type]
+        ends = []
+        for weight in (None, 0.0, 1.0):
+            context = make_context(adapter)
+            images = (50 * context.images + 100).to(torch.uint8)
+            context.batch = SimpleNamespace(
+                images=images,
+                targets=[],
+                image_ids=(1, 2),
+                unlabelled=replace(views, weak=images[:1], strong=images[:1]),
+            )
+            context.progress = 0.0
+            hooks = [] if weight is None else [build(adapter, weight=weight, taps=["all"])]
+            for hook in hooks:
+                hook.before_fit(context)
+            state = copy.deepcopy(adapter.module.state_dict())
+            losses = batch_losses(context, hooks)
+            if weight:
+                assert {name: value.item() for name, value in losses.items() if "/" in name} == {
+                    "feature_distance/labelled": 0.0,
+                    "feature_distance/unlabelled": 0.0,
+                }
+            ends.append(copy.deepcopy(adapter.module.state_dict()))
+            adapter.module.load_state_dict(state)
+        for end in ends[1:]:
+            assert all(torch.equal(end[name], ends[0][name]) for name in end)
 
 
 def test_it_does_not_depend_on_the_scale_of_features() -> None:
@@ -147,7 +203,8 @@ def test_runs_with_and_without_unlabelled_images(
         config = {**pretrained, "hooks": [*pretrained["hooks"], "feature_distance", *others]}
         steps = losses_of(tlvision.train({**config, "run": {"out": str(tmp_path / name)}}).run, "feature_distance")
         assert len(steps) == 6
-        for step in steps:
+        assert all(value == 0 for value in steps[0].values()), "no weight has moved"
+        for step in steps[1:]:
             assert set(step) == {f"feature_distance/{key}" for key in expected}
             assert all(math.isfinite(value) and value > 0 for value in step.values())
 

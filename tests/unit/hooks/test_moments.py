@@ -31,8 +31,8 @@ def make_context(labelled: int = 2, unlabelled: int = 3) -> Any:
     return SimpleNamespace(features=features, unlabelled_features=others)
 
 
-def slow_mmd(left: np.ndarray, right: np.ndarray, bandwidths: tuple[float, ...]) -> float:
-    """Every pair, one by one."""
+def slow_mmd(left: np.ndarray, right: np.ndarray, bandwidths: tuple[float, ...], each: int = 1) -> float:
+    """Every pair, one by one; within a side those of different images, of which each gives `each` vectors."""
     both = [*left, *right]
     squares = [[float(((a - b) ** 2).sum()) for b in both] for a in both]
     mean = sum(map(sum, squares)) / (len(both) * (len(both) - 1))
@@ -44,10 +44,10 @@ def slow_mmd(left: np.ndarray, right: np.ndarray, bandwidths: tuple[float, ...])
     total = 0.0
     for i in range(n + m):
         for j in range(n + m):
-            if i < n and j < n and i != j:
-                total += kernel(i, j) / (n * (n - 1))
-            elif i >= n and j >= n and i != j:
-                total += kernel(i, j) / (m * (m - 1))
+            if i < n and j < n and i // each != j // each:
+                total += kernel(i, j) / (n * (n - each))
+            elif i >= n and j >= n and (i - n) // each != (j - n) // each:
+                total += kernel(i, j) / (m * (m - each))
             elif i < n <= j:
                 total -= 2 * kernel(i, j) / (n * m)
     return total
@@ -71,6 +71,23 @@ def test_mmd_is_unbiased_and_sees_a_shift() -> None:
     error = float(np.std(same)) / math.sqrt(300)
     assert abs(float(np.mean(same))) < 3 * error
     assert float(np.mean(apart)) > 0.5
+
+
+def test_mmd_is_unbiased_for_cells_that_depend_on_their_image_and_place() -> None:
+    generator = torch.Generator().manual_seed(0)
+    places = 5 * torch.randn(4, 2, generator=generator)  # what is at a place is much the same in every image
+
+    def cells(images: int) -> torch.Tensor:
+        own = torch.randn(images, 1, 2, generator=generator)
+        return (places + own + 0.1 * torch.randn(images, 4, 2, generator=generator)).flatten(0, 1)
+
+    pairs = [(cells(3), cells(2)) for _ in range(300)]
+    found = [squared_mmd(left, right, (1.0,), (3, 2)).item() for left, right in pairs]
+    assert abs(float(np.mean(found))) < 3 * float(np.std(found)) / math.sqrt(300)
+    naive = [squared_mmd(left, right, (1.0,)).item() for left, right in pairs]
+    assert float(np.mean(naive)) < -0.03
+    lone = squared_mmd(cells(1), cells(2), (1.0,), (1, 2)).item()
+    assert math.isfinite(lone)
 
 
 def test_mmd_does_not_depend_on_the_scale_of_features_and_survives_dead_ones() -> None:
@@ -145,7 +162,7 @@ def test_taps_are_averaged_and_weighted(hook: Any, compare: Any) -> None:
             for maps in (context.features, context.unlabelled_features)
         ]
         if compare:
-            values.append(compare(*pair, (0.25, 0.5, 1.0, 2.0, 4.0)))
+            values.append(compare(*pair, (0.25, 0.5, 1.0, 2.0, 4.0), each=4))
         else:
             values.append(relative_gap(*pair))
     found = made.losses(context)["distance"]

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from tlvision.hooks.pseudo_labels import TeacherLabels, Thresholds, loss_on, sure_enough, teacher_says
+from tlvision.hooks.pseudo_labels import TeacherLabels, self_training_loss, sure_enough, teacher_says
+from tlvision.hooks.thresholds import Thresholds
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, Prediction
 
 CLASSES = ClassMap(("a", "b", "c"), (1, 2, 3))
@@ -67,23 +68,36 @@ def test_pixels_under_the_threshold_are_ignored() -> None:
 
 
 def test_thresholds_follow_how_sure_the_teacher_is() -> None:
+    """Class 2 never reaches half of the threshold: it is the one that the teacher is least sure of."""
     thresholds = bound(Thresholds(0.8, {}, adaptive=True))
     assert thresholds.values() == [0.8] * 3
-    known = [1.0, 1.0, 1.0]
-    for _ in range(300):
-        # Class 2 reaches half of the threshold never, and keeps what it had.
-        thresholds.learn([prediction([0.9, 0.5, 0.7, 0.3], [0, 1, 1, 2])])
-        known[0] = 0.99 * known[0] + 0.01 * 0.9
-        known[1] = 0.99 * known[1] + 0.01 * 0.6
-    expected = [0.8 * max(0.5, value / max(known)) for value in known]
-    assert thresholds.values() == pytest.approx(expected)
-    assert thresholds.values()[1] < thresholds.values()[0] < 0.8
+    said = [prediction([0.9, 0.5, 0.7, 0.3], [0, 1, 1, 2])]
+    sums, counts = [0.0, 0.0], 0.0
+    for step in range(300):
+        thresholds.learn(said)
+        sums = [0.99 * sums[0] + 0.9, 0.99 * sums[1] + 0.6]
+        counts = 0.99 * counts + 1
+        known = [*((5 * 0.4 + total) / (5 + counts) for total in sums), 0.4]
+        expected = [0.8 * max(0.5, value / max(known)) for value in known]
+        assert thresholds.values() == pytest.approx(expected), step
+        assert thresholds.values()[0] == 0.8
+    assert thresholds.values()[0] > thresholds.values()[1] > thresholds.values()[2] == pytest.approx(0.4)
     again = Thresholds(0.8, {}, adaptive=True)
     again.load(thresholds.state())
     assert bound(again).values() == thresholds.values()
     fixed = bound(Thresholds(0.8, {}, adaptive=False))
     fixed.learn([prediction([0.9], [0])])
     assert fixed.values() == [0.8] * 3
+
+
+def test_a_rare_class_that_is_known_well_keeps_its_threshold_and_one_that_is_no_longer_seen_loses_it() -> None:
+    thresholds = bound(Thresholds(0.8, {}, adaptive=True))
+    for step in range(600):
+        rare = [0.9] if step % 10 == 0 and step < 300 else []
+        thresholds.learn([prediction([0.9, *rare], [0, *[1 for _ in rare]])])
+        if step == 299:
+            assert thresholds.values()[1] > 0.65, "one in ten micro-batches is enough"
+    assert 0.4 <= thresholds.values()[1] < 0.6
 
 
 def test_a_class_that_is_not_there_is_an_error_with_the_nearest() -> None:
@@ -127,12 +141,78 @@ def test_the_teacher_is_asked_once_for_all_hooks_and_what_it_says_can_be_learnt_
     assert float(weight.grad) == float(said[0].boxes.sum())  # type: ignore[arg-type]
 
 
-def test_the_loss_is_the_models_own_on_the_images_that_have_labels() -> None:
+def test_the_loss_is_the_models_own_times_the_share_of_images_that_have_labels() -> None:
     context = make_context([prediction([0.9], [1]), prediction([], []), prediction([0.7, 0.8], [0, 2])])
     labels = sure_enough(teacher_says(context), [0.5] * 3)
-    assert float(loss_on(context, context.unlabelled.strong, labels)) == 2 * 3 * 16 + 3
+    loss = self_training_loss(context, context.unlabelled.strong, labels, 0.5)
+    assert float(loss) == pytest.approx(0.5 * 2 / 3 * (2 * 3 * 16 + 3))
     nothing = sure_enough(teacher_says(context), [0.99] * 3)
-    assert float(loss_on(context, context.unlabelled.strong, nothing)) == 0
+    assert float(self_training_loss(context, context.unlabelled.strong, nothing, 1.0)) == 0
+    context.adapter.loss = None  # no pass of the student, which would move its statistics
+    assert float(self_training_loss(context, context.unlabelled.strong, labels, 0.0)) == 0
+
+
+class Pixels:
+    """A teacher that is sure of class 1 in what is dark, and of class 0 elsewhere."""
+
+    score_kind = "logits"
+
+    def dense_logits(self, images: torch.Tensor) -> torch.Tensor:
+        dark = 10.0 * (images[:, :1] == 0)
+        return torch.cat([10 - dark, dark, 0 * dark], dim=1)
+
+
+def test_padding_has_no_pseudo_label_and_is_not_counted() -> None:
+    weak = torch.ones(2, 3, 4, 4)
+    weak[0, :, :, 2:] = 0
+    valid = torch.ones(2, 4, 4, dtype=torch.bool)
+    valid[0, :, 2:] = False
+    context = make_context([])
+    context.teacher, context.unlabelled = Pixels(), SimpleNamespace(weak=weak, strong=weak, valid=valid)
+    said = teacher_says(context)
+    for threshold in (0.9, 0.0):  # also a threshold that everything reaches
+        labels = sure_enough(said, [threshold] * 3)
+        assert labels.images == [0, 1]
+        assert bool((labels.targets[0].semantic[:, 2:] == IGNORE_INDEX).all())
+        assert bool((labels.targets[0].semantic[:, :2] == 0).all())
+        assert labels.share == 1.0, "of what shows an image"
+        assert labels.count == 2
+    thresholds = bound(Thresholds(0.8, {}, adaptive=True))
+    thresholds.learn(said)
+    assert thresholds.values()[0] == 0.8 > thresholds.values()[1], "nothing was seen of class 1"
+    valid[0] = False
+    context.memo = {}
+    labels = sure_enough(teacher_says(context), [0.9] * 3)
+    assert (labels.images, labels.share) == ([1], 1.0)
+
+
+def test_objects_in_padding_are_no_pseudo_labels() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 8.0], [2.0, 0.0, 6.0, 8.0], [3.0, 0.0, 8.0, 8.0]])
+    masks = torch.ones(3, 8, 8, dtype=torch.uint8)
+    said = Prediction(boxes=boxes, scores=torch.tensor([0.9, 0.8, 0.7]), labels=torch.tensor([0, 1, 2]), masks=masks)
+    context = make_context([said])
+    valid = torch.zeros(1, 8, 8, dtype=torch.bool)
+    valid[:, :, :4] = True
+    context.unlabelled.valid = valid
+    (found,) = teacher_says(context)
+    assert isinstance(found, Prediction)
+    assert found.labels.tolist() == [0, 1], "half of an object on the image is enough"
+    assert found.masks is not None
+    assert int(found.masks.sum()) == 2 * 8 * 4
+
+
+def test_probabilities_are_taken_as_they_are() -> None:
+    """Mask classifiers give probabilities, of which another softmax would leave at most 0.475 of four classes."""
+
+    class Masks(Pixels):
+        score_kind = "probabilities"
+
+        def dense_logits(self, images: torch.Tensor) -> torch.Tensor:
+            return super().dense_logits(images) / 10
+
+    context = make_context([])
+    context.teacher, context.unlabelled = Masks(), SimpleNamespace(weak=torch.ones(1, 3, 4, 4), strong=None)
+    assert sure_enough(teacher_says(context), [0.99] * 3).share == 1.0
 
 
 @pytest.mark.parametrize(("objects", "told"), [(6, False), (7, True)])
@@ -194,5 +274,5 @@ def test_a_silent_teacher_is_told_of_with_the_threshold_and_the_numbers() -> Non
     context.teacher.said = [prediction([0.9], [1])]
     context.memo = {}
     labels.of(context)
-    assert labels.state_dict() == {"silent": 0, "seen": [2, 2, 1, 4, 8], "known": [1.0, 1.0, 1.0]}
+    assert labels.state_dict() == {"silent": 0, "seen": [2, 2, 1, 4, 8], "known": [[0.0] * 3, [0.0] * 3]}
     assert context.measures == {"mean_teacher/share": 1.0, "mean_teacher/labels": 1.0}

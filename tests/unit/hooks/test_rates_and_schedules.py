@@ -134,7 +134,10 @@ def test_two_schedules_are_an_error(model: nn.Module, plan_of: Callable[..., Pla
 @pytest.mark.parametrize(
     ("hook", "expected"),
     [
-        (WarmRestart(cycles=101), r"101 cycles with growth 1 do not fit into 100 steps: the first would take 0\.99"),
+        (
+            WarmRestart(cycles=101),
+            r"101 cycles with growth 1 do not fit into 100 steps, those after train.warmup: the first would take 0\.99",
+        ),
         (WarmRestart(cycles=9, growth=2), "9 cycles with growth 2 do not fit"),
         (WarmRestart(cycles=2000, growth=10), "2000 cycles with growth 10 do not fit"),
         (CyclicLr(cycles=51), "51 cycles do not fit into 100 steps"),
@@ -143,8 +146,19 @@ def test_two_schedules_are_an_error(model: nn.Module, plan_of: Callable[..., Pla
 def test_cycles_that_do_not_fit_are_an_error(
     model: nn.Module, plan_of: Callable[..., Plan], hook: SetupHook, expected: str
 ) -> None:
+    plan, settings = hook.setup(plan_of(model)), TrainSettings(epochs=10, warmup=0.0)
     with pytest.raises(InputError, match=expected):
-        hook.setup(plan_of(model))
+        build_optimizer(model, plan, settings, {})
+
+
+@pytest.mark.parametrize(("hook", "fits"), [(WarmRestart, 50), (CyclicLr, 25)])
+def test_cycles_have_to_fit_into_what_the_warm_up_leaves(
+    model: nn.Module, plan_of: Callable[..., Plan], hook: Callable[..., SetupHook], fits: int
+) -> None:
+    settings = TrainSettings(epochs=10, warmup=0.5)
+    build_optimizer(model, hook(cycles=fits).setup(plan_of(model)), settings, {})
+    with pytest.raises(InputError, match=f"{fits + 1} cycles .*do not fit into 50 steps"):
+        build_optimizer(model, hook(cycles=fits + 1).setup(plan_of(model)), settings, {})
 
 
 def test_the_most_cycles_that_fit_are_accepted(model: nn.Module, plan_of: Callable[..., Plan]) -> None:

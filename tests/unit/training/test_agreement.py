@@ -68,6 +68,17 @@ def test_certainty_is_one_minus_the_entropy() -> None:
     assert certainty([say([], [], [])]) == 0.0
 
 
+def test_a_single_class_leaves_nothing_to_be_unsure_of() -> None:
+    assert certainty([torch.ones(1, 4, 4)]) == 1.0
+
+
+def test_padding_of_label_maps_counts_nowhere() -> None:
+    one = torch.tensor([[[1.0, -1.0]], [[0.0, -1.0]]])  # (2, 1, 2): sure of class 0, and padding
+    other = torch.tensor([[[0.9, -1.0]], [[0.1, -1.0]]])
+    assert certainty([one]) == pytest.approx(1.0)
+    assert compare([one], [other]) == 1.0
+
+
 class Leftward(nn.Module):
     """Scores class 0 by brightness, and by the column as well if told to: then a mirror changes what it says."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tlvision.data.dataset import place_whole
+from tlvision.plugin import ScoreKind, class_log_probabilities, class_probabilities, score_kind
 from tlvision.training.dense import confident_label_map, dense_scores, label_map_of
-from tlvision.types import InputSpec
+from tlvision.types import InputError, InputSpec
 
 
 class Squares:
@@ -67,6 +71,31 @@ def test_the_image_alone_is_brought_to_its_size(place: str, size: tuple[int, int
     assert (labels == found).all()
     assert confidence.dtype == np.float32
     np.testing.assert_allclose(confidence, shares.amax(0).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [3, 40])
+@pytest.mark.parametrize("kind", get_args(ScoreKind))
+def test_confidence_is_the_probability_of_what_the_scores_are(kind: ScoreKind, classes: int) -> None:
+    scores = torch.randn(classes, 6, 8) if kind != "probabilities" else 3 * torch.rand(classes, 6, 8) / classes
+    labels, confidence = confident_label_map(scores, np.eye(3), (6, 8), kind)
+    chances = class_probabilities(scores, kind, dim=0)
+    assert torch.allclose(chances.sum(0), torch.ones(6, 8))
+    assert (labels == chances.argmax(0).numpy()).all()
+    assert (labels == scores.argmax(0).numpy()).all()
+    np.testing.assert_allclose(confidence, chances.amax(0).numpy(), rtol=1e-5)
+    logs = class_log_probabilities(scores, kind, dim=0)
+    assert torch.allclose(logs.exp(), chances, atol=1e-6)
+
+
+def test_of_a_pixel_that_no_query_claims_nothing_is_known() -> None:
+    scores = torch.tensor([[1.0, 0.0, 0.02, 2.0], [0.0, 0.0, 0.0, 2.0]])  # (2, pixels)
+    chances = class_probabilities(scores, "probabilities", dim=0)
+    assert chances[0].tolist() == pytest.approx([1.0, 0.5, 0.51, 0.5])
+
+
+def test_scores_of_an_unknown_kind_are_an_error() -> None:
+    with pytest.raises(InputError, match=r"score_kind is 'logit'\. Set it to one of logits, sigmoid, probabilities"):
+        score_kind(SimpleNamespace(score_kind="logit"))
 
 
 def test_what_an_image_shows_comes_back_where_it_was() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tlvision.plugin import HasDenseLogits
+from tlvision.plugin import HasDenseLogits, score_kind
 from tlvision.training.merged_classes import merge_classes
 from tlvision.types import Prediction
 
@@ -27,6 +27,8 @@ class Finds:
 
 
 class Scores(Finds):
+    score_kind = "probabilities"
+
     def dense_logits(self, images: torch.Tensor) -> torch.Tensor:
         return images
 
@@ -60,6 +62,7 @@ def test_a_pixel_has_the_highest_score_of_the_classes_that_ours_is_made_of() -> 
     adapter: Any = merge_classes(Scores(prediction()), OURS)  # type: ignore[arg-type]
     assert isinstance(adapter, HasDenseLogits)
     scores = torch.rand(2, 3, 4, 5)
+    assert score_kind(adapter) == "probabilities", "as the model's"
     merged = adapter.dense_logits(scores)
     assert merged.shape == (2, 2, 4, 5)
     # A slow loop: the class with the highest score, then which of ours that is.

@@ -9,7 +9,7 @@ from tlvision.conformance.checks.capabilities import (
     training_progress_is_pure,
 )
 from tlvision.conformance.checks.classes import any_number_of_classes, head_by_class_name
-from tlvision.conformance.checks.dense import scores_for_every_pixel
+from tlvision.conformance.checks.dense import scores_are_as_declared, scores_for_every_pixel
 from tlvision.conformance.checks.groups import declared_sizes_work, group_order, groups_partition, taps
 from tlvision.conformance.checks.losses import (
     bf16_autocast,
@@ -76,6 +76,7 @@ ALL_CHECKS: tuple[Check, ...] = (
     overfits_one_image,
     predictions_valid,
     scores_for_every_pixel,
+    scores_are_as_declared,
     masks_are_masks,
     masks_are_learnt,
     predictions_stand_alone,

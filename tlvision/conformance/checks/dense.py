@@ -8,7 +8,7 @@ import torch
 
 from tlvision.conformance.check import check
 from tlvision.conformance.checks.tools import same
-from tlvision.plugin import HasDenseLogits, interpolate
+from tlvision.plugin import HasDenseLogits, interpolate, score_kind
 
 if TYPE_CHECKING:
     from tlvision.conformance.case import BatchName, Case
@@ -46,3 +46,25 @@ def scores_for_every_pixel(case: Case) -> None:
                 "predict() gives another label map than the highest of dense_logits(); "
                 "`tlvision.plugin.label_maps(self.dense_logits(images), images.shape[-2:])` will do"
             )
+
+
+@check(tasks=("semantic",), requires=("scores_for_every_pixel",))
+def scores_are_as_declared(case: Case) -> None:
+    """dense_logits() gives what the adapter's `score_kind` says: logits, the default, or probabilities."""
+    adapter, _ = case.build()
+    assert isinstance(adapter, HasDenseLogits)
+    kind = score_kind(adapter)
+    adapter.module.eval()
+    shapes: tuple[BatchName, ...] = ("square", "wide")
+    with torch.no_grad():
+        lowest = min(float(adapter.dense_logits(case.batch(adapter, shape)[0]).min()) for shape in shapes)
+    if kind == "probabilities":
+        assert lowest >= 0, (
+            f"score_kind is 'probabilities', but dense_logits() gives {lowest:.4g}; leave score_kind out where the "
+            "scores are logits of a softmax, or set it to 'sigmoid' for those of a sigmoid for each class"
+        )
+        return
+    assert lowest < 0, (
+        f"score_kind is '{kind}', but no score of dense_logits() is below 0, as of probabilities; set `score_kind = "
+        "'probabilities'`, or give the scores before the softmax: methods would take the softmax of probabilities"
+    )

@@ -4,7 +4,8 @@ Sources: Olsson et al., "ClassMix", WACV 2021 (the cut along label borders), and
 Adaptation via Cross-Domain Mixed Sampling", WACV 2021, equations 1 to 4: X = M * labelled + (1 - M) * unlabelled, Y
 likewise from the label map and the teacher's, L = L_model(X, Y) with the weight of the share of confident pixels.
 Different here: pixels of the teacher that do not reach the threshold are IGNORE_INDEX and the loss as a whole has the
-weight of the share, where DACS keeps all of them and weights each by it.
+weight of the share (`self_training_loss`), where DACS keeps all of them and weights each by it; padding of unlabelled
+images counts nowhere.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
-from tlvision.hooks.pseudo_labels import TeacherLabels, Thresholds, loss_on_all, ramp_up
+from tlvision.hooks.pseudo_labels import TeacherLabels, labelled_maps, ramp_up, self_training_loss
+from tlvision.hooks.thresholds import Thresholds
 from tlvision.plugin import HasDenseLogits
 from tlvision.types import IGNORE_INDEX, RunError
 
@@ -62,8 +64,8 @@ class ClassMix(ObjectiveHook):
         if context.progress < self.burn_in:
             return {}
         images, label_maps, share = self._mix(context)
-        factor = self.weight * ramp_up(context.progress, self.burn_in, self.ramp) * share
-        return {"mixed": factor * loss_on_all(context, images, label_maps)}
+        factor = self.weight * ramp_up(context.progress, self.burn_in, self.ramp)
+        return {"mixed": self_training_loss(context, images, labelled_maps(images, label_maps, share), factor)}
 
     def _mix(self, context: Context) -> tuple[Tensor, Tensor, float]:
         """Return (K, 3, H, W) images, (K, H, W) label maps and the share of the teacher's pixels that count."""

@@ -5,7 +5,8 @@ to 3: |C_s - C_t|^2_F, C the covariances (divided by n - 1) of the features. Dif
 |C_s|^2_F + |C_t|^2_F instead of 4 d^2, and so lies in 0..1 whatever the scale and the number of the features. The
 paper's grows with the fourth power of the scale: with one weight it was 10 in one model of ours and below 0.001 in
 another. The vectors are cells of the maps of convolutions, on an even grid, because a batch of whole images has fewer
-vectors than features; several taps are averaged.
+vectors than features; several taps are averaged; and both domains pass through the model as evaluation will
+(`tlvision.hooks.side_pass`), not with batch statistics.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Coral(ObjectiveHook):
         """Return {"distance"}, weight applied."""
         import torch
 
+        if not self.weight:
+            return {"distance": next(iter(context.features.values())).new_zeros(())}
         pairs = both_domains(context, self.taps, self.positions, self.key())
         return {"distance": self.weight * torch.stack([coral_distance(*pair) for pair in pairs.values()]).mean()}
 

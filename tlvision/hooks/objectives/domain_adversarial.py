@@ -10,7 +10,9 @@ the ramp serves detectors as well; discriminators have one hidden layer and no d
 and their image-level probabilities are averaged for the consistency. That one reaches the features with +lambda instead
 of -lambda: the two verdicts are meant to agree, which is no game. Features are divided by their root mean square over
 both domains first: a pyramid without norms has features of a size of 20, at which the discriminators' losses came to
-eight times those of a Faster R-CNN, whose AP fell from 0.18 to 0.05. Labelled is 0, unlabelled 1.
+eight times those of a Faster R-CNN, whose AP fell from 0.18 to 0.05. Both domains pass through the model as evaluation
+will, with running statistics and without dropout (`tlvision.hooks.side_pass`); with batch statistics a discriminator
+tells the domains by them, not by what the images show. Labelled is 0, unlabelled 1.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.side_pass import side_pass
 from tlvision.hooks.tap_choice import choose_taps
 from tlvision.plugin import HasInstanceFeatures
 from tlvision.types import InputError
@@ -95,6 +98,8 @@ class DomainAdversarial(ObjectiveHook):
         """Return {"image"}, and {"instance", "consistency"} where boxes are judged, weights applied."""
         from tlvision.hooks.discriminators import same_scale
 
+        if not self.weight:
+            return {"image": next(iter(context.features.values())).new_zeros(())}
         factor = self.reversal(context.progress)
         pairs = {name: same_scale(context.features[name], context.unlabelled_features[name]) for name in self.taps}
         maps = tuple({name: pair[domain] for name, pair in pairs.items()} for domain in (0, 1))
@@ -140,11 +145,12 @@ class DomainAdversarial(ObjectiveHook):
         assert isinstance(context.adapter, HasInstanceFeatures)
         judge = self._parts[_INSTANCE]
         losses, distances = [], []
-        images, pyramids = (context.images, context.unlabelled.weak), (context.pyramid, context.unlabelled_pyramid)
-        found = [
-            context.adapter.instance_features(each, most=self.proposals, pyramid=pyramid)
-            for each, pyramid in zip(images, pyramids, strict=True)
-        ]
+        labelled = context.images[: len(next(iter(maps[0].values())))]  # those that the maps are of
+        images, pyramids = (labelled, context.unlabelled.weak), (context.pyramid, context.unlabelled_pyramid)
+        found = []
+        for each, pyramid in zip(images, pyramids, strict=True):
+            with side_pass(context.adapter, context.memo.get("buffers")):
+                found.append(context.adapter.instance_features(each, most=self.proposals, pyramid=pyramid))
         rows = same_scale(*(torch.cat([one.features for one in each]) for each in found))
         for domain, features in enumerate(maps):
             scores = judge(scale_gradient(rows[domain], -factor)).float()

@@ -2,9 +2,9 @@
 
 Source: Vu, Jain, Bucher, Cord & Perez, "ADVENT: Adversarial Entropy Minimization for Domain Adaptation in Semantic
 Segmentation", CVPR 2019, equations 2 to 4 (the direct variant, "MinEnt"): E = -1 / log C * sum_c P log P at each pixel,
-P the softmax of the C scores. Different here: the mean over pixels instead of the sum, as in the authors' code (there
-lambda is 0.001); a ramp, because entropy is worth little while the model knows little; and the pass that gives
-the scores is in train mode, so that norms see the unlabelled images as well.
+P the probabilities of the C classes. Different here: the mean over pixels that show an image instead of the sum, as in
+the authors' code (there lambda is 0.001); a ramp, because entropy is worth little while the model knows little; and the
+scores are those that evaluation will see, with running statistics and without dropout (`tlvision.hooks.side_pass`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
-from tlvision.hooks.norm_statistics import fixed_norm_statistics
-from tlvision.plugin import HasDenseLogits
+from tlvision.hooks.padding import mean_over_images, valid_pixels
+from tlvision.hooks.side_pass import side_pass
+from tlvision.plugin import HasDenseLogits, ScoreKind, class_log_probabilities, score_kind
 from tlvision.types import InputError
 
 if TYPE_CHECKING:
@@ -59,9 +60,13 @@ class Entropy(ObjectiveHook):
             return {}
         assert context.unlabelled is not None
         assert isinstance(context.adapter, HasDenseLogits)
-        with fixed_norm_statistics(context.adapter.module):
-            scores = context.adapter.dense_logits(context.unlabelled.weak)
-        return {"unlabelled": self.weight * risen * mean_entropy(scores)}
+        weak = context.unlabelled.weak
+        if not self.weight:
+            return {"unlabelled": weak.new_zeros(())}
+        with side_pass(context.adapter, context.memo.get("buffers")):
+            scores = context.adapter.dense_logits(weak)
+        value = mean_entropy(scores, score_kind(context.adapter), valid_pixels(context.unlabelled))
+        return {"unlabelled": self.weight * risen * value}
 
     def risen(self, progress: float) -> float:
         """Return the part of the weight, 0..1, that counts at `progress`, 0..1."""
@@ -70,7 +75,16 @@ class Entropy(ObjectiveHook):
         return min((progress - self.start) / self.ramp, 1.0) if self.ramp else 1.0
 
 
-def mean_entropy(scores: Tensor) -> Tensor:
-    """Return the mean over pixels of the entropy of (N, C, h, w) logits, divided by log C: 0..1."""
-    logs = scores.float().log_softmax(dim=1)
-    return -(logs.exp() * logs).sum(dim=1).mean() / math.log(scores.shape[1])
+def mean_entropy(scores: Tensor, kind: ScoreKind = "logits", valid: Tensor | None = None) -> Tensor:
+    """Return the mean over pixels of the entropy of the classes, divided by log C: 0-d float32, 0..1.
+
+    scores: (N, C, h, w), C at least 2. kind: what they are. valid: (N, H, W) bool, the pixels that show an image, or
+    None for all.
+
+    >>> import torch
+    >>> sure = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+    >>> round(mean_entropy(sure, "probabilities").item(), 4), round(mean_entropy(0 * sure).item(), 4)
+    (0.0, 1.0)
+    """
+    logs = class_log_probabilities(scores, kind)
+    return mean_over_images(-(logs.exp() * logs).sum(dim=1), valid) / math.log(scores.shape[1])

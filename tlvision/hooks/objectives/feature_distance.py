@@ -4,24 +4,28 @@ Source: Li et al., "DELTA: Deep Learning Transfer using Feature Map with Attenti
 attention: |FM(w) - FM(w_pretrained)|^2 at several layers, on the images being trained on; Romero et al., "FitNets:
 Hints for Thin Deep Nets", ICLR 2015, equation 3, for the same distance between two networks. Different here: divided by
 the mean square of the pretrained features, so that the weight means the same on every tap and model; on unlabelled
-images as well, where the batch has them. The pretrained copy runs in eval mode while the model runs in train mode, so
-that a batch norm that is trained keeps the distance above 0 even where no weight has moved.
+images as well, if the batch has them. Both models compute in the same way: on labelled images as in the model's own
+loss, with the same batch statistics and the same dropout; on unlabelled ones as at evaluation, each with its running
+statistics. So the distance is 0 while no weight has moved (DELTA's code has the pretrained one in eval mode).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.generators import States, kept_generators
+from tlvision.hooks.side_pass import copied_buffers, lent_buffers, side_pass
 from tlvision.hooks.tap_choice import choose_taps
 from tlvision.types import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from tlvision.plugin import Adapter, Tap
 
@@ -32,9 +36,12 @@ class FeatureDistance(ObjectiveHook):
     taps:   what is looked at: names of taps, "coarsest", "finest", "stride 16" or "all".
     weight: of the loss on labelled images, and of that on unlabelled ones.
 
-    It costs a second model in memory and its forward pass. Where another hook has the batch hold unlabelled images,
-    their weak views count as well; it asks for none itself. Raises InputError where nothing below a tap was pretrained.
+    It costs a second model in memory and its forward pass. If another hook has the batch hold unlabelled images, their
+    weak views count as well, which costs a pass of both models; it asks for none itself. Raises InputError if nothing
+    below a tap was pretrained.
     """
+
+    sees_unlabelled = True
 
     def __init__(self, *, taps: Sequence[str] = ("coarsest",), weight: Annotated[float, Field(ge=0)] = 1.0) -> None:
         self.words, self.weight = tuple(taps), weight
@@ -60,20 +67,45 @@ class FeatureDistance(ObjectiveHook):
     def losses(self, context: Context) -> Mapping[str, Tensor]:
         """Return {"labelled"}, and {"unlabelled"} where the batch has unlabelled images, weights applied."""
         assert context.images is not None
-        losses = {"labelled": self.weight * self._distance(context.features, context.images)}
+        if not self.weight:
+            nothing = context.images.new_zeros(())
+            return {"labelled": nothing} if context.unlabelled is None else {"labelled": nothing, "unlabelled": nothing}
+        with self._as(context), lent_buffers(copied_buffers(self._module)):
+            wanted = self._wanted(context.images, context.memo.get("generators"))
+            losses = {"labelled": self.weight * self._distance(context.features, wanted)}
         if context.unlabelled is not None:
-            images = context.unlabelled.weak
-            # No pass has been made where no other hook compares the features of unlabelled images.
-            features = context.unlabelled_features or context.adapter.features(images)
-            losses["unlabelled"] = self.weight * self._distance(features, images)
+            assert self._pretrained is not None
+            with self._as(context), side_pass(self._pretrained):
+                wanted = self._wanted(context.unlabelled.weak)
+            losses["unlabelled"] = self.weight * self._distance(context.unlabelled_features, wanted)
         return losses
 
-    def _distance(self, features: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    @property
+    def _module(self) -> nn.Module:
+        assert self._pretrained is not None
+        return self._pretrained.module
+
+    @contextmanager
+    def _as(self, context: Context) -> Iterator[None]:
+        """Put each part of the pretrained model into the mode that it has in the model."""
+        try:
+            for own, other in zip(context.adapter.module.modules(), self._module.modules(), strict=True):
+                other.training = own.training
+            yield
+        finally:
+            self._module.eval()
+
+    def _wanted(self, images: Tensor, start: States | None = None) -> Mapping[str, Tensor]:
+        """Return the pretrained features; `start` are the random generators with which the model's own began."""
         import torch
 
         assert self._pretrained is not None
-        with torch.no_grad():
-            wanted = self._pretrained.features(images)
+        with torch.no_grad(), kept_generators(start):
+            return self._pretrained.features(images)
+
+    def _distance(self, features: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
+        import torch
+
         found = [relative_distance(features[name].float(), wanted[name].float()) for name in self.taps]
         return torch.stack(found).mean()
 

@@ -67,7 +67,9 @@ class L2Sp(ObjectiveHook):
         new = [parameter for name, parameter in trained if name not in self._start]
         losses = {}
         for key, weight, tensors in (("distance", self.alpha, moved), ("new", self.beta, new)):
-            if tensors:
+            if tensors and not weight:
+                losses[key] = tensors[0].new_zeros(())
+            elif tensors:
                 losses[key] = 0.5 * weight * torch.stack([tensor.square().sum() for tensor in tensors]).sum()
         return losses
 

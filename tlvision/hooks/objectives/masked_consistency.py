@@ -4,7 +4,8 @@ Source: Hoyer, Dai, Wang & Van Gool, "MIC: Masked Image Consistency for Context-
 2023, equations 3 to 6: M is 0 with probability `ratio` on squares of side `patch`, L = q * L_model(M * strong(u),
 teacher(u)), q the share of what the teacher is sure of. Different here: for detectors the pseudo-labels are boxes
 over a threshold and the loss is the model family's own, as in the hook `mean_teacher`, with whom it shares the
-teacher's forward pass; what is hidden has the mean colour (0 once normalised).
+teacher's forward pass and the normalisation (`self_training_loss`). What is hidden is 0 once normalised, as there: the
+mean colour for families that subtract a mean (`InputSpec.mean`), black for those that do not (YOLO).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
-from tlvision.hooks.pseudo_labels import TeacherLabels, Thresholds, loss_on, ramp_up
+from tlvision.hooks.pseudo_labels import TeacherLabels, ramp_up, self_training_loss
+from tlvision.hooks.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,9 +68,9 @@ class MaskedConsistency(ObjectiveHook):
             return {}
         assert context.unlabelled is not None
         labels = self.labels.of(context)
-        factor = self.weight * ramp_up(context.progress, self.burn_in, self.ramp) * labels.share
+        factor = self.weight * ramp_up(context.progress, self.burn_in, self.ramp)
         strong = context.unlabelled.strong
-        return {"masked": factor * loss_on(context, strong * self._visible(strong), labels)}
+        return {"masked": self_training_loss(context, strong * self._visible(strong), labels, factor)}
 
     def _visible(self, images: Tensor) -> Tensor:
         """Draw (N, 1, H, W) of 0 and 1, constant on each patch, from torch's generator on the CPU."""

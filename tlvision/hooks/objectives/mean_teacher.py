@@ -5,12 +5,13 @@ Sources: Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 20
 al., "Align and Distill" (ALDI), 2024, for detectors: burn-in on labels, weak view for the teacher, strong one for the
 student, hard labels over a threshold; Hinton et al., "Distilling the Knowledge", 2015, for soft ones.
 
-Equation: L = L_labelled + weight * r(p) * L_model(strong(u), {y in teacher(weak(u)): score(y) >= t_class}), r the ramp.
+Equation: L = L_labelled + weight * r(p) * q * L_model(strong(u), {y in teacher(weak(u)): score(y) >= t_class}), r the
+ramp, q the share of images (detectors) or pixels (label maps) with a label; see `self_training_loss`.
 Different here: the loss on pseudo-labels is the model family's own, whole, boxes included, for every family; an image
 in which nothing reaches the threshold teaches nothing, where most take it for background (`background: 1`, or those of
-which all scores are low), and thresholds can rise (`at_most`); for label maps the loss is multiplied by the share of
-pixels that count (Tranheden et al., "DACS", WACV 2021); soft distillation of a detector is done on its feature maps,
-because what detectors score before suppression has no common form. The teacher is the hook `ema`, whose weights are
+which all scores are low), and thresholds can rise (`at_most`); padding has no labels and counts nowhere; soft
+distillation of a detector is done on its feature maps, because what detectors score before suppression has no common
+form. The teacher is the hook `ema`, whose weights are
 evaluated and kept as well; it averages buffers too.
 """
 
@@ -22,9 +23,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
-from tlvision.hooks.pseudo_labels import Said, TeacherLabels, Thresholds, loss_on, ramp_up, teacher_says
+from tlvision.hooks.padding import mean_over_images, valid_pixels
+from tlvision.hooks.pseudo_labels import Said, TeacherLabels, ramp_up, self_training_loss, teacher_says
 from tlvision.hooks.tap_choice import choose_taps
-from tlvision.plugin import HasDenseLogits, interpolate
+from tlvision.hooks.thresholds import Thresholds
+from tlvision.plugin import HasDenseLogits, class_log_probabilities, interpolate, score_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +47,8 @@ class MeanTeacher(ObjectiveHook):
                   0 says so of none, 1 of every image without a pseudo-label.
     at_most:      of a detector: thresholds rise until an image has no more pseudo-labels of a class, on average, than
                   so many times the objects of it that a labelled image has. None: no limit.
-    adaptive:     lower the thresholds of classes that the teacher is less sure of, to half at most.
+    adaptive:     lower the thresholds of classes that the teacher is less or hardly ever sure of, to half at most, as
+                  `tlvision.hooks.thresholds.Thresholds` has it.
     burn_in:      fraction of the run that is spent on labels alone.
     ramp:         fraction of the run after that, over which the weight rises from 0, linearly.
     distillation: hard (pseudo-labels), soft (the teacher's probabilities for every pixel, or a detector's feature
@@ -95,38 +99,39 @@ class MeanTeacher(ObjectiveHook):
         factor = self.weight * ramp_up(context.progress, self.burn_in, self.ramp)
         losses = {}
         if self.distillation != "soft":
-            losses["hard"] = factor * self._hard(context)
+            losses["hard"] = self._hard(context, factor)
         if self.distillation != "hard":
-            losses["soft"] = factor * self._soft(context)
+            losses["soft"] = factor * self._soft(context) if factor else _nothing(context)
         return losses
 
-    def _hard(self, context: Context) -> Tensor:
+    def _hard(self, context: Context, factor: float) -> Tensor:
         assert context.unlabelled is not None
-        labels = self.labels.of(context)
-        share = labels.share if isinstance(context.adapter, HasDenseLogits) else 1.0
-        return share * loss_on(context, context.unlabelled.strong, labels)
+        return self_training_loss(context, context.unlabelled.strong, self.labels.of(context), factor)
 
     def _soft(self, context: Context) -> Tensor:
         assert context.unlabelled is not None
         strong = context.unlabelled.strong
         if isinstance(context.adapter, HasDenseLogits):
             scores = interpolate(context.adapter.dense_logits(strong), strong.shape[-2:])
-            return _divergence(scores, teacher_says(context), self.temperature)
+            logs = class_log_probabilities(scores, score_kind(context.adapter))
+            return _divergence(logs, teacher_says(context), self.temperature)
         return self._feature_difference(context, strong)
 
     def _feature_difference(self, context: Context, strong: Tensor) -> Tensor:
-        """Return the mean over taps of |student - teacher|^2 / |teacher|^2."""
+        """Return the mean over taps of |student - teacher|^2 / |teacher|^2, over what shows an image."""
         import torch
 
         assert context.teacher is not None
         assert context.unlabelled is not None
+        valid = valid_pixels(context.unlabelled)
         with torch.no_grad():
             wanted = context.teacher.features(context.unlabelled.weak)
         seen = context.adapter.features(strong)
         parts = []
         for tap in self._seen:
             target = wanted[tap.name].float()
-            parts.append((seen[tap.name].float() - target).square().mean() / target.square().mean().clamp(min=1e-6))
+            difference = mean_over_images((seen[tap.name].float() - target).square().mean(dim=1), valid)
+            parts.append(difference / mean_over_images(target.square().mean(dim=1), valid).clamp(min=1e-6))
         return torch.stack(parts).mean()
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,14 +143,21 @@ class MeanTeacher(ObjectiveHook):
         self.labels.load_state_dict(state)
 
 
-def _divergence(scores: Tensor, said: Said, temperature: float) -> Tensor:
+def _nothing(context: Context) -> Tensor:
+    assert context.unlabelled is not None
+    return context.unlabelled.strong.new_zeros(())
+
+
+def _divergence(logs: Tensor, said: Said, temperature: float) -> Tensor:
     """Return T^2 times the mean over pixels of KL(teacher || student), both softened by the temperature T.
 
-    scores: (N, C, H, W) of the student. said: (C, H, W) probabilities of the teacher for each image.
+    logs: (N, C, H, W) log-probabilities of the student. said: (C, H, W) probabilities of the teacher for each image;
+    pixels of padding, which have none, are left out.
     """
     import torch
 
-    wanted = torch.stack([each for each in said if isinstance(each, torch.Tensor)]).clamp(min=1e-12)  # (N, C, H, W)
-    target = (wanted.log() / temperature).log_softmax(dim=1)
-    student = (scores / temperature).log_softmax(dim=1)
-    return temperature**2 * (target.exp() * (target - student)).sum(dim=1).mean()
+    wanted = torch.stack([each for each in said if isinstance(each, torch.Tensor)])  # (N, C, H, W)
+    valid = wanted[:, 0] >= 0
+    target = (wanted.clamp(min=1e-12).log() / temperature).log_softmax(dim=1)
+    student = (logs / temperature).log_softmax(dim=1)
+    return temperature**2 * mean_over_images((target.exp() * (target - student)).sum(dim=1), valid)

@@ -8,8 +8,11 @@ out is then weaker than what pulls the two together, and features shrink even wh
 a value near 0 is now and then negative.
 Different here: beta_u = 1 / kernels instead of a quadratic programme; gamma_u are multiples of the mean squared
 distance between two vectors of the batch, without gradient, instead of the median; the double sum instead of the
-linear-time estimate; and vectors are cells of the maps of convolutions, because batches of detectors are small: those
-of one image depend on each other, so that the estimate is unbiased for images only as far as their cells are.
+linear-time estimate; both domains pass through the model as evaluation will (`tlvision.hooks.side_pass`), not with
+batch statistics, which give both mean 0 and variance 1 in every norm; and vectors are cells of the maps of
+convolutions, because batches of detectors are small. Cells of one image depend on each other, so x and x' are taken
+from different images of a domain; a domain with a single image takes its cells for independent, and the value is then
+too low.
 """
 
 from __future__ import annotations
@@ -65,13 +68,24 @@ class Mmd(ObjectiveHook):
         """Return {"distance"}, weight applied."""
         import torch
 
+        if not self.weight:
+            return {"distance": next(iter(context.features.values())).new_zeros(())}
         pairs = both_domains(context, self.taps, self.positions, self.key())
-        found = [squared_mmd(*pair, self.bandwidths) for pair in pairs.values()]
+        found = [
+            squared_mmd(*pair, self.bandwidths, (len(context.features[tap]), len(context.unlabelled_features[tap])))
+            for tap, pair in pairs.items()
+        ]
         return {"distance": self.weight * torch.stack(found).mean()}
 
 
-def squared_mmd(left: Tensor, right: Tensor, bandwidths: Sequence[float]) -> Tensor:
-    """Return the unbiased estimate of MMD^2 between (n, C) and (m, C) float32 vectors, n and m at least 2."""
+def squared_mmd(
+    left: Tensor, right: Tensor, bandwidths: Sequence[float], images: tuple[int, int] | None = None
+) -> Tensor:
+    """Return the unbiased estimate of MMD^2 between (n, C) and (m, C) float32 vectors, n and m at least 2: 0-d.
+
+    images: how many images the vectors of each side are from, image by image and of each as many; pairs within a side
+    are then of different images, if there are two. None if every vector is independent of all others.
+    """
     import torch
 
     with torch.autocast(left.device.type, enabled=False):  # distances are differences of large numbers
@@ -83,5 +97,16 @@ def squared_mmd(left: Tensor, right: Tensor, bandwidths: Sequence[float]) -> Ten
     mean = (distances.detach().sum() / (len(both) * (len(both) - 1))).clamp(min=1e-12)
     kernels = torch.stack([torch.exp(-distances / (width * mean)) for width in bandwidths]).mean(dim=0)
     n, m = len(left), len(right)
-    within = (kernels[:n, :n].sum() - n) / (n * (n - 1)) + (kernels[n:, n:].sum() - m) / (m * (m - 1))
+    counts = images or (n, m)
+    within = _mean_of_pairs(kernels[:n, :n], counts[0]) + _mean_of_pairs(kernels[n:, n:], counts[1])
     return within - 2 * kernels[:n, n:].mean()
+
+
+def _mean_of_pairs(kernels: Tensor, images: int) -> Tensor:
+    """Return the mean of (n, n) kernels over pairs of vectors of different images, or of different vectors of one."""
+    import torch
+
+    each = len(kernels) // images if images > 1 else 1
+    place = torch.arange(len(kernels), device=kernels.device) // each
+    apart = (place[:, None] != place[None]).to(kernels.dtype)
+    return (kernels * apart).sum() / apart.sum()

@@ -29,7 +29,12 @@ class Triangles:
     halving: bool
 
     def __call__(self, step: int, steps: int) -> float:
-        """Return the learning rate at `step` of `steps` as a fraction of its peak."""
+        """Return the learning rate at `step` of `steps` as a fraction of its peak; InputError if they are too few."""
+        if 2 * self.cycles > steps:
+            raise InputError(
+                f"cyclic_lr: {self.cycles} cycles do not fit into {steps} steps, those after train.warmup, since a "
+                "triangle takes two at least; give fewer cycles or more epochs"
+            )
         place = step * self.cycles / steps
         cycle = int(place)
         height = 1.0 - abs(2.0 * (place - cycle) - 1.0)
@@ -40,7 +45,8 @@ class Triangles:
 class CyclicLr(SetupHook):
     """Replace `train.schedule` by triangles between a fraction of the peak and the peak.
 
-    cycles:  how many triangles in the run, at least 1. InputError where one would be shorter than two steps.
+    cycles:  how many triangles in the run after `train.warmup`, at least 1. InputError before the first step if one
+             would be shorter than two steps.
     minimum: where each begins and ends, as a fraction of the peak, 0 <= minimum < 1. At 0 the very first step of a
              triangle learns nothing.
     policy:  "triangular", all of one height, or "triangular2", each half as high as the one before.
@@ -60,10 +66,4 @@ class CyclicLr(SetupHook):
 
     def setup(self, plan: Plan) -> Plan:
         """Return the plan with this schedule."""
-        cycles, steps = self.schedule.cycles, plan.duration.total_steps
-        if 2 * cycles > steps:
-            raise InputError(
-                f"cyclic_lr: {cycles} cycles do not fit into {steps} steps, since a triangle takes two at least; give "
-                f"fewer cycles or more epochs"
-            )
         return plan.with_schedule(self.schedule)

@@ -31,7 +31,13 @@ class CosineCycles:
     minimum: float
 
     def __call__(self, step: int, steps: int) -> float:
-        """Return the learning rate at `step` of `steps` as a fraction of its peak."""
+        """Return the learning rate at `step` of `steps` as a fraction of its peak; InputError if they are too few."""
+        first = self.first_cycle(steps)
+        if first < 1:
+            raise InputError(
+                f"warm_restart: {self.cycles} cycles with growth {self.growth:g} do not fit into {steps} steps, those "
+                f"after train.warmup: the first would take {first:.2g}; give fewer cycles or less growth"
+            )
         lengths = [self.growth**cycle for cycle in range(self.cycles)]
         ends = [round(steps * sum(lengths[: cycle + 1]) / sum(lengths)) for cycle in range(self.cycles)]
         start = 0
@@ -53,7 +59,8 @@ class CosineCycles:
 class WarmRestart(SetupHook):
     """Replace `train.schedule` by cosine cycles with warm restarts.
 
-    cycles:  how many, at least 1; 1 is plain cosine. InputError where the first would be shorter than a step.
+    cycles:  how many after `train.warmup`, at least 1; 1 is plain cosine. InputError before the first step if the first
+             cycle would be shorter than a step.
     growth:  length of a cycle as a multiple of the one before, at least 1.
     minimum: where each cycle ends, as a fraction of the peak, 0 <= minimum < 1.
 
@@ -72,10 +79,4 @@ class WarmRestart(SetupHook):
 
     def setup(self, plan: Plan) -> Plan:
         """Return the plan with this schedule."""
-        first = self.schedule.first_cycle(plan.duration.total_steps)
-        if first < 1:
-            raise InputError(
-                f"warm_restart: {self.schedule.cycles} cycles with growth {self.schedule.growth:g} do not fit into "
-                f"{plan.duration.total_steps} steps: the first would take {first:.2g}; give fewer cycles or less growth"
-            )
         return plan.with_schedule(self.schedule)
