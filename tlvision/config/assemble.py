@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from tlvision.config.pairing import (
 )
 from tlvision.config.rename import pretrained_classes, trained_classes
 from tlvision.config.schema import Config
+from tlvision.config.steps import processes, steps_per_epoch
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.registry import ALWAYS, build_hook
 from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
@@ -102,7 +102,7 @@ def assemble(
     target = config.data.target
     unlabelled = None if target is None else read_images(target.images, target.json_, bits=config.data.bits)
     others = None if unlabelled is None else len(unlabelled.images)
-    check_step_size(config, len(train.samples), others, _processes())
+    check_step_size(config, len(train.samples), others, processes())
     notes = [*check_classes(train, task), *check_measurable(val, task, config, select)]
     notes += check_limits(val, task, config)
     named, ours = _classes_of_the_head(train.classes, config, own_weights=weights is not None, whole=as_pretrained)
@@ -127,7 +127,8 @@ def assemble(
             hook.prepare(adapter)
         check_taps(hook, adapter)
     groups = map_groups(adapter.module, adapter.layer_groups())
-    plan = initial_plan(adapter.module, groups, _duration(config, len(train.samples)))
+    duration = Duration(config.train.epochs, steps_per_epoch(config, len(train.samples)))
+    plan = initial_plan(adapter.module, groups, duration)
     for hook in hooks:
         if isinstance(hook, SetupHook):
             plan = hook.setup(plan)
@@ -267,13 +268,3 @@ def build_hooks(config: Config) -> list[Hook]:
     named = {name for name, _ in items}
     items += [(name, {}) for name in ALWAYS if name not in named]
     return [build_hook(name, options) for name, options in items]
-
-
-def _duration(config: Config, images: int) -> Duration:
-    """Return the length of the run: the nearest whole number of steps to one pass over the images, at least one."""
-    per_step = config.data.batch.labelled * config.train.accumulate * _processes()
-    return Duration(config.train.epochs, max(1, round(images / per_step)))
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
