@@ -18,6 +18,7 @@ from tlvision.config.check_data import (
     check_unlabelled_overlap,
 )
 from tlvision.config.data import Dataset, background_of, read_data, read_source_val, with_bits
+from tlvision.config.frozen import random_and_frozen
 from tlvision.config.limits import model_limit
 from tlvision.config.load import read_options
 from tlvision.config.pairing import (
@@ -132,6 +133,7 @@ def assemble(
     for hook in hooks:
         if isinstance(hook, SetupHook):
             plan = hook.setup(plan)
+    notes += random_and_frozen(plan, report)
     return Parts(
         config=config,
         plugin=plugin,
