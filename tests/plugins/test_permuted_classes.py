@@ -1,9 +1,9 @@
 """Weights for classes in another order give the same model: what it says of a class goes by name, in every head.
 
-A model with random weights is saved with its class names and loaded into one whose classes are permuted. Upstream's own
-code then decides which number belongs to which class: what both predict for an image in eval mode, and every loss on the
-same targets, must be equal with the labels permuted. The losses read what no prediction shows: auxiliary heads, the
-encoder's, coefficients of masks. Nothing of the code under test is used to compare them.
+A model with random weights is saved with its class names and loaded into one whose classes are permuted. Upstream's
+own code then decides which number belongs to which class: what both predict for an image in eval mode, and every loss
+on the same targets, must be equal with the labels permuted. The losses read what no prediction shows: auxiliary heads,
+the encoder's, coefficients of masks. Nothing of the code under test is used to compare them.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def compare(task: str, one: Any, other: Any) -> None:
         assert abs(len(before.scores) - len(after.scores)) <= 0.05 * len(before.scores) + 2
         assert count or not len(after.scores)
         torch.testing.assert_close(after.scores[:count], before.scores[:count], rtol=1e-3, atol=1e-4)
-        gaps = (before.scores[: count + 1].diff().abs() > 1e-4).tolist() + [True]
+        gaps = [*(before.scores[: count + 1].diff().abs() > 1e-4).tolist(), True]
         alone = [at for at in range(count) if gaps[at] and (at == 0 or gaps[at - 1])]  # no other has the same score
         assert theirs[after.labels[:count]][alone].tolist() == before.labels[:count][alone].tolist()
         torch.testing.assert_close(after.boxes[:count][alone], before.boxes[:count][alone], rtol=1e-2, atol=0.1)

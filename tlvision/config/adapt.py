@@ -35,8 +35,8 @@ class Row:
     """What came of one arm.
 
     name, kind:   of the arm.
-    values:       the metric on `data.val`, one a seed, of the checkpoint that was chosen without looking at it; empty if
-                  `data.val` has nothing to measure it on.
+    values:       the metric on `data.val`, one a seed, of the checkpoint that was chosen without looking at it; empty
+                  if `data.val` has nothing to measure it on.
     source:       the same metric on `data.source_val`; empty where there is none.
     best:         the highest value on `data.val` of any evaluated epoch, one a seed: the regret is best - values.
     objects:      how many it finds in an unlabelled image with a score of 0.5 or more, one a seed; of detectors.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from enum import Enum
+from typing import TYPE_CHECKING
 
 from tlvision.plugin.protocol import FRESH_ROWS, WeightReport
 from tlvision.types import InputError, counted, listing
@@ -66,12 +67,18 @@ class ClassRows:
         return self.before + classes * self.per_class + self.after
 
 
-BY_POSITION = "by position"
-"""The layout of a tensor whose rows have the number of the classes and not their meaning: its first row is kept first."""
-UNKNOWN = "unknown"
-"""The layout of a tensor that counts the classes in a way that is not understood: it stays fresh."""
+class Special(Enum):
+    """Layouts of tensors that count the classes and whose rows do not go by class name.
 
-Layout = ClassRows | tuple[ClassRows, ...] | Literal["by position", "unknown"]
+    BY_POSITION: the rows are as many as the classes and mean something else; the first one stays the first.
+    UNKNOWN:     how the classes lie in it is not understood, so it stays fresh.
+    """
+
+    BY_POSITION = "by position"
+    UNKNOWN = "unknown"
+
+
+Layout = ClassRows | tuple[ClassRows, ...] | Special
 """Of one tensor; several ClassRows, of a dimension each, for a layer that both takes and gives classes."""
 
 
@@ -86,8 +93,8 @@ def load_by_class_name(
     module:     the model, freshly initialised.
     file:       what `read_tensors` returned; `class_names` tells which class each row of its head belongs to.
     classes:    the class names of `module`'s head, in order.
-    class_keys: keys of `module.state_dict()` that count the classes ("head.classify.weight"); as a mapping, with how the
-                classes lie in them, where that is not one row of the first dimension each.
+    class_keys: keys of `module.state_dict()` that count the classes ("head.classify.weight"); as a mapping, with how
+                the classes lie in them, where that is not one row of the first dimension each.
 
     The rows of a class are taken where both sides have a class of that name; the others keep their fresh
     initialisation. Rows of no class (background) are taken where a class is. A source that does not name its classes
@@ -139,13 +146,13 @@ def _copy_classes(
     here: Tensor, there: Tensor, classes: Sequence[str], source: Sequence[str] | None, layout: Layout
 ) -> str:
     """Copy the rows of shared classes and say "rows a, b of n"; or say why there are none."""
-    if layout == BY_POSITION:
+    if layout is Special.BY_POSITION:
         return _copy_first(here, there)
-    if layout == UNKNOWN:
+    if layout is Special.UNKNOWN:
         return f"{_shapes(here, there)}, and how the classes lie in it is not known; {FRESH_ROWS}"
     if source is None:
         return f"{_shapes(here, there)}, and the source does not name its classes; {FRESH_ROWS}"
-    rows: dict[int, ClassRows] = {each.dim: each for each in (layout if isinstance(layout, tuple) else (layout,))}
+    rows = {each.dim: each for each in ((layout,) if isinstance(layout, ClassRows) else layout)}
     if not _fits(here, rows, len(classes)) or not _fits(there, rows, len(source)) or not _same_rest(here, there, rows):
         return f"{_shapes(here, there)} for {len(classes)} and {len(source)} classes"
     shared = [name for name in classes if name in source]

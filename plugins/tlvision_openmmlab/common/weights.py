@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor, nn
 
 from tlvision.plugin import WeightReport
-from tlvision.plugin.head_rows import BY_POSITION, UNKNOWN, ClassRows, Layout, load_by_class_name
+from tlvision.plugin.head_rows import ClassRows, Layout, Special, load_by_class_name
 from tlvision.plugin.tensor_file import TensorFile
 from tlvision.plugin.weights import read_tensors
 from tlvision.types import InputError, listing
@@ -75,7 +75,8 @@ def load_weights(
     file = _named_classes(_fitted(model, file), config)
     layouts: dict[str, Layout] = {}
     if file.class_names != tuple(classes):
-        layouts = class_layouts(model, build(len(classes) + 1), len(classes)) | dict.fromkeys(by_position, BY_POSITION)
+        layouts = class_layouts(model, build(len(classes) + 1), len(classes))
+        layouts |= dict.fromkeys(by_position, Special.BY_POSITION)
     _check_belongs(model, file, layouts, config)
     return load_by_class_name(model, file, classes, layouts)
 
@@ -92,12 +93,12 @@ def class_layouts(model: nn.Module, larger: nn.Module, classes: int) -> dict[str
         if other is None or other.shape == tensor.shape:
             continue
         if other.ndim != tensor.ndim:
-            layouts[key] = UNKNOWN
+            layouts[key] = Special.UNKNOWN
             continue
         added = {dim: other.shape[dim] - size for dim, size in enumerate(tensor.shape) if other.shape[dim] != size}
         found = [_layout(key, more, tensor.shape[dim] - more * classes, dim) for dim, more in added.items()]
         known = tuple(each for each in found if each is not None)
-        layouts[key] = UNKNOWN if len(known) < len(found) else known[0] if len(known) == 1 else known
+        layouts[key] = Special.UNKNOWN if len(known) < len(found) else known[0] if len(known) == 1 else known
     return layouts
 
 
@@ -107,24 +108,22 @@ def _layout(key: str, added: int, rest: int, dim: int = 0) -> ClassRows | None:
     None where it is not known. The names are those of mmdet's and mmseg's layers, and the order is what their forward
     passes make of the rows.
     """
-    if added < 1 or rest < 0 or rest % added:
-        return None
-    if (added, rest) == (1, 0):
-        return ClassRows(dim=dim)
     layer = next(name for name in reversed(key.split(".")[:-1]) if not name.isdigit())
-    if dim == 1 and _POINT_LAYER.search(key) and added == 1:
-        return ClassRows(before=rest, dim=1)  # a point's fine features, then its coarse scores
-    if dim:
-        return None
-    if re.search(r"reg|bbox_pred", layer) and not rest:
-        return ClassRows(per_class=added)  # a box of its own for each class, its numbers side by side
-    if layer == "fc_logits" and not rest:
-        return ClassRows(per_class=added)  # PointRend's coarse masks: all places of a class, then those of the next
-    if layer == "convs_pred":  # YOLOv3: box and objectness in front of the classes of each anchor
-        return ClassRows(blocks=added, before=rest // added)
-    if "cls" in layer:  # the classes of each anchor, then background if any
-        return ClassRows(blocks=added, after=rest // added)
-    return None
+    found = None
+    if (added, rest) == (1, 0):
+        found = ClassRows(dim=dim)
+    elif dim == 1 and added == 1 and _POINT_LAYER.search(key):
+        found = ClassRows(before=rest, dim=1)  # a point's fine features, then its coarse scores
+    elif dim or added < 1 or rest % added:
+        found = None
+    elif re.search(r"reg|bbox_pred|fc_logits", layer):
+        # A box of its own for each class, or PointRend's coarse mask: all numbers of a class, then of the next.
+        found = ClassRows(per_class=added) if not rest else None
+    elif layer == "convs_pred":  # YOLOv3: box and objectness in front of the classes of each anchor
+        found = ClassRows(blocks=added, before=rest // added)
+    elif "cls" in layer:  # the classes of each anchor, then background if any
+        found = ClassRows(blocks=added, after=rest // added)
+    return found
 
 
 def backbone_prefix(state: Iterable[str]) -> str:

@@ -254,7 +254,7 @@ def eps_of(module: nn.Module) -> set[float]:
 
 @pytest.mark.parametrize("arch", [RETINA, pytest.param(MASK, marks=pytest.mark.slow), "fcos_resnet50_fpn"])
 def test_frozen_norms_of_a_classifier_have_upstreams_epsilon(build: Any, tmp_path: Path, arch: str) -> None:
-    """Real files of ImageNet have channels whose variance has underflowed to 0: without an epsilon they are not finite."""
+    """Real files of ImageNet have channels whose variance has underflowed to 0."""
     state = get_model("resnet50", weights=None).state_dict()
     state["layer1.0.bn1.running_var"][3] = 0.0
     state["layer1.0.conv1.weight"][3] = 0.0
@@ -275,7 +275,7 @@ def test_frozen_norms_of_a_classifier_have_upstreams_epsilon(build: Any, tmp_pat
 
 
 @pytest.mark.parametrize(("arch", "eps"), [(RETINA, 0.0), ("fcos_resnet50_fpn", 1e-5)])
-def test_coco_weights_keep_upstreams_epsilon_through_our_own_file(
+def test_coco_weights_keep_upstreams_epsilon_through_our_own_file(  # noqa: PLR0917
     build: Any, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str, eps: float
 ) -> None:
     upstream = coco_file(arch, hub)

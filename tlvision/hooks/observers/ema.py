@@ -111,6 +111,6 @@ def _average_finite(shadow: Sequence[Tensor], now: Sequence[Tensor], keep: float
 
     target = torch.cat([tensor.reshape(-1) for tensor in now])  # (sum of sizes,)
     mean = torch.lerp(torch.cat([tensor.reshape(-1) for tensor in shadow]), target, 1 - keep)
-    parts = torch.where(mean.isfinite(), mean, target).split([tensor.numel() for tensor in shadow])
+    parts = torch.split(torch.where(mean.isfinite(), mean, target), [tensor.numel() for tensor in shadow])
     for tensor, part in zip(shadow, parts, strict=True):
         tensor.copy_(part.view_as(tensor))
