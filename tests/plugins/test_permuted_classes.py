@@ -106,7 +106,7 @@ def build(plugin: str, arch: str, names: tuple[str, ...], weights: str = "none")
     adapter, report = get_plugin(plugin).build(spec)
     for part in adapter.module.modules():
         if hasattr(part, "label_noise_scale"):
-            part.label_noise_scale = 0.0  # draws a class by its number
+            part.label_noise_scale = 1e-12  # draws a class by its number; upstream refuses 0
     return adapter, report
 
 
