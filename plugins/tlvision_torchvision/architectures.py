@@ -37,6 +37,10 @@ BACKBONES: Mapping[str, str] = MappingProxyType(
 """`{torchvision's name of a classifier: where its layers lie in it}`; see `tlvision_torchvision.backbones`."""
 
 
+CLASSIFIER_EPS = 1e-5
+"""The epsilon of batch norm in every classifier of torchvision that a detector freezes, as upstream builds it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """One detector on one backbone.
@@ -48,7 +52,8 @@ class Architecture:
               them is built by torchvision's own function of the same name, any other out of torchvision's parts.
     frozen:   whether the norms of the backbone are FrozenBatchNorm2d when it is pretrained, as upstream has it; they
               are trained (BatchNorm2d) otherwise.
-    norm_eps: the epsilon of those frozen norms: the first COCO weights were trained when upstream's had none.
+    coco_eps: the epsilon of those frozen norms under the COCO weights: the first of these were trained when upstream's
+              norms had none. Weights of a classifier have torch's own, 1e-5.
     light:    half of the channels and fewer proposals, for a machine without a GPU; see `tlvision_torchvision.build`.
     """
 
@@ -57,7 +62,7 @@ class Architecture:
     backbone: str
     coco: str = ""
     frozen: bool = True
-    norm_eps: float = 1e-5
+    coco_eps: float = CLASSIFIER_EPS
     light: bool = False
 
     @property
@@ -75,7 +80,7 @@ def _zoo() -> list[Architecture]:
     mobile = "mobilenet_v3_large"
     return [
         Architecture(
-            "fasterrcnn_resnet50_fpn", "fasterrcnn", "resnet50", "FasterRCNN_ResNet50_FPN_Weights", norm_eps=0.0
+            "fasterrcnn_resnet50_fpn", "fasterrcnn", "resnet50", "FasterRCNN_ResNet50_FPN_Weights", coco_eps=0.0
         ),
         Architecture(
             "fasterrcnn_resnet50_fpn_v2", "fasterrcnn", "resnet50", "FasterRCNN_ResNet50_FPN_V2_Weights", frozen=False
@@ -84,11 +89,11 @@ def _zoo() -> list[Architecture]:
         Architecture(
             f"fasterrcnn_{mobile}_320_fpn", "fasterrcnn", mobile, "FasterRCNN_MobileNet_V3_Large_320_FPN_Weights"
         ),
-        Architecture("maskrcnn_resnet50_fpn", "maskrcnn", "resnet50", "MaskRCNN_ResNet50_FPN_Weights", norm_eps=0.0),
+        Architecture("maskrcnn_resnet50_fpn", "maskrcnn", "resnet50", "MaskRCNN_ResNet50_FPN_Weights", coco_eps=0.0),
         Architecture(
             "maskrcnn_resnet50_fpn_v2", "maskrcnn", "resnet50", "MaskRCNN_ResNet50_FPN_V2_Weights", frozen=False
         ),
-        Architecture("retinanet_resnet50_fpn", "retinanet", "resnet50", "RetinaNet_ResNet50_FPN_Weights", norm_eps=0.0),
+        Architecture("retinanet_resnet50_fpn", "retinanet", "resnet50", "RetinaNet_ResNet50_FPN_Weights", coco_eps=0.0),
         Architecture(
             "retinanet_resnet50_fpn_v2", "retinanet", "resnet50", "RetinaNet_ResNet50_FPN_V2_Weights", frozen=False
         ),

@@ -21,6 +21,9 @@ from tlvision_torchvision.architectures import BACKBONES
 # A multiple of every stride of a body, and windows of Swin's size on the coarsest map.
 _PROBE_SIZE = 256
 
+EPS_MARK = "norm_eps"
+"""The name of the buffer that holds the epsilon of frozen norms, where it is another than the COCO weights' one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -148,6 +151,14 @@ def freeze_norms(module: nn.Module, eps: float) -> None:
             setattr(module, name, FrozenBatchNorm2d(child.num_features, eps=eps))
         else:
             freeze_norms(child, eps)
+
+
+def mark_eps(body: nn.Module, eps: float) -> None:
+    """Keep the epsilon of the frozen norms in the state of the first one: a weight file says nothing else of it."""
+    from torchvision.ops import FrozenBatchNorm2d
+
+    first = next(child for child in body.modules() if isinstance(child, FrozenBatchNorm2d))
+    first.register_buffer(EPS_MARK, torch.tensor(eps, dtype=torch.float64))
 
 
 def chain_of(model: Any) -> Sequence[tuple[str, nn.Module]]:

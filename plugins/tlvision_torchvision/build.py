@@ -13,8 +13,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from tlvision.plugin import BuildSpec, WeightReport
 from tlvision_torchvision.adapter import TorchvisionAdapter, TwoStageAdapter
-from tlvision_torchvision.architectures import Architecture
-from tlvision_torchvision.backbones import build_body, freeze_norms
+from tlvision_torchvision.architectures import CLASSIFIER_EPS, Architecture
+from tlvision_torchvision.backbones import EPS_MARK, build_body, freeze_norms, mark_eps
 from tlvision_torchvision.transfer import load_weights
 from tlvision_torchvision.weights import Source, find_weights
 
@@ -32,7 +32,7 @@ _LIGHT_PROPOSALS = {
 def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[TorchvisionAdapter, WeightReport]:
     """Build `arch` with a head for `spec.classes` and load `spec.weights` into it; see `TorchvisionPlugin.build`."""
     source = find_weights(arch, spec.weights)
-    model = build_model(arch, len(spec.classes), frozen_norms=has_frozen_norms(arch, source))
+    model = build_model(arch, len(spec.classes), frozen_eps=frozen_eps(arch, source))
     kind = TwoStageAdapter if hasattr(model, "roi_heads") else TorchvisionAdapter
     # Before the weights are loaded: what it finds out by a forward pass must not depend on them.
     masks = hasattr(model, "roi_heads") and model.roi_heads.has_mask()
@@ -43,7 +43,7 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[TorchvisionAdapt
 def build_upstream(arch: Architecture, spec: BuildSpec) -> Any:
     """Build the detector as torchvision has it, with its own transform and thresholds, and load its weights."""
     source = find_weights(arch, spec.weights)
-    model = build_model(arch, len(spec.classes), frozen_norms=has_frozen_norms(arch, source))
+    model = build_model(arch, len(spec.classes), frozen_eps=frozen_eps(arch, source))
     _fill(model, arch, spec, source)
     return model
 
@@ -54,19 +54,21 @@ def _fill(model: Any, arch: Architecture, spec: BuildSpec, source: Source | None
     return load_weights(model, arch, source, spec.classes.names, given=spec.weights)
 
 
-def build_model(arch: Architecture, num_classes: int, *, frozen_norms: bool) -> Any:
+def build_model(arch: Architecture, num_classes: int, *, frozen_eps: float | None) -> Any:
     """Build a freshly initialised detector in train mode, every parameter of it trainable.
 
-    num_classes:  of the dataset, without a background.
-    frozen_norms: whether the norms of the backbone become FrozenBatchNorm2d.
+    num_classes: of the dataset, without a background.
+    frozen_eps:  the norms of the backbone become FrozenBatchNorm2d with this epsilon; None leaves them as they are.
     """
     rows = num_classes + int(arch.has_background)
     if arch.coco:
         model = get_model(arch.name, weights=None, weights_backbone=None, num_classes=rows)
     else:
         model = _compose(arch, rows)
-    if frozen_norms:
-        freeze_norms(model.backbone.body, arch.norm_eps)
+    if frozen_eps is not None:
+        freeze_norms(model.backbone.body, frozen_eps)
+        if frozen_eps != arch.coco_eps:
+            mark_eps(model.backbone.body, frozen_eps)
     model.train()
     return model
 
@@ -100,14 +102,19 @@ class BodyWithPyramid(nn.Module):
         return self.fpn(self.body(images))
 
 
-def has_frozen_norms(arch: Architecture, source: Source | None) -> bool:
-    """Tell which norms the backbone must have: upstream's choice, and what a detector's file was trained with.
+def frozen_eps(arch: Architecture, source: Source | None) -> float | None:
+    """Return the epsilon of the backbone's frozen norms as upstream has it for these weights; None if they are trained.
 
-    A trained norm counts its batches, and a frozen one does not.
+    A trained norm counts its batches, and a frozen one does not. Upstream sets the epsilon to 0 for its first COCO
+    weights alone (`overwrite_eps`). A detector's file without a mark is taken for one of these, or for one that was
+    fine-tuned from them; our own files of detectors that began with a classifier have the mark.
     """
     if source is None or not arch.frozen:
-        return False
-    counted = any(
-        key.startswith("backbone.body.") and key.endswith("num_batches_tracked") for key in source.file.tensors
-    )
-    return not (source.of_detector and counted)
+        return None
+    tensors = source.file.tensors
+    if not source.of_detector:
+        return CLASSIFIER_EPS
+    if any(key.startswith("backbone.body.") and key.endswith("num_batches_tracked") for key in tensors):
+        return None
+    mark = next((tensor for key, tensor in tensors.items() if key.endswith(f".{EPS_MARK}")), None)
+    return arch.coco_eps if mark is None else float(mark)

@@ -43,7 +43,8 @@ def find_groups(model: Any, layers: Sequence[Layer]) -> tuple[LayerGroup, ...]:
         if next(child.parameters(), None) is not None
     ]
     # Not `rpn` and `roi_heads` themselves: they choose between losses and finds by their mode.
-    return (*groups, LayerGroup("head.rpn", "head", ("rpn.head",)), LayerGroup("head.roi", "head", tuple(branches)))
+    heads = {"head.rpn": ("rpn.head",), "head.roi": tuple(branches)}
+    return (*groups, *(LayerGroup(name, "head", paths, reads=("neck",)) for name, paths in heads.items()))
 
 
 def _stages(model: nn.Module, layers: Iterable[Layer]) -> list[list[str]]:

@@ -12,7 +12,7 @@ from tlvision.plugin.head_rows import ClassRows, load_by_class_name
 from tlvision.plugin.tensor_file import TensorFile
 from tlvision.types import InputError, listing
 from tlvision_torchvision.architectures import Architecture
-from tlvision_torchvision.backbones import classifier_prefixes
+from tlvision_torchvision.backbones import EPS_MARK, classifier_prefixes
 from tlvision_torchvision.weights import Source
 
 _OLD_NAMES = (
@@ -78,7 +78,10 @@ def _renamed(model: Any, arch: Architecture, source: Source) -> TensorFile:
         moved = next((there + key.removeprefix(here) for here, there in prefixes if key.startswith(here)), key)
         return moved if moved in known else key
 
-    return replace(source.file, tensors={rename(key): tensor for key, tensor in source.file.tensors.items()})
+    tensors = {rename(key): tensor for key, tensor in source.file.tensors.items()}
+    if not source.of_detector:  # its norms have the epsilon that the model has been built with
+        tensors |= {key: model.state_dict()[key] for key in known if key.endswith(f".{EPS_MARK}")}
+    return replace(source.file, tensors=tensors)
 
 
 def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:

@@ -179,6 +179,25 @@ def test_a_folder_in_the_middle_of_an_exchange_is_found(tmp_path: Path) -> None:
     assert (tmp_path / "last" / "x").read_text() == "x"
 
 
+def test_a_best_checkpoint_in_the_middle_of_an_exchange_serves_every_command(
+    tiny_config: dict[str, Any], tmp_path: Path
+) -> None:
+    """Only `.best.old` is left: `load` and `--resume` follow one rule, and the run ends with its results."""
+    tiny_config["train"]["epochs"] = 1
+    run = tlvision.train(tiny_config).run
+    best = run / "checkpoints" / "best"
+    for command in ("load", "resume"):
+        best.rename(best.with_name(".best.old"))
+        if command == "load":
+            tlvision.load(run)
+            best.with_name(".best.old").rename(best)
+        else:
+            (run / "metrics.json").unlink()
+            tlvision.train({}, resume=run)
+            assert (run / "metrics.json").is_file()
+            assert best.is_dir()
+
+
 @pytest.mark.parametrize("options", [pytest.param("{}", marks=pytest.mark.slow), "{every_steps: 50}"])
 def test_a_run_killed_before_its_first_checkpoint_starts_again(
     tiny_config: dict[str, Any], tmp_path: Path, options: str

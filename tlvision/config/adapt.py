@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,8 @@ class Row:
     """What came of one arm.
 
     name, kind:   of the arm.
-    values:       the metric on `data.val`, one a seed, of the checkpoint that was chosen without looking at it.
+    values:       the metric on `data.val`, one a seed, of the checkpoint that was chosen without looking at it; empty
+                  if `data.val` has nothing to measure it on.
     source:       the same metric on `data.source_val`; empty where there is none.
     best:         the highest value on `data.val` of any evaluated epoch, one a seed: the regret is best - values.
     objects:      how many it finds in an unlabelled image with a score of 0.5 or more, one a seed; of detectors.
@@ -218,16 +219,32 @@ def _check_folders(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> N
 
 def _read(run: Path, row: Row, metric: str, evaluations: Sequence[dict[str, float]]) -> None:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    kind, _, name = metric.partition("/")
-    value = metrics[kind][name]
-    row.values.append(value)
-    if "source" in metrics:
-        row.source.append(metrics["source"][kind][name])
+    value, source = _measured(metrics, metric), _measured(metrics.get("source", {}), metric)
+    if value is None:
+        _add_note(row, f"{metric} is not measured on the target: data.val has nothing of that kind")
+    else:
+        row.values.append(value)
+        seen = [each[key] for each in evaluations for key in (f"target/{metric}", metric) if key in each]
+        row.best.append(max([value, *seen]))
+    if source is not None:
+        row.source.append(source)
+    elif "source" in metrics:
+        _add_note(row, f"{metric} is not measured on the source: data.source_val has nothing of that kind")
     if "objects" in metrics.get("unlabelled", {}):
         row.objects.append(metrics["unlabelled"]["objects"])
-    seen = [each[key] for each in evaluations for key in (f"target/{metric}", metric) if key in each]
-    row.best.append(max([value, *seen]))
     row.selected_by = row.selected_by or metrics.get("selection", {}).get("by", f"target/{metric}")
+
+
+def _measured(metrics: Mapping[str, Any], metric: str) -> float | None:
+    """Return the metric "bbox/AP" of metrics.json; None if there was nothing to measure."""
+    kind, _, name = metric.partition("/")
+    value: float | None = metrics.get(kind, {}).get(name)
+    return value
+
+
+def _add_note(row: Row, text: str) -> None:
+    if text and text not in row.note:
+        row.note = f"{row.note}. {text}" if row.note else text
 
 
 def _compare(rows: Sequence[Row]) -> None:
@@ -244,7 +261,7 @@ def _compare(rows: Sequence[Row]) -> None:
             if row.source and base.source:
                 row.forgetting = statistics.mean(base.source) - statistics.mean(row.source)
         if row.kind == "method" and base is not None:
-            row.note = row.note or _count_note(row.objects, base.objects)
+            _add_note(row, _count_note(row.objects, base.objects))
 
 
 def _count_note(found: Sequence[float], base: Sequence[float]) -> str:
@@ -270,11 +287,15 @@ def format_rows(rows: Sequence[Row], metric: str) -> Table:
         regret = [best - value for best, value in zip(row.best, row.values, strict=True)]
         table.add_row(
             row.name,
-            "-" if row.mean is None else f"{row.mean:.4f}",
+            _mean(row.values, missing="not measured" if row.runs else "-"),
             "-" if row.low is None or row.high is None else f"{row.low:.4f} to {row.high:.4f}",
             "-" if row.gap_closed is None else f"{100 * row.gap_closed:.0f} %",
             "-" if not regret else f"{statistics.mean(regret):.4f}",
-            "-" if not row.source else f"{statistics.mean(row.source):.4f}",
+            _mean(row.source),
             row.selected_by or "-",
         )
     return table
+
+
+def _mean(values: Sequence[float], missing: str = "-") -> str:
+    return f"{statistics.mean(values):.4f}" if values else missing

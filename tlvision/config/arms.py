@@ -15,6 +15,7 @@ from typing import Literal
 
 from tlvision.config.load import load_config
 from tlvision.config.schema import BatchSettings, Config
+from tlvision.config.steps import steps_per_epoch
 from tlvision.hooks import ObjectiveHook
 from tlvision.hooks.registry import hook_class
 from tlvision.types import InputError
@@ -101,9 +102,8 @@ def source_only(methods: Sequence[Config]) -> Config:
 def oracle(plain: Config) -> Config:
     """Return `plain`, which is source-only, on `data.oracle`, for the epochs that come nearest to as many steps."""
     assert plain.data.oracle is not None
-    batch = plain.data.batch.labelled
-    steps = max(1, round(_images(plain, "train") / batch)) * plain.train.epochs
-    epochs = max(1, round(steps / max(1, round(_images(plain, "oracle") / batch))))
+    steps = steps_per_epoch(plain, _images(plain, "train")) * plain.train.epochs
+    epochs = max(1, round(steps / steps_per_epoch(plain, _images(plain, "oracle"))))
     every = max(1, round(plain.evaluate.every * epochs / plain.train.epochs))
     return plain.model_copy(
         update={

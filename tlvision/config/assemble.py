@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tlvision.config.check_data import (
     check_unlabelled_overlap,
 )
 from tlvision.config.data import Dataset, background_of, read_data, read_source_val, with_bits
+from tlvision.config.frozen import random_and_frozen
 from tlvision.config.limits import model_limit
 from tlvision.config.load import read_options
 from tlvision.config.pairing import (
@@ -31,6 +31,7 @@ from tlvision.config.pairing import (
 )
 from tlvision.config.rename import pretrained_classes, trained_classes
 from tlvision.config.schema import Config
+from tlvision.config.steps import processes, steps_per_epoch
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.generators import own_generators
 from tlvision.hooks.registry import ALWAYS, build_hook
@@ -103,7 +104,7 @@ def assemble(
     target = config.data.target
     unlabelled = None if target is None else read_images(target.images, target.json_, bits=config.data.bits)
     others = None if unlabelled is None else len(unlabelled.images)
-    check_step_size(config, len(train.samples), others, _processes())
+    check_step_size(config, len(train.samples), others, processes())
     notes = [*check_classes(train, task), *check_measurable(val, task, config, select)]
     notes += check_limits(val, task, config)
     named, ours = _classes_of_the_head(train.classes, config, own_weights=weights is not None, whole=as_pretrained)
@@ -129,10 +130,12 @@ def assemble(
                 hook.prepare(adapter)
         check_taps(hook, adapter)
     groups = map_groups(adapter.module, adapter.layer_groups())
-    plan = initial_plan(adapter.module, groups, _duration(config, len(train.samples)))
+    duration = Duration(config.train.epochs, steps_per_epoch(config, len(train.samples)))
+    plan = initial_plan(adapter.module, groups, duration)
     for hook in hooks:
         if isinstance(hook, SetupHook):
             plan = hook.setup(plan)
+    notes += random_and_frozen(plan, report)
     return Parts(
         config=config,
         plugin=plugin,
@@ -269,13 +272,3 @@ def build_hooks(config: Config) -> list[Hook]:
     named = {name for name, _ in items}
     items += [(name, {}) for name in ALWAYS if name not in named]
     return [build_hook(name, options) for name, options in items]
-
-
-def _duration(config: Config, images: int) -> Duration:
-    """Return the length of the run: the nearest whole number of steps to one pass over the images, at least one."""
-    per_step = config.data.batch.labelled * config.train.accumulate * _processes()
-    return Duration(config.train.epochs, max(1, round(images / per_step)))
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))

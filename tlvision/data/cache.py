@@ -7,7 +7,6 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ Pixels = npt.NDArray[np.uint8]
 
 # One row per slot: where it lies, its shape (channels 0 stands for a 2-D array), and the reduction it was decoded at.
 _ROW = np.dtype([("offset", "i8"), ("height", "i4"), ("width", "i4"), ("channels", "i4"), ("reduction", "i4")])
-_EMPTY = -1
+_EMPTY, _BEING_WRITTEN = -1, -2
 
 
 class ImageCache:
@@ -57,23 +56,24 @@ class ImageCache:
         return int(self._used[0])
 
     def __len__(self) -> int:
-        return int((self._rows["offset"] != _EMPTY).sum())
+        return int((self._rows["offset"] >= 0).sum())
 
     def get(self, slot: int, make: Callable[[], tuple[Pixels, int]]) -> tuple[Pixels, int]:
         """Return the array of `slot` and its reduction, stored or from `make()`, which is then kept if it fits.
 
         The array is read-only: whoever wrote into it would change every later draw.
         """
-        row = self._rows[slot]
-        if row["offset"] != _EMPTY:
-            return self._stored(row), int(row["reduction"])
+        with self._lock:
+            row = self._rows[slot].tolist()  # a copy: what the table holds may change once the lock is free
+        if row[0] >= 0:
+            return self._stored(row), row[-1]
         image, reduction = make()
         image.flags.writeable = False
         self._keep(slot, image, reduction)
         return image, reduction
 
-    def _stored(self, row: Any) -> Pixels:
-        offset, height, width, channels, _ = row.tolist()
+    def _stored(self, row: tuple[int, ...]) -> Pixels:
+        offset, height, width, channels, _ = row
         count = height * width * max(1, channels)
         image = self._pixels[offset : offset + count]
         image = image.reshape((height, width, channels) if channels else (height, width))
@@ -81,16 +81,17 @@ class ImageCache:
         return image
 
     def _keep(self, slot: int, image: Pixels, reduction: int) -> None:
+        """Store an image, unless another process has it or is about to: a slot is written once, by one of them."""
         with self._lock:
             offset = self.used
-            if self._rows[slot]["offset"] != _EMPTY or offset + image.nbytes > self.budget:
+            if self._rows["offset"][slot] != _EMPTY or offset + image.nbytes > self.budget:
                 return
             self._used[0] = offset + image.nbytes
+            self._rows["offset"][slot] = _BEING_WRITTEN
         self._pixels[offset : offset + image.nbytes] = image.reshape(-1)
         channels = image.shape[2] if image.ndim == 3 else 0
-        with self._lock:  # the offset last: it tells other processes that the rest is there
-            self._rows[slot] = (_EMPTY, *image.shape[:2], channels, reduction)
-            self._rows["offset"][slot] = offset
+        with self._lock:
+            self._rows[slot] = (offset, *image.shape[:2], channels, reduction)
 
 
 def default_budget(processes: int = 1) -> int:

@@ -191,9 +191,10 @@ def paint_mask(canvas: Pixels, mask: Pixels, matrix: Matrix, region: Region | No
     region: x0, y0, x1, y1 in mask pixels, the part that is painted; None means all.
     """
     x, y, columns, rows = cv2.boundingRect(mask)
-    # With the pixel around it, between which and the rim the interpolation passes one half.
-    left, top = max(x - 1, 0), max(y - 1, 0)
-    part = mask[top : y + rows + 1, left : x + columns + 1] * np.uint8(255)
+    # With what the outermost pixels of the canvas average: the border continues with its own pixels, which must be 0.
+    across, down = (math.ceil(1 / gain) + 1 for gain in _gains(matrix))
+    left, top = max(x - across, 0), max(y - down, 0)
+    part = mask[top : y + rows + down, left : x + columns + across] * np.uint8(255)
     x0, y0, x1, y1 = region or (0.0, 0.0, float(mask.shape[1]), float(mask.shape[0]))
     x0, x1 = max(x0 - left, 0.0), min(x1 - left, float(part.shape[1]))
     y0, y1 = max(y0 - top, 0.0), min(y1 - top, float(part.shape[0]))
@@ -229,13 +230,18 @@ def _pixel_range(edges: npt.NDArray[np.float64], limit: int) -> tuple[int, int]:
 def _average_down(image: Pixels, matrix: Matrix) -> tuple[Pixels, Matrix]:
     """Return the image as large as the matrix will make it if that is less than half, and reduced -> original."""
     height, width = image.shape[:2]
-    gain_x, gain_y = math.hypot(*matrix[:2, 0].tolist()), math.hypot(*matrix[:2, 1].tolist())
+    gain_x, gain_y = _gains(matrix)
     new_width = max(1, math.ceil(width * gain_x)) if gain_x < 0.499 else width
     new_height = max(1, math.ceil(height * gain_y)) if gain_y < 0.499 else height
     if (new_width, new_height) == (width, height):
         return image, np.eye(3)
     smaller = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA)
     return smaller, scale(width / new_width, height / new_height)  # type: ignore[return-value]
+
+
+def _gains(matrix: Matrix) -> tuple[float, float]:
+    """Return how long a step of one pixel along x and along y becomes."""
+    return math.hypot(*matrix[:2, 0].tolist()), math.hypot(*matrix[:2, 1].tolist())
 
 
 def _inside(inverse: Matrix, size: tuple[int, int], region: Region) -> npt.NDArray[np.bool_]:

@@ -38,6 +38,20 @@ class GroupMap:
         """Return the group names from input to output."""
         return tuple(group.name for group in self.groups)
 
+    def distances(self) -> tuple[int, ...]:
+        """Return for each group how many groups lie behind it on the longest way to an output of the model, from 0 on.
+
+        >>> groups = (LayerGroup("neck", "neck", ("0",)), LayerGroup("boxes", "head", ("1",)),
+        ...           LayerGroup("masks", "head", ("2",), reads=("neck",)))
+        >>> GroupMap(groups, {}, {}, {}).distances()
+        (1, 0, 0)
+        """
+        found = [0] * len(self.groups)
+        for depth in reversed(range(len(self.groups))):  # whatever reads a group comes after it
+            for source in _sources(self.groups, depth):
+                found[source] = max(found[source], found[depth] + 1)
+        return tuple(found)
+
     def depth_of(self, name: str) -> int:
         """Return the position of the group called `name`; InputError with the nearest name where there is none."""
         try:
@@ -67,8 +81,8 @@ class GroupMap:
 def map_groups(module: nn.Module, groups: Sequence[LayerGroup]) -> GroupMap:
     """Sort every parameter and buffer of `module` into `groups`, by identity.
 
-    Raises InputError that names what is wrong: a group name used twice, a dotted name that is not in the module, a
-    tensor that is in two groups, or tensors that are in none.
+    Raises InputError that names what is wrong: a group name used twice, a group that reads what is not before it, a
+    dotted name that is not in the module, a tensor that is in two groups, or tensors that are in none.
     """
     names = [group.name for group in groups]
     twice = {name for name in names if names.count(name) > 1}
@@ -77,6 +91,7 @@ def map_groups(module: nn.Module, groups: Sequence[LayerGroup]) -> GroupMap:
     owner: dict[int, int] = {}
     modules: dict[str, int] = {}
     for depth, group in enumerate(groups):
+        _sources(groups, depth)
         for path in group.modules:
             _claim(module, path, depth, groups, owner, modules)
     parameters = {name: owner.get(id(tensor), -1) for name, tensor in module.named_parameters()}
@@ -86,6 +101,21 @@ def map_groups(module: nn.Module, groups: Sequence[LayerGroup]) -> GroupMap:
         raise InputError(f"layer groups: no group has {counted(len(orphans), 'tensor')}: {listing(orphans)}")
     norms, bare = _find_norms(module)
     return GroupMap(tuple(groups), parameters, buffers, modules, norms, bare)
+
+
+def _sources(groups: Sequence[LayerGroup], depth: int) -> list[int]:
+    """Return the depths of the groups that the one at `depth` reads; InputError if one is not before it."""
+    reads = groups[depth].reads
+    if reads is None:
+        return [depth - 1] if depth else []
+    before = [group.name for group in groups[:depth]]
+    for name in reads:
+        if name not in before:
+            raise InputError(
+                f"layer groups: '{groups[depth].name}' reads '{name}', which is no group before it."
+                f"{nearest(name, before)}"
+            )
+    return [before.index(name) for name in reads]
 
 
 def _find_norms(module: nn.Module) -> tuple[frozenset[str], tuple[str, ...]]:

@@ -38,6 +38,9 @@ class LayerGroup:
     role:    "stem", "backbone", "neck" or "head".
     modules: dotted names inside `adapter.module` of modules, parameters or buffers ("model.4", "pos_embed").
              A module stands for everything below it.
+    reads:   names of the earlier groups whose output it takes; None for the one before it. Heads beside each other (a
+             decode head and an auxiliary one, or the boxes and the masks of a region) name what they share, so that
+             none counts as lying behind another.
 
     The groups of a model, in order, run from input to output and hold every parameter and every buffer exactly once.
     """
@@ -45,6 +48,7 @@ class LayerGroup:
     name: str
     role: Role
     modules: tuple[str, ...]
+    reads: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
         [
             (
                 row["name"],
-                row["mean"],
+                "not measured" if row["runs"] and not row["values"] else row["mean"],
                 row["low"],
                 row["high"],
                 "-" if row["gap_closed"] is None else f"{100 * row['gap_closed']:.0f} %",

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from tlvision.types import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tlvision.training.settings import TrainSettings
 
@@ -80,20 +80,88 @@ def leave(fabric: Fabric) -> None:
 
 
 def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
-    """Replace each tensor by its mean over all processes, in place, in one message for each dtype.
+    """Replace each tensor by its mean over all processes, in place; what all processes share stays equal to the bit.
+
+    tensors: of any floating-point dtype, the same shapes in every process.
+
+    The mean is process 0's value plus the mean difference to it. Where all values are equal the difference is exactly
+    zero, while a sum divided by the number of processes is rounded: (a + a + a) / 3 differs from a for one float32 in
+    six, and the sum of the smallest numbers is -inf.
+    """
+    if fabric.world_size == 1:
+        return
+    for group in _by_dtype(tensors):
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in group])  # (sum of sizes,)
+        first = flat.clone()
+        torch.distributed.broadcast(first, 0)
+        wide = torch.promote_types(flat.dtype, torch.float32)  # a sum of float16 overflows from 65504 on
+        base = torch.where(first.isfinite(), first, 0.0).to(wide)
+        same = (flat == first) | (flat.isnan() & first.isnan())  # the difference of two infinities is nan
+        difference = torch.where(same, 0.0, flat.to(wide) - base)
+        torch.distributed.all_reduce(difference)
+        mean = (base + difference / fabric.world_size).to(flat.dtype)
+        _put_back(torch.where(difference == 0, first, mean), group)
+
+
+def average_gradients(fabric: Fabric, parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Replace the gradients by their means over all processes, in one message for each dtype.
+
+    parameters: the same ones in every process. One that no process's batch has reached keeps `grad` None, so that the
+                optimizer passes it over (no weight decay), as it does in a single process; one that some have reached
+                counts as zero in the others.
 
     This is how gradients are reduced, rather than through DistributedDataParallel: that wrapper decides at
     construction which parameters it reduces, and silently leaves out any that are freed later.
     """
-    if fabric.world_size == 1:
+    if fabric.world_size == 1 or not parameters:
         return
-    by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
-    for tensor in tensors:
-        by_dtype.setdefault(tensor.dtype, []).append(tensor)
-    for group in by_dtype.values():
-        flat = torch.cat([tensor.reshape(-1) for tensor in group])  # (sum of sizes,)
+    reached = torch.tensor([float(each.grad is not None) for each in parameters], device=parameters[0].device)
+    torch.distributed.all_reduce(reached)
+    gradients = []
+    for parameter, count in zip(parameters, reached.tolist(), strict=True):
+        if count:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+    for group in _by_dtype(gradients):
+        flat = torch.cat([gradient.reshape(-1) for gradient in group])  # (sum of sizes,)
         torch.distributed.all_reduce(flat)
-        mean = flat / fabric.world_size
-        parts = torch.split(mean, [tensor.numel() for tensor in group])
-        for tensor, part in zip(group, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        _put_back(flat / fabric.world_size, group)
+
+
+def average_numbers(fabric: Fabric, values: Mapping[str, float]) -> dict[str, float]:
+    """Return the mean of each named number over all processes; a process without a name counts as 0 for it.
+
+    The names may differ between processes: the message is an object, so no process waits for a longer one.
+
+    >>> from types import SimpleNamespace
+    >>> average_numbers(SimpleNamespace(world_size=1), {"box": 0.5})
+    {'box': 0.5}
+    """
+    if fabric.world_size == 1:
+        return dict(values)
+    gathered: list[dict[str, float]] = [{}] * fabric.world_size
+    torch.distributed.all_gather_object(gathered, dict(values))
+    return mean_by_name(gathered)
+
+
+def mean_by_name(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each name over the rows; one that a row does not have counts as 0 there.
+
+    >>> mean_by_name([{"box": 1.0}, {"box": 0.5, "mask": 0.25}])
+    {'box': 0.75, 'mask': 0.125}
+    """
+    names = dict.fromkeys(name for row in rows for name in row)  # in order of appearance, the same in every process
+    return {name: sum(row.get(name, 0.0) for row in rows) / len(rows) for name in names}
+
+
+def _by_dtype(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
+    groups: dict[torch.dtype, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.dtype, []).append(tensor)
+    return list(groups.values())
+
+
+def _put_back(flat: torch.Tensor, group: Sequence[torch.Tensor]) -> None:
+    for tensor, part in zip(group, torch.split(flat, [tensor.numel() for tensor in group]), strict=True):
+        tensor.copy_(part.view_as(tensor))

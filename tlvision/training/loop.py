@@ -8,7 +8,7 @@
             for each micro-batch:
                 losses = adapter.loss(images, targets) + those of objective hooks; stop if not finite; backward
             average the gradients over processes; clip; after_backward
-            optimizer step; average the buffers over processes; after_step
+            optimizer step; average the buffers of what is in train mode over processes; after_step
             in the first steps of a phase: proof that what is frozen is frozen (verify.py)
         evaluate, if this epoch is due; after_evaluation
         after_epoch
@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tlvision.hooks import ObjectiveHook
 from tlvision.plugin import HasTrainingProgress
-from tlvision.training.fabric import average
+from tlvision.training.fabric import average, average_gradients, average_numbers, mean_by_name
 from tlvision.training.failure import fail_on_bad_loss
 from tlvision.training.objectives import batch_losses, forget_batch
 from tlvision.training.optim import schedule_factor, set_learning_rates
@@ -101,19 +102,19 @@ def train_step(session: Session, batches: list[Batch]) -> None:
     session.modes().apply()  # every step: what a hook or an evaluation did to the modes since does not matter
     optimizer.zero_grad(set_to_none=True)
     losses = [_backward(session, batch) for batch in batches]
-    values = torch.stack([torch.stack(list(each.values())) for each in losses]).tolist()  # the only device sync
-    for batch, row in zip(batches, values, strict=True):
-        if not math.isfinite(sum(row)):
-            fail_on_bad_loss(session, batch, dict(zip(losses[0], row, strict=True)))
-    context.losses = {name: sum(row[i] for row in values) / len(values) for i, name in enumerate(losses[0])}
+    flat = iter(torch.stack([value for each in losses for value in each.values()]).tolist())  # the only device sync
+    rows = [{name: next(flat) for name in each} for each in losses]
+    for batch, row in zip(batches, rows, strict=True):
+        if not math.isfinite(sum(row.values())):
+            fail_on_bad_loss(session, batch, row)
+    context.losses = average_numbers(session.fabric, mean_by_name(rows))
 
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-    _fill_missing_gradients(session, parameters)
-    average(session.fabric, [p.grad for p in parameters if p.grad is not None])
+    average_gradients(session.fabric, parameters)
     torch.nn.utils.clip_grad_norm_(parameters, session.settings.clip)
     session.call("after_backward")
     optimizer.step()
-    average(session.fabric, [b for b in context.adapter.module.buffers() if b.is_floating_point()])
+    average(session.fabric, _moving_buffers(session))
     forget_batch(context)
     context.images_seen += sum(len(batch) for batch in batches) * session.fabric.world_size
     context.step += 1
@@ -131,9 +132,9 @@ def _backward(session: Session, batch: Batch) -> dict[str, Tensor]:
     return {name: loss.detach() for name, loss in losses.items()}
 
 
-def _fill_missing_gradients(session: Session, parameters: list[Tensor]) -> None:
-    """Give zeros to parameters that this batch did not reach, so that all processes send the same message."""
-    if session.fabric.world_size > 1:
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+def _moving_buffers(session: Session) -> list[Tensor]:
+    """Return the floating-point buffers that a step may have moved: of modules in train mode, of hooks' as well."""
+    owned = [hook.module for hook in session.hooks if isinstance(hook, ObjectiveHook) and hook.module is not None]
+    modules = [each for whole in (session.context.adapter.module, *owned) for each in whole.modules() if each.training]
+    found = [buffer for module in modules for buffer in module.buffers(recurse=False) if buffer.is_floating_point()]
+    return list({id(buffer): buffer for buffer in found}.values())  # one that two modules share is averaged once

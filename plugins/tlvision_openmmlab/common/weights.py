@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor, nn
 
 from tlvision.plugin import WeightReport
-from tlvision.plugin.head_rows import ClassRows, load_by_class_name
+from tlvision.plugin.head_rows import ClassRows, Layout, Special, load_by_class_name
 from tlvision.plugin.tensor_file import TensorFile
 from tlvision.plugin.weights import read_tensors
 from tlvision.types import InputError, listing
@@ -20,6 +20,8 @@ from tlvision_openmmlab.common.config import ModelConfig
 
 # A backbone, or the one inside it: that which a checkpoint for backbones is of.
 _BACKBONE = re.compile(r"backbone\.(?:\w+\.)*?backbone\.")
+# The layers of PointRend's heads, of which each also reads the coarse scores of a point.
+_POINT_LAYER = re.compile(r"\.fcs\.\d+\.|\.fc_seg\.|\.fc_logits\.")
 _METAFILES = ("metafile.yml", "metafile.yaml")
 
 
@@ -58,51 +60,70 @@ def load_weights(
     *,
     build: Callable[[int], nn.Module],
     config: ModelConfig,
+    by_position: Collection[str] = (),
 ) -> WeightReport:
     """Copy the tensors of `file` into `model`, in place, and report on every key.
 
     model:   as `build(len(classes))` gives it. classes: names of its classes, in order.
     build:   builds the same model for another number of classes, to see which keys count them.
+    by_position: keys that have a row a class, the first of which is something else, whatever the classes are.
 
     A file for the backbone alone may lack the prefix "backbone.", and may be another library's, as long as it has the
     same layers in the same order. A file that does not name its classes has those of the config's own dataset, where
     their number fits. Raises InputError where the file belongs to another architecture.
     """
-    file, renamed = _fitted(model, file)
-    file = _named_classes(file, config)
-    layouts = {} if file.class_names == tuple(classes) else class_layouts(model, build(len(classes) + 1), len(classes))
+    file = _named_classes(_fitted(model, file), config)
+    layouts: dict[str, Layout] = {}
+    if file.class_names != tuple(classes):
+        layouts = class_layouts(model, build(len(classes) + 1), len(classes))
+        layouts |= dict.fromkeys(by_position, Special.BY_POSITION)
     _check_belongs(model, file, layouts, config)
-    report = load_by_class_name(model, file, classes, layouts)
-    if not renamed:
-        return report
-    notes = tuple(f"{key}: is {renamed[key]} there" for key in report.loaded if key in renamed)
-    return replace(report, loaded=(), remapped=(*report.remapped, *notes))
+    return load_by_class_name(model, file, classes, layouts)
 
 
-def class_layouts(model: nn.Module, larger: nn.Module, classes: int) -> dict[str, ClassRows]:
+def class_layouts(model: nn.Module, larger: nn.Module, classes: int) -> dict[str, Layout]:
     """Return the keys that count the classes, with how: found by comparing `model` with one of a class more.
 
     classes: the number of classes of `model`.
     """
     state, wider = model.state_dict(), larger.state_dict()
-    layouts = {}
+    layouts: dict[str, Layout] = {}
     for key, tensor in state.items():
         other = wider.get(key)
-        if other is None or other.shape == tensor.shape or not tensor.ndim:
+        if other is None or other.shape == tensor.shape:
             continue
-        added = len(other) - len(tensor)
-        if added > 0 and other.shape[1:] == tensor.shape[1:]:
-            layouts[key] = _layout(key, added, len(tensor) - added * classes)
+        if other.ndim != tensor.ndim:
+            layouts[key] = Special.UNKNOWN
+            continue
+        added = {dim: other.shape[dim] - size for dim, size in enumerate(tensor.shape) if other.shape[dim] != size}
+        found = [_layout(key, more, tensor.shape[dim] - more * classes, dim) for dim, more in added.items()]
+        known = tuple(each for each in found if each is not None)
+        layouts[key] = Special.UNKNOWN if len(known) < len(found) else known[0] if len(known) == 1 else known
     return layouts
 
 
-def _layout(key: str, added: int, rest: int) -> ClassRows:
-    """Return the layout of a layer that grows by `added` rows a class and has `rest` rows of none."""
-    if re.search(r"reg|bbox_pred", key.rsplit(".", 1)[0].rsplit(".", 1)[-1]):
-        return ClassRows(per_class=added, after=rest)  # a box of its own for each class, its numbers side by side
-    if "convs_pred" in key:  # YOLOv3: box and objectness in front of the classes of each anchor
-        return ClassRows(blocks=added, before=rest // added)
-    return ClassRows(blocks=added, after=rest // added)  # the classes of each anchor, then background if any
+def _layout(key: str, added: int, rest: int, dim: int = 0) -> ClassRows | None:
+    """Return the layout of a dimension that grows by `added` rows a class and has `rest` rows of none.
+
+    None where it is not known. The names are those of mmdet's and mmseg's layers, and the order is what their forward
+    passes make of the rows.
+    """
+    layer = next(name for name in reversed(key.split(".")[:-1]) if not name.isdigit())
+    found = None
+    if (added, rest) == (1, 0):
+        found = ClassRows(dim=dim)
+    elif dim == 1 and added == 1 and _POINT_LAYER.search(key):
+        found = ClassRows(before=rest, dim=1)  # a point's fine features, then its coarse scores
+    elif dim or added < 1 or rest % added:
+        found = None
+    elif re.search(r"reg|bbox_pred|fc_logits", layer):
+        # A box of its own for each class, or PointRend's coarse mask: all numbers of a class, then of the next.
+        found = ClassRows(per_class=added) if not rest else None
+    elif layer == "convs_pred":  # YOLOv3: box and objectness in front of the classes of each anchor
+        found = ClassRows(blocks=added, before=rest // added)
+    elif "cls" in layer:  # the classes of each anchor, then background if any
+        found = ClassRows(blocks=added, after=rest // added)
+    return found
 
 
 def backbone_prefix(state: Iterable[str]) -> str:
@@ -117,30 +138,30 @@ def backbone_prefix(state: Iterable[str]) -> str:
     return found.group() if found else "backbone."
 
 
-def _fitted(model: nn.Module, file: TensorFile) -> tuple[TensorFile, dict[str, str]]:
-    """Return the file with the model's keys, and what the keys of a backbone of another library were called."""
+def _fitted(model: nn.Module, file: TensorFile) -> TensorFile:
+    """Return the file with the model's keys; those of a backbone of another library are matched in their order."""
     state = model.state_dict()
     if any(key in state for key in file.tensors):
-        return file, {}
+        return file
     prefix = backbone_prefix(state)
     prefixed = {(prefix + key if prefix + key in state else key): tensor for key, tensor in file.tensors.items()}
     if any(key in state for key in prefixed):
-        return replace(file, tensors=prefixed), {}
+        return replace(file, tensors=prefixed)
     ours = [key for key in state if key.startswith(prefix)]
     theirs = list(file.tensors)[: len(ours)]
     shapes = [state[key].shape for key in ours], [file.tensors[key].shape for key in theirs]
     if shapes[0] != shapes[1]:
-        return file, {}
+        return file
     rest = {key: tensor for key, tensor in file.tensors.items() if key not in theirs}
     tensors = {ours_: file.tensors[theirs_] for ours_, theirs_ in zip(ours, theirs, strict=True)}
-    return replace(file, tensors=tensors | rest), dict(zip(ours, theirs, strict=True))
+    return replace(file, tensors=tensors | rest)
 
 
 def _named_classes(file: TensorFile, config: ModelConfig) -> TensorFile:
     return file if file.class_names or not config.classes else replace(file, class_names=config.classes)
 
 
-def _check_belongs(model: nn.Module, file: TensorFile, layouts: Mapping[str, ClassRows], config: ModelConfig) -> None:
+def _check_belongs(model: nn.Module, file: TensorFile, layouts: Mapping[str, Layout], config: ModelConfig) -> None:
     state = model.state_dict()
     prefix = backbone_prefix(state)
     body = {key: tensor for key, tensor in state.items() if key.startswith(prefix) and key not in layouts}

@@ -15,7 +15,7 @@ from tlvision_openmmlab.common.config import ModelConfig
 from tlvision_openmmlab.common.weights import find_weights, load_weights
 from tlvision_openmmlab.mmdet.adapter import MmdetAdapter, TwoStageAdapter
 from tlvision_openmmlab.mmdet.config import adapted, read_config
-from tlvision_openmmlab.mmdet.upstream import MODELS, DefaultScope, quiet
+from tlvision_openmmlab.mmdet.upstream import MODELS, DefaultScope, DeformableDETR, quiet
 from tlvision_openmmlab.mmdet.zoo import ZooConfig
 
 
@@ -28,7 +28,12 @@ def build_adapter(found: ZooConfig, spec: BuildSpec) -> tuple[MmdetAdapter, Weig
         report = WeightReport(source="none", missing=tuple(model.state_dict()))
     else:
         report = load_weights(
-            model, file, spec.classes.names, build=lambda classes: build_model(config, classes), config=config
+            model,
+            file,
+            spec.classes.names,
+            build=lambda classes: build_model(config, classes),
+            config=config,
+            by_position=objectness_keys(model),
         )
         report = replace(report, source=spec.weights)
     two_stage = hasattr(model, "roi_head") and hasattr(model, "rpn_head")
@@ -37,6 +42,21 @@ def build_adapter(found: ZooConfig, spec: BuildSpec) -> tuple[MmdetAdapter, Weig
     if spec.max_detections is not None:
         allow_detections(model, spec.max_detections)
     return kind(model, config.input_spec, masks=masks, most=spec.most(masks=masks)), report
+
+
+def objectness_keys(model: Any) -> tuple[str, ...]:
+    """Return the keys of the class branch on the encoder of a two-stage Deformable DETR; of all others none.
+
+    Upstream builds it with a row a class, trains it to find any object with row 0, and reads that row alone
+    (`DeformableDETR.pre_decoder`); DINO and its like have classes there.
+    """
+    proposes = getattr(type(model), "pre_decoder", None) is DeformableDETR.pre_decoder
+    if not proposes or not getattr(model, "as_two_stage", False):
+        return ()
+    branches = model.bbox_head.cls_branches
+    if branches[-1] is branches[0]:  # without refinement it is also the decoder's, which has classes
+        return ()
+    return tuple(f"bbox_head.cls_branches.{len(branches) - 1}.{name}" for name in branches[-1].state_dict())
 
 
 def allow_detections(model: nn.Module, most: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from tlvision.plugin import LayerGroup, Role, Tap
@@ -14,7 +15,11 @@ _EARLY: dict[str, tuple[Role, tuple[str, ...]]] = {
     "encoder": ("neck", ("level_embed", "encoder")),
 }
 _TURNS = ("decoder", "bbox_head")
-_LATE = ("decoder", "rpn_head", "roi_head", "panoptic_head", "bbox_head", "mask_head")
+# Parts of a region's head that others of its parts read: what they share, and what pools or gives context for them.
+_SHARED = re.compile(r"shared_head|\w*roi_extractor|semantic_head|glbctx_head")
+# Parts that go on from what the mask head has found.
+_BEHIND_MASKS = ("point_head", "mask_iou_head")
+_LATE = ("decoder", "semantic_head", "rpn_head", "roi_head", "panoptic_head", "bbox_head", "mask_head")
 
 
 def add_taps(model: Any) -> tuple[Tap, ...]:
@@ -42,8 +47,11 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
     if _decoder_asks_the_box_head(model):
         late = [name for name in late if name not in _TURNS]
         groups.append(LayerGroup("decoder", "head", _TURNS))
-    heads = [path for name in late for path in _head_paths(model, name)]
-    return (*groups, *(LayerGroup(path, "head", (path,)) for path in heads))
+    body = groups[-1].name  # what all heads read side by side; only a box head behind a decoder reads that
+    for name in late:
+        source = "decoder" if name == "bbox_head" and "decoder" in late else body
+        groups += _region_groups(model, body) if name == "roi_head" else [LayerGroup(name, "head", (name,), (source,))]
+    return tuple(groups)
 
 
 def _decoder_asks_the_box_head(model: Any) -> bool:
@@ -54,8 +62,18 @@ def _decoder_asks_the_box_head(model: Any) -> bool:
     return bool(getattr(model, "as_two_stage", False) or (refines and getattr(model, "with_box_refine", True)))
 
 
-def _head_paths(model: Any, name: str) -> list[str]:
-    """Return the head's own path, or those of its parts where it is a box and a mask head, and more, in one."""
-    if name != "roi_head":
-        return [name]
-    return [f"{name}.{part}" for part in named_parts(getattr(model, name))]
+def _region_groups(model: Any, body: str) -> list[LayerGroup]:
+    """Return a group for each part of a region's head: what its parts share, then boxes, masks, ….
+
+    body: name of the last group before all heads.
+    """
+    parts = named_parts(model.roi_head)
+    shared = [part for part in parts if _SHARED.fullmatch(part)]
+    parts = [*shared, *(part for part in parts if part not in shared)]
+    groups = []
+    for part in parts:
+        sources = [body] if part in shared or not shared else [f"roi_head.{name}" for name in shared]
+        if part in _BEHIND_MASKS and "mask_head" in parts:
+            sources = ["roi_head.mask_head"]
+        groups.append(LayerGroup(f"roi_head.{part}", "head", (f"roi_head.{part}",), tuple(sources)))
+    return groups

@@ -13,8 +13,7 @@ from tlvision_openmmlab.common.engine import (
 )
 
 with process_unchanged():
-    import mmdet.datasets
-    import mmdet.models  # noqa: F401
+    from mmdet.models import DeformableDETR
     from mmdet.registry import DATASETS, MODELS
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
@@ -28,6 +27,7 @@ __all__ = [
     "Config",
     "ConfigDict",
     "DefaultScope",
+    "DeformableDETR",
     "DetDataSample",
     "InstanceData",
     "MessageHub",

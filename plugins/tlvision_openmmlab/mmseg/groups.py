@@ -89,23 +89,29 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
     groups += [LayerGroup("fusion", "neck", tuple(fusion))] if fusion else []
     if has_state(getattr(model, "neck", nn.Identity())):
         groups.append(LayerGroup("neck", "neck", ("neck",)))
-    return (*groups, *_head_groups(model))
+    return (*groups, *_head_groups(model, groups[-1].name))
 
 
-def _head_groups(model: Any) -> list[LayerGroup]:
-    groups = []
+def _head_groups(model: Any, body: str) -> list[LayerGroup]:
+    """Return the groups of the decode heads, each of which reads the one before it, and of the auxiliary heads.
+
+    body: name of the last group before the heads. Auxiliary heads read maps of the backbone, beside the decode head.
+    """
+    groups: list[LayerGroup] = []
     for name in ("decode_head", "auxiliary_head"):
         head = getattr(model, name, None)
         if head is None or not has_state(head):
             continue
         if isinstance(head, nn.ModuleList):
-            groups += [LayerGroup(f"{name}.{at}", "head", (f"{name}.{at}",)) for at in range(len(head))]
+            beside = name == "auxiliary_head"
+            paths = [f"{name}.{at}" for at in range(len(head))]
+            groups += [LayerGroup(path, "head", (path,), reads=(body,) if beside else None) for path in paths]
         elif hasattr(head, "pixel_decoder"):
             rest = tuple(f"{name}.{part}" for part in named_parts(head) if part != "pixel_decoder")
             groups.append(LayerGroup("pixel_decoder", "neck", (f"{name}.pixel_decoder",)))
             groups.append(LayerGroup(name, "head", rest))
         else:
-            groups.append(LayerGroup(name, "head", (name,)))
+            groups.append(LayerGroup(name, "head", (name,), reads=(body,)))
     return groups
 
 

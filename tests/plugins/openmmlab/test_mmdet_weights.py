@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tlvision.plugin import BuildSpec, WeightReport, get_plugin
-from tlvision.plugin.head_rows import ClassRows
+from tlvision.plugin.head_rows import ClassRows, Special, load_by_class_name
+from tlvision.plugin.tensor_file import TensorFile
 from tlvision.types import ClassMap, InputError
-from tlvision_openmmlab.common.weights import class_layouts
-from tlvision_openmmlab.mmdet.build import build_model
+from tlvision_openmmlab.common.weights import _layout, class_layouts
+from tlvision_openmmlab.mmdet.build import build_model, objectness_keys
 from tlvision_openmmlab.mmdet.config import read_config
 from tlvision_openmmlab.mmdet.zoo import find_config
 
@@ -42,6 +44,63 @@ def test_where_the_classes_lie_is_found_in_each_kind_of_head(arch: str, key: str
     layouts = class_layouts(build_model(config, 3), build_model(config, 4), 3)
     assert layouts[key] == expected
     assert all("backbone" not in key and "neck" not in key for key in layouts)
+
+
+@pytest.mark.parametrize(
+    ("key", "added", "rest", "dim", "expected"),
+    [
+        ("roi_head.mask_head.fc_logits.weight", 49, 0, 0, ClassRows(per_class=49)),  # PointRend's coarse masks
+        ("roi_head.point_head.fcs.2.conv.weight", 1, 256, 1, ClassRows(before=256, dim=1)),
+        ("roi_head.point_head.fc_logits.weight", 1, 0, 0, ClassRows()),
+        ("decode_head.1.fc_seg.weight", 1, 256, 1, ClassRows(before=256, dim=1)),
+        ("decode_head.cls_emb", 1, 0, 1, ClassRows(dim=1)),  # Segmenter's
+        ("bbox_head.loss_cls.cum_samples", 1, 1, 0, ClassRows(after=1)),
+        ("bbox_head.mystery.weight", 5, 0, 0, None),  # five anchors, or five numbers of a class?
+        ("bbox_head.mystery.weight", 1, 2, 0, None),
+        ("bbox_head.mystery.weight", 1, 7, 1, None),
+        ("bbox_head.retina_cls.weight", 9, 5, 0, None),
+        ("bbox_head.retina_cls.weight", -1, 5, 0, None),
+    ],
+)
+def test_a_layout_is_known_or_none(key: str, added: int, rest: int, dim: int, expected: ClassRows | None) -> None:
+    assert _layout(key, added, rest, dim) == expected
+
+
+def test_a_layout_that_is_not_understood_stays_fresh() -> None:
+    class Odd(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.mystery = nn.Linear(4, 5 * classes)
+            self.pairs = nn.Parameter(torch.rand(*(classes,) * classes))  # as many dimensions as classes
+
+    model, source = Odd(3), Odd(3)
+    layouts = class_layouts(model, Odd(4), 3)
+    assert set(layouts) == {"mystery.weight", "mystery.bias", "pairs"}
+    assert set(layouts.values()) == {Special.UNKNOWN}
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    file = TensorFile(Path("old.pth"), dict(source.state_dict()), ("a", "b", "c"))
+    report = load_by_class_name(model, file, ("c", "a", "b"), layouts)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert len(report.mismatched) == 3
+    assert all("how the classes lie in it is not known; all rows stay fresh" in entry for entry in report.mismatched)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("refine", "two_stage"), [(True, True), (False, True), (True, False)])
+def test_objectness_on_the_encoder_stays_in_row_0(tmp_path: Path, refine: bool, two_stage: bool) -> None:
+    base = Path(__file__).parent / "configs" / "deformable-detr_tiny.py"
+    config = tmp_path / "two_stage.py"
+    config.write_text(f"_base_ = {str(base)!r}\nmodel = dict(with_box_refine={refine}, as_two_stage={two_stage})\n")
+    source, _ = build(str(config), ("person", "bike", "car"))
+    keys = objectness_keys(source.module)
+    assert len(keys) == (2 if refine and two_stage else 0)
+    with torch.no_grad():
+        source.module.bbox_head.cls_branches[-1].bias.copy_(torch.tensor([3.0, -9.0, -8.0]))
+    path = tmp_path / "old.pth"
+    torch.save({"state_dict": source.module.state_dict(), "meta": {"CLASSES": ("person", "bike", "car")}}, path)
+    target, _ = build(str(config), ("car", "person"), str(path))
+    found = target.module.bbox_head.cls_branches[-1].bias.tolist()
+    assert found == ([3.0, -9.0] if keys else [-8.0, 3.0])
 
 
 def scores_by_class(adapter: Any, images: torch.Tensor) -> torch.Tensor:
@@ -159,6 +218,8 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_the_real_mobilenet_fills_the_whole_backbone(shared: Path) -> None:
-    _, report = build(TINY, ("a", "b"), str(shared / "weights" / "mobilenet_v2-imagenet-from-int8.pth"))
-    assert len(report.remapped) == 312
+    adapter, report = build(TINY, ("a", "b"), str(shared / "weights" / "mobilenet_v2-imagenet-from-int8.pth"))
+    assert len(report.loaded) == 312, "another library's names, and as pretrained as any"
+    assert not report.remapped
+    assert set(report.loaded) == {key for key in adapter.module.state_dict() if key.startswith("backbone.")}
     assert not any("backbone" in key for key in (*report.missing, *report.mismatched))

@@ -248,6 +248,50 @@ def test_our_own_file_gives_the_same_model_again(build: Any, tmp_path: Path, pre
     assert all(tensor.equal(state[key]) for key, tensor in tuned.module.state_dict().items())
 
 
+def eps_of(module: nn.Module) -> set[float]:
+    return {child.eps for child in module.modules() if isinstance(child, FrozenBatchNorm2d)}
+
+
+@pytest.mark.parametrize("arch", [RETINA, pytest.param(MASK, marks=pytest.mark.slow), "fcos_resnet50_fpn"])
+def test_frozen_norms_of_a_classifier_have_upstreams_epsilon(build: Any, tmp_path: Path, arch: str) -> None:
+    """Real files of ImageNet have channels whose variance has underflowed to 0."""
+    state = get_model("resnet50", weights=None).state_dict()
+    state["layer1.0.bn1.running_var"][3] = 0.0
+    state["layer1.0.conv1.weight"][3] = 0.0
+    torch.save(state, tmp_path / "resnet50.pth")
+    adapter, report = build(arch, CLASSES, tmp_path / "resnet50.pth")
+    assert eps_of(adapter.module) == {1e-5}
+    assert_covers(report, adapter.module.state_dict())
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = adapter.module.eval().backbone(images)
+    assert all(map_.isfinite().all() for map_ in maps.values())
+    # Our own file says which epsilon it was trained with.
+    again, report = build(arch, CLASSES, save_run(adapter, CLASSES, tmp_path / "model.safetensors"))
+    assert eps_of(again.module) == {1e-5}
+    assert report.loaded == tuple(adapter.module.state_dict())
+    with torch.no_grad():
+        assert all(map_.equal(maps[name]) for name, map_ in again.module.eval().backbone(images).items())
+
+
+@pytest.mark.parametrize(("arch", "eps"), [(RETINA, 0.0), ("fcos_resnet50_fpn", 1e-5)])
+def test_coco_weights_keep_upstreams_epsilon_through_our_own_file(  # noqa: PLR0917
+    build: Any, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str, eps: float
+) -> None:
+    upstream = coco_file(arch, hub)
+    adapter, _ = build(arch, CLASSES, "coco")
+    assert eps_of(adapter.module) == {eps}
+    monkeypatch.setattr(type(coco_enum(arch)), "get_state_dict", lambda *_, **__: upstream.state_dict())
+    theirs = get_model(arch, weights=coco_enum(arch), weights_backbone=None)
+    assert eps_of(theirs) == {eps}, "what torchvision itself does"
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        wanted, found = theirs.eval().backbone(images), adapter.module.eval().backbone(images)
+    assert all(torch.equal(map_, wanted[name]) for name, map_ in found.items())
+    again, _ = build(arch, CLASSES, save_run(adapter, CLASSES, tmp_path / "model.safetensors"))
+    assert eps_of(again.module) == {eps}
+
+
 @pytest.mark.parametrize("wanted", ["resnet34", "mobilenet_v2"])  # of the first it is a part, by key and by shape
 def test_a_classifier_of_another_architecture_is_refused(build: Any, tmp_path: Path, wanted: str) -> None:
     classifier_file("resnet18", tmp_path / "other.pth")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import yaml
 
 import tlvision
 from tlvision.cli.main import main
-from tlvision.config.adapt import Row, _compare, adapt
+from tlvision.config.adapt import Row, _compare, _read, adapt, format_rows
 from tlvision.config.arms import make_arms, uses_target
 from tlvision.config.assemble import assemble
 from tlvision.config.load import load_config
 from tlvision.hooks.registry import BUILT_IN
+from tlvision.report import write_adapt_page
 from tlvision.types import InputError
 
 ALL = ("zero_shot", "source_only", "method", "oracle")
@@ -117,6 +119,28 @@ def test_the_oracle_takes_as_many_steps_whatever_it_has(values: dict[str, Any], 
     assert arms[0].config.evaluate.every == 6
 
 
+def test_the_oracle_counts_accumulated_batches_and_processes(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 training images, 6 of the oracle, 16 images a step: one step an epoch for both, so as many epochs."""
+    rows = json.loads(Path(values["data"]["oracle"]["json"]).read_text())
+    kept = {image["id"] for image in rows["images"][:6]}
+    rows["images"] = rows["images"][:6]
+    rows["annotations"] = [row for row in rows["annotations"] if row["image_id"] in kept]
+    (tmp_path / "half.json").write_text(json.dumps(rows))
+    values["data"]["oracle"]["json"] = str(tmp_path / "half.json")
+    path, epochs = write(values, tmp_path / "mt.yaml"), "train.epochs=6"
+
+    def oracle_epochs(*overrides: str) -> int:
+        return make_arms([path], [epochs, *overrides], ("oracle",))[0].config.train.epochs
+
+    assert oracle_epochs() == 9  # 3 steps an epoch beside 2 (6 / 4, rounded)
+    assert oracle_epochs("train.accumulate=4") == 6
+    assert oracle_epochs("train.accumulate=2") == 12  # 2 steps beside 1
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert oracle_epochs() == 6
+
+
 def test_configs_that_are_not_comparable_are_refused(values: dict[str, Any], tmp_path: Path) -> None:
     first = write(values, tmp_path / "one.yaml")
 
@@ -158,6 +182,32 @@ def test_the_share_of_the_gap_and_what_is_forgotten() -> None:
     worse = [Row("source_only", "source_only", [0.5], [], [0.5]), Row("oracle", "oracle", [0.4], [], [0.4])]
     _compare(worse)
     assert worse[1].gap_closed is None, "an oracle that is no better leaves no gap to close"
+
+
+def test_a_metric_that_one_side_cannot_measure_is_a_note_in_its_row(tmp_path: Path) -> None:
+    """No small objects in data.source_val, or in data.val: null in metrics.json, or no such key."""
+    small, none = {"bbox": {"APs": 0.3}}, {"bbox": {"APs": None}}
+    rows = []
+    for name, kind, metrics in (
+        ("source_only", "source_only", small | {"source": none}),
+        ("method", "method", small | {"source": {"bbox": {"AP": 0.2}}}),
+        ("unmeasured", "method", none | {"source": small}),
+    ):
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+        row = Row(name, kind, runs=[str(tmp_path)])  # type: ignore[arg-type]
+        for _ in range(2):  # two seeds
+            _read(tmp_path, row, "bbox/APs", [])
+        rows.append(row)
+    _compare(rows)
+    assert [row.values for row in rows] == [[0.3, 0.3], [0.3, 0.3], []]
+    assert [row.source for row in rows] == [[], [], [0.3, 0.3]]
+    assert [row.forgetting for row in rows] == [None, None, None]
+    assert [row.note.count("is not measured on the source") for row in rows] == [1, 1, 0]
+    assert rows[2].note.count("is not measured on the target") == 1
+    table = format_rows(rows, "bbox/APs")
+    assert list(table.columns[1].cells) == ["0.3000", "0.3000", "not measured"]
+    result = {"metric": "bbox/APs", "seeds": [0, 1], "rows": [asdict(row) for row in rows]}
+    assert "not measured" in write_adapt_page(tmp_path, result).read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +63,71 @@ def test_what_a_forked_worker_keeps_outlives_it() -> None:
     worker.join()
     assert worker.exitcode == 0
     assert (cache.get(1, never)[0] == 9).all()
+
+
+class Interleaved:
+    """The pixels of a cache; while one process writes into them, another one comes along once."""
+
+    def __init__(self, pixels: np.ndarray, other: Callable[[], object]) -> None:
+        self.pixels, self.other = pixels, other
+
+    def __getitem__(self, place: slice) -> np.ndarray:
+        return self.pixels[place]
+
+    def __setitem__(self, place: slice, values: np.ndarray) -> None:
+        other, self.other = self.other, lambda: None
+        other()
+        self.pixels[place] = values
+
+
+def test_a_slot_has_one_writer() -> None:
+    """Of two processes that decode one image at once, the second leaves the first's bytes and row alone."""
+    cache = ImageCache(1, 1000)
+    seen: list[int] = []
+
+    def second() -> None:
+        assert len(cache) == 0, "what is half written is not offered"
+        seen.append(int(cache.get(0, lambda: image(7))[0][0, 0, 0]))
+
+    cache._pixels = Interleaved(cache._pixels, second)  # type: ignore[assignment]
+    cache.get(0, lambda: image(7))
+    assert seen == [7]
+    assert (len(cache), cache.used) == (1, 300), "kept once"
+    assert (cache.get(0, never)[0] == 7).all()
+
+
+def test_a_row_that_was_read_does_not_change_afterwards() -> None:
+    cache = ImageCache(1, 1000)
+    cache.get(0, lambda: image(7))
+    read = cache._stored
+
+    def changed(row: Any) -> np.ndarray:
+        cache._rows["offset"][0] = -1  # as a writer would that comes between the look at the row and its use
+        return read(row)
+
+    cache._stored = changed  # type: ignore[method-assign]
+    assert (cache.get(0, never)[0] == 7).all()
+
+
+def test_threads_and_processes_that_fill_one_cache_read_whole_images() -> None:
+    cache = ImageCache(40, 40 * 300)
+
+    def work(seed: int) -> None:
+        for slot in np.random.default_rng(seed).permutation(40).tolist() * 3:
+            found, _ = cache.get(slot, lambda slot=slot: image(slot))
+            assert found.shape == (10, 10, 3)
+            assert (found == slot).all()
+
+    def several() -> None:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+
+    worker = multiprocessing.get_context("fork").Process(target=several)
+    worker.start()
+    several()
+    worker.join()
+    assert worker.exitcode == 0
+    assert (len(cache), cache.used) == (40, 40 * 300)
 
 
 def test_a_pickled_cache_is_empty_and_smaller() -> None:

@@ -54,6 +54,29 @@ def test_what_does_not_move_stays_bit_equal() -> None:
         assert torch.equal(weights[name], value)
 
 
+def test_numbers_of_a_buffer_that_are_not_finite_are_copied() -> None:
+    """A causal mask holds -inf from the start; a running maximum is -inf until its first batch, and inf for good."""
+    context = make_context()
+    module = context.adapter.module
+    module.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+    module.register_buffer("highest", torch.tensor([float("-inf"), 1.0]))
+    module.register_buffer("low", torch.tensor([float("-inf"), 1.0], dtype=torch.float16))
+    hook = Ema(decay=0.5, warmup=0)
+    hook.before_fit(context)
+    hook.after_step(context)
+    module.highest.copy_(torch.tensor([2.0, float("inf")]))
+    module.low.copy_(torch.tensor([float("-inf"), 2.0]))
+    hook.after_step(context)
+    weights = hook.evaluation_weights()
+    assert weights is not None
+    assert weights["mask"].tolist() == [0.0, float("-inf")]
+    assert weights["highest"].tolist() == [2.0, float("inf")]
+    assert weights["low"].tolist() == [float("-inf"), 1.5]
+    module.highest.copy_(torch.tensor([4.0, 3.0]))
+    hook.after_step(context)
+    assert weights["highest"].tolist() == [3.0, 3.0]
+
+
 def test_a_restored_average_goes_on_bit_for_bit() -> None:
     straight, resumed = make_context(), make_context()
     first, second = Ema(decay=0.99, warmup=10), Ema(decay=0.99, warmup=10)

@@ -7,8 +7,8 @@ from torch import nn
 from tlvision.hooks import Duration, Plan, initial_plan
 from tlvision.hooks.setup.freeze import Freeze
 from tlvision.hooks.setup.layerwise_lr import LayerwiseLr
-from tlvision.plugin import LayerGroup, map_groups
-from tlvision.types import InputError
+from tlvision.plugin import BuildSpec, LayerGroup, get_plugin, map_groups
+from tlvision.types import ClassMap, InputError
 
 
 def make_model() -> nn.Module:
@@ -73,6 +73,47 @@ def test_layerwise_lr_decays_once_for_each_group_behind() -> None:
     plan = LayerwiseLr(decay=0.5, minimum=0.2).setup(make_plan())
     scales = [plan.parameters[f"model.{i}.weight"].lr_scale for i in (0, 1, 4, 10)]
     assert scales == [0.2, 0.25, 0.5, 1.0]
+
+
+def test_heads_beside_each_other_have_the_full_rate() -> None:
+    module = make_model()
+    groups = (
+        LayerGroup("backbone", "backbone", ("model.0",)),
+        LayerGroup("neck", "neck", tuple(f"model.{i}" for i in range(1, 7))),
+        LayerGroup("regions", "head", ("model.7",), reads=("neck",)),
+        LayerGroup("shared", "head", ("model.8",), reads=("neck",)),
+        LayerGroup("boxes", "head", ("model.9",), reads=("shared",)),
+        LayerGroup("masks", "head", ("model.10",), reads=("shared", "backbone")),
+    )
+    mapped = map_groups(module, groups)
+    assert mapped.distances() == (3, 2, 0, 1, 0, 0)
+    plan = LayerwiseLr(decay=0.5).setup(initial_plan(module, mapped, Duration(2, 5)))
+    scales = [plan.parameters[f"model.{i}.weight"].lr_scale for i in (0, 1, 7, 8, 9, 10)]
+    assert scales == [0.125, 0.25, 1.0, 0.5, 1.0, 1.0]
+    later = LayerGroup("boxes", "head", ("model.9",), reads=("maks",))
+    with pytest.raises(InputError, match=r"'boxes' reads 'maks', which is no group before it"):
+        map_groups(module, (*groups[:4], later, groups[5]))
+
+
+@pytest.mark.parametrize(
+    ("plugin", "arch"),
+    [
+        ("torchvision", "maskrcnn_mobilenet_v2_fpn"),
+        ("mmdet", "mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco"),
+        ("mmseg", "bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024"),
+        ("mmseg", "deeplabv3plus_mobilenet-v2-d16"),
+        ("smp", "unet/mobilenet_v2"),
+        ("yolo", "yolov8n-seg"),
+    ],
+)
+def test_every_head_of_a_family_has_the_full_rate(plugin: str, arch: str) -> None:
+    classes = ClassMap.from_names(("a", "b"))
+    adapter, _ = get_plugin(plugin).build(BuildSpec(arch=arch, weights="none", classes=classes, image_size=128))
+    groups = map_groups(adapter.module, adapter.layer_groups())
+    distances = dict(zip(groups.groups, groups.distances(), strict=True))
+    assert {distance for group, distance in distances.items() if group.role == "head"} == {0}
+    body = [distance for group, distance in distances.items() if group.role != "head"]
+    assert body == list(range(len(body), 0, -1))
 
 
 def test_hooks_that_scale_multiply_and_say_why() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tlvision.plugin.head_rows import load_by_class_name, require_same_architecture
+from tlvision.plugin.head_rows import ClassRows, Special, load_by_class_name, require_same_architecture
 from tlvision.plugin.protocol import WeightReport
 from tlvision.plugin.tensor_file import TensorFile
 from tlvision.types import InputError
@@ -46,6 +46,35 @@ def test_same_number_of_classes_in_another_order_is_not_loaded_by_position() -> 
     report = load_by_class_name(new, _file(old, ("a", "b")), ("b", "a"), KEYS)
     torch.testing.assert_close(new[1].weight, old[1].weight.flip(0), rtol=0, atol=0)
     assert report.remapped == tuple(f"{key}: rows b, a of 2" for key in KEYS)
+
+
+def test_classes_in_any_dimension_follow_the_names() -> None:
+    """A layer that takes two features and the scores of the classes, and gives a score for each."""
+    both = nn.Linear(2 + 3, 3, bias=False)
+    file = TensorFile(Path("old"), {"weight": torch.arange(15.0).view(3, 5)}, ("a", "b", "c"))
+    layout = ClassRows(), ClassRows(before=2, dim=1)
+    fresh = both.weight.detach().clone()
+    report = load_by_class_name(both, file, ("c", "new", "a"), {"weight": layout})
+    assert both.weight[[0, 2]][:, [0, 1, 2, 4]].tolist() == [[10, 11, 14, 12], [0, 1, 4, 2]]
+    assert torch.equal(both.weight[1], fresh[1])
+    assert torch.equal(both.weight[:, 3], fresh[:, 3])
+    assert report.remapped == ("weight: rows c, a of 3; fresh new",)
+    narrow = nn.Linear(2 + 4, 3, bias=False)
+    report = load_by_class_name(narrow, file, ("c", "new", "a"), {"weight": layout})
+    assert report.mismatched == ("weight: (3, 6) here, (3, 5) there for 3 and 3 classes",)
+
+
+def test_rows_of_no_class_keep_their_place() -> None:
+    for names in (("b", "a"), ("x", "y"), None):
+        objectness = nn.Linear(1, 3)
+        file = TensorFile(
+            Path("old"), {"weight": torch.tensor([[7.0], [8.0]]), "bias": torch.tensor([1.0, 2.0])}, names
+        )
+        layouts = dict.fromkeys(("weight", "bias"), Special.BY_POSITION)
+        report = load_by_class_name(objectness, file, ("a", "b", "c"), layouts)
+        assert objectness.weight[:2].flatten().tolist() == [7.0, 8.0]
+        assert objectness.bias[:2].tolist() == [1.0, 2.0]
+        assert len(report.remapped) == 2
 
 
 def test_same_classes_are_loaded_whole() -> None:

@@ -2,8 +2,9 @@
 
 Source: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018, section 3.2
 (discriminative fine-tuning, their factor 1 / 2.6 per layer); Clark et al., "ELECTRA", 2020, for the decay form.
-Equation: lr(group) = lr * decay ** (distance of the group from the last one). Different here: depth is the plugin's
-layer groups, so that it means the same for a CNN detector as for a transformer.
+Equation: lr(group) = lr * decay ** (groups behind it on the longest way to an output). Different here: depth is the
+plugin's layer groups, so that it means the same for a CNN detector as for a transformer, and heads beside each other (a
+decode head and an auxiliary one; regions, boxes and masks) have the same.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from tlvision.hooks.plan import Plan
 class LayerwiseLr(SetupHook):
     """Multiply the learning rate of each layer group by `decay` once per group that lies behind it.
 
-    decay:   0 < decay <= 1; 1 changes nothing. The last group (the head) always keeps the full rate.
+    decay:   0 < decay <= 1; 1 changes nothing. Every head that no other group reads keeps the full rate.
     minimum: no group learns slower than this fraction of the full rate, 0 <= minimum <= 1.
+
+    >>> LayerwiseLr(decay=0.7).key()
+    'layerwise_lr'
     """
 
     def __init__(
@@ -33,8 +37,8 @@ class LayerwiseLr(SetupHook):
 
     def setup(self, plan: Plan) -> Plan:
         """Return the plan with the learning rates scaled by depth."""
-        last = len(plan.groups.groups) - 1
-        for depth in range(last):
-            factor = max(self.decay ** (last - depth), self.minimum)
-            plan = plan.scale_lr(plan.in_groups([depth]), factor, f"layerwise_lr x {factor:.3g}")
+        for depth, distance in enumerate(plan.groups.distances()):
+            if distance:
+                factor = max(self.decay**distance, self.minimum)
+                plan = plan.scale_lr(plan.in_groups([depth]), factor, f"layerwise_lr x {factor:.3g}")
         return plan
