@@ -127,7 +127,7 @@ def _do_without_polars() -> None:
     if find_spec("polars") is None:
         from ultralytics.engine.trainer import BaseTrainer
 
-        BaseTrainer.read_results_csv = lambda trainer: {}
+        BaseTrainer.read_results_csv = lambda trainer: {}  # type: ignore[method-assign]
 
 
 def start_of(weights: str, arch: str) -> str:
