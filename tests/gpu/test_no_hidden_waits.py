@@ -22,6 +22,11 @@ MakeConfig = Callable[..., dict[str, Any]]
 ALLOWED = {
     "tlvision/training/loop.py:train_step": "the losses as numbers, once a step: they are logged and must be finite",
     "plugins/tlvision_toy/detector.py:select": "the teacher finds as many objects as there are",
+    "tlvision/hooks/padding.py:without_padding": "of these as many are kept as lie on the image",
+    "tlvision/hooks/pseudo_labels.py:_target": "and as many as are sure; an image without any has no loss",
+    "tlvision/hooks/pseudo_labels.py:_best": "an image in which nothing is likely is one without objects",
+    "tlvision/hooks/pseudo_labels.py:<listcomp>": "the student sees the images that have a pseudo-label",
+    "tlvision/hooks/objectives/class_mix.py:_half_of_the_classes": "half of the classes that an image has, drawn",
 }
 """Place -> why it waits."""
 

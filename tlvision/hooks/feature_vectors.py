@@ -25,11 +25,12 @@ def feature_vectors(maps: Tensor, positions: int) -> Tensor:
     if not positions:
         return maps.float().mean(dim=(2, 3))
     side = isqrt(positions)
+    # Worked out on the device: for a copy from the CPU's memory a GPU would wait.
     rows, columns = (
-        torch.tensor([(2 * i + 1) * length // (2 * min(side, length)) for i in range(min(side, length))])
+        (2 * torch.arange(min(side, length), device=maps.device) + 1) * length // (2 * min(side, length))
         for length in maps.shape[2:]
     )
-    chosen = maps[:, :, rows.to(maps.device)][..., columns.to(maps.device)]  # (N, C, h, w)
+    chosen = maps[:, :, rows][..., columns]  # (N, C, h, w)
     return chosen.float().permute(0, 2, 3, 1).flatten(0, 2)
 
 

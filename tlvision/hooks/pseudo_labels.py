@@ -114,13 +114,13 @@ def _target(said: Prediction | Tensor, thresholds: Sequence[float], background: 
 
     if not isinstance(said, Prediction):
         score, label = said.max(dim=0)  # (H, W)
-        sure = (score >= score.new_tensor(thresholds)[label]) & (score >= 0)  # below 0 is padding
+        sure = (score >= _on_device(thresholds, score)[label]) & (score >= 0)  # below 0 is padding
         if not bool(sure.any()):
             return None
         return _without_objects(score, torch.where(sure, label, IGNORE_INDEX))
     sides = said.boxes[:, 2:] - said.boxes[:, :2]
     # A box of less than a pixel or two has no cell of its own in any detector.
-    keep = (said.scores >= said.scores.new_tensor(thresholds)[said.labels]) & (sides >= _SMALLEST).all(dim=1)
+    keep = (said.scores >= _on_device(thresholds, said.scores)[said.labels]) & (sides >= _SMALLEST).all(dim=1)
     if not bool(keep.any()) and _best(said) >= background:
         return None
     return Target(
@@ -129,6 +129,13 @@ def _target(said: Prediction | Tensor, thresholds: Sequence[float], background: 
         crowd=torch.zeros_like(said.labels[keep], dtype=torch.bool),
         masks=None if said.masks is None else said.masks[keep],
     )
+
+
+def _on_device(numbers: Sequence[float], like: Tensor) -> Tensor:
+    """Return the numbers as a tensor like `like`, filled there: for a copy from the CPU's memory a GPU would wait."""
+    import torch
+
+    return torch.cat([like.new_full((1,), number) for number in numbers])
 
 
 def _without_objects(like: Tensor, semantic: Tensor) -> Target:
