@@ -43,7 +43,7 @@ class Waits:
             frame = frame.f_back
         assert frame is not None
         if any(folder in path.parents for folder in OURS):
-            self.ours[f"{path.relative_to(ROOT).as_posix()}:{frame.f_code.co_name}"] += 1
+            self.ours[f"{path.relative_to(ROOT).as_posix()}:{_function(frame)}"] += 1
         else:
             name = str(frame.f_globals.get("__name__", "?")).partition(".")[0]
             self.upstream[f"{name} {what}"] += 1
@@ -69,6 +69,11 @@ class _Calls(TorchFunctionMode):
         if name in WAITS or by_mask or where_alone or to_cpu or repeats:
             self.waits.add(name.removeprefix("torch."), sys._getframe(1))
         return func(*args, **kwargs)
+
+
+def _function(frame: FrameType) -> str:
+    """Return the function, also where the code is that of a comprehension in it, which Python 3.12 has no more."""
+    return frame.f_code.co_qualname.partition(".<locals>")[0].rpartition(".")[2]
 
 
 def _has_mask(index: Any) -> bool:

@@ -25,7 +25,7 @@ ALLOWED = {
     "tlvision/hooks/padding.py:without_padding": "of these as many are kept as lie on the image",
     "tlvision/hooks/pseudo_labels.py:_target": "and as many as are sure; an image without any has no loss",
     "tlvision/hooks/pseudo_labels.py:_best": "an image in which nothing is likely is one without objects",
-    "tlvision/hooks/pseudo_labels.py:<listcomp>": "the student sees the images that have a pseudo-label",
+    "tlvision/hooks/pseudo_labels.py:labelled_maps": "the student sees the images that have a pseudo-label",
     "tlvision/hooks/objectives/class_mix.py:_half_of_the_classes": "half of the classes that an image has, drawn",
 }
 """Place -> why it waits."""

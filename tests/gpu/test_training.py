@@ -25,8 +25,9 @@ MakeConfig = Callable[..., dict[str, Any]]
 Logged = Callable[[Path], list[dict[str, Any]]]
 DOOMED = Path(__file__).parents[1] / "unit" / "training" / "doomed.py"
 QUIET = {"log": {"progress": "none", "tensorboard": "off", "every": 1}}
-BF16_BAND = 0.1
-"""How far the mean loss of the last three of 8 steps may be from that of fp32, as a share."""
+BF16_FIRST, BF16_LATE = 0.03, 0.25
+"""How far bf16's loss may be from fp32's, as a share: of the first step, whose weights are the same, and the mean of
+the last three of 8 steps; two trainings from random weights drift apart (YOLOv8n: 17 % with torch 2.11 on a CPU)."""
 
 
 class Snapshots(ObserverHook):
@@ -70,8 +71,9 @@ def test_bf16_trains_as_fp32_does(gpu_config: MakeConfig, logged: Logged, family
         assert len(rows) == 8
         losses[precision] = [row["loss"] for row in rows]
     assert losses["bf16"] != losses["fp32"], "bf16 was not used"
+    assert losses["bf16"][0] == pytest.approx(losses["fp32"][0], rel=BF16_FIRST)
     late = {precision: float(np.mean(values[-3:])) for precision, values in losses.items()}
-    assert late["bf16"] == pytest.approx(late["fp32"], rel=BF16_BAND)
+    assert late["bf16"] == pytest.approx(late["fp32"], rel=BF16_LATE)
 
 
 def test_what_is_frozen_stays_and_what_is_freed_moves(
