@@ -33,8 +33,9 @@ def batch_losses(context: Context, hooks: Sequence[Hook]) -> dict[str, Tensor]:
     objectives = [hook for hook in hooks if isinstance(hook, ObjectiveHook)]
     wanted = {name for hook in objectives for name in hook.taps}
     taps = [tap for tap in adapter.taps() if tap.name in wanted] if wanted else []
-    if objectives:
-        context.memo = {"buffers": copied_buffers(adapter.module), "generators": generator_states()}
+    context.memo = {"generators": generator_states()} if objectives else {}
+    if batch.unlabelled is not None and any(hook.uses_unlabelled or hook.sees_unlabelled for hook in objectives):
+        context.memo["buffers"] = copied_buffers(adapter.module)
     context.images = normalise(batch.images, adapter.input_spec)
     with capture(adapter.module, taps) as features:
         losses = dict(adapter.loss(context.images, batch.targets))
