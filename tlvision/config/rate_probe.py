@@ -11,6 +11,7 @@ Optimization", AISTATS 2016) with a single rung.
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from tlvision.coco import CocoData, write_dataset
 from tlvision.config.assemble import Parts, assemble, training_images
 from tlvision.files.json_files import read_object, write_json
-from tlvision.types import InputError, RunError
+from tlvision.types import InputError, RunError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,13 +31,17 @@ if TYPE_CHECKING:
 
     from tlvision.config.data import Dataset
     from tlvision.config.schema import Config
+    from tlvision.hooks import Duration
     from tlvision.training.session import Session
     from tlvision.types import Sample
 
 RATES = {"adamw": (1e-3, 3e-4), "sgd": (1e-2, 3e-3)}
 """Candidates of each optimizer, the higher one first: it is taken if the scores are equal."""
 SHARE = 0.1
-"""Epochs of a probe, as a fraction of the run's; at least one."""
+"""Epochs of a probe, as a fraction of the run's."""
+MIN_STEPS = 12
+"""Fewest optimizer steps of a probe. Probes of 6 steps ordered two rates wrongly on one of three data sets, those of 12
+on none (docs/benchmarks.md, "Default recipes")."""
 HELD_EVERY = 4
 """One of so many training images is held out."""
 NOT_IN_A_PROBE = frozenset({"checkpoint", "early_stop", "log"})
@@ -60,38 +65,56 @@ class Probe:
     failed: str = ""
 
 
-def choose_rate(config: Config, run: Path, fabric: Fabric) -> tuple[Config, str]:
+def choose_rate(parts: Parts, run: Path, fabric: Fabric) -> tuple[Config, str]:
     """Return the config with the rate that the probes chose, and a sentence that says why.
 
-    run: folder of the run; gets rate.json with all scores, the same in every process.
+    parts: of the run; they are left as they are.
+    run:   its folder; gets rate.json with all scores, the same in every process.
+
+    A run of less than two probes' length takes the highest rate: it is too short to go far from the pretraining.
 
     Raises InputError if the training images cannot be divided, or if the config has unlabelled images (a probe on
     labels of the source would choose a rate for the target); RunError if every rate failed.
     """
+    config = parts.config
     if config.data.two_domains:
         raise InputError(
             "train.lr: 'auto' chooses by labelled images of one domain. Set a number for runs with data.target or "
             "data.source_val."
         )
-    folder = run / "rate_probe"
-    epochs = probe_epochs(config)
+    epochs, rates = probe_epochs(parts.plan.duration), RATES[config.train.optimizer]
+    if 2 * epochs > config.train.epochs:
+        rate, probes = rates[0], []
+        steps = counted(parts.plan.duration.total_steps, "step")
+        why = f"train.lr: {rate:g}, the highest candidate, because the run is too short to compare rates ({steps})"
+    else:
+        probes = run_probes(config, rates, epochs, run / "rate_probe", fabric)
+        rate = best_of(probes).rate
+        why = explain(rate, probes, epochs)
+    if fabric.is_global_zero:
+        rows = [asdict(row) for row in probes]
+        write_json(run / FILE, {"lr": rate, "why": why, "probes": rows}, indent=1, nan="null")
+    return with_rate(config, rate, config.train.epochs), why
+
+
+def run_probes(config: Config, rates: Sequence[float], epochs: int, folder: Path, fabric: Fabric) -> list[Probe]:
+    """Return one probe for each rate, the same in every process; `folder` is removed afterwards."""
     try:
-        probes = [probe(config, rate, epochs, folder, fabric) for rate in RATES[config.train.optimizer]]
+        probes = [probe(config, rate, epochs, folder, fabric) for rate in rates]
     finally:
         if fabric.is_global_zero:
             shutil.rmtree(folder, ignore_errors=True)
-    probes = fabric.broadcast(probes, src=0)  # rank 0 decides: sums differ in the last bits between processes
-    best = best_of(probes)
-    sentence = explain(best, probes, epochs)
-    if fabric.is_global_zero:
-        rows = [asdict(row) for row in probes]
-        write_json(run / FILE, {"lr": best.rate, "why": sentence, "probes": rows}, indent=1, nan="null")
-    return with_rate(config, best.rate, config.train.epochs), sentence
+    return list(fabric.broadcast(probes, src=0))  # rank 0 decides: sums differ in the last bits between processes
 
 
-def probe_epochs(config: Config) -> int:
-    """Return the length of a probe in epochs, at least 1."""
-    return max(1, round(SHARE * config.train.epochs))
+def probe_epochs(duration: Duration) -> int:
+    """Return the length of a probe in epochs: a tenth of the run, but at least `MIN_STEPS` steps.
+
+    >>> from tlvision.hooks import Duration
+    >>> probe_epochs(Duration(epochs=40, steps_per_epoch=7)), probe_epochs(Duration(epochs=10, steps_per_epoch=6))
+    (4, 2)
+    """
+    return max(round(SHARE * duration.epochs), math.ceil(MIN_STEPS / duration.steps_per_epoch))
 
 
 def best_of(probes: Sequence[Probe]) -> Probe:
@@ -108,10 +131,10 @@ def best_of(probes: Sequence[Probe]) -> Probe:
     return max(usable, key=lambda probe: (probe.metric, -probe.loss))
 
 
-def explain(best: Probe, probes: Sequence[Probe], epochs: int) -> str:
+def explain(rate: float, probes: Sequence[Probe], epochs: int) -> str:
     """Return one sentence: the rate, and the score of each candidate."""
     scores = ", ".join(f"{p.rate:g}: {p.failed or f'{p.metric:.4f} (loss {p.loss:.3f})'}" for p in probes)
-    return f"train.lr: {best.rate:g}, chosen on held-out training images after {epochs} epochs ({scores})"
+    return f"train.lr: {rate:g}, chosen on held-out training images after {counted(epochs, 'epoch')} ({scores})"
 
 
 def with_rate(config: Config, rate: float, epochs: int) -> Config:

@@ -115,7 +115,7 @@ def _choose_rate(parts: Parts, run: Path, fabric: Fabric, console: Console) -> P
     """Return the parts with the rate that short runs chose in place of "auto"."""
     from tlvision.config.rate_probe import choose_rate
 
-    config, sentence = choose_rate(parts.config, run, fabric)
+    config, sentence = choose_rate(parts, run, fabric)
     console.print(sentence, highlight=False)
     return replace(parts, config=config)
 

@@ -78,6 +78,7 @@ class Budget:
 
 BUDGETS = {
     "quick": Budget(image_size=256, max_steps=70, max_epochs=15),
+    "medium": Budget(image_size=256, max_steps=180, max_epochs=60),
     "full": Budget(image_size=320, max_steps=300, max_epochs=60),
 }
 

@@ -60,6 +60,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "layerwise0.8": Recipe(hooks=(EMA, {"layerwise_lr": {"decay": 0.8}})),
     "mosaic_off0.2": Recipe(("data.augment.mosaic_off=0.2",)),
+    "accumulate4": Recipe(("train.accumulate=4", "train.lr=2e-3")),
+    "auto": Recipe(("train.lr=auto",)),
     **{f"probe{share} {rate}": Recipe((f"train.lr={rate}",), share=share) for share in SHARES for rate in RATES},
 }
 """Name -> changes; "probe0.1 3e-4" is a tenth of the run at that rate."""
@@ -97,7 +99,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
     parser.add_argument("--weights", default="../shared/weights/yolov8n-coco-from-int8.pt")
     parser.add_argument("--arch", default="yolov8n")
-    parser.add_argument("--budget", choices=sorted(BUDGETS), default="full")
+    parser.add_argument("--budget", choices=list(BUDGETS), default="medium")
     parser.add_argument("--sets", nargs="+", default=[data.name for data in SUITE])
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="training images; 0: all")
     parser.add_argument("--recipes", nargs="+", default=["base", "lr3e-4", UPSTREAM], choices=[*RECIPES, UPSTREAM])

@@ -32,6 +32,7 @@ USELESS, GOOD = 1e-9, 5e-3
 def auto(tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Six epochs with a rate that learns nothing as the first candidate and a good one as the second."""
     monkeypatch.setattr(rate_probe, "RATES", {"adamw": (USELESS, GOOD), "sgd": (1e6, 1e-2)})
+    monkeypatch.setattr(rate_probe, "MIN_STEPS", 3)
     tiny_config["train"] |= {"lr": "auto", "epochs": 6}
     tiny_config["hooks"] = [{"ema": {"decay": 0.5, "warmup": 0}}, {"log": {"progress": "none", "tensorboard": "off"}}]
     return tiny_config
@@ -187,11 +188,22 @@ def test_segmenters_choose_as_well(auto: dict[str, Any], tmp_path: Path) -> None
     folders = {"images": str(tmp_path / "images"), "masks": str(tmp_path / "masks")}
     auto["model"]["arch"] = "tiny_segmenter"
     auto["data"] |= {"train": folders, "val": folders, "classes": ["dark", "light"], "augment": {"mosaic": 0}}
-    auto["train"]["epochs"] = 2
+    auto["train"]["epochs"] = 4
     run = tlvision.train(auto).run
     record = json.loads((run / "rate.json").read_text())
     assert record["lr"] == GOOD
     assert all(0 <= probe["metric"] <= 1 for probe in record["probes"])
+
+
+def test_a_run_that_is_too_short_takes_the_highest_rate(
+    auto: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rate_probe, "MIN_STEPS", 12)
+    monkeypatch.setattr(rate_probe, "probe", lambda *arguments: pytest.fail("18 steps are less than two probes of 12"))
+    run = tlvision.train(auto).run
+    assert load_config(run / "config.yaml").train.lr == USELESS
+    assert json.loads((run / "rate.json").read_text())["probes"] == []
+    assert "the highest candidate, because the run is too short to compare rates (18 steps)" in capsys.readouterr().out
 
 
 def test_what_auto_cannot_do_is_refused(auto: dict[str, Any]) -> None:
@@ -208,7 +220,7 @@ def test_two_processes_agree(auto: dict[str, Any], tmp_path: Path) -> None:
     auto["data"]["batch"]["labelled"] = 2
     script = (
         "import json, sys\nfrom tlvision.config import rate_probe\nimport tlvision\n"
-        f"rate_probe.RATES = {{'adamw': ({USELESS}, {GOOD})}}\n"
+        f"rate_probe.RATES = {{'adamw': ({USELESS}, {GOOD})}}\nrate_probe.MIN_STEPS = 3\n"
         "tlvision.train(json.loads(sys.argv[1]))\n"
     )
     (tmp_path / "both.py").write_text(script)

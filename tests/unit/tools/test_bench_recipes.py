@@ -74,10 +74,10 @@ def test_split_refuses_too_few_images(suite: Any) -> None:
         suite.split_train(document(20), 0)
 
 
-def test_every_class_of_val_that_train_has_is_trained_on_in_the_real_suite(suite: Any, tmp_path: Path) -> None:
-    root = Path("/work/shared/data")
-    if not (root / "bccd").is_dir():
-        pytest.skip("no shared data")
+def test_every_class_of_val_that_train_has_is_trained_on_in_the_real_suite(
+    suite: Any, shared: Path, tmp_path: Path
+) -> None:
+    root = shared / "data"
     for data in suite.SUITE:
         cell = suite.make_cell(data, 0, root, tmp_path)
         train = json.loads((root / data.folder / data.train).read_text())
