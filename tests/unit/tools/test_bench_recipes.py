@@ -78,12 +78,15 @@ def test_every_class_of_val_that_train_has_is_trained_on_in_the_real_suite(
     suite: Any, shared: Path, tmp_path: Path
 ) -> None:
     root = shared / "data"
-    for data in suite.SUITE:
-        cell = suite.make_cell(data, 0, root, tmp_path)
-        train = json.loads((root / data.folder / data.train).read_text())
-        present = [{row["category_id"] for row in d["annotations"]} for d in (json.loads(cell.val.read_text()), train)]
-        fit = json.loads((cell.folder / "fit.json").read_text())
-        assert {row["category_id"] for row in fit["annotations"]} >= present[0] & present[1]
+    made = [suite.make_cell(data, size, root, tmp_path) for data in suite.SUITE for size in suite.SIZES]
+    cells = [cell for cell in made if cell is not None]
+    assert len(cells) == 19, "kitti has no 100 images"
+    for cell in cells:
+        train = json.loads((root / cell.data.folder / cell.data.train).read_text())
+        val, fit = (json.loads(path.read_text()) for path in (cell.val, cell.folder / "fit.json"))
+        in_val, in_train, in_fit = ({row["category_id"] for row in d["annotations"]} for d in (val, train, fit))
+        # 25 images of COCO cannot have all of its 71 classes.
+        assert len((in_val & in_train) - in_fit) <= (8 if cell.name == "coco128-25" else 0), cell.name
 
 
 def test_predictions_for_both_are_split_by_where_the_image_is_from(suite: Any) -> None:
