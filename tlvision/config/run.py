@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,8 @@ def train(
     if resume is None:
         run = new_folder(config.run.out, fabric, dump_config(config))
     try:
+        if resumed is None and config.train.lr == "auto":
+            parts = _choose_rate(parts, run, fabric, console)
         session = build_session(parts, run, fabric)
         if resumed is None:
             _begin(session, parts, run, console, again=resume is not None)
@@ -106,6 +109,15 @@ def _assemble(config: Config, resumed: Resumed | None, fabric: Fabric) -> Parts:
 
         check_labels(resumed)
         return assemble(config, weights=str(resumed.folder / MODEL), classes=resumed.classes)
+
+
+def _choose_rate(parts: Parts, run: Path, fabric: Fabric, console: Console) -> Parts:
+    """Return the parts with the rate that short runs chose in place of "auto"."""
+    from tlvision.config.rate_probe import choose_rate
+
+    config, sentence = choose_rate(parts, run, fabric)
+    console.print(sentence, highlight=False)
+    return replace(parts, config=config)
 
 
 def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
@@ -155,6 +167,7 @@ def _begin(session: Session, parts: Parts, run: Path, console: Console, *, again
 
     again: whether the folder is that of a run that was stopped before its first checkpoint.
     """
+    from tlvision.config.rate_probe import record_of
     from tlvision.training.ledger import ledger_rows, print_ledger, schedule_row, write_ledger
 
     rows = ledger_rows(parts.adapter.module, parts.plan, parts.config.train, parts.hook_modules())
@@ -172,7 +185,11 @@ def _begin(session: Session, parts: Parts, run: Path, console: Console, *, again
     write_text(run / "config.yaml", session.origin["config.yaml"])
     write_text(run / "environment.json", session.origin["environment.json"])
     write_json(run / "classes.json", parts.classes.to_json(), indent=1)
-    write_ledger(run / "ledger.json", rows, schedule)
+    chosen = record_of(run, parts.config)
+    write_ledger(run / "ledger.json", rows, schedule, rate=chosen.get("why"))
+    if chosen:
+        line = {"kind": "rate", "step": 0, "lr": chosen["lr"], "why": chosen["why"]}
+        write_text(run / "log.jsonl", json.dumps(line) + "\n")
 
 
 def _continue(session: Session, parts: Parts, resumed: Resumed, console: Console) -> None:

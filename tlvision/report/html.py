@@ -14,7 +14,7 @@ from PIL import Image
 from tlvision.evaluation.summary import format_hash, format_number
 from tlvision.files.json_files import write_text
 from tlvision.report.curves import curves
-from tlvision.report.ledger import ledger_section
+from tlvision.report.ledger import ledger_section, rate_section
 from tlvision.report.run_files import Json, RunFiles, pick, read_run
 from tlvision.types import listing
 
@@ -67,6 +67,7 @@ def write_report(run: str | Path) -> Path:
         section("Per class", _per_class(files.metrics)),
         section("Pictures", pictures),
         section("Frozen and trained", ledger_section(files)),
+        section("Learning rate", rate_section(files)),
         section("All numbers", _numbers(files.metrics)),
         section("Configuration", f"<pre>{escape(files.config_text)}</pre>" if files.config_text else ""),
         section("Environment", _environment(files.environment)),

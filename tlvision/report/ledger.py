@@ -40,6 +40,12 @@ def ledger_section(files: RunFiles) -> str:
     return _bar(shares) + _table(groups)
 
 
+def rate_section(files: RunFiles) -> str:
+    """Return why the learning rate was chosen (`train.lr: auto`); empty if it was given as a number."""
+    why = files.rate.get("why")
+    return f"<p>{escape(why)}</p>" if isinstance(why, str) else ""
+
+
 def _size(row: Json) -> int:
     shape = row.get("shape")
     sides = shape if isinstance(shape, list) else [0]

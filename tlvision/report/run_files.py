@@ -21,6 +21,7 @@ class RunFiles:
     """The files of a run; what is missing is empty here and named in `notes`.
 
     config, environment, classes, metrics, ledger: the objects in the files of these names.
+    rate:         rate.json, which only runs with `train.lr: auto` have.
     config_text:  config.yaml as it is.
     steps:        lines of log.jsonl with kind "step"; evaluations: with kind "evaluation".
     pictures:     files in pictures/, sorted by name.
@@ -34,6 +35,7 @@ class RunFiles:
     classes: Json = field(default_factory=dict)
     metrics: Json = field(default_factory=dict)
     ledger: Json = field(default_factory=dict)
+    rate: Json = field(default_factory=dict)
     steps: list[Json] = field(default_factory=list)
     evaluations: list[Json] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
@@ -56,6 +58,8 @@ def read_run(folder: str | Path) -> RunFiles:
     files.classes = _object(files, "classes.json")
     files.metrics = _object(files, "metrics.json")
     files.ledger = _object(files, "ledger.json")
+    if (folder / "rate.json").is_file():
+        files.rate = _object(files, "rate.json")
     _read_log(files)
     if (folder / "pictures").is_dir():
         files.pictures = sorted(p for p in (folder / "pictures").iterdir() if p.suffix.lower() in PICTURE_TYPES)

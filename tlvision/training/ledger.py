@@ -60,7 +60,7 @@ def ledger_rows(
                 "group": f"hook.{hook}",
                 "role": "hook",
                 "depth": len(plan.groups.groups),
-                "lr": settings.lr,
+                "lr": settings.base_lr,
                 "weight_decay": settings.weight_decay if parameter.ndim > 1 else 0.0,
                 "trainable_from": 0,
                 "rewarm": 0,
@@ -80,9 +80,9 @@ def schedule_row(plan: Plan, settings: TrainSettings) -> dict[str, Any]:
     return {"schedule": shape, "warmup": round(settings.warmup * total), "steps": total}
 
 
-def write_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> None:
-    """Save rows and schedule as `ledger.json`."""
-    write_json(path, {"schedule": schedule, "rows": rows}, indent=1)
+def write_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any], *, rate: str | None = None) -> None:
+    """Save rows and schedule as `ledger.json`; rate: why the learning rate was chosen, if a run has chosen it."""
+    write_json(path, {"schedule": schedule, **({} if rate is None else {"rate": rate}), "rows": rows}, indent=1)
 
 
 def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> str | None:

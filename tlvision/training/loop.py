@@ -97,7 +97,7 @@ def train_step(session: Session, batches: list[Batch]) -> None:
     context, optimizer = session.context, session.optimizer
     factor = schedule_factor(context.step, context.plan, session.settings)
     set_learning_rates(optimizer, factor, context.step)
-    context.lr = session.settings.lr * factor
+    context.lr = session.settings.base_lr * factor
     session.call("before_step")
     session.modes().apply()  # every step: what a hook or an evaluation did to the modes since does not matter
     optimizer.zero_grad(set_to_none=True)

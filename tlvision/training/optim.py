@@ -29,7 +29,7 @@ def weight_decay_of(row: ParameterPlan, parameter: torch.Tensor, settings: Train
 
 def peak_lr_of(row: ParameterPlan, settings: TrainSettings) -> float:
     """Return the learning rate of one parameter where the schedule is at its peak."""
-    return (settings.lr if row.lr is None else row.lr) * row.lr_scale
+    return (settings.base_lr if row.lr is None else row.lr) * row.lr_scale
 
 
 def build_optimizer(
@@ -55,7 +55,7 @@ def build_optimizer(
     for hook, owned in extra.items():
         for parameter in owned.parameters():
             decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((f"hook.{hook}", settings.lr, decay, 0, 0), []).append(parameter)
+            groups.setdefault((f"hook.{hook}", settings.base_lr, decay, 0, 0), []).append(parameter)
     if not groups:
         raise InputError("hooks: nothing is left to train; freeze less")
     first = min(since for _, _, _, since, _ in groups)
@@ -76,9 +76,12 @@ def build_optimizer(
         }
         for (name, peak, decay, since, rewarm), parameters in groups.items()
     ]
+    rate = settings.base_lr
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(rows, lr=settings.lr, betas=(settings.momentum, 0.999), fused=True)
-    return torch.optim.SGD(rows, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True)
+        return torch.optim.AdamW(rows, lr=rate, betas=(settings.momentum, 0.999), fused=True)
+    return torch.optim.SGD(
+        rows, lr=settings.base_lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True
+    )
 
 
 def schedule_factor(step: int, plan: Plan, settings: TrainSettings) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from tlvision.types import InputError
 
 MAX_SEED = 2**32 - 1
 """numpy's generators take no larger seed."""
@@ -21,7 +23,9 @@ class TrainSettings(BaseModel):
 
     epochs: int = Field(ge=1, le=MAX_EPOCHS, description="passes over the training images")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        1e-3, description="peak learning rate; auto: chosen by short runs on a part of the training images"
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum, AdamW's first beta")
     weight_decay: float = Field(5e-4, ge=0, description="none on norms and biases")
     schedule: Literal["cosine", "linear", "constant", "step"] = Field(
@@ -37,3 +41,14 @@ class TrainSettings(BaseModel):
     verify: Literal["first_steps", "every_step", "off"] = Field(
         "first_steps", description="when to prove that what is frozen is frozen; first_steps: of each phase"
     )
+
+    @property
+    def base_lr(self) -> float:
+        """Return `lr` as a number. Raises InputError if it is still "auto", which only the start of a run resolves.
+
+        >>> TrainSettings(epochs=1, lr=3e-4).base_lr
+        0.0003
+        """
+        if isinstance(self.lr, str):
+            raise InputError("train.lr: 'auto' is resolved when a run starts. Set a number here, such as 1e-3.")
+        return self.lr

@@ -16,18 +16,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from benchmarks import runs as runs_module
 from benchmarks.parity import spread
 from benchmarks.parity_tasks import pycocotools_ap
+from benchmarks.runs import Results, Run
 
 CONFIG = "configs/detect/yolo_finetune.yaml"
 EMA: dict[str, Any] = {"ema": {"decay": 0.99, "warmup": 100}}
@@ -117,69 +114,24 @@ def folder_of(options: argparse.Namespace, method: str, rate: float | str, seed:
     return Path(options.out) / "runs" / f"{name}-{rate}-{seed}-{truth.stem}"
 
 
-class Results:
-    """The runs that are done, in a file that is whole after each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-
-    def add(self, key: str, row: dict[str, Any]) -> None:
-        """Remember one run."""
-        self.rows[key] = row
-        fresh = self.path.with_suffix(".new")
-        fresh.write_text(json.dumps(self.rows, indent=1), encoding="utf-8")
-        fresh.replace(self.path)
-
-
 def run_all(options: argparse.Namespace, jobs: list[Job], truth: Path, path: Path) -> Results:
     """Do the runs that are not done yet, some at a time, and score each on `truth`; failures are printed."""
+
+    def score(run: Run) -> dict[str, Any]:
+        ap, ap50 = pycocotools_ap(truth, run.folder / "predictions.json")
+        return {"trained": trained_numbers(run.folder), "ap": ap, "ap50": ap50}
+
     results = Results(path)
-    missing = [job for job in jobs if key_of(*job) not in results.rows]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        started = {pool.submit(run_one, options, *job, truth): job for job in missing}
-        for future in as_completed(started):
-            job = started[future]
-            try:
-                row = future.result()
-            except subprocess.CalledProcessError as error:
-                print(f"{key_of(*job):<40} FAILED: {error.stderr}", flush=True)
-                continue
-            # Here, and not in the pool: pycocotools prints, and silencing it is a matter of the whole process.
-            row["ap"], row["ap50"] = pycocotools_ap(truth, folder_of(options, *job, truth) / "predictions.json")
-            results.add(key_of(*job), row)
-            print(f"{key_of(*job):<40} AP {row['ap']:.4f}  {row['seconds']:.0f} s", flush=True)
+    runs = [
+        Run(key_of(*job), tuple(command_for(options, *job, truth)), folder_of(options, *job, truth)) for job in jobs
+    ]
+    runs_module.run_all(runs, results, options.jobs, score)
     return results
 
 
 def key_of(method: str, rate: float | str, seed: int) -> str:
     """Return the name of a run in the results file."""
     return f"{method} | {rate} | {seed}"
-
-
-def run_one(options: argparse.Namespace, method: str, rate: float | str, seed: int, truth: Path) -> dict[str, Any]:
-    """Train one method in a process of its own."""
-    folder = folder_of(options, method, rate, seed, truth)
-    log = folder.with_name(f"{folder.name}.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that failed
-    before = time.perf_counter()
-    threads = {} if options.jobs == 1 else {"OMP_NUM_THREADS": "1"}
-    command = command_for(options, method, rate, seed, truth)
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads})
-        # Not wait(): the peak of this child alone is in what the system says of it.
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
-        raise subprocess.CalledProcessError(process.returncode, command, stderr=f"{' '.join(last)}; log: {log}")
-    return {
-        "seconds": time.perf_counter() - before,
-        "peak_memory_bytes": usage.ru_maxrss * 1024,
-        "trained": trained_numbers(folder),
-        "jobs": options.jobs,
-    }
 
 
 def trained_numbers(folder: Path) -> float | None:
