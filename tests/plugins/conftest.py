@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -219,3 +220,42 @@ def as_loaded() -> Callable[..., Any]:
         )  # fmt: skip
 
     return make
+
+
+@pytest.fixture
+def few_streets(shared: Path, tmp_path: Path) -> dict[str, Any]:
+    """Return `data` of a config: 16 street scenes with label maps to train on and 2 to choose by."""
+    folder = shared / "data" / "camvid_day"
+    data: dict[str, Any] = {"classes": str(folder / "classes.txt")}
+    for split, count in (("train", 16), ("val", 2)):
+        data[split] = {kind: str(tmp_path / split / kind) for kind in ("images", "masks")}
+        for path in data[split].values():
+            Path(path).mkdir(parents=True)
+        for image in sorted((folder / "images" / split).iterdir())[:count]:
+            shutil.copy(image, data[split]["images"])
+            shutil.copy(folder / "masks" / split / f"{image.stem}.png", data[split]["masks"])
+    return data
+
+
+@pytest.fixture
+def streets(shared: Path, pictures: Any) -> list[Path]:
+    """Twenty pictures of streets, 480 x 360 and others, of which none was trained on."""
+    made: list[Path] = pictures(sorted((shared / "data" / "camvid_day" / "images" / "val").iterdir())[2:])
+    return made
+
+
+@pytest.fixture
+def pixels_that_differ() -> Callable[..., tuple[int, int]]:
+    """Return `count(files, ours, theirs)`: pixels of all label maps, and those with another class; maps are varied."""
+
+    def count(files: Sequence[Path], ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[int, int]:
+        total = different = 0
+        for file, mine, other in zip(files, ours, theirs, strict=True):
+            label_map = np.asarray(other)
+            assert mine.semantic.shape == label_map.shape, file.name
+            assert len(np.unique(label_map)) > 2, f"{file.name}: a comparison of nothing"
+            total, different = total + label_map.size, different + int((mine.semantic != label_map).sum())
+        print(f"{different} of {total} pixels differ: {100 * different / total:.4f} %")
+        return total, different
+
+    return count
