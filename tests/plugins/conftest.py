@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,12 +91,9 @@ def comparison() -> Callable[[], Comparison]:
 
 
 @pytest.fixture
-def resized_as_ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give upstream, where it calls cv2.resize on pictures, the pixels of `resize_as_core`."""
-    import mmcv.image.geometric
-
-    monkeypatch.setattr(mmcv.image.geometric.cv2, "resize", resize_as_core)
-    return
+def same_resize() -> Callable[..., Any]:
+    """Return `resize_as_core`."""
+    return resize_as_core
 
 
 @pytest.fixture
@@ -114,12 +112,11 @@ def pictures(tmp_path: Path) -> Callable[[Sequence[Path]], list[Path]]:
         sources = [Image.open(file).convert("RGB").reduce(shrink) for file in files[:WHOLE_FILES]]
         made = []
         for number, (file, source) in enumerate(zip(files, sources, strict=False)):
-            cropped = number % 2 == 1
-            made.append(folder / f"{number:02d}{'.png' if cropped or shrink > 1 else file.suffix}")
-            if cropped:
-                source = source.crop((0, 0, source.width - 7 * number, source.height - 5 * number))
-            if cropped or shrink > 1:
-                source.save(made[-1])
+            cut = number if number % 2 else 0
+            changed = cut > 0 or shrink > 1
+            made.append(folder / f"{number:02d}{'.png' if changed else file.suffix}")
+            if changed:
+                source.crop((0, 0, source.width - 7 * cut, source.height - 5 * cut)).save(made[-1])
             else:
                 made[-1].write_bytes(file.read_bytes())
         return made + _variants(sources, folder)
@@ -150,10 +147,10 @@ def brief_run(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def few_cells(shared: Path, tmp_path: Path) -> dict[str, Any]:
-    """Return `data` of a config: 40 images of blood cells to train on and 4 to choose by."""
+    """Return `data` of a config: 24 images of blood cells to train on and 2 to choose by."""
     folder = shared / "data" / "bccd"
     data: dict[str, Any] = {}
-    for split, count in (("train", 40), ("val", 4)):
+    for split, count in (("train", 24), ("val", 2)):
         content = json.loads((folder / f"{split}.json").read_text(encoding="utf-8"))
         content["images"] = content["images"][:count]
         kept = {image["id"] for image in content["images"]}
@@ -169,7 +166,7 @@ def cells(shared: Path, pictures: Any) -> list[Path]:
     """Twenty pictures of blood cells, 320 x 240 and others, of which none was trained on."""
     folder = shared / "data" / "bccd"
     images = json.loads((folder / "val.json").read_text(encoding="utf-8"))["images"]
-    made: list[Path] = pictures([folder / "images" / image["file_name"] for image in images[4 : 4 + WHOLE_FILES]], 2)
+    made: list[Path] = pictures([folder / "images" / image["file_name"] for image in images[2 : 2 + WHOLE_FILES]], 2)
     return made
 
 
@@ -223,3 +220,42 @@ def as_loaded() -> Callable[..., Any]:
         )  # fmt: skip
 
     return make
+
+
+@pytest.fixture
+def few_streets(shared: Path, tmp_path: Path) -> dict[str, Any]:
+    """Return `data` of a config: 16 street scenes with label maps to train on and 2 to choose by."""
+    folder = shared / "data" / "camvid_day"
+    data: dict[str, Any] = {"classes": str(folder / "classes.txt")}
+    for split, count in (("train", 16), ("val", 2)):
+        data[split] = {kind: str(tmp_path / split / kind) for kind in ("images", "masks")}
+        for path in data[split].values():
+            Path(path).mkdir(parents=True)
+        for image in sorted((folder / "images" / split).iterdir())[:count]:
+            shutil.copy(image, data[split]["images"])
+            shutil.copy(folder / "masks" / split / f"{image.stem}.png", data[split]["masks"])
+    return data
+
+
+@pytest.fixture
+def streets(shared: Path, pictures: Any) -> list[Path]:
+    """Twenty pictures of streets, 480 x 360 and others, of which none was trained on."""
+    made: list[Path] = pictures(sorted((shared / "data" / "camvid_day" / "images" / "val").iterdir())[2:])
+    return made
+
+
+@pytest.fixture
+def pixels_that_differ() -> Callable[..., tuple[int, int]]:
+    """Return `count(files, ours, theirs)`: pixels of all label maps, and those with another class; maps are varied."""
+
+    def count(files: Sequence[Path], ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[int, int]:
+        total = different = 0
+        for file, mine, other in zip(files, ours, theirs, strict=True):
+            label_map = np.asarray(other)
+            assert mine.semantic.shape == label_map.shape, file.name
+            assert len(np.unique(label_map)) > 2, f"{file.name}: a comparison of nothing"
+            total, different = total + label_map.size, different + int((mine.semantic != label_map).sum())
+        print(f"{different} of {total} pixels differ: {100 * different / total:.4f} %")
+        return total, different
+
+    return count
