@@ -79,7 +79,7 @@ def test_boxes_are_upstreams(  # noqa: PLR0917
         boxes = np.clip(theirs.bboxes.numpy(), 0, [width, height, width, height])
         kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         rows = boxes[kept], theirs.scores.numpy()[kept], theirs.labels.numpy()[kept]
-        result.add(file.name, (found.boxes, found.scores, found.labels), rows, floor=0.01, pixels=0.5, score=1e-3)
+        result.add(file.name, (found.boxes, found.scores, found.labels), rows, floor=0.01, pixels=0.1, score=1e-3)
     print(result)
     assert not result.missing
     assert result.compared > 1000
