@@ -44,7 +44,7 @@ def upstream_of(model: Any, path: Path) -> Any:
     return init_model(config, str(path), device="cpu")
 
 
-def test_label_maps_are_upstreams(
+def test_label_maps_are_upstreams(  # noqa: PLR0917
     model: Any, streets: list[Path], tmp_path: Path, same_resize: Any, pixels_that_differ: Any, monkeypatch: Any
 ) -> None:
     from mmseg.apis import inference_model

@@ -89,10 +89,11 @@ def test_boxes_are_upstreams(model: Any, cells: list[Path], comparison: Any, sam
     for file, found in zip(cells, model.predict(cells), strict=True):
         if file.name != DECODED_SMALLER:
             ours = found.boxes, found.scores, found.labels
-            result.add(file.name, ours, find(detector, file), floor=0.02, pixels=0.5, score=1e-3)
+            result.add(file.name, ours, find(detector, file), floor=0.02, pixels=0.1, score=1e-3)
     print(result)
     assert result.compared > 1000
-    assert len(result.missing) <= 0.002 * result.compared, result.missing
+    # Rounding turns a few decisions of the two suppressions, of boxes that overlap by as much as the threshold.
+    assert len(result.missing) <= 0.005 * result.compared, result.missing
 
 
 def test_as_users_have_both(model: Any, cells: list[Path], comparison: Any) -> None:
