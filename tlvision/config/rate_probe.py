@@ -71,7 +71,7 @@ def choose_rate(parts: Parts, run: Path, fabric: Fabric) -> tuple[Config, str]:
     parts: of the run; they are left as they are.
     run:   its folder; gets rate.json with all scores, the same in every process.
 
-    A run of less than two probes' length takes the highest rate: it is too short to go far from the pretraining.
+    A run of less than two probes' length takes the highest rate: it was the better one in every short run measured.
 
     Raises InputError if the training images cannot be divided, or if the config has unlabelled images (a probe on
     labels of the source would choose a rate for the target); RunError if every rate failed.
