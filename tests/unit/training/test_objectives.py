@@ -167,6 +167,8 @@ def test_side_passes_do_not_see_what_another_hook_has_moved_and_backward_reads_w
             return {"pass": context.adapter.loss(100 * context.images, [])["own"]}
 
     class Looks(ObjectiveHook):
+        uses_unlabelled = True
+
         def losses(self, context: Any) -> dict[str, Tensor]:
             with side_pass(context.adapter, context.memo["buffers"]):
                 return {"seen": context.adapter.loss(context.images, [])["own"].square()}
