@@ -18,6 +18,7 @@ from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, JaccardLoss,
 from torch import Tensor
 from torch.nn import functional
 
+from tlvision.plugin import constants
 from tlvision.types import IGNORE_INDEX, InputError, Target
 from tlvision_smp.options import SmpOptions, weights_in_order
 
@@ -70,9 +71,7 @@ def _cross_entropy(smoothing: float, weights: tuple[float, ...] | None) -> Loss:
     """Return cross entropy: in each image the mean over known pixels, each as heavy as its class, then over images."""
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        # Filled on the device: for a copy from the CPU's memory a GPU would wait.
-        numbers = (1.0,) * logits.shape[1] if weights is None else weights
-        weight = torch.cat([logits.new_full((1,), number) for number in numbers])
+        weight = constants((1.0,) * logits.shape[1] if weights is None else weights, logits)
         pixels = functional.cross_entropy(
             logits, labels, weight=weight, ignore_index=IGNORE_INDEX, label_smoothing=smoothing, reduction="none"
         )

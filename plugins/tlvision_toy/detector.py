@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import batched_nms
 
+from tlvision.plugin import constants
 from tlvision_toy.backbone import STAGES, Backbone
 
 LEVELS = {"p3": "stage2", "p4": "stage3", "p5": "stage4"}
@@ -153,7 +154,7 @@ def select(
         order, scores = order[scores >= least], scores[scores >= least]
         labels = order % logits.shape[1]
         boxes = dense_boxes[order // logits.shape[1]].clamp(min=0.0)
-        boxes = torch.minimum(boxes, boxes.new_tensor([width, height, width, height]))
+        boxes = torch.minimum(boxes, constants([width, height, width, height], boxes))
         solid = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         boxes, scores, labels = boxes[solid], scores[solid], labels[solid]
         kept = batched_nms(boxes, scores, labels, overlap)[:most]

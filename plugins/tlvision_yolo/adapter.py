@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import LayerGroup, Tap, capture
+from tlvision.plugin import LayerGroup, Tap, capture, constants
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_yolo.groups import find_groups, find_taps, probe
 from tlvision_yolo.upstream import non_max_suppression
@@ -185,6 +185,6 @@ def _as_float32(raw: Any) -> Any:
 def to_prediction(rows: Tensor, size: tuple[int, int], masks: Tensor | None = None) -> Prediction:
     """Turn rows of x0, y0, x1, y1, score, class, … into a Prediction clipped to an input of `size` (height, width)."""
     height, width = size
-    limit = rows.new_tensor([width, height, width, height])
+    limit = constants([width, height, width, height], rows)
     boxes = rows[:, :4].clamp(min=0).minimum(limit)
     return Prediction(boxes=boxes, scores=rows[:, 4], labels=rows[:, 5].long(), masks=masks)

@@ -14,26 +14,13 @@ import cv2
 import pytest
 import torch
 
-from tlvision.plugin import Adapter, BuildSpec, get_plugin
-from tlvision.training.checkpoint import MODEL, save_weights
-from tlvision.types import IGNORE_INDEX, ClassMap, Target
+from families import FAMILIES, build_family, outline, task_of, write_weights
+from tlvision.hooks.registry import hook_class
+from tlvision.plugin import Adapter
+from tlvision.types import IGNORE_INDEX, Target
 
-TINY = Path(__file__).parents[1] / "plugins" / "openmmlab" / "configs"
-# One small model of each make.
-FAMILIES = {
-    "mmdet two-stage": ("mmdet", str(TINY / "faster-rcnn_tiny.py")),
-    "mmdet one-stage": ("mmdet", "yolox_nano_8xb8-300e_coco"),
-    "mmdet transformer": ("mmdet", str(TINY / "deformable-detr_tiny.py")),
-    "mmseg": ("mmseg", "deeplabv3plus_mobilenet-v2-d16"),
-    "smp": ("smp", "unet/resnet18"),
-    "torchvision one-stage": ("torchvision", "ssdlite320_mobilenet_v3_large"),
-    "torchvision two-stage": ("torchvision", "fasterrcnn_mobilenet_v2_fpn_light"),
-    "toy": ("toy", "tiny_detector"),
-    "toy semantic": ("toy", "tiny_segmenter"),
-    "toy instance": ("toy", "toy-instance"),
-    "yolo": ("yolo", "yolov8n"),
-    "yolo instance": ("yolo", "yolov8n-seg"),
-}
+DENSE = {"class_mix", "entropy", "masked_consistency"}
+"""Objectives for models that score every pixel."""
 
 
 @pytest.fixture(params=[pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -53,23 +40,9 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def is_semantic(family: str) -> bool:
-    plugin, arch = FAMILIES[family]
-    return get_plugin(plugin).task_of(arch) == "semantic"
-
-
-def classes_of(family: str) -> ClassMap:
-    names = ("dark", "light", "background") if is_semantic(family) else ("dark", "light")
-    return ClassMap(names, (3, 90, 91)[: len(names)])
-
-
-def build_family(family: str) -> Adapter:
+def build_still(family: str) -> Adapter:
     """Build the model on the CPU, the same at every call, with no random draw left in its forward pass."""
-    plugin, arch = FAMILIES[family]
-    torch.manual_seed(0)
-    adapter, _ = get_plugin(plugin).build(
-        BuildSpec(arch=arch, weights="none", classes=classes_of(family), image_size=96)
-    )
+    adapter = build_family(family)
     for module in adapter.module.modules():
         if isinstance(module, torch.nn.modules.dropout._DropoutNd):
             module.p = 0.0
@@ -80,8 +53,8 @@ def build_family(family: str) -> Adapter:
 
 @pytest.fixture
 def build() -> Callable[[str], Adapter]:
-    """The function `build_family`."""
-    return build_family
+    """The function `build_still`."""
+    return build_still
 
 
 @pytest.fixture
@@ -103,7 +76,7 @@ def learning_batch() -> Callable[[str, str], tuple[torch.Tensor, list[Target]]]:
             labels=torch.tensor([0, 1], device=device),
             crowd=torch.zeros(2, dtype=torch.bool, device=device),
             masks=masks.to(device),
-            semantic=labelled.to(device) if is_semantic(family) else None,
+            semantic=labelled.to(device) if task_of(family) == "semantic" else None,
         )
         return images.to(device), [target] * 4
 
@@ -119,8 +92,8 @@ def gpu_config(tiny_config: dict[str, Any], tmp_path: Path) -> Callable[..., dic
         plugin, arch = FAMILIES[family]
         config["model"] |= {"plugin": plugin, "arch": arch}
         config["data"]["batch"]["labelled"] = 3
-        if is_semantic(family) or "instance" in family:
-            _outline(config["data"], tmp_path)
+        if task_of(family) != "detect":
+            outline(config["data"], tmp_path)
         config["train"] = {"epochs": 5, "lr": 1e-3, "device": device, "precision": "fp32", "verify": "every_step"}
         config["train"] |= train
         config["evaluate"] = {"every": 5}
@@ -129,17 +102,6 @@ def gpu_config(tiny_config: dict[str, Any], tmp_path: Path) -> Callable[..., dic
         return config
 
     return make
-
-
-def _outline(data: dict[str, Any], folder: Path) -> None:
-    """Give every object its box as a polygon, which a segmenter needs."""
-    for side in ("train", "val"):
-        content = json.loads(Path(data[side]["json"]).read_text(encoding="utf-8"))
-        for row in content["annotations"]:
-            x, y, width, height = row["bbox"]
-            row["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
-        data[side]["json"] = str(folder / f"{side}.json")
-        Path(data[side]["json"]).write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.fixture
@@ -156,19 +118,6 @@ def logged() -> Callable[[Path], list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def weights_of(tmp_path: Path) -> Callable[[str], str]:
-    """Write the weights of a family to a file, for a run that starts from pretrained ones, and return its path."""
-
-    def write(family: str) -> str:
-        path = tmp_path / "pretrained" / MODEL
-        path.parent.mkdir(exist_ok=True)
-        save_weights(path, build_family(family).module.state_dict(), classes_of(family))
-        return str(path)
-
-    return write
-
-
-@pytest.fixture
 def target_images(tiny_dataset: Path, tmp_path: Path) -> Path:
     """A folder of twelve unlabelled images: negatives of the labelled ones."""
     folder = tmp_path / "target"
@@ -176,3 +125,19 @@ def target_images(tiny_dataset: Path, tmp_path: Path) -> Path:
     for path in sorted((tiny_dataset / "images").iterdir())[:12]:
         cv2.imwrite(str(folder / path.name), 255 - cv2.imread(str(path)))
     return folder
+
+
+@pytest.fixture
+def objective_config(gpu_config: Callable[..., dict[str, Any]], tmp_path: Path, target_images: Path) -> Any:
+    """Return the config of a short run of the toy model with one objective of domain adaptation and a teacher."""
+
+    def make(objective: str, device: str, name: str = "run", **train: Any) -> dict[str, Any]:
+        family = "toy semantic" if objective in DENSE else "toy"
+        config = gpu_config(family, device, name, **train)
+        config["model"]["weights"] = write_weights(family, tmp_path / "pretrained")
+        config["data"]["target"] = {"images": str(target_images)}
+        config["data"]["batch"]["unlabelled"] = 3 if hook_class(objective).uses_unlabelled else 0
+        config["hooks"] = [{objective: {}}, {"ema": {"decay": 0.9}}, *config["hooks"]]
+        return dict(config)
+
+    return make

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from syncs import Waits, find_waits
 from tlvision.config.assemble import assemble
 from tlvision.config.load import load_config
 from tlvision.config.run import build_session
@@ -26,18 +26,16 @@ ALLOWED = {
     "tlvision/hooks/pseudo_labels.py:_target": "and as many as are sure; an image without any has no loss",
     "tlvision/hooks/pseudo_labels.py:_best": "an image in which nothing is likely is one without objects",
     "tlvision/hooks/pseudo_labels.py:labelled_maps": "the student sees the images that have a pseudo-label",
+    "tlvision/hooks/pseudo_labels.py:_count_pixels": "how much of the images has a label is the weight of the loss",
+    "tlvision/hooks/thresholds.py:_confidence": "adaptive thresholds follow how sure the teacher is",
+    "tlvision/hooks/count_cap.py:learn": "at_most counts objects, in numbers that live on the CPU",
+    "tlvision/hooks/count_cap.py:values": "of these, which wait for nothing",
     "tlvision/hooks/objectives/class_mix.py:_half_of_the_classes": "half of the classes that an image has, drawn",
 }
 """Place -> why it waits."""
 
-_SPEC = importlib.util.spec_from_file_location("syncs", Path(__file__).with_name("syncs.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-syncs = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(syncs)
 
-
-def waits_of_a_step(config: dict[str, Any], run: Path, device: str) -> Any:
+def waits_of_a_step(config: dict[str, Any], run: Path, device: str) -> Waits:
     loaded = load_config(config)
     session = build_session(assemble(loaded), run, make_fabric(loaded.train))
     session.call("before_fit")
@@ -47,7 +45,7 @@ def waits_of_a_step(config: dict[str, Any], run: Path, device: str) -> Any:
     train_step(session, [next(batches)])  # what is made once is made
     session.call("after_step")
     batch = next(batches)
-    with syncs.find_waits(device) as waits:
+    with find_waits(device) as waits:
         train_step(session, [batch])
         session.call("after_step")
     session.call_close()
@@ -63,30 +61,36 @@ def test_no_step_waits(gpu_config: MakeConfig, tmp_path: Path, family: str, devi
 
 
 OBJECTIVES = [name for name in BUILT_IN if issubclass(hook_class(name), ObjectiveHook)]
+TAUGHT = {"mean_teacher": {"adaptive": True, "at_most": 2}, "class_mix": {}, "masked_consistency": {}}
+"""Those that learn from what a teacher is sure of: with a threshold that an untrained one reaches."""
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_no_objective_waits(  # noqa: PLR0917
-    gpu_config: MakeConfig,
-    weights_of: Callable[[str], str],
-    target_images: Path,
-    device: str,
-    objective: str,
-    tmp_path: Path,
-) -> None:
-    family = "toy semantic" if objective in {"class_mix", "entropy", "masked_consistency"} else "toy"
-    config = gpu_config(family, device, verify="off")
-    config["model"]["weights"] = weights_of(family)
-    config["data"]["target"] = {"images": str(target_images)}
-    config["data"]["batch"] |= {"unlabelled": 3 if hook_class(objective).uses_unlabelled else 0}
-    config["hooks"] = [{objective: {}}, {"ema": {"decay": 0.9}}, *config["hooks"]]
+def test_no_objective_waits(objective_config: MakeConfig, device: str, objective: str, tmp_path: Path) -> None:
+    config = objective_config(objective, device, verify="off")
+    if objective in TAUGHT:
+        config["hooks"][0] = {objective: {"threshold": 0.01, **TAUGHT[objective]}}
     waits = waits_of_a_step(config, tmp_path / "run", device)
     print(objective, dict(waits.ours), dict(waits.upstream))
+    assert set(waits.ours) <= set(ALLOWED)
+    if objective in TAUGHT:
+        assert "tlvision/hooks/pseudo_labels.py:_target" in waits.ours, "no pseudo-label was made"
+
+
+def test_an_adversary_of_boxes_does_not_wait(
+    gpu_config: MakeConfig, target_images: Path, device: str, tmp_path: Path
+) -> None:
+    config = gpu_config("torchvision two-stage", device, verify="off")
+    config["data"]["target"] = {"images": str(target_images)}
+    config["data"]["batch"]["unlabelled"] = 2
+    config["hooks"] = [{"domain_adversarial": {"instance": "on"}}, *config["hooks"]]
+    waits = waits_of_a_step(config, tmp_path / "run", device)
+    print(dict(waits.ours), dict(waits.upstream))
     assert set(waits.ours) <= set(ALLOWED)
 
 
 def test_the_watch_sees_what_it_is_to_see(device: str) -> None:
-    with syncs.find_waits(device) as waits:
+    with find_waits(device) as waits:
         values = torch.ones(3, device=device)
         values.sum().item()
         bool(values.any())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +18,9 @@ import yaml
 from safetensors.torch import load_file
 
 import tlvision
+from interrupt import Interrupt
 from tlvision.config import run as runs
 from tlvision.config.resume_keys import CANNOT_CHANGE, MAY_CHANGE
-from tlvision.hooks import Context, ObserverHook
 from tlvision.types import InputError
 
 SPEC = importlib.util.spec_from_file_location("mutations", Path(__file__).with_name("mutations.py"))
@@ -216,14 +215,6 @@ RECORDED = [  # change, --set, keys that are recorded
 ]
 
 
-class Interrupt(ObserverHook):
-    """Press Ctrl-C after step 4 of 6, within the second epoch."""
-
-    def after_step(self, context: Context) -> None:
-        if context.step == 4:
-            os.kill(os.getpid(), 2)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _no_pictures() -> Iterator[None]:
     """Draw nothing: it is the same for every row and takes most of the time."""
@@ -246,7 +237,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> tupl
 
         def interrupted(*arguments: Any) -> Any:
             session = build(*arguments)
-            session.hooks.append(Interrupt())
+            session.hooks.append(Interrupt(step=4))
             return session
 
         patch.setattr(runs, "build_session", interrupted)

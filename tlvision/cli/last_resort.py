@@ -21,7 +21,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MEMORY = "failed: out of memory. Use a smaller data.batch.labelled, data.image_size, evaluate.batch or data.cache."
 _GPU_MEMORY = (
     "failed: out of memory on the GPU. Use a smaller data.batch.labelled (with a larger train.accumulate a step has as "
-    "many images as before), data.image_size or evaluate.batch, or train.precision=bf16; `tlvision show ledger` tells "
+    "many images as before), data.image_size or evaluate.batch, or train.precision=bf16; `tlvision show CONFIG` tells "
     "what each phase takes, `nvidia-smi` what other programs hold."
 )
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tlvision.plugin import constants
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -55,7 +57,7 @@ class CountCap:
         place = labels * _BINS + (scores.float() * _BINS).long().clamp(0, _BINS - 1)
         found = torch.bincount(place, minlength=classes * _BINS)  # (classes * _BINS,)
         objects = torch.bincount(batch.labels.to(found.device), minlength=classes)
-        images = found.new_tensor([len(said), len(batch.counts)])
+        images = constants([len(said), len(batch.counts)], found)
         new = _of_all_processes(torch.cat([found, objects, images])).cpu().double()
         self._scores = _KEEP * self._scores + new[: classes * _BINS].reshape(classes, _BINS)
         self._objects += new[classes * _BINS : -2]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tlvision.hooks.count_cap import CountCap
 from tlvision.hooks.padding import blank_padding, valid_pixels, without_padding
 from tlvision.hooks.thresholds import Thresholds
-from tlvision.plugin import HasDenseLogits, class_probabilities, interpolate, score_kind
+from tlvision.plugin import HasDenseLogits, class_probabilities, constants, interpolate, score_kind
 from tlvision.types import IGNORE_INDEX, InputError, Prediction, Target
 
 if TYPE_CHECKING:
@@ -89,38 +89,42 @@ def sure_enough(said: Said, thresholds: Sequence[float], background: float = 0.0
     not say that nothing is there; but for an image of boxes whose scores are all below `background` (0..1): it holds
     nothing, and is a target without objects.
     """
-    targets = [_target(each, thresholds, background) for each in said]
+    scores: Any = said[0].scores if isinstance(said[0], Prediction) else said[0]
+    least = constants(thresholds, scores)  # (C,)
+    targets = [_target(each, least, background) for each in said]
     images = [number for number, target in enumerate(targets) if target is not None]
     kept = [target for target in targets if target is not None]
     if any(target.semantic is not None for target in kept):
-        return PseudoLabels(images, kept, _share_of_pixels(said, kept), sum(map(_classes_in, kept)))
+        return PseudoLabels(images, kept, *_count_pixels(said, kept))
     return PseudoLabels(images, kept, len(kept) / len(said), sum(len(target) for target in kept))
 
 
-def _share_of_pixels(said: Said, targets: Sequence[Target]) -> float:
-    maps: list[Any] = [target.semantic for target in targets]
+def _count_pixels(said: Said, targets: Sequence[Target]) -> tuple[float, int]:
+    """Return the share of the pixels that show an image which have a label, and the classes of all label maps."""
+    import torch
+
     chances: list[Any] = list(said)
-    shown = sum(int((each[0] >= 0).sum()) for each in chances)
-    return sum(int((label_map != IGNORE_INDEX).sum()) for label_map in maps) / shown
+    maps = torch.stack([torch.as_tensor(target.semantic) for target in targets])  # (K, H, W)
+    classes, known = len(chances[0]), maps != IGNORE_INDEX
+    seen = maps.new_zeros((len(maps), classes + 1))
+    seen = seen.scatter(1, maps.where(known, classes).flatten(1), 1)[:, :classes]  # (K, C): 1 where a map has the class
+    shown = torch.stack([(each[0] >= 0).sum() for each in chances]).sum()
+    labelled, all_shown, count = torch.stack([known.sum(), shown, seen.sum()]).tolist()  # in one: a GPU waits for it
+    return labelled / all_shown, count
 
 
-def _classes_in(target: Target) -> int:
-    label_map: Any = target.semantic
-    return int(label_map[label_map != IGNORE_INDEX].unique().numel())
-
-
-def _target(said: Prediction | Tensor, thresholds: Sequence[float], background: float) -> Target | None:
+def _target(said: Prediction | Tensor, least: Tensor, background: float) -> Target | None:
     import torch
 
     if not isinstance(said, Prediction):
         score, label = said.max(dim=0)  # (H, W)
-        sure = (score >= _on_device(thresholds, score)[label]) & (score >= 0)  # below 0 is padding
+        sure = (score >= least[label]) & (score >= 0)  # below 0 is padding
         if not bool(sure.any()):
             return None
         return _without_objects(score, torch.where(sure, label, IGNORE_INDEX))
     sides = said.boxes[:, 2:] - said.boxes[:, :2]
     # A box of less than a pixel or two has no cell of its own in any detector.
-    keep = (said.scores >= _on_device(thresholds, said.scores)[said.labels]) & (sides >= _SMALLEST).all(dim=1)
+    keep = (said.scores >= least[said.labels]) & (sides >= _SMALLEST).all(dim=1)
     if not bool(keep.any()) and _best(said) >= background:
         return None
     return Target(
@@ -129,13 +133,6 @@ def _target(said: Prediction | Tensor, thresholds: Sequence[float], background: 
         crowd=torch.zeros_like(said.labels[keep], dtype=torch.bool),
         masks=None if said.masks is None else said.masks[keep],
     )
-
-
-def _on_device(numbers: Sequence[float], like: Tensor) -> Tensor:
-    """Return the numbers as a tensor like `like`, filled there: for a copy from the CPU's memory a GPU would wait."""
-    import torch
-
-    return torch.cat([like.new_full((1,), number) for number in numbers])
 
 
 def _without_objects(like: Tensor, semantic: Tensor) -> Target:

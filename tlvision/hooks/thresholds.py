@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tlvision.plugin import constants
 from tlvision.types import ClassMap, InputError, Prediction, nearest
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _confidence(
         scores.append(value.flatten().float())
         labels.append(index.flatten())
     value, index = torch.cat(scores), torch.cat(labels)
-    used = (value >= value.new_tensor(least)[index]) & (value >= 0)  # below 0 is padding
+    used = (value >= constants(least, value)[index]) & (value >= 0)  # below 0 is padding
     both = torch.stack(
         [torch.bincount(index[used], weights, minlength=len(least)) for weights in (value[used], None)]  # (2, C)
     )

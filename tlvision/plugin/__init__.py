@@ -1,5 +1,6 @@
 """The contract with a model family, and how plugins are found. Importing it imports no torch."""
 
+from tlvision.plugin.constants import constants
 from tlvision.plugin.dense import (
     ScoreKind,
     class_log_probabilities,
@@ -50,6 +51,7 @@ __all__ = [
     "capture",
     "class_log_probabilities",
     "class_probabilities",
+    "constants",
     "get_plugin",
     "interpolate",
     "label_maps",

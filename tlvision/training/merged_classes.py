@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tlvision.plugin import HasDenseLogits, ScoreKind, score_kind
+from tlvision.plugin import HasDenseLogits, ScoreKind, constants, score_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ class MergedClasses:
 
     def _merged(self, found: Prediction) -> Prediction:
         theirs: Any = found.labels  # a tensor, as an adapter gives it
-        return replace(found, labels=theirs.new_tensor(self._ours)[theirs])
+        return replace(found, labels=constants(self._ours, theirs)[theirs])
 
 
 class _MergedLabelMaps(MergedClasses):

@@ -76,12 +76,10 @@ def build_optimizer(
         }
         for (name, peak, decay, since, rewarm), parameters in groups.items()
     ]
-    rate = settings.base_lr
+    rate, momentum = settings.base_lr, settings.momentum
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(rows, lr=rate, betas=(settings.momentum, 0.999), fused=True)
-    return torch.optim.SGD(
-        rows, lr=settings.base_lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True
-    )
+        return torch.optim.AdamW(rows, lr=rate, betas=(momentum, 0.999), fused=True)
+    return torch.optim.SGD(rows, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
 
 
 def schedule_factor(step: int, plan: Plan, settings: TrainSettings) -> float:

@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -94,16 +95,22 @@ def start_part(options: argparse.Namespace, part: dict[str, Any], left: float) -
     command += ["--out", str(options.out), *(["--small"] if options.small else [])]
     # Threads of torch that share a busy core wait for each other: a step of a rehearsal took 25 times as long.
     environment = os.environ | ({"OMP_NUM_THREADS": "1"} if options.small else {})
+    # A group of its own: what a part has started (loading processes, another trainer) must not outlive it.
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=left)
+        output, errors = process.communicate(timeout=left)
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         return {"error": "the time was over"}
-    if done.returncode != 0:
+    if process.returncode != 0:
         log = options.out / "failures.txt"
         with log.open("a", encoding="utf-8") as file:
-            file.write(f"{json.dumps(part)}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}\n\n")
-        return {"error": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+            file.write(f"{json.dumps(part)}\n{output[-4000:]}\n{errors[-8000:]}\n\n")
+        return {"error": (errors.strip().splitlines() or ["no message"])[-1][:300]}
+    return dict(json.loads(output.strip().splitlines()[-1]))
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from benchmarks.parity import CONFIGS, spread
 from benchmarks.parity_tasks import pycocotools_ap
 from benchmarks.recipe_choice import CRITERIA, follow_rule, leave_one_out
 from benchmarks.recipe_suite import BUDGETS, SIZES, SUITE, Cell, make_cell, split_predictions
-from benchmarks.runs import Results, Run, run_all
+from benchmarks.runs import Results, Run, check_settings, run_all
 
 EMA: dict[str, Any] = {"ema": {"decay": 0.99, "warmup": 100}}
 UPSTREAM = "upstream"
@@ -269,21 +269,11 @@ def aps_of(results: Results, cell: Cell, seed: int, recipes: dict[str, str]) -> 
     return {rate: float(results.rows[key]["ap"]) for rate, key in keys.items()}
 
 
-def check_settings(options: argparse.Namespace) -> None:
-    """Write OUT/settings.json, or stop if OUT holds results of other settings."""
-    now = {name: str(getattr(options, name)) for name in ("weights", "arch", "budget")}
-    path = options.out / "settings.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
-    if before != now:
-        raise SystemExit(f"{path} has {before}, this command {now}; give another --out")
-    options.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(now, indent=1), encoding="utf-8")
-
-
 def main() -> None:
     """Train what is missing, or print a table of what is there."""
     options = arguments()
-    check_settings(options)
+    names = ("weights", "arch", "budget")
+    check_settings(options.out, {name: getattr(options, name) for name in names})
     cells = cells_of(options)
     results = Results(options.out / "results.json")
     if options.action != "run":

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,16 @@ class Results:
     def has(self, key: str) -> bool:
         """Return whether the run was done without failure."""
         return key in self.rows and "failed" not in self.rows[key]
+
+
+def check_settings(out: Path, now: Mapping[str, object]) -> None:
+    """Write OUT/settings.json; SystemExit if OUT holds results of other settings, which would be taken for these."""
+    path, shown = out / "settings.json", {name: str(value) for name, value in now.items()}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else shown
+    if before != shown:
+        raise SystemExit(f"{path} has {before}, this command {shown}; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(shown, indent=1), encoding="utf-8")
 
 
 def run_all(

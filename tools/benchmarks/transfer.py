@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks import runs as runs_module
 from benchmarks.parity import spread
 from benchmarks.parity_tasks import pycocotools_ap
-from benchmarks.runs import Results, Run
+from benchmarks.runs import Results, Run, check_settings
 
 CONFIG = "configs/detect/yolo_finetune.yaml"
 EMA: dict[str, Any] = {"ema": {"decay": 0.99, "warmup": 100}}
@@ -213,22 +213,11 @@ def table(rows: dict[str, list[dict[str, Any]]], rates: dict[str, float | str], 
     return "\n".join(lines)
 
 
-def check_settings(options: argparse.Namespace) -> None:
-    """Write OUT/settings.json, or stop where OUT holds results of other settings, which would be taken for these."""
-    names = ("data", "weights", "arch", "nth", "epochs", "image_size", "batch")
-    now = {name: str(getattr(options, name)) for name in names}
-    path = options.out / "settings.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
-    if before != now:
-        raise SystemExit(f"{path} has {before}, this command {now}; give another --out")
-    options.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(now, indent=1), encoding="utf-8")
-
-
 def main() -> None:
     """Tune, or train every method with every seed and print the table."""
     options = arguments()
-    check_settings(options)
+    names = ("data", "weights", "arch", "nth", "epochs", "image_size", "batch")
+    check_settings(options.out, {name: getattr(options, name) for name in names})
     few, judge = write_subsets(options.data / "train.json", options.nth, options.out)
     count = len(json.loads(few.read_text(encoding="utf-8"))["images"])
     if options.tune:

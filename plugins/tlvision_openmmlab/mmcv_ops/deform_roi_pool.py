@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from tlvision.plugin import constants
 from tlvision_openmmlab.mmcv_ops.kernels import Operators, bilinear, gradients, working
 
 # Values sampled at once: bounds the memory, forward and backward.
@@ -78,7 +79,7 @@ def _alike(boxes: Tensor, pooled: Tensor, ratio: int) -> Iterator[tuple[Tensor, 
     """
     channels, bins_y, bins_x = pooled.shape[1:]
     sides = boxes[:, 2:] - boxes[:, :2]
-    counts = (sides / sides.new_tensor([bins_x, bins_y])).ceil().long().clamp(min=0)
+    counts = (sides / constants([bins_x, bins_y], sides)).ceil().long().clamp(min=0)
     if ratio > 0:
         counts = torch.full_like(counts, ratio)
     for columns, rows in torch.unique(counts, dim=0).tolist():

@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from tlvision.plugin import constants
 from tlvision_openmmlab.mmcv_ops.kernels import Operators, bilinear, gradients, working
 
 _MAXIMUM = 0
@@ -103,7 +104,7 @@ class _Grid(NamedTuple):
 def _grid(rois: Tensor, size: tuple[int, int], scale: float, ratio: int, aligned: bool) -> _Grid:
     start, end = (rois[:, sides] * scale - 0.5 * aligned for sides in ([2, 1], [4, 3]))
     length = end - start if aligned else (end - start).clamp(min=1)
-    bins = length / length.new_tensor(size)
+    bins = length / constants(size, length)
     count = torch.full_like(bins, ratio) if ratio > 0 else bins.ceil().clamp(min=1)
     return _Grid(start, bins, count)
 

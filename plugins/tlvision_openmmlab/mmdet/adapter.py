@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import InstanceFeatures, LayerGroup, Tap, capture
+from tlvision.plugin import InstanceFeatures, LayerGroup, Tap, capture, constants
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_openmmlab.mmdet.groups import add_taps, find_groups
 from tlvision_openmmlab.mmdet.upstream import (
@@ -127,7 +127,7 @@ class MmdetAdapter:
         return sample
 
     def _prediction(self, found: Any, size: Sequence[int]) -> Prediction:
-        limit = found.bboxes.new_tensor([size[1], size[0], size[1], size[0]])
+        limit = constants([size[1], size[0], size[1], size[0]], found.bboxes)
         best = found.scores.argsort(descending=True, stable=True)[: self._most]
         boxes, masks = found.bboxes[best].float().clamp(min=0).minimum(limit), None
         if self._masks:

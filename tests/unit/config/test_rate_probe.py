@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,13 @@ import pytest
 from PIL import Image
 
 import tlvision
+from interrupt import Interrupt
+from launch import torchrun
 from tlvision.config import rate_probe
 from tlvision.config.assemble import assemble
 from tlvision.config.load import load_config
 from tlvision.config.rate_probe import Probe, best_of, hold_out
 from tlvision.config.run import train
-from tlvision.hooks import Context, ObserverHook
 from tlvision.label_maps import write_label_map
 from tlvision.training.fabric import make_fabric
 from tlvision.types import InputError, RunError
@@ -52,17 +50,6 @@ def checkpoints(run: Path) -> dict[str, bytes]:
         for path in sorted((run / "checkpoints").rglob("*"))
         if path.suffix in {".safetensors", ".json"} and path.name not in {"environment.json", "manifest.json"}
     }
-
-
-class Interrupt(ObserverHook):
-    """Press Ctrl-C after a given step."""
-
-    def __init__(self, *, step: int) -> None:
-        self.step = step
-
-    def after_step(self, context: Context) -> None:
-        if context.step == self.step:
-            os.kill(os.getpid(), 2)
 
 
 def test_the_better_rate_is_chosen_and_the_run_says_so(
@@ -224,12 +211,7 @@ def test_two_processes_agree(auto: dict[str, Any], tmp_path: Path) -> None:
         "tlvision.train(json.loads(sys.argv[1]))\n"
     )
     (tmp_path / "both.py").write_text(script)
-    done = subprocess.run(
-        [*(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"), str(tmp_path / "both.py"),
-         json.dumps(auto)],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(tmp_path / "both.py", json.dumps(auto))
     run = Path(auto["run"]["out"])
     assert json.loads((run / "rate.json").read_text())["lr"] == GOOD
     assert load_config(run / "config.yaml").train.lr == GOOD

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import tlvision
+from interrupt import Interrupt
 from tlvision.config import run as runs
-from tlvision.hooks import Context, Duration, ObserverHook, Plan, initial_plan
+from tlvision.hooks import Duration, Plan, initial_plan
 from tlvision.label_maps import write_label_map
 from tlvision.plugin import LayerGroup, map_groups
 
@@ -61,17 +61,6 @@ def plan_of() -> Callable[..., Plan]:
         return initial_plan(module, map_groups(module, GROUPS), Duration(epochs=epochs, steps_per_epoch=10))
 
     return make
-
-
-class Interrupt(ObserverHook):
-    """Press Ctrl-C after a given step."""
-
-    def __init__(self, *, step: int) -> None:
-        self.step = step
-
-    def after_step(self, context: Context) -> None:
-        if context.step == self.step:
-            os.kill(os.getpid(), 2)
 
 
 @pytest.fixture

@@ -5,11 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import runpy
-import signal
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,12 +15,13 @@ import yaml
 from safetensors.torch import load_file
 
 import tlvision
+from interrupt import Interrupt
+from launch import torchrun
 from tlvision.cli.main import main
 from tlvision.config import run as runs
 from tlvision.config.evaluate import evaluate_run
 from tlvision.config.predict import predict_images
 from tlvision.data.inspection import domain_classes, render_inspection
-from tlvision.hooks import Context, ObserverHook
 from tlvision.plugin import BuildSpec, get_plugin, registry
 from tlvision.plugin.weights import read_tensors
 from tlvision.training.checkpoint import save_weights
@@ -170,17 +167,6 @@ def test_classes_that_the_run_does_not_use_do_not_count_afterwards_either(config
     assert evaluate_run(result.run)[0] == result.metrics
 
 
-class Interrupt(ObserverHook):
-    """Press Ctrl-C after a step."""
-
-    def __init__(self, *, step: int) -> None:
-        self.step = step
-
-    def after_step(self, context: Context) -> None:
-        if context.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 @pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_an_interrupted_run_resumes_to_the_same_bits_and_metrics(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, step: int, tmp_path: Path
@@ -244,11 +230,7 @@ def test_two_processes_share_the_images_and_leave_one_file(
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(DISCS), str(path)],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(DISCS, str(path))
     run = tmp_path / "run"
     rows = json.loads((run / "predictions.json").read_text())
     ids = [row["image_id"] for row in rows]

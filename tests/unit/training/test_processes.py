@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,20 +12,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from launch import torchrun
+
 GLOBAL_BATCH = 6
-
-
-def launch(processes: int, *arguments: str) -> None:
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
-    done = subprocess.run(
-        [sys.executable, *torchrun, str(Path(__file__).with_name("equal_ranks.py")), *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+RANKS = Path(__file__).with_name("equal_ranks.py")
 
 
 def trained(config: dict[str, Any], processes: int, folder: Path) -> tuple[list[float], list[dict[str, torch.Tensor]]]:
@@ -38,7 +25,7 @@ def trained(config: dict[str, Any], processes: int, folder: Path) -> tuple[list[
     config["run"]["out"] = str(folder / f"of{processes}")
     path = folder / f"of{processes}.yaml"
     path.write_text(yaml.safe_dump(config))
-    launch(processes, str(path))
+    torchrun(RANKS, str(path), processes=processes)
     run = folder / f"of{processes}"
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     states = [load_file(str(run / f"rank{rank}.safetensors")) for rank in range(processes)]
@@ -89,4 +76,4 @@ def test_processes_train_as_one_does(steps_of_20: dict[str, Any], tmp_path: Path
 
 @pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_means_over_processes(processes: int) -> None:
-    launch(processes)
+    torchrun(RANKS, processes=processes)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,8 +21,8 @@ import yaml
 from safetensors.torch import load_file
 
 import tlvision
+from interrupt import Interrupt
 from tlvision.config import run as runs
-from tlvision.hooks import Context, ObserverHook
 
 SCRIPT = Path(__file__).with_name("doomed.py")
 SPEC = importlib.util.spec_from_file_location("doomed", SCRIPT)
@@ -33,17 +32,6 @@ doomed = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(doomed)
 FREED = (2, 5, 9)
 FILES = ("model", "optimizer", "hook.ema", "random.0")
-
-
-class Interrupt(ObserverHook):
-    """Press Ctrl-C after a given step."""
-
-    def __init__(self, *, step: int) -> None:
-        self.step = step
-
-    def after_step(self, context: Context) -> None:
-        if context.step == self.step:
-            os.kill(os.getpid(), 2)
 
 
 def schedule(config: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,22 +17,12 @@ import yaml
 from safetensors.torch import load_file
 
 import tlvision
+from interrupt import Interrupt
+from launch import torchrun
 from tlvision.config import run as runs
-from tlvision.hooks import Context, ObserverHook
 from tlvision.types import RunError
 
 STATE = ("model.safetensors", "optimizer.safetensors", "hook.ema.safetensors", "random.0.safetensors")
-
-
-class Interrupt(ObserverHook):
-    """Press Ctrl-C after a given step."""
-
-    def __init__(self, *, step: int) -> None:
-        self.step = step
-
-    def after_step(self, context: Context) -> None:
-        if context.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def last_state(run: Path) -> dict[str, torch.Tensor]:
@@ -234,19 +223,6 @@ def test_the_order_of_images_and_the_result_depend_on_the_seed_alone(tiny_config
     assert not differing(last_state(first), last_state(again))
     tiny_config["train"]["seed"] = 1
     assert differing(last_state(first), last_state(tlvision.train(tiny_config).run))
-
-
-def torchrun(script: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script), *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 @pytest.mark.slow

@@ -157,8 +157,9 @@ class DomainAdversarial(ObjectiveHook):
             losses.append(domain_loss(scores, domain, self.loss))
             agreed = domain_probability(judge(scale_gradient(rows[domain], factor)).float(), self.loss)[:, 0]
             expected = self._image_verdicts(features, factor)
-            counts = torch.tensor([len(one.features) for one in found[domain]], device=expected.device)
-            distances.append((agreed - expected.repeat_interleave(counts)).abs())
+            pairs = zip(expected, found[domain], strict=True)
+            of_its_image = torch.cat([value.expand(len(one.features)) for value, one in pairs])
+            distances.append((agreed - of_its_image).abs())
         averages = [each.mean() if each.numel() else each.sum() for each in distances]
         return {"instance": torch.stack(losses).mean(), "consistency": torch.stack(averages).mean()}
 

@@ -22,9 +22,9 @@ WAITS = {
     "torch.Tensor.__int__", "torch.Tensor.__float__", "torch.Tensor.__index__", "torch.Tensor.__contains__",
     "torch.Tensor.nonzero", "torch.nonzero", "torch.masked_select", "torch.Tensor.masked_select", "torch.unique",
     "torch.Tensor.unique", "torch.equal", "torch.Tensor.equal", "torch.allclose", "torch.Tensor.allclose",
-    "torch.Tensor.new_tensor", "torch.tensor", "torch.as_tensor",
+    "torch.Tensor.new_tensor",
 }  # fmt: skip
-"""new_tensor, tensor, as_tensor: a copy from memory that is not pinned, for which the CPU waits as well."""
+"""new_tensor: a copy from memory that is not page-locked, for which the CPU waits as well; so is tensor(…, device)."""
 
 
 class Waits:
@@ -66,7 +66,8 @@ class _Calls(TorchFunctionMode):
         places = [value for value in (*args[1:], *kwargs.values()) if isinstance(value, str)]
         to_cpu = name == "torch.Tensor.to" and "cpu" in places
         repeats = name.endswith("repeat_interleave") and not isinstance(args[-1], int) and "output_size" not in kwargs
-        if name in WAITS or by_mask or where_alone or to_cpu or repeats:
+        copied = name in {"torch.tensor", "torch.as_tensor"} and "device" in kwargs
+        if name in WAITS or by_mask or where_alone or to_cpu or repeats or copied:
             self.waits.add(name.removeprefix("torch."), sys._getframe(1))
         return func(*args, **kwargs)
 
