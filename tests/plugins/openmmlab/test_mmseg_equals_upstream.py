@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.shared, pytest.mark.slow, pytest.mark.filterwarnings("
 def model(few_streets: Any, brief_run: Any, shared: Path) -> Any:
     weights = str(shared / "weights" / "mobilenet_v2-imagenet-from-int8.pth")
     description = {"plugin": "mmseg", "arch": ARCH, "weights": weights}
-    return tlvision.load(brief_run(description, few_streets, epochs=2, optimizer="adamw", lr=1e-3))
+    return tlvision.load(brief_run(description, few_streets, epochs=6, optimizer="adamw", lr=2e-3))
 
 
 def upstream_of(model: Any, path: Path) -> Any:
