@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def run_part(options: argparse.Namespace, part: dict[str, Any]) -> dict[str, Any
 
     sizes = gpu_parts.SMALL if options.small else gpu_parts.FULL
     out = options.out / "work" / "-".join(str(value).replace(" ", "_") for value in part.values())
+    shutil.rmtree(out, ignore_errors=True)  # of an earlier benchmark in the same --out
     given: dict[str, Any] = {"sizes": sizes, "shared": options.shared.resolve(), "out": out.resolve()}
     if part["part"] == "steps":
         act = gpu_parts.steps_ours if part["side"] == "ours" else gpu_parts.steps_upstream
@@ -137,8 +139,9 @@ def main() -> None:
         told = row.get("error") or ", ".join(f"{key} {value:.4g}" for key, value in row.items() if type(value) is float)
         print(f"{' '.join(str(value) for value in part.values()):<52} {taken:5.1f} s  {told}", flush=True)
     print(f"\n{options.out / 'gpu.md'}: {(time.perf_counter() - began) / 60:.1f} minutes")
-    if all("error" in row for row in report["rows"]):
-        raise SystemExit("error: nothing could be measured; see failures.txt")
+    failed = sum("error" in row for row in report["rows"])
+    if failed:
+        raise SystemExit(f"error: {failed} of {len(report['rows'])} parts failed; see {options.out / 'failures.txt'}")
 
 
 if __name__ == "__main__":
