@@ -38,7 +38,7 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import cv2
     import numpy as np
 
-    from tlvision.coco import write_dataset
+    from tlvision.formats.coco import write_dataset
     from tlvision.types import ClassMap, Sample, Target
 
     folder = tmp_path_factory.mktemp("tiny")

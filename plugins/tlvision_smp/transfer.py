@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from tlvision.plugin import WeightReport
-from tlvision.plugin.head_rows import load_by_class_name, require_same_architecture
-from tlvision.plugin.tensor_file import TensorFile
+from tlvision.plugin.weights.head_rows import load_by_class_name, require_same_architecture
+from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError, listing
 from tlvision_smp.architectures import Architecture
 from tlvision_smp.weights import Source

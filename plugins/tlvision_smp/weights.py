@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlvision.plugin.tensor_file import TensorFile
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
+from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError
 from tlvision_smp.architectures import Architecture, import_upstream
 

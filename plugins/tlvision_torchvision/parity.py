@@ -41,7 +41,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
-from tlvision.coco.read import CocoData, read_coco
+from tlvision.formats.coco.read import CocoData, read_coco
 from tlvision.plugin import BuildSpec
 from tlvision.types import InputError, Sample
 from tlvision_torchvision.architectures import find_architecture

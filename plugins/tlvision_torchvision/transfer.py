@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from tlvision.plugin import WeightReport
-from tlvision.plugin.head_rows import ClassRows, load_by_class_name
-from tlvision.plugin.tensor_file import TensorFile
+from tlvision.plugin.weights.head_rows import ClassRows, load_by_class_name
+from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError, listing
 from tlvision_torchvision.architectures import Architecture
 from tlvision_torchvision.backbones import EPS_MARK, classifier_prefixes

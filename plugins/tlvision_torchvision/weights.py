@@ -10,8 +10,8 @@ from urllib.parse import urlparse
 import torch
 from torchvision.models import get_model_weights, get_weight
 
-from tlvision.plugin.tensor_file import TensorFile
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
+from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError
 from tlvision_torchvision.architectures import ARCHITECTURES, Architecture
 

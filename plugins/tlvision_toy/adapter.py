@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tlvision.plugin import Adapter, BuildSpec, InputSpec, LayerGroup, Tap, WeightReport, label_maps, tap_features
-from tlvision.plugin.head_rows import load_by_class_name, require_same_architecture
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
+from tlvision.plugin.weights.head_rows import load_by_class_name, require_same_architecture
 from tlvision.types import InputError, Prediction, Target
 from tlvision_toy.backbone import STAGES
 from tlvision_toy.detection_loss import detection_losses

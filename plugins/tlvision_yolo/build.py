@@ -11,8 +11,8 @@ import yaml
 from torch import nn
 
 from tlvision.plugin import BuildSpec, WeightReport
-from tlvision.plugin.tensor_file import TensorFile
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
+from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError
 from tlvision_yolo.adapter import YoloAdapter
 from tlvision_yolo.architectures import Architecture

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tlvision.coco.read import CocoData, read_coco
+from tlvision.formats.coco.read import CocoData, read_coco
 from tlvision.types import Sample
 from tlvision_yolo.architectures import find_architecture
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tlvision.coco.read import read_coco
+from tlvision.formats.coco.read import read_coco
 from tlvision_yolo.parity import memory_peak, start_of, write_dataset
 
 

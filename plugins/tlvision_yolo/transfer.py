@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from tlvision.plugin import WeightReport
-from tlvision.plugin.head_rows import load_by_class_name
-from tlvision.plugin.tensor_file import TensorFile
+from tlvision.plugin.weights.head_rows import load_by_class_name
+from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError, listing
 
 

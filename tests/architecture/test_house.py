@@ -30,7 +30,7 @@ def modules_after(code: str) -> set[str]:
     "code",
     [
         "import tlvision",
-        "import tlvision.coco, tlvision.evaluation, tlvision.types, tlvision.plugin, tlvision.conformance",
+        "import tlvision.formats.coco, tlvision.evaluation, tlvision.types, tlvision.plugin, tlvision.conformance",
         "from tlvision.plugin import get_plugin, plugin_names; [get_plugin(n) for n in plugin_names()]",
         "import tlvision.cli.main as m; m.build_parser()",
         "import tlvision.cli.main as m; assert m.main(['plugins']) == 0",

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tlvision.coco import write_json, write_predictions
 from tlvision.evaluation import coco_map, instance_map
+from tlvision.formats.coco import write_json, write_predictions
 from tlvision.types import Prediction
 
 pycocotools = pytest.importorskip("pycocotools")

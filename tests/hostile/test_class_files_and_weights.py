@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tlvision.label_maps import read_class_file
+from tlvision.formats.label_maps import read_class_file
 from tlvision.types import ClassMap, InputError
 
 CLASS_FILES: list[tuple[str, bytes, tuple[str, ...] | str]] = [
@@ -138,7 +138,7 @@ assert len(SAFETENSORS) >= 30
 def test_a_safetensors_file_is_read_or_refused(
     content: bytes, expected: tuple[str, ...] | str | None, tmp_path: Path
 ) -> None:
-    from tlvision.plugin.weights import read_tensors
+    from tlvision.plugin.weights.files import read_tensors
 
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
@@ -180,7 +180,7 @@ assert PICKLES
 @pytest.mark.parametrize("content", [row[1] for row in PICKLES], ids=[row[0] for row in PICKLES])
 @pytest.mark.parametrize("name", ["w.pt", "w.pth", "w", "w.bin"])
 def test_a_damaged_checkpoint_is_refused(content: bytes, name: str, tmp_path: Path) -> None:
-    from tlvision.plugin.weights import read_tensors
+    from tlvision.plugin.weights.files import read_tensors
 
     path = tmp_path / name
     path.write_bytes(content)
@@ -190,7 +190,7 @@ def test_a_damaged_checkpoint_is_refused(content: bytes, name: str, tmp_path: Pa
 
 
 def test_a_harmful_checkpoint_runs_nothing(tmp_path: Path) -> None:
-    from tlvision.plugin.weights import read_tensors
+    from tlvision.plugin.weights.files import read_tensors
 
     target = tmp_path / "written"
     for path in (tmp_path / "plain.pt", tmp_path / "zip.pt"):
@@ -207,7 +207,7 @@ def test_a_harmful_checkpoint_runs_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes among files")
 def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
-    from tlvision.plugin.weights import read_tensors
+    from tlvision.plugin.weights.files import read_tensors
 
     (tmp_path / "folder.pt").mkdir()
     (tmp_path / "folder.safetensors").mkdir()
@@ -231,8 +231,8 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> N
 def test_a_named_pipe_among_the_images_of_a_folder_is_left_alone(tmp_path: Path) -> None:
     from PIL import Image
 
-    from tlvision.coco import read_images
-    from tlvision.label_maps import read_label_maps
+    from tlvision.formats.coco import read_images
+    from tlvision.formats.label_maps import read_label_maps
 
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tlvision.coco import read_coco
 from tlvision.evaluation import measurable
+from tlvision.formats.coco import read_coco
 from tlvision.types import InputError, TlvisionError
 
 Json = dict[str, Any]

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tlvision.config.load import dump_config, load_config
-from tlvision.label_maps import read_class_file, read_label_map, read_panoptic
-from tlvision.plugin.weights import read_tensors
+from tlvision.formats.label_maps import read_class_file, read_label_map, read_panoptic
+from tlvision.plugin.weights.files import read_tensors
 from tlvision.types import InputError, LabelMapFile
 
 CONFIG: dict[str, Any] = {

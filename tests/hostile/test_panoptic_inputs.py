@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlvision.label_maps import read_panoptic
+from tlvision.formats.label_maps import read_panoptic
 from tlvision.types import InputError
 
 Content = dict[str, Any]

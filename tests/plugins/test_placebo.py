@@ -18,7 +18,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tlvision.conformance.synthetic import Shape, draw
 from tlvision.data.batches import Batch, Views
 from tlvision.hooks import Context, Duration, Hook, ObjectiveHook, initial_plan
 from tlvision.hooks.discriminators import MapDiscriminator
@@ -26,6 +25,7 @@ from tlvision.hooks.generators import own_generators
 from tlvision.hooks.observers.ema import Ema
 from tlvision.hooks.registry import BUILT_IN, hook_class
 from tlvision.plugin import BuildSpec, HasDenseLogits, WeightReport, get_plugin, map_groups
+from tlvision.synthetic.shapes import Shape, draw
 from tlvision.training.objectives import batch_losses
 from tlvision.types import ClassMap
 

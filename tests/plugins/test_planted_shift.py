@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import tlvision
-from tlvision.data.inspection import render_inspection
+from tlvision.synthetic.inspection import render_inspection
 
 SEEDS = range(5)
 CLASSES = ["screw", "missing_screw", "scratch", "rust"]  # those that both domains have

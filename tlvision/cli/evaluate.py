@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> None:
     inputs = [Path(each) for each in _inputs(options) if each]
     if options.output:
         check_file(Path(options.output), "evaluate", inputs=inputs, ours=_OURS)
-    from tlvision.coco import write_json
     from tlvision.evaluation import format_quality, format_table, pseudo_label_quality
+    from tlvision.formats.coco import write_json
 
     if options.gt is not None:
         if Path(options.gt).is_dir():
@@ -128,7 +128,7 @@ def _check_pseudo_labels(options: argparse.Namespace) -> None:
 
 def _evaluate_folders(options: argparse.Namespace) -> dict[str, Any]:
     from tlvision.evaluation import label_map_iou
-    from tlvision.label_maps import read_class_file
+    from tlvision.formats.label_maps import read_class_file
 
     if options.classes is None:
         raise InputError("evaluate: label maps need --classes, a text file with one class name a line, in index order")

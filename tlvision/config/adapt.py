@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from tlvision import terminal
-from tlvision.coco import write_json
 from tlvision.config.arms import KINDS, Arm, Kind, has_teacher, make_arms
 from tlvision.config.load import dump_config
 from tlvision.config.pseudo_quality import write_pseudo_label_quality
 from tlvision.files.inputs import path_problem
 from tlvision.files.outputs import check_file, check_folder, output_folder
+from tlvision.formats.coco import write_json
 from tlvision.plugin import get_plugin
 from tlvision.report import write_adapt_page
 from tlvision.training.settings import MAX_SEED

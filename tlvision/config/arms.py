@@ -116,7 +116,7 @@ def oracle(plain: Config) -> Config:
 
 def _images(config: Config, name: Literal["train", "oracle"]) -> int:
     """Return the number of images of a dataset: those of its json, or of its folder."""
-    from tlvision.coco import read_images
+    from tlvision.formats.coco import read_images
 
     settings = config.data.train if name == "train" else config.data.oracle
     assert settings is not None

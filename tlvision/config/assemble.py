@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlvision.coco import UnlabelledData, read_images
 from tlvision.config.check_data import (
     check_classes,
     check_images,
@@ -32,6 +31,7 @@ from tlvision.config.pairing import (
 from tlvision.config.rename import pretrained_classes, trained_classes
 from tlvision.config.schema import Config
 from tlvision.config.steps import processes, steps_per_epoch
+from tlvision.formats.coco import UnlabelledData, read_images
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.generators import own_generators
 from tlvision.hooks.registry import ALWAYS, build_hook
@@ -259,7 +259,7 @@ def _render(config: Config) -> None:
     settings = config.data.render
     if settings is None:
         return
-    from tlvision.data.inspection import render_inspection
+    from tlvision.synthetic.inspection import render_inspection
 
     render_inspection(
         Path(settings.out), domain=settings.domain, train=settings.train, val=settings.val, seed=settings.seed

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tlvision.coco import CocoData
-from tlvision.coco.duplicates import same_content
 from tlvision.config.limits import objects_given
 from tlvision.config.schema import Config
 from tlvision.data.dataset import place_whole, round_up
 from tlvision.data.geometry import MIN_SIDE
-from tlvision.label_maps import LabelMapData
+from tlvision.formats.coco import CocoData
+from tlvision.formats.coco.duplicates import same_content
+from tlvision.formats.label_maps import LabelMapData
 from tlvision.plugin import Task
 from tlvision.types import ImageFile, InputError, InputSpec, Sample, counted, listing
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tlvision.coco import CocoData, read_coco
 from tlvision.config.schema import Config, DatasetSettings, DataSettings
-from tlvision.label_maps import LabelMapData, read_class_file, read_label_maps, read_panoptic
+from tlvision.formats.coco import CocoData, read_coco
+from tlvision.formats.label_maps import LabelMapData, read_class_file, read_label_maps, read_panoptic
 from tlvision.plugin import Task
 from tlvision.types import ClassMap, InputError
 

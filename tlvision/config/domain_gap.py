@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from tlvision import terminal
-from tlvision.coco import read_images, write_json
 from tlvision.config.gap_model import GapModel, ModelChoice, Numbers, Seen, join, look, open_model
 from tlvision.data.images import write_image
 from tlvision.evaluation.domain_advice import TapGap, advise, as_json, largest
@@ -28,6 +27,7 @@ from tlvision.evaluation.domain_gap import (
 )
 from tlvision.files.inputs import path_problem
 from tlvision.files.outputs import check_folder, output_folder
+from tlvision.formats.coco import read_images, write_json
 from tlvision.report.colours import PALETTE
 from tlvision.report.scatter import Cloud, scatter
 from tlvision.training.settings import MAX_SEED

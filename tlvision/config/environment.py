@@ -15,9 +15,9 @@ from tlvision.files.inputs import file_hash
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from tlvision.coco import UnlabelledData
     from tlvision.config.assemble import Parts
     from tlvision.config.data import Dataset
+    from tlvision.formats.coco import UnlabelledData
 
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "numpy", "opencv-python", "faster-coco-eval", "safetensors")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlvision.coco import CocoData
 from tlvision.config.data import Dataset, background_of, class_names
 from tlvision.files.names import stems_in
-from tlvision.label_maps import LabelMapData, write_label_map
+from tlvision.formats.coco import CocoData
+from tlvision.formats.label_maps import LabelMapData, write_label_map
 from tlvision.types import IGNORE_INDEX, ClassMap, Sample
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _json(config: Config, data: CocoData, classes: ClassMap, out: Path, fabric: 
     That is the classes that are not in `data.classes`, and annotations that cannot be used: the size of an image that
     the json does not tell is known here, and not to an evaluation of the two files.
     """
-    from tlvision.coco import restrict_classes
+    from tlvision.formats.coco import restrict_classes
 
     if class_names(config.data) is None and not data.unusable:
         return data.path
@@ -107,7 +107,7 @@ def _label_maps(config: Config, data: Dataset, out: Path, fabric: Fabric) -> Pat
     """Return the folder to evaluate against: the user's own where its values are class indices, else what they mean."""
     if isinstance(data, LabelMapData) and all(_is_index_map(data, sample) for sample in data.samples):
         return data.path
-    from tlvision.data.render import semantic_map
+    from tlvision.data.targets import semantic_map
 
     folder = out / "ground_truth"
     background = background_of(data, config.data)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.data.settings import MAX_SIDE
-from tlvision.label_maps import read_class_file
+from tlvision.formats.label_maps import read_class_file
 from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport, get_plugin
 from tlvision.types import ClassMap, ImageFile, InputError, counted
 from tlvision.types.shown import shown

@@ -96,8 +96,8 @@ class LoadedModel:
         )
 
     def _file(self, path: Path) -> Prediction:
-        from tlvision.coco import read_unlabelled
         from tlvision.config.predict import predictions
+        from tlvision.formats.coco import read_unlabelled
 
         if not path.exists():
             raise InputError(f"predict: '{path}' does not exist; give the path of an image file")

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tlvision.coco import xywh_to_xyxy
-from tlvision.coco.formats import rle_to_mask, segment_to_mask
 from tlvision.config.data import background_of
 from tlvision.data.images import read_image, write_image
-from tlvision.data.render import semantic_map
+from tlvision.data.targets import semantic_map
 from tlvision.files.names import stems_in, unique_stems
-from tlvision.label_maps import LabelMapData
-from tlvision.label_maps.files import read_values
+from tlvision.formats.coco import xywh_to_xyxy
+from tlvision.formats.coco.rle import rle_to_mask, segment_to_mask
+from tlvision.formats.label_maps import LabelMapData
+from tlvision.formats.label_maps.files import read_values
 from tlvision.report import contact_sheet, draw_prediction
 from tlvision.types import Prediction, Sample, Target, empty_target
 

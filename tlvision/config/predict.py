@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.progress import track
 from rich.text import Text
 
-from tlvision.coco import read_readable, result_rows, write_json
 from tlvision.config.loaded import LoadedModel, load
 from tlvision.config.sources import existing, find_images
 from tlvision.data.images import read_image, write_image
 from tlvision.files.names import common_folder, relative_names, unique_stems
 from tlvision.files.outputs import check_folder, output_folder
-from tlvision.label_maps import write_label_map
+from tlvision.formats.coco import read_readable, result_rows, write_json
+from tlvision.formats.label_maps import write_label_map
 from tlvision.report import draw_prediction
 from tlvision.terminal import console, note
 from tlvision.types import ClassMap, InputError, Prediction, Sample, counted

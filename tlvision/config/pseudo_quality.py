@@ -37,7 +37,7 @@ def _of_objects(run: Path, oracle: DatasetSettings) -> dict[str, Any]:
 
 def _of_pixels(model: LoadedModel, oracle: DatasetSettings) -> dict[str, Any]:
     from tlvision.data.dataset import EvalImages
-    from tlvision.data.render import semantic_map
+    from tlvision.data.targets import semantic_map
     from tlvision.training.inference import predict_confidence
 
     config = model.config

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlvision.coco import CocoData, write_dataset
 from tlvision.config.assemble import Parts, assemble, training_images
 from tlvision.files.json_files import read_object, write_json
+from tlvision.formats.coco import CocoData, write_dataset
 from tlvision.types import InputError, RunError, counted
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ import torch
 
 import tlvision.plugin as contract
 from tlvision.conformance.practice import Practice
-from tlvision.conformance.synthetic import Drawing, Shape, draw
 from tlvision.data.batches import normalise
 from tlvision.data.dataset import fit_image
 from tlvision.data.geometry import Matrix, Pixels, paint_mask, warp_boxes, warp_mask
 from tlvision.hooks import Plan
 from tlvision.hooks.plan import Duration, initial_plan
 from tlvision.plugin import BuildSpec, GroupMap, map_groups
+from tlvision.synthetic.shapes import Drawing, Shape, draw
 from tlvision.training.settings import TrainSettings
 from tlvision.types import IGNORE_INDEX, ClassMap, Target
 

@@ -62,7 +62,7 @@ def answer(request: dict[str, Any]) -> list[str]:
         for arch in plugin.architectures():
             plugin.task_of(arch)
         return [name for name in request["watched"] if name in sys.modules]
-    for name in ("cv2", "matplotlib", "PIL.Image", "torch", "torchvision", "tlvision.plugin.weights"):
+    for name in ("cv2", "matplotlib", "PIL.Image", "torch", "torchvision", "tlvision.plugin.weights.files"):
         # What the core imports itself is there before, so that only what the plugin does shows.
         if find_spec(name.partition(".")[0]) is not None:
             import_module(name)

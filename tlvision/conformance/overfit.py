@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from lightning_fabric import Fabric
 
-from tlvision.coco import write_dataset, write_predictions
 from tlvision.conformance.practice import Practice
-from tlvision.conformance.synthetic import Drawing, Shape, draw
 from tlvision.evaluation import class_iou, coco_map
+from tlvision.formats.coco import write_dataset, write_predictions
 from tlvision.hooks.plan import Duration, initial_plan
+from tlvision.synthetic.shapes import Drawing, Shape, draw
 from tlvision.training.inference import predict_array
 from tlvision.training.settings import TrainSettings
 from tlvision.types import IGNORE_INDEX, Sample, Target

@@ -18,9 +18,9 @@ from tlvision.data.cache import ImageCache, default_budget
 from tlvision.data.crop import place_crop
 from tlvision.data.geometry import Matrix, Pixels, filled, fitted_size, invert, paint, place_in, scale, stretch
 from tlvision.data.images import read_image
-from tlvision.data.render import place_target, semantic_map
 from tlvision.data.settings import AugmentSettings
-from tlvision.data.strong import strong_view
+from tlvision.data.strong_view import strong_view
+from tlvision.data.targets import place_target, semantic_map
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample, Target, empty_target
 
 Task = Literal["detect", "instance", "semantic"]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from tlvision.coco.headers import read_header
+from tlvision.formats.image_headers import read_header
 from tlvision.types import InputError, RunError
 
 Image = npt.NDArray[np.uint8]

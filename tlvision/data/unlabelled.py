@@ -10,7 +10,7 @@ import numpy as np
 from tlvision.data.dataset import Canvas, EvalImages, Meta, TrainImages
 from tlvision.data.geometry import Pixels
 from tlvision.data.settings import AugmentSettings
-from tlvision.data.strong import strong_view
+from tlvision.data.strong_view import strong_view
 from tlvision.types import ImageFile, InputSpec, Sample, empty_target
 
 # Far from the seeds of labelled streams, which count from train.seed.

@@ -60,7 +60,7 @@ def label_map_iou(
 
 
 def _count(truth_dir: Path, found_dir: Path, classes: int, boundary: bool, stem: str) -> tuple[Counts, Counts, int]:
-    from tlvision.label_maps.files import read_values  # not with the module: it brings faster_coco_eval along
+    from tlvision.formats.label_maps.files import read_values  # not with the module: it brings faster_coco_eval along
 
     truth, found = read_values(truth_dir / f"{stem}.png"), read_values(found_dir / f"{stem}.png")
     matrix = confusion(truth, found, classes, f"{found_dir / stem}.png")

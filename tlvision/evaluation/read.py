@@ -18,7 +18,7 @@ Json = dict[str, Any]
 # No coordinate, area or score of a real file comes near it; one comparison keeps out nan, inf and overflow.
 _LIMIT = 1e15
 
-# `tlvision.coco` is imported where it is used: importing `tlvision.evaluation` alone stays light.
+# `tlvision.formats.coco` is imported where it is used: importing `tlvision.evaluation` alone stays light.
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class GroundTruth:
                  matching uses an id as a truth value, so that an id 0 would count as "not matched".
     areas_from_boxes: how many annotations have no `area` in the file and got width * height of their box.
     unusable:    how many annotations are left out because their box has no size, is not finite or lies outside its
-                 image: the rules of training (`tlvision.coco.rules.check_boxes`).
+                 image: the rules of training (`tlvision.formats.coco.rules.check_boxes`).
     repeated:    how many annotations repeat another one.
     """
 
@@ -55,7 +55,7 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
     twice, a class name twice, an unknown image or category, a box that is not four numbers, and, for "segm", a mask
     that is neither polygons nor an RLE of the image's size.
     """
-    from tlvision.coco.duplicates import check_one_row_a_file, repeated_annotations
+    from tlvision.formats.coco.duplicates import check_one_row_a_file, repeated_annotations
 
     path = Path(path)
     content = _load(path)
@@ -85,7 +85,7 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
     for number, item in enumerate(usable, start=1):
         annotation = _annotation(number, item)
         if iou_type == "segm":
-            from tlvision.coco.segments import without_short_polygons
+            from tlvision.formats.coco.segments import without_short_polygons
 
             image = images[item["image_id"]]
             mask, _ = without_short_polygons(item.get("segmentation"))
@@ -114,7 +114,7 @@ def _without_double_root(content: Json) -> list[Json]:
     names = Counter(str(category.get("name")) for category in categories)
     if all(count == 1 for count in names.values()):
         return categories
-    from tlvision.coco.document import used_categories, without_empty_roots
+    from tlvision.formats.coco.document import used_categories, without_empty_roots
 
     return without_empty_roots(categories, used_categories(content["annotations"]))
 
@@ -124,8 +124,8 @@ def _usable(path: Path, annotations: list[Json], images: dict[int, Json]) -> lis
 
     Raises InputError if all boxes are fractions of the image size.
     """
-    from tlvision.coco.rules import as_floats, check_boxes
-    from tlvision.coco.suspicion import suspect_boxes
+    from tlvision.formats.coco.rules import as_floats, check_boxes
+    from tlvision.formats.coco.suspicion import suspect_boxes
 
     known = {number: (_side(image.get("width")), _side(image.get("height"))) for number, image in images.items()}
     sizes = np.array([known[item["image_id"]] for item in annotations], np.float64).reshape(-1, 2)
@@ -252,7 +252,7 @@ def _annotation(number: int, item: Json) -> Json:
 
 
 def _check_fields(path: Path, annotations: list[Json]) -> None:
-    from tlvision.coco.rules import area_problem, crowd_problem
+    from tlvision.formats.coco.rules import area_problem, crowd_problem
 
     for item in annotations:
         box = item.get("bbox")
@@ -335,9 +335,9 @@ def _check_known_ids(path: Path, results: list[Json], truth: GroundTruth) -> Non
 
 
 def _checked_mask(where: str, mask: Any, size: tuple[Any, Any], *, polygons: bool) -> Any:
-    """Return the mask as `tlvision.coco` reads it, an RLE in the compressed form."""
+    """Return the mask as `tlvision.formats.coco` reads it, an RLE in the compressed form."""
     # Imported here, because boxes alone need none of it.
-    from tlvision.coco.formats import parse_segmentation
+    from tlvision.formats.coco.rle import parse_segmentation
 
     if type(size[0]) is not int or type(size[1]) is not int:
         raise InputError(f"{where}: its image needs an integer 'height' and 'width' to compare masks, got {size}")

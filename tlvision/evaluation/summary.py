@@ -91,7 +91,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
     >>> warnings_of({"counts": {"ground_truths": 0}})
     ['warning: there is no ground truth, so nothing was measured']
     """
-    from tlvision.coco.duplicates import repeated_sentence  # not with the module: it brings OpenCV along
+    from tlvision.formats.coco.duplicates import repeated_sentence  # not with the module: it brings OpenCV along
 
     counts, lines = metrics.get("counts") or {}, []
     if counts.get("ground_truths") == 0:

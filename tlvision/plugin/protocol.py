@@ -119,7 +119,7 @@ class BuildSpec:
     arch:       architecture name, as `plugin.architectures()` lists.
     weights:    "coco", "imagenet", "pretrained" (what upstream has trained this architecture on, where that is
                 neither), "none", or the path of a file; a plugin offers what it has. It must read, next to its
-                upstream's format, the core's own `model.safetensors` (see `tlvision.plugin.weights.read_tensors`).
+                upstream's format, the core's own `model.safetensors` (`tlvision.plugin.weights.files.read_tensors`).
     classes:    the classes the head must have, in this order.
     image_size: long side of the network input in pixels, for families that fix it when built.
     options:    what the config's `model.options` says, as the plugin's own type (see `HasOptions`); None where the

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from tlvision.files.json_files import read_object, write_json
-from tlvision.plugin.weights import class_names_of
+from tlvision.plugin.weights.files import class_names_of
 from tlvision.training.finite import first_bad_tensor
 from tlvision.types import ClassMap, InputError
 

@@ -19,9 +19,9 @@ from tlvision.types import InputError, InputSpec, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tlvision.coco import CocoData
     from tlvision.data.dataset import EvalImages
-    from tlvision.label_maps import LabelMapData
+    from tlvision.formats.coco import CocoData
+    from tlvision.formats.label_maps import LabelMapData
     from tlvision.plugin import Adapter, Task
     from tlvision.training.evaluate import Evaluator
     from tlvision.training.semantic import SemanticEvaluator

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tlvision.coco import CocoData, result_rows
 from tlvision.data.dataset import EvalImages
 from tlvision.evaluation import coco_map, instance_map, three_limits
 from tlvision.files.json_files import write_json
+from tlvision.formats.coco import CocoData, result_rows
 from tlvision.training.inference import predict_samples, using_weights
 from tlvision.types import InputError, RunError, nearest
 

@@ -12,7 +12,7 @@ from tlvision.data.dataset import EvalImages
 from tlvision.evaluation import label_map_iou
 from tlvision.files.json_files import write_json
 from tlvision.files.names import stems_in
-from tlvision.label_maps import write_label_map
+from tlvision.formats.label_maps import write_label_map
 from tlvision.training.evaluate import flatten
 from tlvision.training.inference import predict_samples, using_weights
 from tlvision.types import RunError
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from torch import Tensor
 
-    from tlvision.coco import CocoData
-    from tlvision.label_maps import LabelMapData
+    from tlvision.formats.coco import CocoData
+    from tlvision.formats.label_maps import LabelMapData
     from tlvision.plugin import Adapter
 
 

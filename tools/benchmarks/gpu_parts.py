@@ -175,7 +175,7 @@ def loading(workers: int, sizes: Sizes, shared: Path, out: Path) -> dict[str, An
     """Return images per second of our loader and of ultralytics', mosaics of four, with so many processes."""
     from benchmarks.loading import our_batches, ultralytics_batches
 
-    from tlvision.coco import read_coco
+    from tlvision.formats.coco import read_coco
 
     data = read_coco(shared / "data" / "bccd" / "train.json", shared / "data" / "bccd" / "images")
     batch = 4 if sizes.small else 16

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from tlvision.evaluation import class_iou, label_map_iou
-from tlvision.label_maps import write_label_map
+from tlvision.formats.label_maps import write_label_map
 
 IMAGES, SIZE, CLASSES, REPEATS = 24, (1024, 2048), 19, 5
 NAMES = tuple(f"class {index}" for index in range(CLASSES))

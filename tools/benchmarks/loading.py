@@ -23,10 +23,10 @@ from pathlib import Path
 import cv2
 import torch
 
-from tlvision.coco import CocoData, read_coco
 from tlvision.data.batches import train_batches
 from tlvision.data.dataset import TrainImages
 from tlvision.data.settings import AugmentSettings
+from tlvision.formats.coco import CocoData, read_coco
 from tlvision.types import InputSpec
 
 

@@ -12,9 +12,9 @@ import yaml
 from torch import Tensor, nn
 
 from tlvision.plugin import WeightReport
-from tlvision.plugin.head_rows import ClassRows, Layout, Special, load_by_class_name
-from tlvision.plugin.tensor_file import TensorFile
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
+from tlvision.plugin.weights.head_rows import ClassRows, Layout, Special, load_by_class_name
+from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError, listing
 from tlvision_openmmlab.common.config import ModelConfig
 

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tlvision.coco.read import CocoData, read_coco
+from tlvision.formats.coco.read import CocoData, read_coco
 
 WORKERS = 4
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
 from tlvision_toy.plugin import ToyPlugin
 
 ARCH = "toy-instance"

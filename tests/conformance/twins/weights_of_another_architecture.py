@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tlvision.plugin.head_rows import load_by_class_name
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
+from tlvision.plugin.weights.head_rows import load_by_class_name
 from tlvision_toy.plugin import ToyPlugin
 
 

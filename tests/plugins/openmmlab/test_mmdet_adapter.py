@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tlvision.coco.read import read_coco
 from tlvision.data.batches import normalise
+from tlvision.formats.coco.read import read_coco
 from tlvision.plugin import Adapter, BuildSpec, get_plugin
 from tlvision.training.evaluate import Evaluator
 from tlvision.training.fabric import make_fabric

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tlvision.plugin import BuildSpec, WeightReport, get_plugin
-from tlvision.plugin.head_rows import ClassRows, Special, load_by_class_name
-from tlvision.plugin.tensor_file import TensorFile
+from tlvision.plugin.weights.head_rows import ClassRows, Special, load_by_class_name
+from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import ClassMap, InputError
 from tlvision_openmmlab.common.weights import _layout, class_layouts
 from tlvision_openmmlab.mmdet.build import build_model, objectness_keys

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlvision.coco.read import read_coco
+from tlvision.formats.coco.read import read_coco
 from tlvision.types import InputError, Sample, Target
 from tlvision_torchvision import parity
 

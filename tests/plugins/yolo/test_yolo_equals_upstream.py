@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
 from tlvision.types import ClassMap
 
 SIZE = 640

@@ -18,8 +18,8 @@ import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tlvision.coco.read import read_coco
-from tlvision.plugin.weights import read_tensors
+from tlvision.formats.coco.read import read_coco
+from tlvision.plugin.weights.files import read_tensors
 from tlvision_yolo.parity import write_dataset, write_results
 
 

@@ -21,7 +21,7 @@ from ultralytics.utils.instance import Instances
 from ultralytics.utils.ops import process_mask_native
 
 from tlvision.plugin import HasTrainingProgress, map_groups
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
 from tlvision.types import InputError, Target
 from tlvision_yolo.segment import shrink_masks
 from tlvision_yolo.upstream import DEFAULT_CFG, SegmentationModel

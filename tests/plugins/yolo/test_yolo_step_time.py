@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tlvision.coco import read_coco
+from tlvision.formats.coco import read_coco
 from tlvision.hooks import Duration, initial_plan
 from tlvision.hooks.setup.freeze import Freeze
 from tlvision.plugin import map_groups

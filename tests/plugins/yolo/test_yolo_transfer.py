@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tlvision.plugin import WeightReport
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
 from tlvision.types import InputError
 
 COCO_LIKE = (*(f"class {index}" for index in range(78)), "person", " Zebra ")

@@ -15,8 +15,8 @@ import torch
 import yaml
 
 from tlvision.cli.main import main
-from tlvision.coco import read_images
 from tlvision.config.gap_model import ModelChoice, join, look, open_model
+from tlvision.formats.coco import read_images
 from tlvision.types import InputSpec
 
 

@@ -19,7 +19,7 @@ from tlvision.config.assemble import assemble
 from tlvision.config.load import load_config
 from tlvision.config.rate_probe import Probe, best_of, hold_out
 from tlvision.config.run import train
-from tlvision.label_maps import write_label_map
+from tlvision.formats.label_maps import write_label_map
 from tlvision.training.fabric import make_fabric
 from tlvision.types import InputError, RunError
 

@@ -10,8 +10,8 @@ import torch
 
 from tlvision.conformance.case import BatchName, Case, capability_protocols
 from tlvision.conformance.checks.tools import changed, restore, same, snapshot
-from tlvision.conformance.synthetic import COLOURS, Shape, draw
 from tlvision.plugin import get_plugin
+from tlvision.synthetic.shapes import COLOURS, Shape, draw
 from tlvision.types import IGNORE_INDEX, ClassMap
 
 NAMES: tuple[BatchName, ...] = get_args(BatchName)

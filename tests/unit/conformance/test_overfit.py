@@ -25,9 +25,9 @@ from tlvision.conformance.overfit import (
     one_image,
     score,
 )
-from tlvision.conformance.synthetic import Shape, draw
 from tlvision.plugin import get_plugin
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
+from tlvision.synthetic.shapes import Shape, draw
 from tlvision.types import ClassMap, Prediction
 from tlvision_toy.adapter import SegmenterAdapter
 from tlvision_toy.plugin import ToyPlugin

@@ -184,7 +184,7 @@ def test_pinned_batches_reach_the_gpu(images: TrainImages) -> None:
 
 @pytest.mark.shared
 def test_real_images_load(shared: Path) -> None:
-    from tlvision.coco import read_coco
+    from tlvision.formats.coco import read_coco
 
     data = read_coco(shared / "data/bccd/val.json", shared / "data/bccd/images")
     images = TrainImages(data.samples, AugmentSettings(), InputSpec(), 160, seed=0, task="detect", num_classes=3)

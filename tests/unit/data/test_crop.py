@@ -13,7 +13,7 @@ from tlvision.data.crop import place_crop
 from tlvision.data.dataset import TrainImages
 from tlvision.data.geometry import apply, warp_mask
 from tlvision.data.settings import AugmentSettings
-from tlvision.label_maps import read_label_maps, write_label_map
+from tlvision.formats.label_maps import read_label_maps, write_label_map
 from tlvision.types import ClassMap, InputSpec
 
 MAP = np.zeros((60, 80), np.uint8)

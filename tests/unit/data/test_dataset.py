@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlvision.coco.formats import mask_to_rle
 from tlvision.data.dataset import EvalImages, TrainImages, fit_image
 from tlvision.data.geometry import fitted_size, unwarp_boxes
 from tlvision.data.settings import AugmentSettings
+from tlvision.formats.coco.rle import mask_to_rle
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample
 
 MakeSample = Callable[..., Sample]

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from tlvision.coco import read_coco
-from tlvision.coco.formats import mask_to_rle, rle_to_mask
 from tlvision.data import geometry as g
 from tlvision.data.augment import Placement, place_mosaic, place_one
-from tlvision.data.inspection import render_inspection
-from tlvision.data.render import place_target
 from tlvision.data.settings import AugmentSettings
+from tlvision.data.targets import place_target
+from tlvision.formats.coco import read_coco
+from tlvision.formats.coco.rle import mask_to_rle, rle_to_mask
+from tlvision.synthetic.inspection import render_inspection
 from tlvision.types import InputSpec, Sample
 
 MakeSample = Callable[..., Sample]

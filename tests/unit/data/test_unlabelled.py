@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tlvision.coco import read_images
 from tlvision.data.batches import Batch, Views, collate_views, train_batches
 from tlvision.data.dataset import TrainImages
 from tlvision.data.geometry import paint
 from tlvision.data.settings import AugmentSettings, StrongView
-from tlvision.data.strong import strong_view
+from tlvision.data.strong_view import strong_view
 from tlvision.data.unlabelled import Styles, UnlabelledImages, samples_of
+from tlvision.formats.coco import read_images
 from tlvision.types import IGNORE_INDEX, InputSpec
 
 OFF = StrongView(colour=0, grey=0, blur=0, erase=0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tlvision.evaluation import class_iou, label_map_iou
-from tlvision.label_maps import write_label_map
+from tlvision.formats.label_maps import write_label_map
 from tlvision.types import InputError
 
 NAMES = ("sky", "road", "car")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tlvision.plugin import BuildSpec, WeightReport, registry
-from tlvision.plugin.head_rows import load_by_class_name
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
+from tlvision.plugin.weights.head_rows import load_by_class_name
 from tlvision.types import Prediction, Target
 from tlvision_toy.adapter import DetectorAdapter
 

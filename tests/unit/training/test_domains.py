@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tlvision.coco import read_images
 from tlvision.data.dataset import EvalImages
 from tlvision.data.unlabelled import samples_of
+from tlvision.formats.coco import read_images
 from tlvision.training import domains
 from tlvision.training.domains import DomainEvaluator
 from tlvision.training.session import Session

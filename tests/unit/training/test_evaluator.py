@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from tlvision.coco import CocoData, write_dataset
+from tlvision.formats.coco import CocoData, write_dataset
 from tlvision.training import evaluate
 from tlvision.training.evaluate import Evaluator, resolve_select
 from tlvision.types import ClassMap, InputError, InputSpec, Prediction, RunError, Sample, Target

@@ -21,9 +21,9 @@ from tlvision.cli.main import main
 from tlvision.config import run as runs
 from tlvision.config.evaluate import evaluate_run
 from tlvision.config.predict import predict_images
-from tlvision.data.inspection import domain_classes, render_inspection
 from tlvision.plugin import BuildSpec, get_plugin, registry
-from tlvision.plugin.weights import read_tensors
+from tlvision.plugin.weights.files import read_tensors
+from tlvision.synthetic.inspection import domain_classes, render_inspection
 from tlvision.training.checkpoint import save_weights
 from tlvision.types import ClassMap, InputError, RunError
 

@@ -16,10 +16,10 @@ from tlvision.config.evaluate import evaluate_run
 from tlvision.config.load import load_config
 from tlvision.config.predict import predict_images
 from tlvision.config.pseudo_quality import write_pseudo_label_quality
-from tlvision.data.inspection import render_inspection
 from tlvision.evaluation import PixelQuality, class_iou
-from tlvision.label_maps import write_label_map
-from tlvision.plugin.weights import read_tensors
+from tlvision.formats.label_maps import write_label_map
+from tlvision.plugin.weights.files import read_tensors
+from tlvision.synthetic.inspection import render_inspection
 from tlvision.types import InputError
 
 

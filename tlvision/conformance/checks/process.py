@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from tlvision.coco.formats import mask_to_rle
 from tlvision.conformance.check import check
 from tlvision.conformance.checks.tools import same
 from tlvision.conformance.fresh import changed_by_building, imported_modules
@@ -20,12 +19,13 @@ from tlvision.conformance.overfit import one_image
 from tlvision.data.batches import collate
 from tlvision.data.dataset import TrainImages
 from tlvision.data.settings import AugmentSettings
+from tlvision.formats.coco.rle import mask_to_rle
 from tlvision.types import InputSpec, Sample, Target, listing
 
 if TYPE_CHECKING:
     from tlvision.conformance.case import Case
-    from tlvision.conformance.synthetic import Drawing
     from tlvision.plugin import Plugin, Task
+    from tlvision.synthetic.shapes import Drawing
 
 
 @check()

@@ -1,0 +1,171 @@
+"""Paint placed samples onto one output: the image, its boxes, and on request instance masks or a label map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tlvision.data.augment import Placement
+from tlvision.data.geometry import (
+    MIN_SIDE,
+    Boxes,
+    Pixels,
+    Region,
+    apply,
+    clip_polygon,
+    is_axis_aligned,
+    paint_mask,
+    transform_boxes,
+    warp_boxes,
+    warp_polygons,
+    worth_keeping,
+)
+from tlvision.formats.coco.rle import polygons_to_mask, rle_to_mask, segment_to_mask
+from tlvision.formats.label_maps import read_label_map
+from tlvision.types import IGNORE_INDEX, InputError, Polygons, Rle, Sample, Target
+
+Kept = npt.NDArray[np.bool_]
+
+
+def place_target(
+    samples: Sequence[Sample], placements: Sequence[Placement], size: tuple[int, int], *, masks: bool
+) -> Target:
+    """Return the objects of all samples in output pixels, without crowd objects and those that are no longer visible.
+
+    size:  height and width of the output.
+    masks: whether to render `Target.masks`; an object whose mask comes out empty is then left out too, and one that is
+           cut gets the box around what is left of its mask.
+
+    Raises InputError where masks are wanted and an object has no segmentation.
+    """
+    boxes, labels, rendered = [], [], []
+    for sample, placement in zip(samples, placements, strict=True):
+        if not len(sample.target):
+            continue
+        moved, keep = _place_boxes(sample, placement, size)
+        keep &= ~sample.target.crowd
+        if masks:
+            some, keep = _place_masks(sample, placement, size, keep)
+            some, keep = _fit_boxes(sample, placement, moved, some, keep)
+            rendered.append(some)
+        boxes.append(moved[keep])
+        labels.append(sample.target.labels[keep])
+    joined = np.concatenate(boxes) if boxes else np.zeros((0, 4), np.float32)
+    return Target(
+        boxes=joined,
+        labels=np.concatenate(labels) if labels else np.zeros(0, np.int64),
+        crowd=np.zeros(len(joined), bool),
+        masks=np.concatenate([np.zeros((0, *size), np.uint8), *rendered]) if masks else None,
+    )
+
+
+def _place_boxes(sample: Sample, placement: Placement, size: tuple[int, int]) -> tuple[Boxes, Kept]:
+    """Return boxes as annotated where they stay upright; where they turn, boxes around the outlines, if any."""
+    moved, keep = warp_boxes(sample.target.boxes, placement.matrix, size, placement.region)
+    if is_axis_aligned(placement.matrix):
+        return moved, keep
+    canvas = (0.0, 0.0, float(size[1]), float(size[0]))
+    for index, segment in enumerate(sample.segments):
+        if not isinstance(segment, tuple):
+            continue
+        whole = _bounds([apply(placement.matrix, part) for part in segment])
+        cut = [clip_polygon(part.astype(np.float64), placement.region or _all_of(sample)) for part in segment]
+        visible = _bounds([clip_polygon(apply(placement.matrix, part), canvas) for part in cut])
+        moved[index] = visible
+        keep[index] = worth_keeping(whole[None], visible[None])[0]
+    return moved, keep
+
+
+def _all_of(sample: Sample) -> Region:
+    return 0.0, 0.0, float(sample.width), float(sample.height)
+
+
+def _bounds(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    points = np.concatenate(parts)
+    if len(points) == 0:
+        return np.zeros(4)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def _place_masks(sample: Sample, placement: Placement, size: tuple[int, int], keep: Kept) -> tuple[Pixels, Kept]:
+    masks = []
+    keep = keep.copy()
+    for index in np.flatnonzero(keep).tolist():
+        segment = sample.segments[index]
+        if segment is None:
+            raise InputError(
+                f"image {sample.image_id} ({sample.path.name}): its object number {index + 1} has no segmentation, "
+                "which training with masks needs; label it or train boxes only"
+            )
+        mask = _place_mask(segment, sample, placement, size)
+        if mask.any():
+            masks.append(mask)
+        else:
+            keep[index] = False
+    return np.stack(masks) if masks else np.zeros((0, *size), np.uint8), keep
+
+
+def _fit_boxes(sample: Sample, placement: Placement, moved: Boxes, masks: Pixels, keep: Kept) -> tuple[Pixels, Kept]:
+    """Draw boxes, in place, around what is seen of a mask where the annotated box does not tell.
+
+    That is where boxes turn, and where an edge cuts one: what is left of the object may fill a corner of what is left
+    of its box. Returns the masks and flags without those of which the edge leaves next to nothing.
+    """
+    indices = np.flatnonzero(keep)
+    bounds = _mask_bounds(masks)
+    if is_axis_aligned(placement.matrix):
+        whole = transform_boxes(sample.target.boxes[indices], placement.matrix)
+        cut = (np.abs(whole - moved[indices]) > 1e-3).any(axis=1)
+    else:
+        cut = np.ones(len(indices), bool)
+    moved[indices[cut]] = bounds[cut]
+    seen = ((bounds[:, 2:] - bounds[:, :2]) > MIN_SIDE).all(axis=1) | ~cut
+    keep = keep.copy()
+    keep[indices[~seen]] = False
+    return masks[seen], keep
+
+
+def _mask_bounds(masks: Pixels) -> Boxes:
+    """Return the boxes around (M, H, W) masks, none of which is empty."""
+    ends = []
+    for axis in (1, 2):  # any along rows leaves columns, and the other way round
+        seen: Kept = masks.max(axis=axis) > 0
+        ends.append((seen.argmax(axis=1), seen.shape[1] - seen[:, ::-1].argmax(axis=1)))
+    (x0, x1), (y0, y1) = ends
+    return np.stack([x0, y0, x1, y1], axis=1).astype(np.float32)
+
+
+def _place_mask(segment: Polygons | Rle, sample: Sample, placement: Placement, size: tuple[int, int]) -> Pixels:
+    canvas = np.zeros(size, np.uint8)
+    if isinstance(segment, dict):
+        paint_mask(canvas, rle_to_mask(segment), placement.matrix, placement.region)
+        return canvas
+    # Outlines are mapped before they become pixels, which keeps their edges sharp when the image grows.
+    region = placement.region or _all_of(sample)
+    cut = [clip_polygon(part.astype(np.float64), region).astype(np.float32) for part in segment]
+    return polygons_to_mask(warp_polygons(tuple(cut), placement.matrix), *size)
+
+
+def semantic_map(sample: Sample, background: int | None) -> Pixels:
+    """Return the label map of a sample at original size: (height, width) uint8 class indices.
+
+    Of a sample with a `label_map` it is that file's. Else the objects are drawn one after the other: where they overlap
+    the later annotation wins. Crowd regions are IGNORE_INDEX. A pixel without an object is `background`, the index of
+    the class of that name, or IGNORE_INDEX where that is None.
+
+    Raises InputError where an object has no segmentation or the file cannot be used.
+    """
+    if sample.label_map is not None:
+        return read_label_map(sample.label_map)
+    labels = np.full((sample.height, sample.width), IGNORE_INDEX if background is None else background, np.uint8)
+    for index, segment in enumerate(sample.segments):
+        if segment is None:
+            raise InputError(
+                f"image {sample.image_id} ({sample.path.name}): its object number {index + 1} has no segmentation, "
+                "which a semantic task needs; label it"
+            )
+        value = IGNORE_INDEX if sample.target.crowd[index] else sample.target.labels[index]
+        labels[segment_to_mask(segment, sample.height, sample.width) > 0] = value
+    return labels

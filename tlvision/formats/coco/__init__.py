@@ -1,0 +1,25 @@
+"""COCO json: the only place that knows its ids, xywh, area and crowd. Never imports torch."""
+
+from tlvision.files.json_files import write_json
+from tlvision.formats.coco.read import CocoData, read_coco, read_readable, read_unlabelled
+from tlvision.formats.coco.rules import box_area, xywh_to_xyxy, xyxy_to_xywh
+from tlvision.formats.coco.unlabelled import UnlabelledData, read_images
+from tlvision.formats.coco.write import Written, restrict_classes, result_rows, write_dataset, write_predictions
+
+__all__ = [
+    "CocoData",
+    "UnlabelledData",
+    "Written",
+    "box_area",
+    "read_coco",
+    "read_images",
+    "read_readable",
+    "read_unlabelled",
+    "restrict_classes",
+    "result_rows",
+    "write_dataset",
+    "write_json",
+    "write_predictions",
+    "xywh_to_xyxy",
+    "xyxy_to_xywh",
+]

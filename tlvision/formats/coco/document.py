@@ -1,0 +1,278 @@
+"""The outer form of a COCO json: is it one, and are its ids and references sound?"""
+
+from __future__ import annotations
+
+import os.path
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from tlvision.files.json_input import load_json
+from tlvision.formats.coco.rules import area_problem, crowd_problem
+from tlvision.formats.image_headers import nearby
+from tlvision.types import InputError, listing
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A COCO json whose ids are unique and whose references resolve.
+
+    name:        file name, for messages.
+    images:      rows by image id, in file order; each has a safe relative "file_name" with forward slashes.
+    annotations: rows in file order; each has an id, a known image_id and category_id, and a bbox of four numbers.
+    categories:  name by category id, in file order.
+    notes:       what was changed while reading, one sentence each.
+    """
+
+    name: str
+    images: dict[int, Row]
+    annotations: list[Row]
+    categories: dict[int, str]
+    notes: tuple[str, ...] = ()
+
+
+def load_document(path: Path, *, require_objects: bool, folder: Path | None = None) -> Document:
+    """Read and check a json file; see `Document` for what holds afterwards.
+
+    require_objects: whether a file without any annotation is an error.
+    folder:          the image folder, in which a file name that cannot be used is looked for, for the message.
+
+    Raises InputError, one sentence, with the file and the id in question.
+    """
+    name = path.name
+    content = load_json(path, "a COCO json")
+    _check_top_level(name, content, require_objects)
+    images = _unique(name, "image", _rows(name, "images", content))
+    if not images:
+        raise InputError(f"{name}: 'images' is empty; a dataset needs at least one image")
+    images, notes = _with_slashes(name, images, folder)
+    annotations = _unique(name, "annotation", _rows(name, "annotations", content))
+    rows = without_empty_roots(_rows(name, "categories", content), used_categories(annotations.values()))
+    notes += _dropped_note(name, _rows(name, "categories", content), rows)
+    categories = _categories(name, rows)
+    if require_objects and not annotations:
+        raise InputError(
+            f"{name}: 'annotations' is empty, so there is nothing to learn or to evaluate; label some images"
+        )
+    for annotation_id, row in annotations.items():
+        _check_annotation(f"{name}, annotation {annotation_id}", row, images, categories)
+    return Document(name, images, list(annotations.values()), categories, tuple(notes))
+
+
+def load_image_rows(path: Path) -> dict[int, Row]:
+    """Return the rows of `images` by id, and look at nothing else in the file.
+
+    Raises InputError, one sentence, where there is no such list, it is empty, or an id or a file name is unsound.
+    """
+    content = load_json(path, "a COCO json")
+    if not isinstance(content, dict) or "images" not in content:
+        raise InputError(f"{path.name}: expected a json with the key 'images', each with 'id' and 'file_name'")
+    images = _unique(path.name, "image", _rows(path.name, "images", content))
+    if not images:
+        raise InputError(f"{path.name}: 'images' is empty; unlabelled training needs at least one image")
+    return _with_slashes(path.name, images)[0]
+
+
+def _with_slashes(name: str, images: dict[int, Row], folder: Path | None = None) -> tuple[dict[int, Row], list[str]]:
+    """Check every file name, and turn the backslashes of names written on Windows into slashes."""
+    changed = []
+    for image_id, row in images.items():
+        _check_file_name(name, image_id, row, folder)
+        if "\\" in row["file_name"]:
+            changed.append(row["file_name"])
+            images[image_id] = {**row, "file_name": row["file_name"].replace("\\", "/")}
+    if not changed:
+        return images, []
+    return images, [f"{name}: {len(changed)} file names have backslashes, read as slashes: {listing(changed, 2)}"]
+
+
+def used_categories(annotations: Iterable[Row]) -> set[int]:
+    """Return the category ids that annotations have, as far as they are integers."""
+    found = (row.get("category_id") for row in annotations)
+    return {number for number in found if isinstance(number, int) and is_integer(number)}
+
+
+def without_empty_roots(categories: list[Row], used: set[int]) -> list[Row]:
+    """Return the categories without those that only group others, as Roboflow exports have one.
+
+    Such a root has no annotation, belongs to no category itself, and is the "supercategory" of another one.
+
+    used: ids of the categories that have annotations.
+    """
+    groups = {row.get("supercategory") for row in categories if isinstance(row.get("supercategory"), str)}
+
+    def is_root(row: Row) -> bool:
+        lone = row.get("supercategory") in (None, "", "none")
+        others = any(other is not row and other.get("supercategory") == row.get("name") for other in categories)
+        sound = isinstance(row.get("name"), str) and is_integer(row.get("id"))
+        return sound and lone and others and row["name"] in groups and row["id"] not in used
+
+    return [row for row in categories if not is_root(row)]
+
+
+def _dropped_note(name: str, before: list[Row], after: list[Row]) -> list[str]:
+    kept = {id(row) for row in after}
+    dropped = [row.get("name") for row in before if id(row) not in kept]
+    if not dropped:
+        return []
+    return [
+        f"{name}: the category {listing(dropped)} has no annotation and only groups the others (supercategory), so it "
+        "is not a class"
+    ]
+
+
+def _check_top_level(name: str, content: object, require_objects: bool) -> None:
+    foreign = _foreign_format(content)
+    if foreign:
+        raise InputError(f"{name}: {foreign}, not a COCO dataset; convert it to COCO json first")
+    assert isinstance(content, dict)
+    wanted = ["images", "categories"] + (["annotations"] if require_objects else [])
+    missing = [key for key in wanted if key not in content]
+    if missing:
+        raise InputError(
+            f"{name}: not a COCO dataset, the key '{missing[0]}' is missing (found: {listing(content) or 'none'})"
+        )
+
+
+def _foreign_format(content: object) -> str:
+    """Say what a file is that is certainly not a COCO dataset; empty where it may be one."""
+    if isinstance(content, list):
+        return _foreign_list(content[0] if content else None)
+    if not isinstance(content, dict):
+        return f"a bare {type(content).__name__}"
+    regions = content and all(isinstance(value, dict) and "regions" in value for value in content.values())
+    signs = {
+        "a labelme file of one image": "shapes" in content and "imagePath" in content,
+        "a VIA (VGG Image Annotator) file": "_via_img_metadata" in content or regions,
+        "GeoJSON": content.get("type") == "FeatureCollection",
+    }
+    return next((words for words, found in signs.items() if found), "")
+
+
+def _foreign_list(first: object) -> str:
+    if isinstance(first, dict) and "score" in first and "category_id" in first:
+        return "a list of COCO results (predictions)"
+    if isinstance(first, dict) and "image_id" in first:
+        return "a bare list of annotations without images and categories"
+    return "a bare list"
+
+
+def _rows(name: str, key: str, content: object) -> list[Row]:
+    assert isinstance(content, dict)
+    value = content.get(key, [])
+    if not isinstance(value, list) or any(not isinstance(row, dict) for row in value):
+        raise InputError(f"{name}: '{key}' must be a list of objects, as COCO has it")
+    return value
+
+
+def is_integer(value: object) -> bool:
+    """Say whether a JSON value is an integer; true and false are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_KINDS = {
+    str: "a text",
+    float: "a number with a decimal point",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def shown(value: object) -> str:
+    """Return a JSON value for a message, short, with its kind where the kind is what is wrong.
+
+    >>> shown("7"), shown(7.0), shown(None)
+    ("'7' (a text)", '7.0 (a number with a decimal point)', 'None')
+    """
+    text = repr(value)
+    kind = _KINDS.get(type(value))
+    return (text if len(text) <= 60 else text[:57] + "...") + (f" ({kind})" if kind else "")
+
+
+def _unique(name: str, what: str, rows: Iterable[Row]) -> dict[int, Row]:
+    found: dict[int, Row] = {}
+    twice = []
+    for number, row in enumerate(rows):
+        key = row.get("id")
+        if key is None or not is_integer(key):
+            raise InputError(f"{name}: {what} number {number + 1} has 'id' {shown(key)}, expected an integer")
+        if key in found:
+            twice.append(key)
+        found[key] = row
+    if twice:
+        raise InputError(f"{name}: {what} id {listing(sorted(set(twice)))} stands more than once; make ids unique")
+    return found
+
+
+def _check_file_name(name: str, image_id: int, row: Row, folder: Path | None) -> None:
+    file_name = row.get("file_name")
+    if not isinstance(file_name, str) or not file_name.strip():
+        raise InputError(f"{name}, image {image_id}: 'file_name' must be a text, got {file_name!r}")
+    if reason := unsafe_name(file_name):
+        where = (
+            nearby(folder, file_name)
+            if folder is not None and "\0" not in file_name and len(file_name) <= _LONGEST_NAME
+            else ""
+        )
+        raise InputError(
+            f"{name}, image {image_id}: the file name '{file_name[:200]}' {reason}; "
+            + (where or "make it relative to that folder, for example 'a.png' or 'part/a.png'")
+        )
+    sides = [row.get("width"), row.get("height")]
+    if any(side is not None and (not is_integer(side) or side <= 0) for side in sides):
+        raise InputError(f"{name}, image {image_id}: width and height must be positive integers, got {sides}")
+
+
+def unsafe_name(file_name: str) -> str:
+    """Say why a file name from a json may not be used; empty where it stays inside its folder.
+
+    >>> unsafe_name("a/b.png"), unsafe_name("a/../../b.png")
+    ('', 'leaves the image folder')
+    """
+    slashed = file_name.replace("\\", "/")
+    if "\0" in file_name or len(file_name) > _LONGEST_NAME:
+        return "is not a file name"
+    normal = os.path.normpath(slashed)
+    absolute = PurePosixPath(slashed).is_absolute() or PureWindowsPath(file_name).drive
+    if absolute or Path(normal).parts[:1] == ("..",):
+        return "leaves the image folder"
+    return "is the image folder itself" if normal == "." else ""
+
+
+_LONGEST_NAME = 1024
+
+
+def _categories(name: str, categories: list[Row]) -> dict[int, str]:
+    rows = _unique(name, "category", categories)
+    for category_id, row in rows.items():
+        if not isinstance(row.get("name"), str) or not row["name"].strip():
+            raise InputError(f"{name}, category {category_id}: 'name' must be a text, got {row.get('name')!r}")
+    twice = [text for text, count in Counter(row["name"] for row in rows.values()).items() if count > 1]
+    if twice:
+        raise InputError(f"{name}: category name {listing(twice)} stands more than once; make names unique")
+    if not rows:
+        raise InputError(f"{name}: 'categories' is empty; name at least one class")
+    return {category_id: row["name"] for category_id, row in rows.items()}
+
+
+def _check_annotation(where: str, row: Row, images: Mapping[int, Row], categories: Mapping[int, str]) -> None:
+    for key, known in (("image_id", images), ("category_id", categories)):
+        value = row.get(key)
+        if not is_integer(value) or value not in known:
+            raise InputError(
+                f"{where}: its {key} {shown(value)} is not in '{'images' if known is images else 'categories'}'"
+                + ("" if is_integer(value) else "; ids must be integers")
+            )
+    box = row.get("bbox")
+    if box is None:
+        raise InputError(f"{where}: 'bbox' is missing; it must be [x, y, width, height]")
+    if not isinstance(box, list) or len(box) != 4 or any(type(number) not in (int, float) for number in box):
+        raise InputError(f"{where}: 'bbox' must be four numbers [x, y, width, height], got {box!r:.60}")
+    for problem in (crowd_problem(row.get("iscrowd")), area_problem(row.get("area"))):
+        if problem:
+            raise InputError(f"{where}: {problem}")

@@ -1,0 +1,304 @@
+"""From a COCO json and a folder of images to samples, with every problem named."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tlvision.formats.bit_depth import FULL, choose_bits
+from tlvision.formats.coco.document import Document, Row, load_document
+from tlvision.formats.coco.duplicates import check_one_row_a_file, repeated_annotations, repeated_sentence
+from tlvision.formats.coco.rules import CheckedBoxes, as_floats, check_boxes
+from tlvision.formats.coco.segments import read_segments
+from tlvision.formats.coco.suspicion import suspect_boxes
+from tlvision.formats.image_headers import Header, read_header, read_headers
+from tlvision.formats.orientation import Exif, Orientations, decide
+from tlvision.types import ClassMap, InputError, Sample, Target, counted, empty_target, listing, nearest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CocoData:
+    """A dataset as read.
+
+    path:         the json.
+    images_dir:   the folder that file names are relative to.
+    samples:      one per image, in file order; images without objects are kept.
+    classes:      the class map, the one that was given or this file's own.
+    category_ids: contiguous class index -> category id in *this* file, for the classes that it has.
+    skipped:      what was skipped, changed or is worth knowing, one sentence each, with annotation ids.
+    bits:         how many bits of 16-bit images are in use; None if it was not given and no image has 16 bits.
+    unusable:     ids of the annotations that are no objects of `samples` because they cannot be used; an evaluation
+                  leaves them out as well.
+    """
+
+    path: Path
+    images_dir: Path
+    samples: tuple[Sample, ...]
+    classes: ClassMap
+    category_ids: dict[int, int]
+    skipped: tuple[str, ...]
+    bits: int | None = None
+    unusable: frozenset[int] = frozenset()
+
+
+def read_coco(
+    json_path: str | Path,
+    images_dir: str | Path,
+    classes: ClassMap | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    require_objects: bool = True,
+    require_masks: bool = False,
+    exif: Exif = "auto",
+    bits: int | None = None,
+) -> CocoData:
+    """Read a COCO json and check it against its image files; no pixel is decoded.
+
+    json_path:       the json.
+    images_dir:      the folder that its file names are relative to.
+    classes:         the map of another file (a val file is read with the train file's), matched by name: ids may
+                     differ, classes may be absent here. Without it the map is made from this file's categories, by id.
+    class_names:     only these classes, in this order; annotations of others are left out and counted.
+    require_objects: whether a file without a usable annotation is an error. Crowd regions are not usable.
+    require_masks:   whether every annotation of a class that takes part needs a segmentation, crowd regions too (mask
+                     AP ignores what lies in them), and its image a width and height in the json. Without it
+                     segmentations that cannot be read are left out and counted.
+    exif:            what is done where an image's EXIF rotation cannot be confirmed (`tlvision.formats.orientation`).
+    bits:            how many bits of 16-bit images are in use, 8..16; None measures it on these images.
+
+    Raises InputError, one sentence with file and id: not a COCO json, doubled ids or names, several rows for one file,
+    an unknown image or category, a missing bbox, an image file that is absent, unreadable or of another size than the
+    json says, a file name that leaves the folder, a class with annotations that `classes` lacks, no images, no objects,
+    boxes that are fractions. Boxes that cannot be used (nan, no size, outside) are skipped, boxes that stick out are
+    clipped; `skipped` lists them.
+    """
+    path, folder = Path(json_path), Path(images_dir)
+    document = load_document(path, require_objects=require_objects, folder=folder)
+    if not folder.is_dir():
+        raise InputError(f"the image folder '{folder}' does not exist; {path.name} needs it")
+    check_one_row_a_file(document.name, document.images)
+    notes = list(document.notes)
+    classes, indices = _match_classes(document, classes, class_names, notes)
+    paths = [folder / row["file_name"] for row in document.images.values()]
+    headers = dict(zip(document.images, read_headers(paths, document.name, folder), strict=True))
+    sizes, turned = _image_sizes(document, headers, notes, exif)
+    bits, bit_notes = choose_bits(paths, list(headers.values()), bits, document.name)
+    notes += bit_notes
+    rows = [row for row in document.annotations if row["category_id"] in indices]
+    if require_masks:
+        _check_masks(document, rows)
+    boxes = _boxes(document.name, rows, sizes, notes)
+    crowd = np.array([bool(row.get("iscrowd")) for row in rows], bool)
+    if require_objects:
+        _check_left(document.name, boxes, crowd, notes)
+    valid = np.flatnonzero(boxes.valid).tolist()
+    _note_rows(document.name, [rows[number] for number in valid], crowd[boxes.valid], notes)
+    segments = read_segments(document.name, [rows[n] for n in valid], sizes, notes, strict=require_masks)
+    objects: dict[int, list[int]] = defaultdict(list)
+    for number in valid:
+        objects[rows[number]["image_id"]].append(number)
+    samples = tuple(
+        Sample(
+            image_id=image_id,
+            path=image_path,
+            width=sizes[image_id][0],
+            height=sizes[image_id][1],
+            exif=turned.applied[image_id],
+            bits=bits or FULL,
+            target=_target([rows[n] for n in objects[image_id]], boxes.corners[objects[image_id]], indices),
+            segments=tuple(segments[rows[n]["id"]] for n in objects[image_id]),
+        )
+        for image_path, image_id in zip(paths, document.images, strict=True)
+    )
+    category_ids = {index: category_id for category_id, index in sorted(indices.items(), key=lambda item: item[1])}
+    unusable = frozenset(rows[number]["id"] for number in np.flatnonzero(~boxes.valid).tolist())
+    return CocoData(path, folder, samples, classes, category_ids, tuple(notes), bits, unusable)
+
+
+def _check_left(name: str, boxes: CheckedBoxes, crowd: npt.NDArray[np.bool_], notes: list[str]) -> None:
+    """Raise InputError if no object is left to learn or to measure."""
+    if not boxes.valid.any():
+        raise InputError(f"{name}: no usable annotation is left: {'; '.join(notes) or 'none was given'}")
+    if crowd[boxes.valid].all():
+        raise InputError(
+            f"{name}: all {counted(int(boxes.valid.sum()), 'annotation')} are crowd regions ('iscrowd': 1), which are "
+            "neither learned nor counted. Set 'iscrowd' to 0 if each one marks a single object (CVAT writes 1 for "
+            "every brush or SAM mask)"
+        )
+
+
+def _note_rows(name: str, rows: Sequence[Row], crowd: npt.NDArray[np.bool_], notes: list[str]) -> None:
+    if crowd.any():
+        notes.append(
+            f"{name}: {int(crowd.sum())} of {len(rows)} annotations are crowd regions ('iscrowd': 1), which are "
+            "neither learned nor counted. Set 'iscrowd' to 0 if each one marks a single object"
+        )
+    again = repeated_annotations(rows)
+    if again:
+        notes.append(f"{name}: {repeated_sentence(len(again))}: annotation {listing(again)}")
+
+
+def read_unlabelled(paths: Sequence[str | Path], *, bits: int = FULL) -> tuple[Sample, ...]:
+    """Return samples without objects for image files that no json describes; image ids count from 1.
+
+    bits: how many bits of 16-bit images are in use.
+
+    Raises InputError with the count and names of absent files, or naming the first that cannot be read as an image.
+    """
+    files = [Path(path) for path in paths]
+    headers = read_headers(files, "images")
+    return tuple(
+        _unlabelled(number, path, header, bits)
+        for number, (path, header) in enumerate(zip(files, headers, strict=True), start=1)
+    )
+
+
+def read_readable(
+    paths: Sequence[Path], *, bits: int | None
+) -> tuple[tuple[Sample, ...], list[tuple[Path, InputError]], tuple[str, ...]]:
+    """Return samples of the files whose headers can be read, the others with the reason, and notes.
+
+    bits: how many bits of 16-bit images are in use; None measures it on these images.
+
+    Image ids count all files from 1, so that an id says which of `paths` it is.
+    """
+    headers: dict[int, Header] = {}
+    problems = []
+    for number, path in enumerate(paths, start=1):
+        try:
+            headers[number] = read_header(path)
+        except (InputError, FileNotFoundError) as error:
+            problems.append((path, InputError(str(error))))
+    readable = [paths[number - 1] for number in headers]
+    used, notes = choose_bits(readable, list(headers.values()), bits, "images")
+    samples = (_unlabelled(number, paths[number - 1], header, used or FULL) for number, header in headers.items())
+    return tuple(samples), problems, notes
+
+
+def _unlabelled(number: int, path: Path, header: Header, bits: int) -> Sample:
+    width, height = header.rotated_size
+    return Sample(
+        image_id=number,
+        path=path,
+        width=width,
+        height=height,
+        exif=header.orientation != 1,
+        bits=bits,
+        target=empty_target(),
+        segments=(),
+    )
+
+
+def _match_classes(
+    document: Document, classes: ClassMap | None, class_names: Sequence[str] | None, notes: list[str]
+) -> tuple[ClassMap, dict[int, int]]:
+    """Return the class map and, per category id of this file that takes part, its class index."""
+    ids = {name: category_id for category_id, name in sorted(document.categories.items())}
+    if classes is None:
+        for name in class_names or ():
+            if name not in ids:
+                raise InputError(f"{document.name}: it has no class '{name}'.{nearest(name, ids)}")
+        names = tuple(class_names) if class_names is not None else tuple(ids)
+        classes = ClassMap(names, tuple(ids[name] for name in names))
+    counts = Counter(row["category_id"] for row in document.annotations)
+    indices = {ids[name]: index for index, name in enumerate(classes.names) if name in ids}
+    for name, category_id in ids.items():
+        if name in classes.names:
+            continue
+        count = counts[category_id]
+        if class_names is None and count:
+            raise InputError(
+                f"{document.name}: class '{name}' ({counted(count, 'annotation')}) is not among the classes "
+                f"{listing(classes.names, 20)}; add it to the training json, or list in data.classes what is wanted"
+            )
+        notes.append(f"{document.name}: class '{name}' is left out, with its {counted(count, 'annotation')}")
+    absent = [name for name in classes.names if name not in ids]
+    if absent:
+        notes.append(f"{document.name}: it has no class {listing(absent)}")
+    return classes, indices
+
+
+def _image_sizes(
+    document: Document, headers: dict[int, Header], notes: list[str], exif: Exif
+) -> tuple[dict[int, tuple[int, int]], Orientations]:
+    """Return, per image id, width and height after decoding, and whether its EXIF rotation is applied."""
+    said = {image_id: (row.get("width"), row.get("height")) for image_id, row in document.images.items()}
+    names = {image_id: row["file_name"] for image_id, row in document.images.items()}
+    taken, wrong = [], []
+    for image_id, header in headers.items():
+        if None in said[image_id]:
+            taken.append(names[image_id])
+        elif said[image_id] not in ((header.width, header.height), header.rotated_size):
+            wrong.append(f"{names[image_id]} is {_by(header.rotated_size)} but the json says {_by(said[image_id])}")
+    if wrong:
+        raise InputError(
+            f"{document.name}: {len(wrong)} image files have another size than the json says: {listing(wrong, 3)}; "
+            "use the images that were labelled, or correct the json"
+        )
+    if taken:
+        notes.append(f"{document.name}: width or height is missing and was taken from the file: {listing(taken)}")
+    turned = decide(headers, said, names, exif=exif)
+    notes += [f"{document.name}: {note}" for note in turned.notes]
+    sizes = {
+        image_id: header.rotated_size if turned.applied[image_id] else (header.width, header.height)
+        for image_id, header in headers.items()
+    }
+    return sizes, turned
+
+
+def _by(size: tuple[object, object]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _boxes(name: str, rows: Sequence[Row], sizes: dict[int, tuple[int, int]], notes: list[str]) -> CheckedBoxes:
+    xywh = as_floats([row["bbox"] for row in rows])
+    limits = np.array([sizes[row["image_id"]] for row in rows], np.float64).reshape(-1, 2)
+    boxes = check_boxes(xywh, limits)
+    sound = ~(boxes.not_finite | boxes.empty)
+    suspicion = suspect_boxes(xywh[sound], limits[sound], name)
+    if suspicion:
+        notes.append(suspicion)
+    found: tuple[tuple[npt.NDArray[np.bool_], str, str], ...] = (
+        (boxes.not_finite, "box", "with nan or infinity, skipped"),
+        (boxes.empty, "box", "without a positive width and height, skipped"),
+        (boxes.outside, "box", "wholly outside the image, skipped"),
+        (boxes.clipped, "box", "sticking out of the image, clipped"),
+        (np.array([row.get("area") is None for row in rows], bool), "annotation", "without area, taken from the box"),
+        (np.array([row.get("iscrowd") is None for row in rows], bool), "annotation", "without iscrowd, taken as 0"),
+    )
+    for flags, noun, words in found:
+        ids = [rows[number]["id"] for number in np.flatnonzero(flags).tolist()]
+        if ids:
+            notes.append(f"{name}: {counted(len(ids), noun)} {words}: annotation {listing(ids)}")
+    return boxes
+
+
+def _check_masks(document: Document, rows: Sequence[Row]) -> None:
+    without = [row for row in rows if not row.get("segmentation")]
+    if without:
+        first = without[0]
+        raise InputError(
+            f"{document.name}: {len(without)} of {len(rows)} annotations have no 'segmentation', which masks "
+            f"need, first annotation {first['id']} in {document.images[first['image_id']]['file_name']}; label "
+            "them, take them out, or choose a model that detects boxes"
+        )
+    images = {row["image_id"]: document.images[row["image_id"]] for row in rows}
+    unsized = [image["file_name"] for image in images.values() if None in (image.get("width"), image.get("height"))]
+    if unsized:
+        raise InputError(
+            f"{document.name}: {len(unsized)} images have no 'width' and 'height', without which masks cannot be "
+            f"compared: {listing(unsized, 3)}; write them into the json"
+        )
+
+
+def _target(rows: Sequence[Row], corners: npt.NDArray[np.float32], indices: dict[int, int]) -> Target:
+    return Target(
+        boxes=corners,
+        labels=np.array([indices[row["category_id"]] for row in rows], np.int64),
+        crowd=np.array([bool(row.get("iscrowd", 0)) for row in rows], bool),
+    )

@@ -1,0 +1,69 @@
+"""Read the segmentations of many annotations, with all faulty ones counted at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tlvision.formats.coco.rle import parse_segmentation
+from tlvision.types import InputError, Polygons, Rle, counted, listing
+
+Row = dict[str, Any]
+Segments = dict[int, Polygons | Rle | None]
+
+
+def read_segments(
+    name: str, rows: Sequence[Row], sizes: Mapping[int, tuple[int, int]], notes: list[str], *, strict: bool
+) -> Segments:
+    """Return the segmentation of each annotation by its id, None where it has none or it cannot be read.
+
+    name:   of the json, for messages.
+    rows:   annotations with a usable box.
+    sizes:  width and height of each image id, in pixels.
+    notes:  gets a sentence for each kind of fault, with counts.
+    strict: whether masks are trained. Faulty masks are then an error; else they are left out, and the box stays.
+
+    A polygon with fewer than three points beside good ones is dropped with a note. Raises InputError that counts all
+    faulty masks and shows the first.
+    """
+    segments: Segments = {}
+    faulty: list[tuple[int, InputError]] = []
+    trimmed: list[int] = []
+    for row in rows:
+        value, short = without_short_polygons(row.get("segmentation"))
+        if short:
+            trimmed.append(row["id"])
+        width, height = sizes[row["image_id"]]
+        try:
+            segments[row["id"]] = parse_segmentation(value, height, width, f"{name}, annotation {row['id']}")
+        except InputError as error:
+            segments[row["id"]] = None
+            faulty.append((row["id"], error))
+    if trimmed:
+        notes.append(
+            f"{name}: {counted(len(trimmed), 'annotation')} with a polygon of fewer than three points beside good "
+            f"ones; that polygon is left out: annotation {listing(trimmed)}"
+        )
+    if faulty and strict:
+        first = str(faulty[0][1])
+        if len(faulty) == 1:
+            raise faulty[0][1]
+        raise InputError(f"{name}: {len(faulty)} segmentations cannot be read; the first: {first}")
+    if faulty:
+        notes.append(
+            f"{name}: {counted(len(faulty), 'segmentation')} cannot be read and are left out, which boxes do not need: "
+            f"annotation {listing([number for number, _ in faulty])}"
+        )
+    return segments
+
+
+def without_short_polygons(value: Any) -> tuple[Any, bool]:
+    """Return a segmentation without polygons of fewer than three points where others are whole, and whether it had any.
+
+    >>> without_short_polygons([[1, 1, 2, 2], [1, 1, 9, 1, 9, 9]])
+    ([[1, 1, 9, 1, 9, 9]], True)
+    """
+    if not isinstance(value, list) or len(value) < 2:
+        return value, False
+    whole = [part for part in value if not (isinstance(part, list) and len(part) < 6)]
+    return (whole, True) if whole and len(whole) < len(value) else (value, False)

@@ -1,0 +1,14 @@
+"""Label maps as files: PNGs beside images, COCO's panoptic PNGs, and what a model predicts. Imports no torch."""
+
+from tlvision.formats.label_maps.files import read_label_map, write_label_map
+from tlvision.formats.label_maps.folder import LabelMapData, read_class_file, read_label_maps
+from tlvision.formats.label_maps.panoptic import read_panoptic
+
+__all__ = [
+    "LabelMapData",
+    "read_class_file",
+    "read_label_map",
+    "read_label_maps",
+    "read_panoptic",
+    "write_label_map",
+]

@@ -1,0 +1,12 @@
+"""A small dataset that the project renders itself: a camera looks at a plate with screws and finds what is wrong.
+
+Two domains. "source" is brushed steel with cross-recess screws under an even lamp; "target" is an enamelled cover with
+black hex-socket screws, a lamp from the side, haze, blur and a colour cast. They share four classes, each has one that
+the other lacks, and their category ids differ: what a team meets when it moves a model to its own line.
+
+    python -m tlvision.synthetic.inspection --out data/inspection/target --domain target
+"""
+
+from tlvision.synthetic.inspection.dataset import Domain, domain_classes, render_inspection
+
+__all__ = ["Domain", "domain_classes", "render_inspection"]
