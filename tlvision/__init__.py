@@ -13,12 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tlvision.config.loaded import load
-    from tlvision.config.run import train
+    from tlvision.engine.model import load
+    from tlvision.engine.train import train
 
 __all__ = ["load", "train"]
 
-_HOMES = {"load": "tlvision.config.loaded", "train": "tlvision.config.run"}
+_HOMES = {"load": "tlvision.engine.model", "train": "tlvision.engine.train"}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from tlvision.config.assemble import assemble, seed_everything
 from tlvision.config.load import load_config
 from tlvision.data.batches import normalise, train_batches
 from tlvision.data.dataset import TrainImages
+from tlvision.engine.build import assemble, seed_everything
 from tlvision.plugin import HasTrainingProgress
 from tlvision.training.checkpoint import save_weights
 from tlvision.training.fabric import make_fabric, place
-from tlvision.training.mode import set_modes
+from tlvision.training.modes import set_modes
 from tlvision.training.optim import build_optimizer, schedule_factor, set_learning_rates
 
 

@@ -69,7 +69,7 @@ def test_the_core_names_no_model_family(repository: Path) -> None:
     """A hook works on every plugin because nothing in the core knows one."""
     names = {"yolo", "ultralytics", "mmdet", "mmcv", "mmseg", "torchvision", "segmentation_models", "toy"}
     # torchvision is a dependency of the core as well, and a plugin's upstream.
-    dependency = {"config/environment.py", "conformance/fresh.py", "conformance/checks/classes.py"}
+    dependency = {"engine/environment.py", "conformance/fresh.py", "conformance/checks/classes.py"}
     dependency |= {"conformance/checks/predictions.py"}
     files = list((repository / "tlvision").rglob("*.py"))
     assert len(files) > 80

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from tlvision.config.assemble import assemble
 from tlvision.config.load import load_config
-from tlvision.config.run import build_session, train
+from tlvision.engine.build import assemble
+from tlvision.engine.train import build_session, train
 from tlvision.training.fabric import make_fabric
 from tlvision.training.loop import train_step
 from tlvision.training.phases import find_phases

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from syncs import Waits, find_waits
-from tlvision.config.assemble import assemble
 from tlvision.config.load import load_config
-from tlvision.config.run import build_session
+from tlvision.engine.build import assemble
+from tlvision.engine.train import build_session
 from tlvision.hooks import ObjectiveHook
 from tlvision.hooks.registry import BUILT_IN, hook_class
 from tlvision.training.fabric import make_fabric
@@ -22,7 +22,7 @@ MakeConfig = Callable[..., dict[str, Any]]
 ALLOWED = {
     "tlvision/training/loop.py:train_step": "the losses as numbers, once a step: they are logged and must be finite",
     "plugins/tlvision_toy/detector.py:select": "the teacher finds as many objects as there are",
-    "tlvision/hooks/padding.py:without_padding": "of these as many are kept as lie on the image",
+    "tlvision/data/padding.py:without_padding": "of these as many are kept as lie on the image",
     "tlvision/hooks/pseudo_labels.py:_target": "and as many as are sure; an image without any has no loss",
     "tlvision/hooks/pseudo_labels.py:_best": "an image in which nothing is likely is one without objects",
     "tlvision/hooks/pseudo_labels.py:labelled_maps": "the student sees the images that have a pseudo-label",

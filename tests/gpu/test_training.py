@@ -16,14 +16,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tlvision.config import run as runs
-from tlvision.config.run import train
+from tlvision.engine import train as runs
+from tlvision.engine.train import train
 from tlvision.hooks import Context, ObjectiveHook, ObserverHook
 from tlvision.hooks.registry import BUILT_IN, hook_class
 
 MakeConfig = Callable[..., dict[str, Any]]
 Logged = Callable[[Path], list[dict[str, Any]]]
-DOOMED = Path(__file__).parents[1] / "unit" / "training" / "doomed.py"
+DOOMED = Path(__file__).parents[1] / "unit" / "engine" / "doomed.py"
 QUIET = {"log": {"progress": "none", "tensorboard": "off", "every": 1}}
 BF16_FIRST, BF16_LATE = 0.06, 0.25
 """How far bf16's loss may be from fp32's, as a share: of the first step, whose weights are the same, and the mean of

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from tlvision.config import run as runs
+from tlvision.engine import train as runs
 
 torch.set_num_threads(1)
 for name in ("torch._dynamo", "torchvision", "tlvision.training.session", "tlvision.training.optim"):

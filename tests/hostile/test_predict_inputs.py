@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import tlvision
-from tlvision.config.loaded import LoadedModel
+from tlvision.engine.model import LoadedModel
 from tlvision.types import InputError
 
 TL = Callable[..., tuple[int, str]]
@@ -178,7 +178,7 @@ def test_python_refuses_what_it_cannot_read(model: LoadedModel, image: object, w
 def test_what_an_evaluation_counts_never_lowers_what_a_model_gives(  # noqa: PLR0917
     model: LoadedModel, asked: int | None, counts: int, task: str, given: int, spec: int | None
 ) -> None:
-    from tlvision.config.limits import model_limit, objects_given
+    from tlvision.engine.limits import model_limit, objects_given
 
     settings = model.config.model.model_copy(update={"max_detections": asked})
     evaluate = model.config.evaluate.model_copy(update={"max_detections": counts})

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 import tlvision
 from interrupt import Interrupt
-from tlvision.config import run as runs
-from tlvision.config.resume_keys import CANNOT_CHANGE, MAY_CHANGE
+from tlvision.engine import train as runs
+from tlvision.engine.resume_keys import CANNOT_CHANGE, MAY_CHANGE
 from tlvision.types import InputError
 
 SPEC = importlib.util.spec_from_file_location("mutations", Path(__file__).with_name("mutations.py"))

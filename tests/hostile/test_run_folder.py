@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 import tlvision
-from tlvision.config.run_folder import new_folder
+from tlvision.engine.run_folder import new_folder
 from tlvision.files.json_files import read_object, write_json, write_text
 from tlvision.files.whole import copy_folder, find_folder, recover_folder, whole_file, whole_folder
 from tlvision.types import InputError, RunError

@@ -200,8 +200,8 @@ def as_loaded() -> Callable[..., Any]:
     """Return `make(adapter, plugin, arch, classes, image_size)`: what `tlvision.load` gives for a run of that model."""
 
     def make(adapter: Any, plugin: str, arch: str, classes: Any, image_size: int) -> Any:
-        from tlvision.config.loaded import LoadedModel
         from tlvision.config.schema import Config
+        from tlvision.engine.model import LoadedModel
         from tlvision.training.fabric import make_fabric
 
         unused = {"json": "unused.json", "images": "unused"}

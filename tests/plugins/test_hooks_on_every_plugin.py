@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from families import FAMILIES, build_family, outline, task_of, write_weights
-from tlvision.config.run import train
+from tlvision.engine.train import train
 from tlvision.plugin import plugin_names
 
 LAST = "the last group before the head"

@@ -26,7 +26,7 @@ from tlvision.hooks.observers.ema import Ema
 from tlvision.hooks.registry import BUILT_IN, hook_class
 from tlvision.plugin import BuildSpec, HasDenseLogits, WeightReport, get_plugin, map_groups
 from tlvision.synthetic.shapes import Shape, draw
-from tlvision.training.objectives import batch_losses
+from tlvision.training.losses import batch_losses
 from tlvision.types import ClassMap
 
 TINY = Path(__file__).parent / "openmmlab" / "configs"

@@ -20,6 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train the arms and print the table."""
-    from tlvision.config.adapt import adapt
+    from tlvision.experiment.adapt import adapt
 
     adapt(options.configs, options.set, seeds=options.seeds, out=options.out, kinds=options.arms)

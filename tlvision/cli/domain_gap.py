@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print the tables and the advice, write json and picture."""
-    from tlvision.config.domain_gap import GapSettings, ImageSource, domain_gap
-    from tlvision.config.gap_model import ModelChoice
+    from tlvision.analysis.domain_gap.measure import GapSettings, ImageSource, domain_gap
+    from tlvision.analysis.features import ModelChoice
 
     domain_gap(
         ImageSource(Path(options.a), options.a_json and Path(options.a_json)),

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
             )
         print(format_quality(metrics) if options.pseudo_labels else format_table(metrics))
     else:
-        from tlvision.config.evaluate import evaluate_run
+        from tlvision.engine.evaluate import evaluate_run
 
         metrics, folder = evaluate_run(
             Path(options.run),

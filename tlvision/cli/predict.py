@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Predict, draw, write."""
-    from tlvision.config.predict import predict_images
+    from tlvision.engine.predict import predict_images
 
     predict_images(
         Path(options.run),

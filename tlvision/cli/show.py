@@ -13,6 +13,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print what a training run would start from."""
-    from tlvision.config.show import show
+    from tlvision.engine.inspect import show
 
     show(options.config, options.set)

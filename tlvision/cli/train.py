@@ -27,6 +27,6 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("train: give a config, or --resume and the folder of a run")
     if options.config is not None and options.resume is not None:
         raise InputError("train: --resume goes by the run's own config.yaml; leave the config out")
-    from tlvision.config.run import train
+    from tlvision.engine.train import train
 
     train(options.config or "", options.set, resume=options.resume)

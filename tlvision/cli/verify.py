@@ -13,6 +13,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prove what the config freezes."""
-    from tlvision.config.verify import verify
+    from tlvision.engine.verify import verify
 
     verify(options.config, options.set)

@@ -15,8 +15,8 @@ from tlvision.conformance.practice import Practice
 from tlvision.evaluation import class_iou, coco_map
 from tlvision.formats.coco import write_dataset, write_predictions
 from tlvision.hooks.plan import Duration, initial_plan
+from tlvision.inference.predict import predict_array
 from tlvision.synthetic.shapes import Drawing, Shape, draw
-from tlvision.training.inference import predict_array
 from tlvision.training.settings import TrainSettings
 from tlvision.types import IGNORE_INDEX, Sample, Target
 

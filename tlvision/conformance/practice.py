@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tlvision.plugin import HasTrainingProgress
-from tlvision.training.mode import set_modes
+from tlvision.training.modes import set_modes
 from tlvision.training.optim import build_optimizer, schedule_factor, set_learning_rates
 from tlvision.types import counted
 

@@ -18,7 +18,7 @@ _METHOD, _REFERENCE = "#0072b2", "#777"
 def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
     """Write `adapt.html` into `folder` and return its path.
 
-    result: what `tlvision.config.adapt.adapt` returns.
+    result: what `tlvision.experiment.adapt.adapt` returns.
     """
     rows = [row for row in result["rows"] if row["values"]]
     notes = [f"<p>{escape(row['name'])}: {escape(row['note'])}</p>" for row in result["rows"] if row["note"]]

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from tlvision.files.json_files import read_object, write_json
+from tlvision.inference.finite import first_bad_tensor
 from tlvision.plugin.weights.files import class_names_of
-from tlvision.training.finite import first_bad_tensor
 from tlvision.types import ClassMap, InputError
 
 if TYPE_CHECKING:

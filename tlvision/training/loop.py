@@ -30,7 +30,7 @@ from tlvision.hooks import ObjectiveHook
 from tlvision.plugin import HasTrainingProgress
 from tlvision.training.fabric import average, average_gradients, average_numbers, mean_by_name
 from tlvision.training.failure import fail_on_bad_loss
-from tlvision.training.objectives import batch_losses, forget_batch
+from tlvision.training.losses import batch_losses, forget_batch
 from tlvision.training.optim import schedule_factor, set_learning_rates
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from tlvision.data.batches import normalise
 from tlvision.training.fabric import choose_precision
-from tlvision.training.mode import set_modes
+from tlvision.training.modes import set_modes
 from tlvision.types import counted, listing
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from tlvision.data.batches import eval_batches, normalise, train_batches
 from tlvision.files.json_files import write_json
 from tlvision.files.whole import find_folder, whole_folder
 from tlvision.hooks import ObjectiveHook, ObserverHook
+from tlvision.inference.domain_evaluator import DomainEvaluator
+from tlvision.inference.evaluator import Evaluator
+from tlvision.inference.semantic_evaluator import SemanticEvaluator
 from tlvision.training import checkpoint, manifest
-from tlvision.training.domains import DomainEvaluator
-from tlvision.training.evaluate import Evaluator
-from tlvision.training.mode import Modes
+from tlvision.training.modes import Modes
 from tlvision.training.restore import FORMAT, keeps_state, restore_session
-from tlvision.training.semantic import SemanticEvaluator
 from tlvision.training.verify import Verifier
 from tlvision.types import InputError, RunError
 

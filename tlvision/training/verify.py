@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from tlvision.training.mode import Modes, frozen_depths, module_depths
+from tlvision.training.modes import Modes, frozen_depths, module_depths
 from tlvision.types import RunError
 
 if TYPE_CHECKING:

@@ -87,9 +87,9 @@ def time_ours(options: argparse.Namespace) -> dict[str, Any]:
     """Time our training steps in this process: the loop itself, without its evaluations and checkpoints."""
     import torch
 
-    from tlvision.config.assemble import assemble
     from tlvision.config.load import load_config
-    from tlvision.config.run import build_session
+    from tlvision.engine.build import assemble
+    from tlvision.engine.train import build_session
     from tlvision.training.fabric import make_fabric
     from tlvision.training.loop import train_epoch
     from tlvision_yolo.parity import memory_peak

@@ -101,9 +101,9 @@ def steps_ours(name: str, precision: str, sizes: Sizes, shared: Path, out: Path)
 
 def make_session(options: SimpleNamespace, precision: str, out: Path) -> Any:
     """Return a run that is ready for its first step."""
-    from tlvision.config.assemble import assemble
     from tlvision.config.load import load_config
-    from tlvision.config.run import build_session
+    from tlvision.engine.build import assemble
+    from tlvision.engine.train import build_session
     from tlvision.training.fabric import make_fabric
 
     out.mkdir(parents=True)

@@ -82,7 +82,7 @@ def overrides(options: argparse.Namespace, out: Path) -> list[str]:
 
 def train_ours(options: argparse.Namespace) -> None:
     """Train with our loop in this process and print what it took as JSON on the last line."""
-    from tlvision.config.run import train
+    from tlvision.engine.train import train
 
     before = time.perf_counter()
     result = train(options.config or CONFIGS[options.plugin], overrides(options, Path(options.out)))

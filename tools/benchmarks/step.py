@@ -42,8 +42,8 @@ def arguments() -> argparse.Namespace:
 
 def make_variant(name: str, config: Any, folder: Path) -> Variant:
     """Build a run of `config` and bring it to 90 % of its steps without taking them."""
-    from tlvision.config.assemble import assemble
-    from tlvision.config.run import build_session
+    from tlvision.engine.build import assemble
+    from tlvision.engine.train import build_session
     from tlvision.hooks.registry import ALWAYS
     from tlvision.training.fabric import make_fabric
 
@@ -86,8 +86,8 @@ def _wait(device: Any) -> None:
 
 def main() -> None:
     """Measure and print a table of medians and their ratios to both supervised steps."""
-    from tlvision.config.arms import source_only
     from tlvision.config.load import load_config
+    from tlvision.experiment.baselines import source_only
 
     options = arguments()
     loaded = {Path(path).stem: load_config(path, options.set) for path in options.configs}

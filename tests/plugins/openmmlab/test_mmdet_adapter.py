@@ -11,8 +11,8 @@ import torch
 
 from tlvision.data.batches import normalise
 from tlvision.formats.coco.read import read_coco
+from tlvision.inference.evaluator import Evaluator
 from tlvision.plugin import Adapter, BuildSpec, get_plugin
-from tlvision.training.evaluate import Evaluator
 from tlvision.training.fabric import make_fabric
 from tlvision.training.settings import TrainSettings
 from tlvision.types import ClassMap, InputSpec, Target

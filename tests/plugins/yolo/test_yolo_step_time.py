@@ -17,7 +17,7 @@ from tlvision.formats.coco import read_coco
 from tlvision.hooks import Duration, initial_plan
 from tlvision.hooks.setup.freeze import Freeze
 from tlvision.plugin import map_groups
-from tlvision.training.mode import set_modes
+from tlvision.training.modes import set_modes
 from tlvision.types import Target
 from tlvision_yolo.parity import write_dataset
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tlvision.config.assemble import build_hooks
 from tlvision.config.load import dump_config, load_config
+from tlvision.engine.build import build_hooks
 from tlvision.types import InputError
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 import tlvision
 from interrupt import Interrupt
-from tlvision.config import run as runs
+from tlvision.engine import train as runs
 from tlvision.formats.label_maps import write_label_map
 from tlvision.hooks import Duration, Plan, initial_plan
 from tlvision.plugin import LayerGroup, map_groups

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import tlvision
-from tlvision.config import run as runs
+from tlvision.engine import train as runs
 from tlvision.hooks import Context, ObserverHook
 from tlvision.hooks.observers.adabn import Adabn
 from tlvision.types import InputError

@@ -18,7 +18,7 @@ from tlvision.hooks.objectives.feature_distance import FeatureDistance
 from tlvision.hooks.side_pass import side_pass
 from tlvision.plugin import InputSpec, LayerGroup, Tap, WeightReport, tap_features
 from tlvision.training.checkpoint import load_tensors, save_tensors
-from tlvision.training.objectives import batch_losses
+from tlvision.training.losses import batch_losses
 from tlvision.types import InputError
 
 TAPS = (Tap("fine", "0", 4, 1), Tap("coarse", "2", 2, 2))

@@ -12,7 +12,7 @@ from torch import nn
 from tlvision.config.load import load_config
 from tlvision.hooks import Plan
 from tlvision.hooks.setup.freeze import Freeze
-from tlvision.training.mode import set_modes
+from tlvision.training.modes import set_modes
 from tlvision.training.optim import build_optimizer
 from tlvision.training.settings import TrainSettings
 from tlvision.types import InputError

@@ -285,7 +285,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     config["run"]["out"] = str(tmp_path / "straight")
     straight = tlvision.train(config).run
     config["run"]["out"] = str(tmp_path / "broken")
-    from tlvision.config import run as runs
+    from tlvision.engine import train as runs
 
     make = runs.build_session
 
@@ -310,7 +310,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 
 
 def test_the_teacher_is_the_average_with_its_buffers(tiny_config: dict[str, Any], tiny_dataset: Path) -> None:
-    from tlvision.config import run as runs
+    from tlvision.engine import train as runs
     from tlvision.hooks import Context, ObserverHook
 
     seen: list[tuple[dict[str, Any], dict[str, Any]]] = []

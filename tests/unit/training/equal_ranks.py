@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tlvision.config import run as runs
+from tlvision.engine import train as runs
 from tlvision.hooks import Context, ObserverHook
 from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.training.fabric import average, average_gradients, average_numbers

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from tlvision.config.show import show
 from tlvision.data.batches import Batch
+from tlvision.engine.inspect import show
 from tlvision.hooks import Duration, initial_plan
 from tlvision.plugin import InputSpec, LayerGroup, map_groups
 from tlvision.training.phases import find_phases

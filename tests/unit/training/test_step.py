@@ -15,7 +15,7 @@ from tlvision.data.batches import Batch
 from tlvision.hooks import Context, Duration, Hook, ObjectiveHook, initial_plan
 from tlvision.plugin import InputSpec, LayerGroup, Tap, WeightReport, map_groups
 from tlvision.training.loop import train_step
-from tlvision.training.mode import Modes
+from tlvision.training.modes import Modes
 from tlvision.training.optim import build_optimizer
 from tlvision.training.settings import TrainSettings
 from tlvision.types import ClassMap, Target

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 import tlvision
-from tlvision.config import run as runs
+from tlvision.engine import train as runs
 from tlvision.hooks import Context, Duration, ObserverHook, Plan, initial_plan
 from tlvision.plugin import LayerGroup, map_groups
-from tlvision.training.mode import Modes
+from tlvision.training.modes import Modes
 from tlvision.training.optim import build_optimizer
 from tlvision.training.settings import TrainSettings
 from tlvision.training.verify import FrozenProof, Verifier

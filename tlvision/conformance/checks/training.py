@@ -11,7 +11,7 @@ import torch
 
 from tlvision.conformance.check import check
 from tlvision.conformance.checks.tools import changed, flat_tensors, restore, same, snapshot, total_loss
-from tlvision.training.mode import set_modes
+from tlvision.training.modes import set_modes
 from tlvision.training.optim import schedule_factor
 from tlvision.training.verify import FrozenProof
 from tlvision.types import listing

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from tlvision.data.padding import mean_over_images, valid_pixels
 from tlvision.hooks.base import Context, ObjectiveHook
-from tlvision.hooks.padding import mean_over_images, valid_pixels
 from tlvision.hooks.side_pass import side_pass
 from tlvision.plugin import HasDenseLogits, ScoreKind, class_log_probabilities, score_kind
 from tlvision.types import InputError

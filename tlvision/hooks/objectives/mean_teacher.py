@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from tlvision.data.padding import mean_over_images, valid_pixels
 from tlvision.hooks.base import Context, ObjectiveHook
-from tlvision.hooks.padding import mean_over_images, valid_pixels
 from tlvision.hooks.pseudo_labels import Said, TeacherLabels, ramp_up, self_training_loss, teacher_says
 from tlvision.hooks.tap_choice import choose_taps
 from tlvision.hooks.thresholds import Thresholds

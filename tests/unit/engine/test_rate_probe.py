@@ -1,0 +1,217 @@
+"""`train.lr: auto`: short runs choose the rate, and the run is that of the chosen number."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tlvision
+from interrupt import Interrupt
+from launch import torchrun
+from tlvision.config.load import load_config
+from tlvision.engine import rate_probe
+from tlvision.engine.build import assemble
+from tlvision.engine.rate_probe import Probe, best_of, hold_out
+from tlvision.engine.train import train
+from tlvision.formats.label_maps import write_label_map
+from tlvision.training.fabric import make_fabric
+from tlvision.types import InputError, RunError
+
+USELESS, GOOD = 1e-9, 5e-3
+
+
+@pytest.fixture
+def auto(tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Six epochs with a rate that learns nothing as the first candidate and a good one as the second."""
+    monkeypatch.setattr(rate_probe, "RATES", {"adamw": (USELESS, GOOD), "sgd": (1e6, 1e-2)})
+    monkeypatch.setattr(rate_probe, "MIN_STEPS", 3)
+    tiny_config["train"] |= {"lr": "auto", "epochs": 6}
+    tiny_config["hooks"] = [{"ema": {"decay": 0.5, "warmup": 0}}, {"log": {"progress": "none", "tensorboard": "off"}}]
+    return tiny_config
+
+
+def with_number(config: dict[str, Any], rate: float, out: Path) -> dict[str, Any]:
+    config = deepcopy(config)
+    config["train"]["lr"] = rate
+    config["run"]["out"] = str(out)
+    return config
+
+
+def checkpoints(run: Path) -> dict[str, bytes]:
+    """Return what both checkpoints hold, without paths and times."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in sorted((run / "checkpoints").rglob("*"))
+        if path.suffix in {".safetensors", ".json"} and path.name not in {"environment.json", "manifest.json"}
+    }
+
+
+def test_the_better_rate_is_chosen_and_the_run_says_so(
+    auto: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tlvision.train(auto).run
+    record = json.loads((run / "rate.json").read_text())
+    assert record["lr"] == GOOD
+    assert [probe["rate"] for probe in record["probes"]] == [USELESS, GOOD]
+    assert record["probes"][0]["loss"] > record["probes"][1]["loss"]
+    assert load_config(run / "config.yaml").train.lr == GOOD
+    ledger = json.loads((run / "ledger.json").read_text())
+    assert {row["lr"] for row in ledger["rows"]} == {GOOD}
+    assert ledger["rate"] == record["why"]
+    first = json.loads((run / "log.jsonl").read_text().splitlines()[0])
+    assert first == {"kind": "rate", "step": 0, "lr": GOOD, "why": record["why"]}
+    assert "train.lr: 0.005, chosen on held-out training images after 1 epoch" in capsys.readouterr().out
+    assert "train.lr: 0.005, chosen on" in (run / "report.html").read_text()
+    assert not (run / "rate_probe").exists()
+
+
+def test_a_rate_that_diverges_is_not_chosen(auto: dict[str, Any]) -> None:
+    auto["train"]["optimizer"] = "sgd"
+    auto["train"]["clip"] = 1e9
+    run = tlvision.train(auto).run
+    record = json.loads((run / "rate.json").read_text())
+    assert record["lr"] == 1e-2
+    assert "not finite" in record["probes"][0]["failed"]
+
+
+def test_the_run_is_that_of_the_number_bit_for_bit(auto: dict[str, Any], tmp_path: Path) -> None:
+    chosen = tlvision.train(auto).run
+    plain = tlvision.train(with_number(auto, GOOD, tmp_path / "plain")).run
+    assert not (plain / "rate.json").exists()
+    left, right = checkpoints(chosen), checkpoints(plain)
+    assert left.keys() == right.keys()
+    assert [name for name in left if left[name] != right[name]] == []
+    for name in ("metrics.json", "predictions.json"):
+        assert (chosen / name).read_bytes() == (plain / name).read_bytes()
+
+
+def test_resume_takes_the_rate_from_the_run(
+    auto: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlvision.engine import train as runs
+
+    whole = tlvision.train(with_number(auto, GOOD, tmp_path / "whole")).run
+    upstream = runs._choose_rate
+
+    def interrupted(*arguments: Any) -> Any:
+        parts = upstream(*arguments)
+        parts.hooks.append(Interrupt(step=7))  # in the run, not in the probes before it
+        return parts
+
+    monkeypatch.setattr(runs, "_choose_rate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tlvision.train(auto)
+    monkeypatch.setattr(runs, "_choose_rate", lambda *arguments: pytest.fail("probed again"))
+    resumed = train(auto, resume=auto["run"]["out"]).run
+    left, right = checkpoints(resumed), checkpoints(whole)
+    assert [name for name in right if name.endswith("model.safetensors") and left[name] != right[name]] == []
+    assert (resumed / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+
+
+def test_a_run_stopped_while_it_probes_probes_again(auto: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    upstream = rate_probe.probe
+    monkeypatch.setattr(rate_probe, "probe", lambda *arguments: (_ for _ in ()).throw(SystemError("killed")))
+    monkeypatch.setattr("tlvision.engine.train.release_folder", lambda run: None)  # as kill -9 leaves it
+    with pytest.raises(SystemError, match="killed"):
+        tlvision.train(auto)
+    monkeypatch.setattr(rate_probe, "probe", upstream)
+    run = train(auto, resume=auto["run"]["out"]).run
+    assert json.loads((run / "rate.json").read_text())["lr"] == GOOD
+
+
+def test_auto_cannot_be_set_on_resume(auto: dict[str, Any]) -> None:
+    run = tlvision.train(auto).run
+    with pytest.raises(InputError, match="'auto' is resolved when a run starts"):
+        train(auto, ["train.lr=auto", "train.epochs=7"], resume=run)
+
+
+def test_held_out_images_are_training_images_and_depend_on_the_seed(auto: dict[str, Any], tmp_path: Path) -> None:
+    fabric = make_fabric(load_config(auto).train)
+    (tmp_path / "probe").mkdir()
+    found = []
+    for seed in (0, 0, 1):
+        auto["train"]["seed"] = seed
+        parts = assemble(load_config(auto))
+        fit, held = hold_out(parts, tmp_path / "probe", fabric)
+        ids = [{sample.image_id for sample in data.samples} for data in (fit.train, fit.val, held.train, parts.train)]
+        assert ids[1] == ids[2]
+        assert not ids[0] & ids[1]
+        assert ids[0] | ids[1] == ids[3]
+        assert (len(ids[0]), len(ids[1])) == (9, 3)
+        written = json.loads(fit.val.path.read_text())
+        assert {image["id"] for image in written["images"]} == ids[1]
+        assert written["annotations"], "images with objects come first"
+        found.append(ids[1])
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_best_metric_counts_then_the_loss_then_the_higher_rate() -> None:
+    low, high = (Probe(rate=rate, metric=0.2, loss=3.0) for rate in (3e-4, 1e-3))
+    assert best_of([high, low]) is high
+    assert best_of([high, Probe(rate=3e-4, metric=0.2, loss=2.9)]).rate == 3e-4
+    assert best_of([high, Probe(rate=3e-4, metric=0.21, loss=9.0)]).rate == 3e-4
+    assert best_of([Probe(rate=1e-3, failed="loss"), low]) is low
+    with pytest.raises(RunError, match="no candidate rate can be used: loss is nan"):
+        best_of([Probe(rate=1e-3, failed="loss is nan")])
+
+
+def test_segmenters_choose_as_well(auto: dict[str, Any], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    for number in range(8):
+        labels = np.zeros((50, 70), np.uint8)
+        labels[:, int(rng.integers(20, 50)) :] = 1
+        Image.fromarray(np.where(labels[..., None], (200, 200, 200), (60, 60, 60)).astype(np.uint8)).save(
+            tmp_path / "images" / f"{number}.png"
+        )
+        write_label_map(tmp_path / "masks" / f"{number}.png", labels)
+    folders = {"images": str(tmp_path / "images"), "masks": str(tmp_path / "masks")}
+    auto["model"]["arch"] = "tiny_segmenter"
+    auto["data"] |= {"train": folders, "val": folders, "classes": ["dark", "light"], "augment": {"mosaic": 0}}
+    auto["train"]["epochs"] = 4
+    run = tlvision.train(auto).run
+    record = json.loads((run / "rate.json").read_text())
+    assert record["lr"] == GOOD
+    assert all(0 <= probe["metric"] <= 1 for probe in record["probes"])
+
+
+def test_a_run_that_is_too_short_takes_the_highest_rate(
+    auto: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rate_probe, "MIN_STEPS", 12)
+    monkeypatch.setattr(rate_probe, "probe", lambda *arguments: pytest.fail("18 steps are less than two probes of 12"))
+    run = tlvision.train(auto).run
+    assert load_config(run / "config.yaml").train.lr == USELESS
+    assert json.loads((run / "rate.json").read_text())["probes"] == []
+    assert "the highest candidate, because the run is too short to compare rates (18 steps)" in capsys.readouterr().out
+
+
+def test_what_auto_cannot_do_is_refused(auto: dict[str, Any]) -> None:
+    data = auto["data"]
+    data["source_val"] = data["val"]
+    with pytest.raises(InputError, match=r"train\.lr: 'auto' chooses by labelled images of one domain"):
+        tlvision.train(auto)
+    assert not Path(auto["run"]["out"]).exists()
+    with pytest.raises(InputError, match=r"train.lr: .*'fast'"):
+        load_config(auto, ["train.lr=fast"])
+
+
+def test_two_processes_agree(auto: dict[str, Any], tmp_path: Path) -> None:
+    auto["data"]["batch"]["labelled"] = 2
+    script = (
+        "import json, sys\nfrom tlvision.engine import rate_probe\nimport tlvision\n"
+        f"rate_probe.RATES = {{'adamw': ({USELESS}, {GOOD})}}\nrate_probe.MIN_STEPS = 3\n"
+        "tlvision.train(json.loads(sys.argv[1]))\n"
+    )
+    (tmp_path / "both.py").write_text(script)
+    torchrun(tmp_path / "both.py", json.dumps(auto))
+    run = Path(auto["run"]["out"])
+    assert json.loads((run / "rate.json").read_text())["lr"] == GOOD
+    assert load_config(run / "config.yaml").train.lr == GOOD

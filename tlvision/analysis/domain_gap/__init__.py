@@ -1,0 +1,1 @@
+"""Measure how far apart two domains are, and say which methods fit."""

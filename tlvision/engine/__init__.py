@@ -1,0 +1,1 @@
+"""Perform one run: build it from a config, train, evaluate, predict, verify, inspect."""

@@ -1,0 +1,274 @@
+"""From a config to the parts of a run: data, classes, model, hooks, plan. Nothing is trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlvision.config.load import read_options
+from tlvision.config.schema import Config
+from tlvision.engine.check_data import (
+    check_classes,
+    check_images,
+    check_limits,
+    check_measurable,
+    check_overlap,
+    check_sizes,
+    check_unlabelled_overlap,
+)
+from tlvision.engine.class_mapping import pretrained_classes, trained_classes
+from tlvision.engine.compatibility import (
+    check_keys,
+    check_needs,
+    check_pairing,
+    check_step_size,
+    check_taps,
+    check_unlabelled,
+)
+from tlvision.engine.datasets import Dataset, background_of, read_data, read_source_val, with_bits
+from tlvision.engine.frozen import random_and_frozen
+from tlvision.engine.limits import model_limit
+from tlvision.engine.steps import processes, steps_per_epoch
+from tlvision.formats.coco import UnlabelledData, read_images
+from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
+from tlvision.hooks.generators import own_generators
+from tlvision.hooks.registry import ALWAYS, build_hook
+from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
+from tlvision.types import ClassMap, InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tlvision.data.dataset import TrainImages
+    from tlvision.data.unlabelled import UnlabelledImages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a run is put together from.
+
+    select: the metric that chooses the best checkpoint.
+    report: what came of loading the weights.
+    notes:  what is worth knowing of the data beside what their readers skipped.
+    """
+
+    config: Config
+    plugin: Plugin
+    task: Task
+    select: str
+    adapter: Adapter
+    report: WeightReport
+    classes: ClassMap
+    train: Dataset
+    val: Dataset
+    source_val: Dataset | None
+    unlabelled: UnlabelledData | None
+    hooks: list[Hook]
+    plan: Plan
+    notes: tuple[str, ...] = ()
+
+    def hook_modules(self) -> dict[str, nn.Module]:
+        """Return the modules that objective hooks own, by hook name."""
+        return {
+            hook.key(): hook.module
+            for hook in self.hooks
+            if isinstance(hook, ObjectiveHook) and hook.module is not None
+        }
+
+
+def assemble(
+    config: Config, *, weights: str | None = None, classes: ClassMap | None = None, as_pretrained: bool = False
+) -> Parts:
+    """Read the data, build the model and let the setup hooks make the plan.
+
+    weights:       overrides `model.weights`, to build the model around a checkpoint of its own.
+    classes:       the classes of a run that is resumed; the training json must still have them.
+    as_pretrained: give the model every class of the weights that `model.rename` calls ours, to be evaluated as it is.
+
+    What is cheap to check is checked first: names, hooks, then labels (for masks, that every object has one),
+    then images, then weights.
+    """
+    plugin = get_plugin(config.model.plugin)
+    task = plugin.task_of(config.model.arch)
+    options = read_options(plugin, config.model.options)
+    select = choose_select(config, task)
+    hooks = build_hooks(config)
+    check_pairing(hooks, plugin, task)
+    check_unlabelled(config, hooks)
+    _render(config)
+    train, val = read_data(config, task, classes)
+    check_keys(config, task)  # after the data: labels of another task are the likelier mistake
+    config = config.model_copy(update={"data": with_bits(config.data, train)})
+    target = config.data.target
+    unlabelled = None if target is None else read_images(target.images, target.json_, bits=config.data.bits)
+    others = None if unlabelled is None else len(unlabelled.images)
+    check_step_size(config, len(train.samples), others, processes())
+    notes = [*check_classes(train, task), *check_measurable(val, task, config, select)]
+    notes += check_limits(val, task, config)
+    named, ours = _classes_of_the_head(train.classes, config, own_weights=weights is not None, whole=as_pretrained)
+    spec = BuildSpec(
+        arch=config.model.arch,
+        weights=config.model.weights if weights is None else weights,
+        classes=named,
+        image_size=config.data.image_size,
+        options=options,
+        max_detections=model_limit(config, task),
+    )
+    seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
+    adapter, report = plugin.build(spec)
+    _check_finite(adapter, spec.weights)
+    notes += check_sizes(train, task, adapter.input_spec, config.data.image_size)
+    notes += [*check_overlap(train, val), *check_images(train)]
+    if unlabelled is not None:
+        notes += check_unlabelled_overlap(unlabelled.images, val)
+    for hook in hooks:
+        check_needs(hook, adapter, plugin)  # first: prepare may rely on it
+        if isinstance(hook, ObjectiveHook):
+            with own_generators("prepare", hook.key()):  # what it initialises depends on no other hook
+                hook.prepare(adapter)
+        check_taps(hook, adapter)
+    groups = map_groups(adapter.module, adapter.layer_groups())
+    duration = Duration(config.train.epochs, steps_per_epoch(config, len(train.samples)))
+    plan = initial_plan(adapter.module, groups, duration)
+    for hook in hooks:
+        if isinstance(hook, SetupHook):
+            plan = hook.setup(plan)
+    notes += random_and_frozen(plan, report)
+    return Parts(
+        config=config,
+        plugin=plugin,
+        task=task,
+        select=select,
+        adapter=adapter if ours is None else _merged(adapter, ours),
+        report=report,
+        classes=train.classes,
+        train=train,
+        val=val,
+        source_val=read_source_val(config, task, train.classes),
+        unlabelled=unlabelled,
+        hooks=hooks,
+        plan=plan,
+        notes=tuple(notes),
+    )
+
+
+def _check_finite(adapter: Adapter, weights: str) -> None:
+    """Raise InputError that names the tensor if weights that were loaded are not finite."""
+    from tlvision.inference.finite import first_bad_tensor
+
+    bad = first_bad_tensor(adapter.module)
+    if bad is not None:
+        raise InputError(
+            f"weights: '{weights}' is damaged: the tensor '{bad}' is not finite. Use another checkpoint, or train "
+            "again with a lower train.lr."
+        )
+
+
+def _classes_of_the_head(
+    classes: ClassMap, config: Config, *, own_weights: bool, whole: bool
+) -> tuple[ClassMap, tuple[int, ...] | None]:
+    """Return the classes that the head is built with; and the index of ours for each, where those are not ours."""
+    if own_weights:
+        return classes, None
+    if not whole:
+        return trained_classes(classes, config.model.rename), None
+    theirs, ours = pretrained_classes(classes, config.model.rename)
+    return theirs, ours if len(theirs) > len(classes) else None
+
+
+def _merged(adapter: Adapter, ours: Sequence[int]) -> Adapter:
+    from tlvision.inference.merged_classes import merge_classes
+
+    return merge_classes(adapter, ours)
+
+
+def choose_select(config: Config, task: Task) -> str:
+    """Return the metric that chooses the best checkpoint; InputError where the run does not measure it."""
+    from tlvision.inference.domain_evaluator import resolve_domain_select
+    from tlvision.inference.evaluator import resolve_select
+
+    data = config.data
+    if not data.two_domains:
+        return resolve_select(config.evaluate.select, task, config.evaluate.max_detections)
+    return resolve_domain_select(
+        config.evaluate.select,
+        task,
+        main="source" if data.val is None else "target",
+        source=data.source_val is not None,
+        unlabelled=data.target is not None,
+        most=config.evaluate.max_detections,
+    )
+
+
+def unlabelled_images(parts: Parts) -> UnlabelledImages | None:
+    """Return the unlabelled images of a run as pairs of views, or None where it has none."""
+    from tlvision.data.unlabelled import UnlabelledImages
+
+    if parts.unlabelled is None:
+        return None
+    data = parts.config.data
+    return UnlabelledImages(
+        parts.unlabelled.images,
+        data.augment,
+        parts.adapter.input_spec,
+        data.image_size,
+        seed=parts.config.train.seed,
+        canvas=data.canvas,
+        cache_bytes=data.cache_bytes,
+    )
+
+
+def training_images(parts: Parts, unlabelled: UnlabelledImages | None) -> TrainImages:
+    """Return the training images of a run, augmented as its config says; `unlabelled` lends its look to data hooks."""
+    from tlvision.data.dataset import TrainImages
+    from tlvision.data.unlabelled import Styles
+
+    data = parts.config.data
+    changes = tuple(hook.change for hook in parts.hooks if isinstance(hook, DataHook))
+    return TrainImages(
+        parts.train.samples,
+        data.augment,
+        parts.adapter.input_spec,
+        data.image_size,
+        seed=parts.config.train.seed,
+        task=parts.task,
+        num_classes=len(parts.classes),
+        canvas=data.canvas,
+        masks=parts.task == "instance",
+        background=background_of(parts.train, data) if parts.task == "semantic" else None,
+        restyle=Styles(changes, unlabelled).apply if changes and unlabelled is not None else None,
+        cache_bytes=data.cache_bytes,
+    )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed python's, numpy's and torch's global generators."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _render(config: Config) -> None:
+    settings = config.data.render
+    if settings is None:
+        return
+    from tlvision.synthetic.inspection import render_inspection
+
+    render_inspection(
+        Path(settings.out), domain=settings.domain, train=settings.train, val=settings.val, seed=settings.seed
+    )
+
+
+def build_hooks(config: Config) -> list[Hook]:
+    """Build the hooks in the order of the file; those that every run has come last unless the file names them."""
+    items: list[tuple[str, dict[str, Any]]] = [next(iter(item.items())) for item in config.hooks]
+    named = {name for name, _ in items}
+    items += [(name, {}) for name in ALWAYS if name not in named]
+    return [build_hook(name, options) for name, options in items]

@@ -1,0 +1,80 @@
+"""Evaluate a trained run: on its own validation data, or on other data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tlvision.config.schema import DatasetSettings
+from tlvision.engine.datasets import read_dataset
+from tlvision.engine.evaluators import build_evaluator
+from tlvision.engine.limits import objects_given
+from tlvision.engine.model import LoadedModel, load
+from tlvision.files.outputs import numbered_folder, output_folder
+from tlvision.plugin import Task
+from tlvision.terminal import console, note
+from tlvision.types import InputError
+
+
+def evaluate_run(
+    run: Path,
+    json_path: Path | None = None,
+    images: Path | None = None,
+    masks: Path | None = None,
+    *,
+    max_detections: int | None = None,
+) -> tuple[dict[str, Any], Path]:
+    """Predict with a run's best weights and evaluate: on its own validation data, or on other data.
+
+    json_path: a COCO json; with `masks`, a COCO panoptic json. images: the folder of its images.
+    masks:     for a semantic model, the folder of label maps for `images`.
+    max_detections: detections that count for an image and class, and that the model gives at least; None as the run.
+
+    A run with instance masks is evaluated by boxes alone, which is said, on a json that has none; one that has masks
+    for some of its objects only is an InputError.
+
+    Returns the metrics and the folder that now holds them with the predictions: `<run>/evaluations/<name of the data>`,
+    with a number behind it where other data of that name were evaluated before.
+    """
+    given = images is not None
+    if given != (json_path is not None or masks is not None):
+        raise InputError(
+            "evaluate: --images goes with --json (a COCO json), or, for a semantic model, with --masks (a folder of "
+            "label maps); give both"
+        )
+    model = load(run)
+    settings, config = model.config.data.evaluated, model.config
+    if max_detections is not None:
+        if model.task == "semantic":
+            raise InputError("evaluate: --max-detections has no effect on a semantic model, which finds no objects")
+        evaluate = config.evaluate.model_copy(update={"max_detections": max_detections})
+        config = config.model_copy(update={"evaluate": evaluate})
+        if objects_given(config, model.task) > objects_given(model.config, model.task):
+            model = load(run, max_detections=objects_given(config, model.task))
+    if images is not None:
+        values = {"json": json_path, "images": images, "masks": masks}
+        settings = DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})
+    task = _task(model, settings)
+    data = read_dataset(config.data, settings, task, model.classes, "val", require_objects=False)
+    for sentence in data.skipped:
+        note(console(), sentence)
+    about = str(data.path.resolve())
+    folder = numbered_folder(run / "evaluations" / data.path.stem, COMMAND, about=about)
+    with output_folder(folder, COMMAND, about=about) as out:
+        evaluator = build_evaluator(config, task, data, classes=model.classes, out=out, fabric=model.fabric, workers=0)
+        evaluator.evaluate(model.adapter)
+    return evaluator.metrics, folder
+
+
+COMMAND = "evaluate"
+
+
+def _task(model: LoadedModel, settings: DatasetSettings) -> Task:
+    """Return the task to evaluate for: boxes alone where there is no mask to compare with."""
+    from tlvision.evaluation import has_masks
+
+    if model.task != "instance" or settings.json_ is None or has_masks(settings.json_):
+        return model.task
+    name = Path(settings.json_).name
+    note(console(), f"{name} has no masks: boxes alone are evaluated")
+    return "detect"

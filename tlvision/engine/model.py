@@ -1,0 +1,194 @@
+"""A trained run as an object that predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from tlvision.config.load import read_options
+from tlvision.engine.limits import check_limit, model_limit
+from tlvision.engine.resume import read_run_config
+from tlvision.engine.run_folder import check_classes, read_classes
+from tlvision.files.whole import find_folder
+from tlvision.plugin import Adapter, BuildSpec, Task, get_plugin
+from tlvision.types import ClassMap, InputError, Prediction, counted, listing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from lightning_fabric import Fabric
+    from PIL.Image import Image
+
+    from tlvision.config.schema import Config
+
+    OneImage = str | Path | Image | npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LoadedModel:
+    """A model with the weights that a run selected; see `load`."""
+
+    run: Path
+    config: Config
+    task: Task
+    classes: ClassMap
+    adapter: Adapter
+    fabric: Fabric
+
+    def __repr__(self) -> str:
+        """Return three lines: the model, its classes, where it comes from."""
+        model = self.config.model
+        size = self.config.data.image_size
+        return (
+            f"LoadedModel: {model.arch} ({model.plugin}, {self.task}), network input {size} px, on "
+            f"{self.fabric.device}\n  {counted(len(self.classes), 'class')}: {listing(self.classes.names, 8)}\n  run "
+            f"{self.run}"
+        )
+
+    @overload
+    def predict(self, image: OneImage, *, min_score: float = 0.0, device: str | None = None) -> Prediction: ...  # type: ignore[overload-overlap]  # a text is a sequence of texts
+
+    @overload
+    def predict(
+        self, image: Sequence[OneImage], *, min_score: float = 0.0, device: str | None = None
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self, image: OneImage | Sequence[OneImage], *, min_score: float = 0.0, device: str | None = None
+    ) -> Prediction | list[Prediction]:
+        """Find objects in one image, or in several.
+
+        image:     the path of a file; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, whose
+                   alpha is dropped, uint8, uint16 (16-bit values as the run reads them) or float 0..1. A list or tuple
+                   of these, or an array (N, H, W, 3), gives a list.
+        min_score: 0..1; objects below it are left out.
+        device:    "cpu", "cuda" or "auto": move the model there first; None leaves it where it is.
+
+        Returns a prediction as numpy: boxes (K, 4) x0 y0 x1 y1 in pixels of the image, scores (K,) 0..1 in
+        descending order, labels (K,) that index `classes.names`; for the task "instance" also masks, (K, H, W) uint8 of
+        0 and 1. A path gives what `tlvision predict` and `tlvision evaluate` find in that file. A large JPEG is
+        decoded at reduced size there, so the array of its pixels may give boxes that differ by a fraction of a pixel.
+
+        Raises InputError if the file cannot be read, or the image is of another kind, shape or dtype.
+        """
+        if not 0 <= min_score <= 1:
+            raise InputError(f"predict: min_score must be a number from 0 to 1, got {min_score}")
+        if device is not None:
+            move(self, device)
+        if isinstance(image, list | tuple) or (hasattr(image, "ndim") and image.ndim == 4):
+            return [above(self._one(each), min_score) for each in image]  # type: ignore[union-attr]
+        return above(self._one(image), min_score)  # type: ignore[arg-type]
+
+    def _one(self, image: OneImage) -> Prediction:
+        if isinstance(image, str | Path):
+            return self._file(Path(image))
+        from tlvision.data.images import as_rgb
+        from tlvision.inference.predict import predict_array
+
+        return predict_array(
+            self.adapter,
+            as_rgb(image, bits=self.config.data.bits or 16),
+            fabric=self.fabric,
+            image_size=self.config.data.image_size,
+            window=self.config.evaluate.window,
+        )
+
+    def _file(self, path: Path) -> Prediction:
+        from tlvision.engine.predict import predictions
+        from tlvision.formats.coco import read_unlabelled
+
+        if not path.exists():
+            raise InputError(f"predict: '{path}' does not exist; give the path of an image file")
+        ((_, found),) = predictions(self, read_unlabelled([path], bits=self.config.data.bits or 16))
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+
+def move(model: LoadedModel, device: str) -> None:
+    """Move a loaded model to "cpu", "cuda" or "auto"; InputError if there is no such device."""
+    from tlvision.training.fabric import make_fabric, place
+
+    fabric = make_fabric(_settings(model.config, device))
+    if fabric.device != model.fabric.device:
+        place(fabric, model.adapter.module)
+        object.__setattr__(model, "fabric", fabric)
+
+
+def above(prediction: Prediction, min_score: float) -> Prediction:
+    """Return the objects of a prediction with a score of at least `min_score`; a label map stays as it is."""
+    if min_score <= 0 or prediction.semantic is not None:
+        return prediction
+    kept = prediction.scores >= min_score
+    return Prediction(
+        boxes=prediction.boxes[kept],
+        scores=prediction.scores[kept],
+        labels=prediction.labels[kept],
+        masks=None if prediction.masks is None else prediction.masks[kept],
+    )
+
+
+def load(run: str | Path, *, device: str | None = None, max_detections: int | None = None) -> LoadedModel:
+    """Return the model of a run, with the weights of checkpoints/best (of checkpoints/last before there is a best).
+
+    device:         "cpu", "cuda" or "auto"; None as the run was trained, without a GPU on the CPU.
+    max_detections: objects of an image at most; None as the run has it.
+
+    Raises InputError if `run` is not the folder of a run, holds no checkpoint, or has a file that is damaged or does
+    not fit the others.
+
+    Example: ``tlvision.load("runs/quickstart").predict("part.jpg")``
+    """
+    from tlvision.training.checkpoint import MODEL, load_model_strictly
+    from tlvision.training.fabric import make_fabric, place
+
+    folder = Path(run)
+    if not folder.is_dir():
+        raise InputError(f"--run: no folder '{folder}'")
+    classes = read_classes(folder)
+    config = read_run_config(folder)
+    weights = _find_checkpoint(folder) / MODEL
+    check_classes(folder, weights.parent, classes)
+    plugin = get_plugin(config.model.plugin)
+    task = plugin.task_of(config.model.arch)
+    spec = BuildSpec(
+        arch=config.model.arch,
+        weights=str(weights),
+        classes=classes,
+        image_size=config.data.image_size,
+        options=read_options(plugin, config.model.options),
+        max_detections=model_limit(config, task) if max_detections is None else check_limit(max_detections),
+    )
+    adapter, _ = plugin.build(spec)
+    load_model_strictly(adapter.module, weights)
+    fabric = make_fabric(_settings(config, device or _device(config)))
+    place(fabric, adapter.module)
+    adapter.module.eval()
+    return LoadedModel(run=folder, config=config, task=task, classes=classes, adapter=adapter, fabric=fabric)
+
+
+def _find_checkpoint(run: Path) -> Path:
+    """Return the folder of the best checkpoint, or of the last before there is a best, once it is found whole."""
+    from tlvision.training.checkpoint import MODEL
+    from tlvision.training.manifest import check_manifest
+
+    try:
+        folder, other = find_folder(run / "checkpoints" / "best"), "last"
+    except InputError:
+        folder, other = find_folder(run / "checkpoints" / "last"), "best"
+    remedy = f"Restore it from a copy. If '{run / 'checkpoints' / other}' exists, it can take the place of this folder."
+    check_manifest(folder, remedy, (MODEL,), quick=True)
+    return folder
+
+
+def _settings(config: Config, device: str) -> Any:
+    if device not in {"auto", "cpu", "cuda"}:
+        raise InputError(f"device: expected 'cpu', 'cuda' or 'auto', got '{device}'")
+    return config.train.model_copy(update={"device": device})
+
+
+def _device(config: Config) -> Any:
+    """A run that was trained on a GPU may be used on a machine without one."""
+    return "auto" if config.train.device == "cuda" else config.train.device

@@ -1,0 +1,141 @@
+"""Predict on any images with a trained run: pictures, and predictions.json or label maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.progress import track
+from rich.text import Text
+
+from tlvision.data.images import read_image, write_image
+from tlvision.engine.model import LoadedModel, load
+from tlvision.engine.sources import existing, find_images
+from tlvision.files.names import common_folder, relative_names, unique_stems
+from tlvision.files.outputs import check_folder, output_folder
+from tlvision.formats.coco import read_readable, result_rows, write_json
+from tlvision.formats.label_maps import write_label_map
+from tlvision.report import draw_prediction
+from tlvision.terminal import console, note
+from tlvision.types import ClassMap, InputError, Prediction, Sample, counted
+
+COMMAND = "predict"
+
+
+def predict_images(
+    run: Path,
+    images: Sequence[str | Path],
+    out: Path,
+    *,
+    min_score: float = 0.25,
+    max_detections: int | None = None,
+    device: str | None = None,
+) -> None:
+    """Write a picture of each image with the objects of at least `min_score`, and `predictions.json` with all of them.
+
+    Of a semantic model: a picture with the classes in colour, and `label_maps/<name>.png`.
+
+    images:         files, folders (with the folders below), or patterns. Files that cannot be read are named at the
+                    end, and the others are predicted.
+    out:            a new or empty folder, or one that `tlvision predict` wrote; see `tlvision.files.outputs`. Pictures
+                    have the path of their image relative to the folder that holds all images.
+    min_score:      0..1, of the objects that are drawn.
+    max_detections: objects of an image at most; None as the run has it.
+    device:         "cpu", "cuda" …; None as the run was trained.
+
+    predictions.json is a COCO results list, with "segmentation" (run lengths) where the model finds masks; `image_id`
+    counts the images from 1 in the order given, `file_name` (relative to that folder) and `category` name image and
+    class.
+
+    Raises InputError if nothing can be read, or `out` may not be written.
+    """
+    if not (math.isfinite(min_score) and 0 <= min_score <= 1):
+        raise InputError(f"predict: --min-score must be a number from 0 to 1, got {min_score}")
+    check_folder(out, COMMAND, inputs=[run, *existing(images)])
+    files, notes = find_images(images, leave_out=out)
+    check_folder(out, COMMAND, inputs=[*files, run])
+    model = load(run, device=device, max_detections=max_detections)
+    samples, problems, bit_notes = read_readable(files, bits=model.config.data.bits)
+    if samples:
+        with output_folder(out, COMMAND, inputs=[*files, run]):
+            problems += _write(model, files, samples, out, min_score)
+    for sentence in (*notes, *bit_notes):
+        note(console(), sentence)
+    for path, problem in problems:
+        console().print(Text("not predicted", "yellow"), Text(f"{path}: {problem}"), soft_wrap=True)
+    if len(problems) == len(files):
+        raise InputError(f"predict: none of {counted(len(files), 'image')} can be read; the first: {problems[0][1]}")
+
+
+def _write(
+    model: LoadedModel, files: Sequence[Path], samples: Sequence[Sample], out: Path, min_score: float
+) -> list[tuple[Path, InputError]]:
+    """Predict and write everything; return the images that could not be decoded."""
+    names = relative_names(files, common_folder(files))
+    stems = unique_stems(names)
+    rows: list[dict[str, object]] = []
+    problems = []
+    shown = 0
+    for sample, found in track(
+        predictions(model, samples), total=len(samples), description="predicting", console=console()
+    ):
+        if isinstance(found, InputError):
+            problems.append((sample.path, found))
+            continue
+        name, stem = names[sample.image_id - 1], stems[sample.image_id - 1]
+        pixels, _ = read_image(sample.path, sample.width, sample.height, sample.exif, bits=sample.bits)
+        write_image(out / f"{stem}.jpg", draw_prediction(pixels, found, model.classes.names, min_score=min_score))
+        if found.semantic is not None:
+            path = out / "label_maps" / f"{stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_label_map(path, found.semantic)
+            continue
+        rows += _rows(sample, found, model.classes, name)
+        shown += int((found.scores >= min_score).sum())
+    count = len(samples) - len(problems)
+    if model.task == "semantic":
+        said = f"{counted(count, 'image')}\npictures       {out}\nlabel maps     {out / 'label_maps'}"
+    else:
+        rows.sort(key=lambda row: row["image_id"])  # type: ignore[arg-type,return-value]
+        write_json(out / "predictions.json", rows)
+        said = (
+            f"{counted(shown, 'object')} of score {min_score} or more in {counted(count, 'image')}\n"
+            f"pictures       {out}\nall objects    {out / 'predictions.json'}"
+        )
+    console().print(said, soft_wrap=True)
+    return problems
+
+
+def predictions(model: LoadedModel, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Prediction | InputError]]:
+    """Yield each sample with what the model finds in it, or with the reason why its file cannot be decoded.
+
+    The same way from a file to boxes as evaluation's: `tlvision.inference.predict.predict_samples`.
+    """
+    from tlvision.data.dataset import EvalImages
+    from tlvision.inference.predict import predict_samples
+
+    spec, size = model.adapter.input_spec, model.config.data.image_size
+
+    def some(part: Sequence[Sample]) -> list[tuple[Sample, Prediction]]:
+        images = EvalImages(part, spec, size, cache_bytes=0)
+        window = model.config.evaluate.window
+        return list(predict_samples(model.adapter, images, fabric=model.fabric, batch_size=8, workers=0, window=window))
+
+    for group in EvalImages(samples, spec, size, cache_bytes=0).groups(8):
+        part = [samples[index] for index in group]
+        try:
+            yield from some(part)
+        except InputError:  # one of them is damaged: the others are predicted without it
+            for sample in part:
+                try:
+                    yield from some([sample])
+                except InputError as error:
+                    yield sample, error
+
+
+def _rows(sample: Sample, prediction: Prediction, classes: ClassMap, name: str) -> list[dict[str, object]]:
+    """Return the rows that evaluation reads, and the names that people want."""
+    rows, _ = result_rows(sample.image_id, prediction, dict(enumerate(classes.source_ids)))
+    names = dict(zip(classes.source_ids, classes.names, strict=True))
+    return [{**row, "file_name": name, "category": names[row["category_id"]]} for row in rows]

@@ -1,0 +1,219 @@
+"""Choose the peak learning rate by short runs on a part of the training images (`train.lr: auto`).
+
+For each candidate rate the run is started from the same weights with the same seed, shortened to a tenth of its epochs
+(with warm-up and decay of that length), on three quarters of the training images. The rate with the best score on the
+other quarter is taken. The val images take no part. Afterwards everything is built anew, so the run is bit-identical to
+one with the chosen rate given as a number.
+
+Source: successive halving (Jamieson & Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
+Optimization", AISTATS 2016) with a single rung.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tlvision.engine.build import Parts, assemble, training_images
+from tlvision.files.json_files import read_object, write_json
+from tlvision.formats.coco import CocoData, write_dataset
+from tlvision.types import InputError, RunError, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lightning_fabric import Fabric
+
+    from tlvision.config.schema import Config
+    from tlvision.engine.datasets import Dataset
+    from tlvision.hooks import Duration
+    from tlvision.training.session import Session
+    from tlvision.types import Sample
+
+RATES = {"adamw": (1e-3, 3e-4), "sgd": (1e-2, 3e-3)}
+"""Candidates of each optimizer, the higher one first: it is taken if the scores are equal."""
+SHARE = 0.1
+"""Epochs of a probe, as a fraction of the run's."""
+MIN_STEPS = 12
+"""Fewest optimizer steps of a probe. Probes of 6 steps ordered two rates wrongly on one of three data sets, those of 12
+on none (docs/benchmarks.md, "Default recipes")."""
+HELD_EVERY = 4
+"""One of so many training images is held out."""
+NOT_IN_A_PROBE = frozenset({"checkpoint", "early_stop", "log"})
+"""Hooks that write files or end a run."""
+FILE = "rate.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Result of one short run.
+
+    rate:   peak learning rate.
+    metric: of `evaluate.select` on the held-out images, 0..1.
+    loss:   mean training loss on the held-out images without augmentation.
+    failed: why there are no numbers; "" if the run went through.
+    """
+
+    rate: float
+    metric: float = float("-inf")
+    loss: float = float("inf")
+    failed: str = ""
+
+
+def choose_rate(parts: Parts, run: Path, fabric: Fabric) -> tuple[Config, str]:
+    """Return the config with the rate that the probes chose, and a sentence that says why.
+
+    parts: of the run; they are left as they are.
+    run:   its folder; gets rate.json with all scores, the same in every process.
+
+    A run of less than two probes' length takes the highest rate: it was the better one in every short run measured.
+
+    Raises InputError if the training images cannot be divided, or if the config has unlabelled images (a probe on
+    labels of the source would choose a rate for the target); RunError if every rate failed.
+    """
+    config = parts.config
+    if config.data.two_domains:
+        raise InputError(
+            "train.lr: 'auto' chooses by labelled images of one domain. Set a number for runs with data.target or "
+            "data.source_val."
+        )
+    epochs, rates = probe_epochs(parts.plan.duration), RATES[config.train.optimizer]
+    if 2 * epochs > config.train.epochs:
+        rate, probes = rates[0], []
+        steps = counted(parts.plan.duration.total_steps, "step")
+        why = f"train.lr: {rate:g}, the highest candidate, because the run is too short to compare rates ({steps})"
+    else:
+        probes = run_probes(config, rates, epochs, run / "rate_probe", fabric)
+        rate = best_of(probes).rate
+        why = explain(rate, probes, epochs)
+    if fabric.is_global_zero:
+        rows = [asdict(row) for row in probes]
+        write_json(run / FILE, {"lr": rate, "why": why, "probes": rows}, indent=1, nan="null")
+    return with_rate(config, rate, config.train.epochs), why
+
+
+def run_probes(config: Config, rates: Sequence[float], epochs: int, folder: Path, fabric: Fabric) -> list[Probe]:
+    """Return one probe for each rate, the same in every process; `folder` is removed afterwards."""
+    try:
+        probes = [probe(config, rate, epochs, folder, fabric) for rate in rates]
+    finally:
+        if fabric.is_global_zero:
+            shutil.rmtree(folder, ignore_errors=True)
+    return list(fabric.broadcast(probes, src=0))  # rank 0 decides: sums differ in the last bits between processes
+
+
+def probe_epochs(duration: Duration) -> int:
+    """Return the length of a probe in epochs: a tenth of the run, but at least `MIN_STEPS` steps.
+
+    >>> from tlvision.hooks import Duration
+    >>> probe_epochs(Duration(epochs=40, steps_per_epoch=7)), probe_epochs(Duration(epochs=10, steps_per_epoch=6))
+    (4, 2)
+    """
+    return max(round(SHARE * duration.epochs), math.ceil(MIN_STEPS / duration.steps_per_epoch))
+
+
+def best_of(probes: Sequence[Probe]) -> Probe:
+    """Return the probe with the best metric; of equal ones that with the lowest loss, then the first.
+
+    >>> best_of([Probe(rate=1e-3, metric=0.2, loss=3.0), Probe(rate=3e-4, metric=0.4, loss=4.0)]).rate
+    0.0003
+
+    Raises RunError if all failed.
+    """
+    usable = [probe for probe in probes if not probe.failed]
+    if not usable:
+        raise RunError(f"train.lr: no candidate rate can be used: {probes[0].failed}. Set a number.")
+    return max(usable, key=lambda probe: (probe.metric, -probe.loss))
+
+
+def explain(rate: float, probes: Sequence[Probe], epochs: int) -> str:
+    """Return one sentence: the rate, and the score of each candidate."""
+    scores = ", ".join(f"{p.rate:g}: {p.failed or f'{p.metric:.4f} (loss {p.loss:.3f})'}" for p in probes)
+    return f"train.lr: {rate:g}, chosen on held-out training images after {counted(epochs, 'epoch')} ({scores})"
+
+
+def with_rate(config: Config, rate: float, epochs: int) -> Config:
+    """Return the config with this peak rate and length."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"lr": rate, "epochs": epochs})})
+
+
+def probe(config: Config, rate: float, epochs: int, folder: Path, fabric: Fabric) -> Probe:
+    """Train briefly at one rate and score the weights on the held-out images."""
+    from tlvision.engine.train import build_session
+    from tlvision.training.loop import fit
+
+    with fabric.rank_zero_first():
+        parts = assemble(with_rate(config, rate, epochs))
+    if fabric.is_global_zero:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    fabric.barrier()
+    parts, held = hold_out(parts, folder, fabric)
+    session = build_session(parts, folder, fabric)
+    session.hooks = [hook for hook in session.hooks if hook.key() not in NOT_IN_A_PROBE]
+    session.evaluate_every = epochs
+    try:
+        fit(session)
+    except RunError as error:
+        if fabric.world_size > 1:
+            raise  # the other processes still train
+        return Probe(rate=rate, failed=str(error).partition(";")[0])
+    return Probe(rate=rate, metric=session.context.metrics[session.context.select], loss=held_loss(session, held))
+
+
+def hold_out(parts: Parts, folder: Path, fabric: Fabric) -> tuple[Parts, Parts]:
+    """Return the parts with a quarter of the training images as val, and the parts that train on that quarter."""
+    samples = parts.train.samples
+    order = np.random.default_rng(parts.config.train.seed).permutation(len(samples))
+    shuffled = sorted((samples[index] for index in order), key=lambda sample: not len(sample.target.boxes))
+    held, fit = shuffled[::HELD_EVERY], [s for i, s in enumerate(shuffled) if i % HELD_EVERY]
+    if not fit:
+        raise InputError(f"train.lr: 'auto' needs two training images or more, there are {len(samples)}. Set a number.")
+    judged = part_of(parts.train, held, folder, fabric)
+    trained = replace(parts.train, samples=tuple(fit))
+    return replace(parts, train=trained, val=judged), replace(parts, train=judged)
+
+
+def part_of(data: Dataset, samples: Sequence[Sample], folder: Path, fabric: Fabric) -> Dataset:
+    """Return the dataset with these samples alone, with a json of its own to evaluate against if it has one."""
+    if not isinstance(data, CocoData):
+        return replace(data, samples=tuple(samples))
+    path = folder / "held.json"
+    if fabric.is_global_zero:
+        write_dataset(path, samples, data.classes, "held-out training images", images_dir=data.images_dir)
+    fabric.barrier()
+    ids = dict(enumerate(data.classes.source_ids))
+    return replace(data, path=path, samples=tuple(samples), category_ids=ids, unusable=frozenset())
+
+
+def held_loss(session: Session, held: Parts) -> float:
+    """Return the mean loss of the trained weights on the held-out images, without augmentation, in train mode."""
+    import torch
+
+    from tlvision.data.batches import normalise, train_batches
+    from tlvision.data.settings import AugmentSettings
+
+    plain = AugmentSettings(mosaic=0, scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
+    data = held.config.data.model_copy(update={"augment": plain})
+    images = training_images(replace(held, config=held.config.model_copy(update={"data": data})), None)
+    steps = max(1, len(held.train.samples) // session.batch_size)
+    adapter, losses = session.context.adapter, []
+    session.modes().apply()
+    with torch.no_grad(), session.fabric.autocast():
+        for batch in train_batches(images, batch_size=session.batch_size, first_step=0, last_step=steps):
+            moved = batch.to(session.fabric.device)
+            parts = adapter.loss(normalise(moved.images, adapter.input_spec), moved.targets)
+            losses.append(sum(float(value) for value in parts.values()))
+    return float(np.mean(losses))
+
+
+def record_of(run: Path, config: Config) -> dict[str, Any]:
+    """Return rate.json of a run, {} if the rate of the config was given as a number."""
+    path = run / FILE
+    found = read_object(path, "Remove the file.") if path.is_file() else {}
+    return found if found.get("lr") == config.train.lr else {}

@@ -1,0 +1,31 @@
+"""Print what a run is about, in a few lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tlvision.engine.build import Parts
+from tlvision.terminal import note
+from tlvision.types import counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def describe(console: Console, parts: Parts) -> None:
+    """Print model, licence and data, what came of the weights, and everything that was skipped in the data."""
+    config = parts.config
+    unlabelled = f", {len(parts.unlabelled.images)} without labels" if parts.unlabelled is not None else ""
+    console.print(
+        f"tlvision: {config.model.arch} ({parts.plugin.name}, {parts.plugin.licence}) on {len(parts.train.samples)} "
+        f"training and {counted(len(parts.val.samples), 'validation image')}{unlabelled}, "
+        f"{counted(len(parts.classes), 'class')}"
+    )
+    console.print(parts.report.summary())
+    datasets = [parts.train, parts.val, *([] if parts.source_val is None else [parts.source_val])]
+    for data in datasets:
+        for sentence in data.skipped:
+            name = f"{data.path.name}: "
+            note(console, sentence if sentence.startswith(name) else f"{name}{sentence}")
+    for sentence in parts.notes:
+        note(console, sentence)

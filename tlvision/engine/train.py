@@ -1,0 +1,283 @@
+"""Do a run, and leave a folder that explains itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlvision import terminal
+from tlvision.config.load import dump_config, load_config
+from tlvision.engine.build import Parts, assemble, seed_everything, training_images, unlabelled_images
+from tlvision.engine.environment import describe_environment
+from tlvision.engine.evaluators import run_evaluator
+from tlvision.engine.pictures import draw_pictures
+from tlvision.engine.resume import Resumed, open_run, read_run_config
+from tlvision.engine.resume_data import check_data, check_environment, check_labels, origin, record
+from tlvision.engine.run_folder import REMEDY, check_kinds, in_run, new_folder, release_folder
+from tlvision.engine.summary import describe
+from tlvision.evaluation import format_table
+from tlvision.files.json_files import read_object, write_json, write_text
+from tlvision.files.whole import copy_file, copy_folder, recover_folder
+from tlvision.hooks import Context
+from tlvision.report import write_report
+from tlvision.types import InputError, RunError, counted
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from rich.console import Console
+
+    from tlvision.config.schema import Config
+    from tlvision.training.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a run came to.
+
+    run:     its folder.
+    metrics: the content of metrics.json, for the weights in checkpoints/best; empty where it was interrupted.
+    """
+
+    run: Path
+    metrics: dict[str, Any]
+
+
+def train(
+    config: Config | str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, resume: str | Path | None = None
+) -> TrainResult:
+    """Fine-tune as the config says, from the start or, with `resume`, from a run's last checkpoint.
+
+    config:    the path of a YAML file, a mapping of the same form, or a loaded Config; unused with `resume`, which
+               goes by the run's own config.yaml.
+    overrides: "train.lr=2e-4" and so on.
+
+    Raises InputError for what the user can mend, RunError where training cannot go on, KeyboardInterrupt after
+    Ctrl-C, when the state has been saved.
+    """
+    from tlvision.config.schema import Config
+    from tlvision.data.processes import can_start, refuse_in_child
+    from tlvision.training import fabric as engine
+    from tlvision.training.workers import wanted_workers
+
+    refuse_in_child()
+
+    resumed = None
+    if resume is not None:
+        run = Path(resume)
+        check_kinds(run)
+        resumed = open_run(run, overrides)
+        config = read_run_config(run, overrides) if resumed is None else resumed.config
+    elif not isinstance(config, Config):
+        config = load_config(config, overrides)
+    console = terminal.console(140)
+    fabric = engine.make_fabric(config.train)
+    can_start(wanted_workers(config.data.workers, fabric))  # before a folder is made
+    if not fabric.is_global_zero:
+        console.quiet = True
+    parts = _assemble(config, resumed, fabric)
+    describe(console, parts)
+    if resume is None:
+        run = new_folder(config.run.out, fabric, dump_config(config))
+    try:
+        if resumed is None and config.train.lr == "auto":
+            parts = _choose_rate(parts, run, fabric, console)
+        session = build_session(parts, run, fabric)
+        if resumed is None:
+            _begin(session, parts, run, console, again=resume is not None)
+        else:
+            _continue(session, parts, resumed, console)
+    except BaseException:
+        if resume is None and fabric.is_global_zero:
+            release_folder(run)
+        raise
+    console.print(f"run folder: {run}   device: {fabric.device}", highlight=False)
+    _fit(session, run)
+    metrics = _finish(session, parts, run, console) if fabric.is_global_zero else {}
+    engine.leave(fabric)
+    return TrainResult(run, metrics)
+
+
+def _assemble(config: Config, resumed: Resumed | None, fabric: Fabric) -> Parts:
+    with fabric.rank_zero_first():  # one process renders or downloads, the others find it done
+        if resumed is None:
+            return assemble(config)
+        from tlvision.training.checkpoint import MODEL
+
+        check_labels(resumed)
+        return assemble(config, weights=str(resumed.folder / MODEL), classes=resumed.classes)
+
+
+def _choose_rate(parts: Parts, run: Path, fabric: Fabric, console: Console) -> Parts:
+    """Return the parts with the rate that short runs chose in place of "auto"."""
+    from tlvision.engine.rate_probe import choose_rate
+
+    config, sentence = choose_rate(parts, run, fabric)
+    console.print(sentence, highlight=False)
+    return replace(parts, config=config)
+
+
+def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
+    """Tie the parts of a run together: model on its device, optimizer, images, evaluator."""
+    from tlvision.training.fabric import place
+    from tlvision.training.optim import build_optimizer
+    from tlvision.training.session import Session
+    from tlvision.training.workers import choose_workers
+
+    config, duration = parts.config, parts.plan.duration
+    seed_everything(config.train.seed + fabric.global_rank)
+    place(fabric, parts.adapter.module)
+    for module in parts.hook_modules().values():
+        fabric.to_device(module)
+    optimizer = build_optimizer(parts.adapter.module, parts.plan, config.train, parts.hook_modules())
+    workers = choose_workers(config.data.workers, fabric)
+    unlabelled = unlabelled_images(parts)
+    context = Context(
+        adapter=parts.adapter,
+        plan=parts.plan,
+        classes=parts.classes,
+        weights=parts.report,
+        run_dir=run,
+        is_main=fabric.is_global_zero,
+        duration=duration,
+        select=parts.select,
+    )
+    return Session(
+        fabric=fabric,
+        context=context,
+        hooks=parts.hooks,
+        settings=config.train,
+        optimizer=optimizer,
+        images=training_images(parts, unlabelled),
+        unlabelled=unlabelled,
+        unlabelled_size=config.data.batch.unlabelled,
+        evaluator=run_evaluator(parts, unlabelled, out=run, fabric=fabric, workers=workers),
+        batch_size=config.data.batch.labelled,
+        workers=workers,
+        mosaic_until=round((1 - config.data.augment.mosaic_off) * duration.total_steps),
+        evaluate_every=config.evaluate.every,
+    )
+
+
+def _begin(session: Session, parts: Parts, run: Path, console: Console, *, again: bool) -> None:
+    """Write what the run starts from.
+
+    again: whether the folder is that of a run that was stopped before its first checkpoint.
+    """
+    from tlvision.engine.rate_probe import record_of
+    from tlvision.training.ledger import ledger_rows, print_ledger, schedule_row, write_ledger
+
+    rows = ledger_rows(parts.adapter.module, parts.plan, parts.config.train, parts.hook_modules())
+    schedule = schedule_row(parts.plan, parts.config.train)
+    print_ledger(console, rows, schedule)
+    environment = describe_environment(parts, session.fabric)
+    session.origin = origin(parts.config, environment)
+    if not session.fabric.is_global_zero:
+        return
+    if again:
+        console.print(f"{run} has no checkpoint yet: nothing to resume, started again from step 0", soft_wrap=True)
+        (run / "log.jsonl").unlink(missing_ok=True)
+        for name in ("checkpoints", "tensorboard"):
+            shutil.rmtree(run / name, ignore_errors=True)
+    write_text(run / "config.yaml", session.origin["config.yaml"])
+    write_text(run / "environment.json", session.origin["environment.json"])
+    write_json(run / "classes.json", parts.classes.to_json(), indent=1)
+    chosen = record_of(run, parts.config)
+    write_ledger(run / "ledger.json", rows, schedule, rate=chosen.get("why"))
+    if chosen:
+        line = {"kind": "rate", "step": 0, "lr": chosen["lr"], "why": chosen["why"]}
+        write_text(run / "log.jsonl", json.dumps(line) + "\n")
+
+
+def _continue(session: Session, parts: Parts, resumed: Resumed, console: Console) -> None:
+    """Compare the run with what it was trained with, restore it, and record what was changed on purpose."""
+    from tlvision.training.ledger import check_ledger, ledger_rows, print_ledger, schedule_row, write_ledger
+
+    now = describe_environment(parts, session.fabric)
+    check_environment(resumed, now)
+    check_data(resumed, now["data"])
+    rows = ledger_rows(parts.adapter.module, parts.plan, parts.config.train, parts.hook_modules())
+    schedule = schedule_row(parts.plan, parts.config.train)
+    path = in_run(resumed.run, "ledger.json")
+    print_ledger(console, rows, schedule)
+    note = None if resumed.deliberate else check_ledger(path, rows, schedule)
+    if note:
+        resumed.notes.append(note)
+    session.restore(added=resumed.added_hooks, changed=resumed.deliberate)
+    session.fabric.barrier()  # every process has read the files that the main one may now replace
+    record(resumed, session, parts.config, now["data"], console)
+    if resumed.deliberate and session.fabric.is_global_zero:
+        write_ledger(path, rows, schedule)
+    console.print(f"resumed at step {session.context.step} of {session.context.duration.total_steps}")
+
+
+def _fit(session: Session, run: Path) -> None:
+    import errno
+
+    from tlvision.training.loop import fit
+
+    try:
+        with session.interruptible():
+            fit(session)
+            if session.interrupted():
+                session.save("last")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise RunError(f"the disk is full while writing to {run}; free space, then --resume {run}") from error
+    if session.interrupted():
+        raise KeyboardInterrupt(f"stopped at step {session.context.step}; go on with: tlvision train --resume {run}")
+
+
+def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict[str, Any]:
+    """Put the results of the selected checkpoint on top, draw, write the report, say what happened and what is next."""
+    if session.stopped:
+        console.print(f"stopped early: {session.stopped}")
+    best = _publish(run, semantic=parts.task == "semantic")
+    metrics = read_object(run / "metrics.json", REMEDY)
+    draw_pictures(run, parts)
+    write_report(run)
+    console.print(format_table(metrics), highlight=False)
+    if "selection" in metrics:
+        console.print(selection_sentence(metrics), highlight=False)
+    if session.evaluator.left_out:
+        terminal.note(
+            console,
+            f"left out of predictions.json: {counted(session.evaluator.left_out, 'detection')} of classes that "
+            f"{parts.val.path.name} does not have",
+        )
+    console.print(
+        f"best weights   {best}\npictures       {run / 'pictures'}\nreport         {run / 'report.html'}\n"
+        f"next           tlvision predict --run {run} IMAGES --output predictions",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return metrics
+
+
+def _publish(run: Path, *, semantic: bool) -> Path:
+    """Copy the results of the best checkpoint to the top of the run's folder and return the checkpoint."""
+    try:
+        best = recover_folder(run / "checkpoints" / "best")
+    except InputError as error:
+        raise RunError(
+            f"{run}: no epoch was evaluated, so there is no best checkpoint. Resume with more train.epochs."
+        ) from error
+    copy_file(best / "metrics.json", run / "metrics.json")
+    if semantic:
+        copy_folder(best / "predictions", run / "predictions")
+    else:
+        copy_file(best / "predictions.json", run / "predictions.json")
+    return best
+
+
+def selection_sentence(metrics: Mapping[str, Any]) -> str:
+    """Say of which domain the numbers are, and what chose the checkpoint that they are of."""
+    chosen = metrics["selection"]
+    seen = (
+        "labels of the target chose it" if chosen["uses_target_labels"] else "no label of the target took part in that"
+    )
+    return f"on the {metrics['domain']}; checkpoint chosen by {chosen['by']}: {seen}"

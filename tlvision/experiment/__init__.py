@@ -1,0 +1,1 @@
+"""Perform many runs and compare them in one table."""

@@ -1,0 +1,138 @@
+"""Evaluation of a run that knows two domains: on the target's labels, on the source's, and on no labels at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from tlvision.data.batches import eval_batches, normalise, shown
+from tlvision.files.json_files import write_json
+from tlvision.inference.evaluator import metric_names
+from tlvision.inference.unlabelled_metrics import MEASURES, measure_unlabelled
+from tlvision.types import InputError, InputSpec, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tlvision.data.dataset import EvalImages
+    from tlvision.formats.coco import CocoData
+    from tlvision.formats.label_maps import LabelMapData
+    from tlvision.inference.evaluator import Evaluator
+    from tlvision.inference.semantic_evaluator import SemanticEvaluator
+    from tlvision.plugin import Adapter, Task
+
+Domain = Literal["target", "source"]
+MOST_IMAGES = 64
+"""Unlabelled images that are looked at after each epoch; all of them would cost more than the labelled evaluation."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DomainEvaluator:
+    """Evaluates on `data.val`, on `data.source_val` and on unlabelled images, and keeps their names apart.
+
+    main:       evaluates what the run's folder shows: `data.val`, or where there is none `data.source_val`.
+    domain:     which of the two that is; "target/bbox/AP" is a metric of `data.val`, "source/bbox/AP" one of the other.
+    source:     evaluates `data.source_val` beside it, or None.
+    input_spec, unlabelled: unlabelled images as the model wants them, or None.
+    select:     the metric that chooses the checkpoint; it is written into metrics.json, with what it has used.
+    """
+
+    main: Evaluator | SemanticEvaluator
+    domain: Domain
+    source: Evaluator | SemanticEvaluator | None
+    input_spec: InputSpec
+    unlabelled: EvalImages | None
+    select: str
+
+    @property
+    def data(self) -> CocoData | LabelMapData:
+        """Return the images of `main`."""
+        return self.main.data
+
+    @property
+    def left_out(self) -> int:
+        """Return how many detections of `main` had a class that its ground truth does not have."""
+        return self.main.left_out
+
+    def evaluate(self, adapter: Adapter, weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+        """Return all metrics, flat, each under its domain: "target/bbox/AP", "source/bbox/AP", "unlabelled/stability".
+
+        Writes what `main` writes, with "source", "unlabelled" and "selection" added to metrics.json.
+        """
+        found = {f"{self.domain}/{name}": value for name, value in self.main.evaluate(adapter, weights).items()}
+        extra: dict[str, Any] = {"domain": self.domain}
+        if self.source is not None:
+            found |= {f"source/{name}": value for name, value in self.source.evaluate(adapter, weights).items()}
+            extra["source"] = self.source.metrics
+        if self.unlabelled is not None:
+            measures = self._measures(adapter, self.unlabelled, weights)
+            found |= {f"unlabelled/{name}": value for name, value in measures.items()}
+            extra["unlabelled"] = measures
+        extra["selection"] = {"by": self.select, "uses_target_labels": self.select.startswith("target/")}
+        self.main.metrics = {**self.main.metrics, **extra}
+        if self.main.fabric.is_global_zero:
+            write_json(self.main.out / "metrics.json", self.main.metrics, indent=1, nan="null")
+        return found
+
+    def _measures(self, adapter: Adapter, images: EvalImages, weights: Mapping[str, Tensor] | None) -> dict[str, float]:
+        """Return what the first process measures. Hooks choose checkpoints by it, and all must choose the same."""
+        fabric = self.main.fabric
+        measures: dict[str, float] = {}
+        if fabric.is_global_zero:
+            batches, valid = self._some_unlabelled(images)
+            measures = measure_unlabelled(adapter, batches, weights, valid)
+        return fabric.broadcast(measures, src=0) if fabric.world_size > 1 else measures
+
+    def _some_unlabelled(self, images: EvalImages) -> tuple[list[Tensor], list[Tensor]]:
+        """Return normalised batches of the first images, always the same ones, and where each shows its images."""
+        taken: list[Tensor] = []
+        valid: list[Tensor] = []
+        device = self.main.fabric.device
+        for batch in eval_batches(images, batch_size=self.main.batch_size):
+            left = MOST_IMAGES - sum(len(each) for each in taken)
+            if left <= 0:
+                break
+            inputs = batch.to(device).images[:left]
+            places = zip(batch.matrices[:left].numpy(), batch.sizes[:left], strict=True)
+            where = np.stack([shown(matrix, size, inputs.shape[-2:]) for matrix, size in places])
+            taken.append(normalise(inputs, self.input_spec))
+            valid.append(torch.from_numpy(where).to(device))
+        return taken, valid
+
+    def copy_results(self, folder: Path) -> None:
+        """Copy the files of the last evaluation of `main` into `folder`."""
+        self.main.copy_results(folder)
+
+
+def resolve_domain_select(
+    select: str, task: Task, *, main: Domain, source: bool, unlabelled: bool, most: int = 100
+) -> str:
+    """Return the metric that `evaluate.select` stands for in a run that knows two domains.
+
+    auto is the stability on unlabelled images, else the source's own metric: never labels of the target, which nobody
+    has in earnest. The source's metric may fall while a model adapts, and then chooses what has adapted least.
+
+    Raises InputError where there is no such metric, or a target metric is asked for without the domain's name.
+
+    >>> resolve_domain_select("auto", "detect", main="target", source=True, unlabelled=True)
+    'unlabelled/stability'
+    """
+    domains = sorted({main, *(["source"] if source else [])})
+    names = metric_names(task, most)
+    known = [f"{domain}/{name}" for domain in domains for name in names]
+    known += [f"unlabelled/{name}" for name in MEASURES] if unlabelled else []
+    if select == "auto":
+        return "unlabelled/stability" if unlabelled else f"source/{names[0]}"
+    if select in names:
+        raise InputError(
+            f"evaluate.select: '{select}' of which domain? That labels of the target choose has to be said: "
+            f"{', '.join(name for name in known if name.endswith(select) or name.startswith('unlabelled'))}, or auto"
+        )
+    if select not in known:
+        raise InputError(f"evaluate.select: this run has no metric '{select}'.{nearest(select, ['auto', *known])}")
+    return select

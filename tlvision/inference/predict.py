@@ -1,0 +1,149 @@
+"""Images in, predictions in pixels of the original image out: the one place where they are mapped back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from tlvision.data.batches import eval_batches, normalise
+from tlvision.data.dataset import EvalImages, fit_image
+from tlvision.data.geometry import unwarp_boxes, unwarp_masks
+from tlvision.inference.dense import confident_label_map, dense_scores, label_map_prediction
+from tlvision.inference.finite import check_outputs, check_weights, fail_if_silenced, watch_for_nan
+from tlvision.plugin import HasDenseLogits, score_kind
+from tlvision.types import Prediction, Sample, check_array
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from lightning_fabric import Fabric
+    from torch import Tensor, nn
+
+    from tlvision.plugin import Adapter
+
+
+def predict_samples(
+    adapter: Adapter, images: EvalImages, *, fabric: Fabric, batch_size: int, workers: int, window: int = 0
+) -> Iterator[tuple[Sample, Prediction]]:
+    """Yield the samples of `images` with what the model finds in them, in batches of one shape, not in their order.
+
+    Under several processes each yields its share. The module is put into eval mode and left in it. Predictions are
+    numpy, boxes and masks in pixels of the original image, boxes clipped to it. Raises RunError if weights or
+    predictions are not finite. Do not collect them where they have
+    masks: a hundred of full size an image. A model that scores every pixel is asked for its scores, `window` by window
+    (see `tlvision.inference.dense`), and gives a label map.
+    """
+    adapter.module.eval()
+    check_weights(adapter.module)
+    by_id = {sample.image_id: sample for sample in images.samples}
+    nan_in: list[str] = []
+    first = True
+    rank, world, pin = fabric.global_rank, fabric.world_size, fabric.device.type == "cuda"
+    with torch.inference_mode():
+        for batch in eval_batches(images, batch_size=batch_size, workers=workers, pin=pin, rank=rank, world=world):
+            inputs = normalise(batch.to(fabric.device).images, adapter.input_spec)
+            watch = watch_for_nan(adapter.module, nan_in) if first else nullcontext()
+            with fabric.autocast(), watch:
+                found = _find(adapter, inputs, window)
+            first = False
+            check_outputs(found, batch.image_ids)
+            fail_if_silenced(found, nan_in)
+            nan_in.clear()
+            for image_id, matrix, one in zip(batch.image_ids, batch.matrices.numpy(), found, strict=True):
+                sample = by_id[int(image_id)]
+                yield sample, to_original(one, matrix, sample.width, sample.height)
+
+
+def predict_confidence(
+    adapter: Adapter, images: EvalImages, *, fabric: Fabric, batch_size: int, workers: int, window: int = 0
+) -> Iterator[tuple[Sample, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """Yield the samples of `images` with their label map and how sure the model is of it, both (H, W) of the original.
+
+    Arguments as for `predict_samples`; the model scores every pixel (`HasDenseLogits`). Confidence is 0..1.
+    """
+    assert isinstance(adapter, HasDenseLogits)
+    adapter.module.eval()
+    check_weights(adapter.module)
+    by_id = {sample.image_id: sample for sample in images.samples}
+    kind = score_kind(adapter)
+    with torch.inference_mode():
+        for batch in eval_batches(images, batch_size=batch_size, workers=workers, pin=fabric.device.type == "cuda"):
+            inputs = normalise(batch.to(fabric.device).images, adapter.input_spec)
+            with fabric.autocast():
+                scores = dense_scores(adapter, inputs, window)
+            check_outputs(scores, batch.image_ids)
+            for image_id, matrix, one in zip(batch.image_ids, batch.matrices.numpy(), scores, strict=True):
+                sample = by_id[int(image_id)]
+                yield sample, *confident_label_map(one, matrix, (sample.height, sample.width), kind)
+
+
+def _find(adapter: Adapter, images: Tensor, window: int) -> Sequence[Prediction] | Tensor:
+    """Return a prediction, or the scores of every pixel, for each network input."""
+    if isinstance(adapter, HasDenseLogits):
+        return dense_scores(adapter, images, window)
+    return adapter.predict(images)
+
+
+def predict_array(
+    adapter: Adapter, image: npt.NDArray[np.uint8], *, fabric: Fabric, image_size: int, window: int = 0
+) -> Prediction:
+    """Return what the model finds in one image.
+
+    image: (H, W, 3) uint8 RGB. window: as for `predict_samples`.
+
+    Raises TypeError or ValueError that shows the expected and the actual shape or dtype.
+    """
+    check_array("predict", "image", image, ("H", "W", 3), ("uint8",))
+    adapter.module.eval()
+    canvas, matrix = fit_image(image, adapter.input_spec, image_size)
+    batch = torch.from_numpy(canvas).permute(2, 0, 1)[None].to(fabric.device)  # (1, 3, H, W)
+    with torch.inference_mode(), fabric.autocast():
+        inputs = normalise(batch, adapter.input_spec)
+        found = _find(adapter, inputs, window)
+    check_outputs(found, ("given",))
+    return to_original(found[0], matrix, image.shape[1], image.shape[0])
+
+
+def to_original(
+    prediction: Prediction | Tensor, matrix: npt.NDArray[np.float64], width: int, height: int
+) -> Prediction:
+    """Map a prediction, or (C, h, w) scores, from network-input pixels to pixels of the original image, as numpy.
+
+    matrix: (3, 3) float64, from original to network-input pixels. Boxes are clipped to the image; those that lie in
+    the padding alone, and so have no area left, are taken out, with their masks. An object of which only the mask comes
+    out empty stays, with an empty mask: what a model finds as boxes does not depend on its masks.
+    """
+    if isinstance(prediction, torch.Tensor):
+        return label_map_prediction(prediction, matrix, (height, width))
+    boxes = unwarp_boxes(_numpy(prediction.boxes), matrix, (height, width))
+    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    masks = None
+    if prediction.masks is not None:
+        masks = unwarp_masks(_numpy(prediction.masks)[kept], matrix, (height, width))
+    return Prediction(
+        boxes=boxes[kept],
+        scores=_numpy(prediction.scores)[kept],
+        labels=_numpy(prediction.labels)[kept],
+        masks=masks,
+    )
+
+
+def _numpy(array: Any) -> npt.NDArray[Any]:
+    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+
+
+@contextmanager
+def using_weights(module: nn.Module, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Let `module` have `weights` inside the with-block, and its own again after it, bit for bit."""
+    if weights is None:
+        yield
+        return
+    own = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(dict(weights))
+    try:
+        yield
+    finally:
+        module.load_state_dict(own)
