@@ -23,13 +23,13 @@ ALLOWED = {
     "tlvision/training/loop.py:train_step": "the losses as numbers, once a step: they are logged and must be finite",
     "plugins/tlvision_toy/detector.py:select": "the teacher finds as many objects as there are",
     "tlvision/data/padding.py:without_padding": "of these as many are kept as lie on the image",
-    "tlvision/hooks/pseudo_labels.py:_target": "and as many as are sure; an image without any has no loss",
-    "tlvision/hooks/pseudo_labels.py:_best": "an image in which nothing is likely is one without objects",
-    "tlvision/hooks/pseudo_labels.py:labelled_maps": "the student sees the images that have a pseudo-label",
-    "tlvision/hooks/pseudo_labels.py:_count_pixels": "how much of the images has a label is the weight of the loss",
-    "tlvision/hooks/thresholds.py:_confidence": "adaptive thresholds follow how sure the teacher is",
-    "tlvision/hooks/count_cap.py:learn": "at_most counts objects, in numbers that live on the CPU",
-    "tlvision/hooks/count_cap.py:values": "of these, which wait for nothing",
+    "tlvision/hooks/pseudo_labels/labels.py:_target": "and as many as are sure; an image without any has no loss",
+    "tlvision/hooks/pseudo_labels/labels.py:_best": "an image in which nothing is likely is one without objects",
+    "tlvision/hooks/pseudo_labels/labels.py:labelled_maps": "the student sees the images that have a pseudo-label",
+    "tlvision/hooks/pseudo_labels/labels.py:_count_pixels": "how much has a label is the weight of the loss",
+    "tlvision/hooks/pseudo_labels/thresholds.py:_confidence": "adaptive thresholds follow how sure the teacher is",
+    "tlvision/hooks/pseudo_labels/count_limit.py:learn": "at_most counts objects, in numbers that live on the CPU",
+    "tlvision/hooks/pseudo_labels/count_limit.py:values": "of these, which wait for nothing",
     "tlvision/hooks/objectives/class_mix.py:_half_of_the_classes": "half of the classes that an image has, drawn",
 }
 """Place -> why it waits."""
@@ -74,7 +74,7 @@ def test_no_objective_waits(objective_config: MakeConfig, device: str, objective
     print(objective, dict(waits.ours), dict(waits.upstream))
     assert set(waits.ours) <= set(ALLOWED)
     if objective in TAUGHT:
-        assert "tlvision/hooks/pseudo_labels.py:_target" in waits.ours, "no pseudo-label was made"
+        assert "tlvision/hooks/pseudo_labels/labels.py:_target" in waits.ours, "no pseudo-label was made"
 
 
 def test_an_adversary_of_boxes_does_not_wait(

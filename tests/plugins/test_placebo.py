@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tlvision.data.batches import Batch, Views
 from tlvision.hooks import Context, Duration, Hook, ObjectiveHook, initial_plan
-from tlvision.hooks.discriminators import MapDiscriminator
+from tlvision.hooks.features.discriminators import MapDiscriminator
 from tlvision.hooks.generators import own_generators
 from tlvision.hooks.observers.ema import Ema
 from tlvision.hooks.registry import BUILT_IN, hook_class

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import tlvision
-from tlvision.hooks.discriminators import same_scale
+from tlvision.hooks.features.discriminators import same_scale
 from tlvision.hooks.objectives.domain_adversarial import DomainAdversarial
 from tlvision.plugin import InputSpec, InstanceFeatures, LayerGroup, Tap
 from tlvision.types import InputError, RunError

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import tlvision
-from tlvision.hooks.feature_vectors import feature_vectors
+from tlvision.hooks.features.vectors import feature_vectors
 from tlvision.hooks.objectives.coral import Coral, coral_distance
 from tlvision.hooks.objectives.mmd import Mmd, squared_mmd
 from tlvision.plugin import Tap

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from tlvision.hooks.pseudo_labels import TeacherLabels, self_training_loss, sure_enough, teacher_says
-from tlvision.hooks.thresholds import Thresholds
+from tlvision.hooks.pseudo_labels.labels import TeacherLabels, self_training_loss, sure_enough, teacher_says
+from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, Prediction
 
 CLASSES = ClassMap(("a", "b", "c"), (1, 2, 3))

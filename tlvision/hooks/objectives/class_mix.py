@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
-from tlvision.hooks.pseudo_labels import TeacherLabels, labelled_maps, ramp_up, self_training_loss
-from tlvision.hooks.thresholds import Thresholds
+from tlvision.hooks.pseudo_labels.labels import TeacherLabels, labelled_maps, ramp_up, self_training_loss
+from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.plugin import HasDenseLogits
 from tlvision.types import IGNORE_INDEX, RunError
 

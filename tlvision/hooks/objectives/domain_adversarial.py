@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.features.taps import choose_taps
 from tlvision.hooks.side_pass import side_pass
-from tlvision.hooks.tap_choice import choose_taps
 from tlvision.plugin import HasInstanceFeatures
 from tlvision.types import InputError
 
@@ -79,7 +79,7 @@ class DomainAdversarial(ObjectiveHook):
         """Build a discriminator for each tap, and one for boxes where the model has features for them."""
         from torch import nn
 
-        from tlvision.hooks.discriminators import MapDiscriminator, VectorDiscriminator
+        from tlvision.hooks.features.discriminators import MapDiscriminator, VectorDiscriminator
 
         chosen = choose_taps(adapter, self.words, self.key())
         self.taps = tuple(tap.name for tap in chosen)
@@ -96,7 +96,7 @@ class DomainAdversarial(ObjectiveHook):
 
     def losses(self, context: Context) -> Mapping[str, Tensor]:
         """Return {"image"}, and {"instance", "consistency"} where boxes are judged, weights applied."""
-        from tlvision.hooks.discriminators import same_scale
+        from tlvision.hooks.features.discriminators import same_scale
 
         if not self.weight:
             return {"image": next(iter(context.features.values())).new_zeros(())}
@@ -115,7 +115,7 @@ class DomainAdversarial(ObjectiveHook):
     def _image_loss(self, maps: tuple[Mapping[str, Tensor], ...], factor: float) -> Tensor:
         import torch
 
-        from tlvision.hooks.discriminators import domain_loss
+        from tlvision.hooks.features.discriminators import domain_loss
 
         losses = [
             domain_loss(self._map_scores(name, features[name], -factor), domain, self.loss)
@@ -126,7 +126,7 @@ class DomainAdversarial(ObjectiveHook):
 
     def _map_scores(self, tap: str, features: Tensor, factor: float) -> Tensor:
         """Return (N, 1, h, w) float32 scores; h and w are 1 for the level "pooled"."""
-        from tlvision.hooks.discriminators import scale_gradient
+        from tlvision.hooks.features.discriminators import scale_gradient
 
         if self.level == "pooled":
             features = features.mean(dim=(2, 3), keepdim=True)
@@ -138,7 +138,7 @@ class DomainAdversarial(ObjectiveHook):
     ) -> dict[str, Tensor]:
         import torch
 
-        from tlvision.hooks.discriminators import domain_loss, domain_probability, same_scale, scale_gradient
+        from tlvision.hooks.features.discriminators import domain_loss, domain_probability, same_scale, scale_gradient
 
         assert context.images is not None
         assert context.unlabelled is not None
@@ -167,7 +167,7 @@ class DomainAdversarial(ObjectiveHook):
         """Return the probability of the unlabelled domain for each image, (N,): the mean of its cells and taps."""
         import torch
 
-        from tlvision.hooks.discriminators import domain_probability
+        from tlvision.hooks.features.discriminators import domain_probability
 
         scores = [self._map_scores(name, features[name], factor) for name in self.taps]
         return torch.stack([domain_probability(each, self.loss).mean(dim=(1, 2, 3)) for each in scores]).mean(dim=0)

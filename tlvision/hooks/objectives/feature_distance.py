@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.features.taps import choose_taps
 from tlvision.hooks.generators import States, kept_generators
 from tlvision.hooks.side_pass import copied_buffers, lent_buffers, side_pass
-from tlvision.hooks.tap_choice import choose_taps
 from tlvision.types import InputError
 
 if TYPE_CHECKING:

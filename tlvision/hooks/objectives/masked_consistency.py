@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
-from tlvision.hooks.pseudo_labels import TeacherLabels, ramp_up, self_training_loss
-from tlvision.hooks.thresholds import Thresholds
+from tlvision.hooks.pseudo_labels.labels import TeacherLabels, ramp_up, self_training_loss
+from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from torch import Tensor

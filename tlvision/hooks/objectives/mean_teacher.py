@@ -24,9 +24,9 @@ from pydantic import Field
 
 from tlvision.data.padding import mean_over_images, valid_pixels
 from tlvision.hooks.base import Context, ObjectiveHook
-from tlvision.hooks.pseudo_labels import Said, TeacherLabels, ramp_up, self_training_loss, teacher_says
-from tlvision.hooks.tap_choice import choose_taps
-from tlvision.hooks.thresholds import Thresholds
+from tlvision.hooks.features.taps import choose_taps
+from tlvision.hooks.pseudo_labels.labels import Said, TeacherLabels, ramp_up, self_training_loss, teacher_says
+from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.plugin import HasDenseLogits, class_log_probabilities, interpolate, score_kind
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class MeanTeacher(ObjectiveHook):
     at_most:      of a detector: thresholds rise until an image has no more pseudo-labels of a class, on average, than
                   so many times the objects of it that a labelled image has. None: no limit.
     adaptive:     lower the thresholds of classes that the teacher is less or hardly ever sure of, to half at most, as
-                  `tlvision.hooks.thresholds.Thresholds` has it.
+                  `tlvision.hooks.pseudo_labels.thresholds.Thresholds` has it.
     burn_in:      fraction of the run that is spent on labels alone.
     ramp:         fraction of the run after that, over which the weight rises from 0, linearly.
     distillation: hard (pseudo-labels), soft (the teacher's probabilities for every pixel, or a detector's feature

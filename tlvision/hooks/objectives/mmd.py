@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
-from tlvision.hooks.feature_vectors import both_domains
-from tlvision.hooks.tap_choice import choose_taps
+from tlvision.hooks.features.taps import choose_taps
+from tlvision.hooks.features.vectors import both_domains
 
 if TYPE_CHECKING:
     from torch import Tensor

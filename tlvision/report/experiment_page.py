@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from tlvision.files.json_files import write_text
-from tlvision.report.html import page, section, table
+from tlvision.report.page import page, section, table
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 760, 30, 220, 20
 _METHOD, _REFERENCE = "#0072b2", "#777"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tlvision.hooks import count_cap
-from tlvision.hooks.count_cap import CountCap
+from tlvision.hooks.pseudo_labels import count_limit
+from tlvision.hooks.pseudo_labels.count_limit import CountCap
 from tlvision.types import Prediction
 
 
@@ -31,7 +31,7 @@ def make_cap(at_most: float, classes: int) -> CountCap:
 
 @pytest.mark.parametrize("at_most", [0.5, 1.0, 2.0])
 def test_so_many_objects_pass_as_labelled_images_have(monkeypatch: pytest.MonkeyPatch, at_most: float) -> None:
-    monkeypatch.setattr(count_cap, "_KEEP", 1.0)
+    monkeypatch.setattr(count_limit, "_KEEP", 1.0)
     torch.manual_seed(0)
     cap = make_cap(at_most, 3)
     scores: list[float] = []

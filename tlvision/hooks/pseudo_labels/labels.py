@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tlvision.data.padding import blank_padding, valid_pixels, without_padding
-from tlvision.hooks.count_cap import CountCap
-from tlvision.hooks.thresholds import Thresholds
+from tlvision.hooks.pseudo_labels.count_limit import CountCap
+from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.plugin import HasDenseLogits, class_probabilities, constants, interpolate, score_kind
 from tlvision.types import IGNORE_INDEX, InputError, Prediction, Target
 
