@@ -11,11 +11,10 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
-from tlvision.plugin import InstanceFeatures, LayerGroup, Tap, capture
+from tlvision.plugin import InstanceFeatures, LayerGroup, PredictSpec, Tap, capture
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_torchvision.groups import COARSEST, find_groups, find_layers, find_taps
 
-_SCORE_THRESHOLD = 0.001
 _MASK_THRESHOLD = 0.5
 
 
@@ -45,18 +44,18 @@ class TorchvisionAdapter:
     model:          the detector, in train mode; its transform is replaced, its thresholds are set, and what leaves its
                     backbone and heads becomes float32: boxes in half precision would be whole pixels at best.
     has_background: whether the head's first class is the background.
-    most:           objects that `predict` gives for an image at most.
+    predict:        which objects `predict` gives.
     """
 
     module: nn.Module
 
-    def __init__(self, model: Any, *, has_background: bool, most: int) -> None:
+    def __init__(self, model: Any, *, has_background: bool, predict: PredictSpec) -> None:
         layers = find_layers(model)
         self._groups, self._taps = find_groups(model, layers), find_taps(model, layers)
         self._first_label = int(has_background)
         self._spec = _input_spec(model)
         model.transform = AsGiven()
-        _keep_low_scores(model, most)
+        _set_predict(model, predict)
         for part in _parts_before_boxes(model):
             part.register_forward_hook(_in_single_precision)
         self.module = self._model = model
@@ -95,8 +94,8 @@ class TorchvisionAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, best score first, in float32 whatever the training's precision is.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels; scores are above 0.001, at most
-        `BuildSpec.most` objects an image; suppression by class as upstream has it.
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels; which objects these
+        are `BuildSpec.predict` says, with suppression by class, at upstream's IoU where nobody says.
 
         Raises RuntimeError where the module is in train mode.
         """
@@ -180,11 +179,14 @@ def _input_spec(model: Any) -> InputSpec:
     )
 
 
-def _keep_low_scores(model: Any, most: int) -> None:
-    """Let through what an evaluation wants to see; upstream's defaults (0.05, FCOS 0.2) are for people."""
+def _set_predict(model: Any, predict: PredictSpec) -> None:
+    """Let through what is asked for; upstream's own score floors (0.05, FCOS 0.2) are for people."""
     final = getattr(model, "roi_heads", model)
-    final.score_thresh = _SCORE_THRESHOLD
+    most = predict.most(masks=final is not model and final.has_mask())
+    final.score_thresh = predict.floor
     final.detections_per_img = most
+    if predict.nms_iou is not None:
+        final.nms_thresh = predict.nms_iou
     if hasattr(final, "topk_candidates"):
         final.topk_candidates = max(final.topk_candidates, most)
     if hasattr(model, "rpn"):

@@ -35,8 +35,7 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[TorchvisionAdapt
     model = build_model(arch, len(spec.classes), frozen_eps=frozen_eps(arch, source))
     kind = TwoStageAdapter if hasattr(model, "roi_heads") else TorchvisionAdapter
     # Before the weights are loaded: what it finds out by a forward pass must not depend on them.
-    masks = hasattr(model, "roi_heads") and model.roi_heads.has_mask()
-    adapter = kind(model, has_background=arch.has_background, most=spec.most(masks=masks))
+    adapter = kind(model, has_background=arch.has_background, predict=spec.predict)
     return adapter, _fill(model, arch, spec, source)
 
 

@@ -8,13 +8,23 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import Adapter, BuildSpec, InputSpec, LayerGroup, Tap, WeightReport, label_maps, tap_features
+from tlvision.plugin import (
+    Adapter,
+    BuildSpec,
+    InputSpec,
+    LayerGroup,
+    PredictSpec,
+    Tap,
+    WeightReport,
+    label_maps,
+    tap_features,
+)
 from tlvision.plugin.weights.files import read_tensors
 from tlvision.plugin.weights.head_rows import load_by_class_name, require_same_architecture
 from tlvision.types import InputError, Prediction, Target
 from tlvision_toy.backbone import STAGES
 from tlvision_toy.detection_loss import detection_losses
-from tlvision_toy.detector import LEVELS, WIDTH, TinyDetector, select
+from tlvision_toy.detector import LEVELS, USUAL, WIDTH, TinyDetector, select
 from tlvision_toy.instance import TinyInstanceSegmenter, cut_masks, mask_losses
 from tlvision_toy.segmenter import WIDTH as DECODER_WIDTH
 from tlvision_toy.segmenter import TinySegmenter, segmentation_losses
@@ -35,9 +45,9 @@ class DetectorAdapter:
 
     class_keys = ("head.classify.weight", "head.classify.bias")
 
-    def __init__(self, classes: int, most: int = 300) -> None:
+    def __init__(self, classes: int, predict: PredictSpec = USUAL) -> None:
         self.module: nn.Module = TinyDetector(classes)
-        self._most = most
+        self._predict = predict
 
     @property
     def input_spec(self) -> InputSpec:
@@ -62,8 +72,10 @@ class DetectorAdapter:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Objects with scores from 0.001 on, at most `BuildSpec.most` an image."""
-        found = select(self.module(images), (images.shape[2], images.shape[3]), most=self._most)
+        """Objects as `BuildSpec.predict` says."""
+        found = select(
+            self.module(images), (images.shape[2], images.shape[3]), self._predict, most=self._predict.most()
+        )
         return [Prediction(boxes=boxes, scores=scores, labels=labels) for boxes, scores, labels in found]
 
 
@@ -72,7 +84,7 @@ class SegmenterAdapter:
 
     class_keys = ("classify.weight", "classify.bias")
 
-    def __init__(self, classes: int, most: int = 0) -> None:
+    def __init__(self, classes: int, predict: PredictSpec = USUAL) -> None:
         self.module: nn.Module = TinySegmenter(classes)
 
     @property
@@ -116,9 +128,9 @@ class InstanceAdapter:
 
     class_keys = ("head.classify.weight", "head.classify.bias", "mask.weight", "mask.bias")
 
-    def __init__(self, classes: int, most: int = 100) -> None:
+    def __init__(self, classes: int, predict: PredictSpec = USUAL) -> None:
         self.module: nn.Module = TinyInstanceSegmenter(classes)
-        self._most = most
+        self._predict = predict
 
     @property
     def input_spec(self) -> InputSpec:
@@ -148,9 +160,9 @@ class InstanceAdapter:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Objects with scores from 0.001 on and their masks, at most `BuildSpec.most` an image."""
+        """Objects and their masks, as `BuildSpec.predict` says."""
         dense, masks = self.module(images)
-        found = select(dense, (images.shape[2], images.shape[3]), most=self._most)
+        found = select(dense, (images.shape[2], images.shape[3]), self._predict, most=self._predict.most(masks=True))
         return [
             Prediction(boxes=boxes, scores=scores, labels=labels, masks=cut_masks(logits, boxes, labels))
             for logits, (boxes, scores, labels) in zip(masks, found, strict=True)
@@ -165,7 +177,7 @@ ADAPTERS: Mapping[str, type[DetectorAdapter | SegmenterAdapter | InstanceAdapter
 def build_adapter(spec: BuildSpec) -> tuple[Adapter, WeightReport]:
     """Build what `spec` asks for and load its weights; see `Plugin.build`."""
     kind = ADAPTERS[spec.arch]
-    adapter = kind(len(spec.classes), spec.most(masks=kind is InstanceAdapter))
+    adapter = kind(len(spec.classes), spec.predict)
     if spec.weights == "none":
         return adapter, WeightReport(source="none", missing=tuple(adapter.module.state_dict()))
     if spec.weights in {"coco", "imagenet"}:

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import batched_nms
 
-from tlvision.plugin import constants
+from tlvision.plugin import PredictSpec, constants
 from tlvision_toy.backbone import STAGES, Backbone
 
 LEVELS = {"p3": "stage2", "p4": "stage3", "p5": "stage4"}
 """Level of the pyramid: the backbone stage that it stands on."""
 WIDTH = 64
+USUAL = PredictSpec()
+_NMS_IOU = 0.6
 PRIOR = 0.01  # a fresh head says "1 % object" everywhere, or the first steps drown in background (focal loss, 4.1)
 
 
@@ -135,18 +137,22 @@ def _decode(raw: Tensor, cells: Tensor) -> Tensor:
 
 
 def select(
-    dense: Dense, size: tuple[int, int], *, least: float = 0.001, overlap: float = 0.6, most: int = 300
+    dense: Dense,
+    size: tuple[int, int],
+    predict: PredictSpec = USUAL,
+    *,
+    most: int = 300,
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Turn dense predictions into objects, by non-maximum suppression within each class.
 
     size:    height and width of the images; boxes are cut there.
-    least:   smallest score that is kept, 0..1.
-    overlap: IoU above which the lower score goes.
+    predict: score floor, and IoU above which the lower score goes (0.6 where nobody says).
     most:    objects an image.
 
     Returns per image boxes (K, 4) float32, scores (K,) float32, falling, labels (K,) int64.
     """
     height, width = size
+    least, overlap = predict.floor, _NMS_IOU if predict.nms_iou is None else predict.nms_iou
     found = []
     for logits, dense_boxes in zip(dense.logits, dense.boxes, strict=True):
         all_scores = logits.sigmoid().flatten()

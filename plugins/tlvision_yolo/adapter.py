@@ -9,29 +9,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import LayerGroup, Tap, capture, constants
+from tlvision.plugin import LayerGroup, PredictSpec, Tap, capture, constants
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_yolo.groups import find_groups, find_taps, probe
 from tlvision_yolo.upstream import non_max_suppression
 
-# The settings of upstream's validator.
-_SCORE_THRESHOLD = 0.001
+USUAL = PredictSpec()
 _NMS_IOU = 0.7
+"""That of upstream's validator."""
 
 
 class YoloAdapter:
     """One YOLO detector, ready to be fine-tuned. Also has the capability `HasTrainingProgress`.
 
     model: ultralytics' DetectionModel on the CPU in train mode, with `args` as `tlvision_yolo.build` sets them.
-    most:  objects that `predict` gives for an image at most.
+    predict: which objects `predict` gives.
     """
 
     module: nn.Module
 
-    def __init__(self, model: Any, most: int = 300) -> None:
-        self._most = most
+    masks = False
+    """Whether each object has a mask."""
+
+    def __init__(self, model: Any, predict: PredictSpec = USUAL) -> None:
+        self._predict, self._most = predict, predict.most(masks=self.masks)
         if hasattr(model.model[-1], "max_det"):
-            model.model[-1].max_det = most  # of a one-to-one head, which suppresses nothing
+            model.model[-1].max_det = self._most  # of a one-to-one head
         outputs = probe(model)
         self._groups = find_groups(model, outputs)
         self._taps = find_taps(model, outputs)
@@ -98,9 +101,9 @@ class YoloAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, best score first, in float32 whatever the training's precision is.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels. Scores are above 0.001, at most
-        `BuildSpec.most` objects an image, after non-maximum suppression by class at IoU 0.7 with several classes a
-        place allowed, as upstream's validator has it; a head set to its one-to-one branch gives its own best instead.
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels. Which objects these are
+        `BuildSpec.predict` says; suppression is by class, at IoU 0.7 where nobody says, with several classes
+        a place allowed, as upstream's validator has it. A head set to its one-to-one branch gives its own best instead.
 
         Raises RuntimeError where the module is in train mode.
         """
@@ -120,8 +123,8 @@ class YoloAdapter:
         """Return for each image its best objects as rows of x0, y0, x1, y1, score, class, …."""
         found: list[Tensor] = non_max_suppression(
             output,
-            conf_thres=_SCORE_THRESHOLD,
-            iou_thres=_NMS_IOU,
+            conf_thres=self._predict.floor,
+            iou_thres=_NMS_IOU if self._predict.nms_iou is None else self._predict.nms_iou,
             multi_label=True,
             max_det=self._most,
             nc=self._model.model[-1].nc,

@@ -40,7 +40,7 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[YoloAdapter, Wei
     model = build_model(description, len(spec.classes), width, masks=arch.task == "instance")
     model.names = dict(enumerate(spec.classes.names))
     kind = YoloSegmentAdapter if arch.task == "instance" else YoloAdapter
-    adapter = kind(model, spec.most(masks=arch.task == "instance"))
+    adapter = kind(model, spec.predict)
     if file is None:
         return adapter, WeightReport(source="none", missing=tuple(model.state_dict()))
     return adapter, load_weights(model, file, spec.classes.names, source=spec.weights, arch=spec.arch)

@@ -47,6 +47,15 @@ class ModelSettings(_Strict):
     max_detections: int | None = Field(
         None, ge=1, le=10_000, description="objects that the model finds in an image at most; null: 300, 100 with masks"
     )
+    score_floor: float | None = Field(
+        None, ge=0, lt=1, description="objects with a lower score are left out; null: 0.001, or as the model has it"
+    )
+    nms_iou: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="IoU above which the worse of two boxes of a class goes; null: as the model has it",
+    )
 
 
 class DatasetSettings(_Strict):

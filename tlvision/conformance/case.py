@@ -17,7 +17,7 @@ from tlvision.data.dataset import fit_image
 from tlvision.data.geometry import Matrix, Pixels, paint_mask, warp_boxes, warp_mask
 from tlvision.hooks import Plan
 from tlvision.hooks.plan import Duration, initial_plan
-from tlvision.plugin import BuildSpec, GroupMap, map_groups
+from tlvision.plugin import BuildSpec, GroupMap, PredictSpec, map_groups
 from tlvision.synthetic.shapes import Drawing, Shape, draw
 from tlvision.training.settings import TrainSettings
 from tlvision.types import IGNORE_INDEX, ClassMap, Target
@@ -67,7 +67,7 @@ class Case:
         classes: ClassMap | None = None,
         weights: str | None = None,
         seed: int = 0,
-        max_detections: int | None = None,
+        predict: PredictSpec | None = None,
     ) -> tuple[Adapter, WeightReport]:
         """Seed python, numpy and torch, and build a fresh model, its module in train mode."""
         seed_everything(seed)
@@ -76,7 +76,7 @@ class Case:
             weights=self.weights if weights is None else weights,
             classes=classes or self.classes,
             image_size=self.image_size,
-            max_detections=max_detections,
+            predict=predict or PredictSpec(),
         )
         adapter, report = self.plugin.build(spec)
         adapter.module.train()

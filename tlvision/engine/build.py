@@ -29,7 +29,7 @@ from tlvision.engine.compatibility import (
 )
 from tlvision.engine.datasets import Dataset, background_of, read_data, read_source_val, with_bits
 from tlvision.engine.frozen import random_and_frozen
-from tlvision.engine.limits import model_limit
+from tlvision.engine.limits import predict_spec
 from tlvision.engine.steps import processes, steps_per_epoch
 from tlvision.formats.coco import UnlabelledData, read_images
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
@@ -114,7 +114,7 @@ def assemble(
         classes=named,
         image_size=config.data.image_size,
         options=options,
-        max_detections=model_limit(config, task),
+        predict=predict_spec(config, task),
     )
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)

@@ -123,8 +123,9 @@ def check_keys(config: Config, task: Task) -> None:
                 f"{path}: {getattr(values, key)} has no effect, because it is for models of the task "
                 f"{' or '.join(tasks)}, and this one is for '{task}'; remove it"
             )
-    if task == "semantic" and config.model.max_detections is not None:
-        raise InputError("model.max_detections: a semantic model finds no objects; remove it")
+    for key in ("max_detections", "score_floor", "nms_iou"):
+        if task == "semantic" and getattr(config.model, key) is not None:
+            raise InputError(f"model.{key}: a semantic model finds no objects; remove it")
 
 
 _KEYS: tuple[tuple[str, str, tuple[Task, ...]], ...] = (

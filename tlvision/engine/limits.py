@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from tlvision.config.schema import Config
-from tlvision.plugin import Task
+from tlvision.plugin import PredictSpec, Task
 from tlvision.plugin.protocol import DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS
 from tlvision.types import InputError
 
 
 def model_limit(config: Config, task: Task) -> int | None:
-    """Return `BuildSpec.max_detections`: what the config asks for, or None for the model's usual number.
+    """Return `PredictSpec.max_detections`: what the config asks for, or None for the model's usual number.
 
     A higher `evaluate.max_detections` raises the usual number; a lower one leaves it, because it counts the detections
     of one class and the model's limit those of all.
     """
     counts = config.evaluate.max_detections
     return config.model.max_detections or (counts if counts > _usual(task) else None)
+
+
+def predict_spec(config: Config, task: Task) -> PredictSpec:
+    """Return which objects the config asks the model for."""
+    return PredictSpec(
+        score_floor=config.model.score_floor,
+        nms_iou=config.model.nms_iou,
+        max_detections=model_limit(config, task),
+    )
 
 
 def objects_given(config: Config, task: Task) -> int:

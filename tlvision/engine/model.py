@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from tlvision.config.load import read_options
-from tlvision.engine.limits import check_limit, model_limit
+from tlvision.engine.limits import check_limit, predict_spec
 from tlvision.engine.resume import read_run_config
 from tlvision.engine.run_folder import check_classes, read_classes
 from tlvision.files.whole import find_folder
@@ -153,13 +153,16 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     check_classes(folder, weights.parent, classes)
     plugin = get_plugin(config.model.plugin)
     task = plugin.task_of(config.model.arch)
+    predict = predict_spec(config, task)
+    if max_detections is not None:
+        predict = replace(predict, max_detections=check_limit(max_detections))
     spec = BuildSpec(
         arch=config.model.arch,
         weights=str(weights),
         classes=classes,
         image_size=config.data.image_size,
         options=read_options(plugin, config.model.options),
-        max_detections=model_limit(config, task) if max_detections is None else check_limit(max_detections),
+        predict=predict,
     )
     adapter, _ = plugin.build(spec)
     load_model_strictly(adapter.module, weights)

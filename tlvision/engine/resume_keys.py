@@ -43,6 +43,8 @@ CANNOT_CHANGE = {
     "data.unlabelled": "it decides whether there is a class for the background",
     "train.optimizer": "the state in the checkpoint belongs to this optimizer",
     "model.max_detections": "the best checkpoint so far was selected with it",
+    "model.score_floor": "the best checkpoint so far was selected with it",
+    "model.nms_iou": "the best checkpoint so far was selected with it",
     "evaluate.window": "the best checkpoint so far was selected with it",
     "evaluate.max_detections": "the best checkpoint so far was selected with it",
 }

@@ -112,6 +112,34 @@ DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS = 300, 100
 """Objects an image where nobody says how many: masks of full size take much memory."""
 
 
+DEFAULT_SCORE_FLOOR = 0.001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictSpec:
+    """Which objects `Adapter.predict` gives; None is the family's usual value. Label maps know nothing of it.
+
+    score_floor:    objects with a lower score are left out, 0..1; None for 0.001, as COCO's evaluation wants, or less
+                    where upstream keeps everything.
+    nms_iou:        IoU above which the worse of two boxes of a class is suppressed, 0..1. A plugin raises InputError
+                    for an architecture that suppresses nothing.
+    max_detections: objects of an image at most; None for 300, 100 with masks.
+    """
+
+    score_floor: float | None = None
+    nms_iou: float | None = None
+    max_detections: int | None = None
+
+    @property
+    def floor(self) -> float:
+        """The score floor, 0.001 where nobody says."""
+        return DEFAULT_SCORE_FLOOR if self.score_floor is None else self.score_floor
+
+    def most(self, *, masks: bool = False) -> int:
+        """Return how many objects an image has at most, whether each has a mask or not."""
+        return self.max_detections or (DEFAULT_MAX_MASKS if masks else DEFAULT_MAX_DETECTIONS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSpec:
     """What a plugin is asked to build.
@@ -124,7 +152,7 @@ class BuildSpec:
     image_size: long side of the network input in pixels, for families that fix it when built.
     options:    what the config's `model.options` says, as the plugin's own type (see `HasOptions`); None where the
                 plugin has none, or to take its defaults.
-    max_detections: how many objects `Adapter.predict` gives for an image at most; None for 300, 100 with masks.
+    predict:    which objects `Adapter.predict` gives.
     """
 
     arch: str
@@ -132,11 +160,7 @@ class BuildSpec:
     classes: ClassMap
     image_size: int = 640
     options: BaseModel | None = None
-    max_detections: int | None = None
-
-    def most(self, *, masks: bool = False) -> int:
-        """Return how many objects an image has at most, whether each has a mask or not."""
-        return self.max_detections or (DEFAULT_MAX_MASKS if masks else DEFAULT_MAX_DETECTIONS)
+    predict: PredictSpec = PredictSpec()
 
 
 class Adapter(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import InstanceFeatures, LayerGroup, Tap, capture, constants
+from tlvision.plugin import InstanceFeatures, LayerGroup, PredictSpec, Tap, capture, constants
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_openmmlab.mmdet.groups import add_taps, find_groups
 from tlvision_openmmlab.mmdet.upstream import (
@@ -27,16 +27,17 @@ class MmdetAdapter:
     model:      the detector that mmdet built, on the CPU in train mode.
     input_spec: what its config says of images.
     masks:      whether it finds a mask for each object.
-    most:       objects that `predict` gives for an image at most.
+    predict:    which objects `predict` gives, as `tlvision_openmmlab.mmdet.build.set_predict` has told the model.
     """
 
     module: nn.Module
 
-    def __init__(self, model: Any, input_spec: InputSpec, *, masks: bool, most: int) -> None:
+    def __init__(self, model: Any, input_spec: InputSpec, *, masks: bool, predict: PredictSpec) -> None:
         self._taps = add_taps(model)
         self._groups = find_groups(model)
         self.module = self._model = model
-        self._input_spec, self._masks, self._most = input_spec, masks, most
+        self._input_spec, self._masks = input_spec, masks
+        self._floor, self._most = predict.score_floor, predict.most(masks=masks)
         # TOOD asks upstream's runner for the epoch, and assigns in another way in its first ones; here it never does.
         self._epoch: int | None = getattr(getattr(model, "bbox_head", None), "initial_epoch", None)
         # Guided anchoring's, which upstream can run on a single image only.
@@ -84,8 +85,8 @@ class MmdetAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, best score first, in float32 whatever the training's precision is.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels; scores from 0.001 on; at most
-        `BuildSpec.most` objects an image, or fewer where the config's test settings say so and nobody asked for more.
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels; which objects
+        these are `BuildSpec.predict` says, and where it says nothing the config's test settings, scores from 0.001.
 
         Raises RuntimeError where the module is in train mode.
         """
@@ -129,6 +130,8 @@ class MmdetAdapter:
     def _prediction(self, found: Any, size: Sequence[int]) -> Prediction:
         limit = constants([size[1], size[0], size[1], size[0]], found.bboxes)
         best = found.scores.argsort(descending=True, stable=True)[: self._most]
+        if self._floor is not None:
+            best = best[found.scores[best] >= self._floor]
         boxes, masks = found.bboxes[best].float().clamp(min=0).minimum(limit), None
         if self._masks:
             masks = found.masks[best].to(torch.uint8) if len(best) else boxes.new_zeros((0, *size), dtype=torch.uint8)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from tlvision.plugin import BuildSpec, WeightReport
+from tlvision.plugin import BuildSpec, PredictSpec, WeightReport
 from tlvision.types import InputError
 from tlvision_openmmlab.common.config import ModelConfig
 from tlvision_openmmlab.common.weights import find_weights, load_weights
@@ -39,9 +40,8 @@ def build_adapter(found: ZooConfig, spec: BuildSpec) -> tuple[MmdetAdapter, Weig
     two_stage = hasattr(model, "roi_head") and hasattr(model, "rpn_head")
     kind = TwoStageAdapter if two_stage else MmdetAdapter
     masks = found.task == "instance"
-    if spec.max_detections is not None:
-        allow_detections(model, spec.max_detections)
-    return kind(model, config.input_spec, masks=masks, most=spec.most(masks=masks)), report
+    set_predict(model, spec.predict, spec.arch)
+    return kind(model, config.input_spec, masks=masks, predict=spec.predict), report
 
 
 def objectness_keys(model: Any) -> tuple[str, ...]:
@@ -59,15 +59,46 @@ def objectness_keys(model: Any) -> tuple[str, ...]:
     return tuple(f"bbox_head.cls_branches.{len(branches) - 1}.{name}" for name in branches[-1].state_dict())
 
 
-def allow_detections(model: nn.Module, most: int) -> None:
-    """Raise the test settings of every part of a model that keep fewer objects an image than `most`."""
-    for part in model.modules():
+def set_predict(model: nn.Module, predict: PredictSpec, arch: str) -> None:
+    """Put what is asked for into the test settings of a model; None leaves them as they are.
+
+    A higher `max_detections` raises the settings that keep fewer; the adapter cuts what is more. Floor and IoU of
+    proposals stay. Raises InputError for `nms_iou` where no part of the model suppresses boxes by IoU.
+    """
+    suppressing = 0
+    for settings, of_proposals in _test_settings(model):
+        if predict.max_detections is not None:
+            for key in ("max_per_img", "nms_pre"):
+                if isinstance(settings.get(key), int):
+                    settings[key] = max(settings[key], predict.max_detections)
+        if of_proposals:
+            continue
+        if predict.score_floor is not None and "score_thr" in settings:
+            settings["score_thr"] = predict.score_floor
+        if predict.nms_iou is not None:
+            suppressing += _set_nms(settings, predict.nms_iou)
+    if predict.nms_iou is not None and not suppressing:
+        raise InputError(
+            f"model.nms_iou: {predict.nms_iou} has no effect, because '{arch}' suppresses no boxes by IoU; remove it"
+        )
+
+
+def _test_settings(model: nn.Module) -> Iterator[tuple[Any, bool]]:
+    """Yield the test settings of every part of a model, and whether they are those of proposals."""
+    for name, part in model.named_modules():
         settings = getattr(part, "test_cfg", None)
-        for each in (settings, *(settings.values() if isinstance(settings, dict) else ())):
-            if isinstance(each, dict):
-                for key in ("max_per_img", "nms_pre"):
-                    if isinstance(each.get(key), int) and each[key] < most:
-                        each[key] = most
+        if isinstance(settings, dict):
+            yield settings, name.rpartition(".")[2] == "rpn_head"
+            yield from ((settings[key], key == "rpn") for key in ("rpn", "rcnn") if isinstance(settings.get(key), dict))
+
+
+def _set_nms(settings: Any, iou: float) -> int:
+    """Set the IoU of suppression, and return how many places have it."""
+    places = [each for each in (settings, settings.get("nms")) if isinstance(each, dict)]
+    found = [(each, key) for each in places for key in ("iou_threshold", "iou_thr") if key in each]
+    for each, key in found:
+        each[key] = iou
+    return len(found)
 
 
 def build_model(config: ModelConfig, num_classes: int) -> Any:

@@ -9,7 +9,7 @@ from tlvision_toy.plugin import ToyPlugin
 
 class Broken(ToyPlugin):
     def build(self, spec):
-        return super().build(replace(spec, max_detections=None))
+        return super().build(replace(spec, predict=replace(spec.predict, max_detections=None)))
 
 
 plugin = Broken()

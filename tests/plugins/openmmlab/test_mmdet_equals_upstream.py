@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlvision.plugin import BuildSpec, get_plugin
+from tlvision.plugin import BuildSpec, PredictSpec, get_plugin
 from tlvision.types import ClassMap
 from tlvision_openmmlab.mmdet.config import read_config
 from tlvision_openmmlab.mmdet.zoo import find_config
@@ -41,7 +41,13 @@ def model(shared: Path, as_loaded: Any) -> Any:
     names = read_config(find_config(ARCH).path).classes
     assert names is not None
     classes = ClassMap.from_names(names)
-    spec = BuildSpec(arch=ARCH, weights=weights_of(shared), classes=classes, image_size=SIZE, max_detections=1000)
+    spec = BuildSpec(
+        arch=ARCH,
+        weights=weights_of(shared),
+        classes=classes,
+        image_size=SIZE,
+        predict=PredictSpec(max_detections=1000),
+    )
     adapter, _ = get_plugin("mmdet").build(spec)
     return as_loaded(adapter, "mmdet", ARCH, classes, SIZE)
 

@@ -10,6 +10,7 @@ from torchvision.ops import box_iou
 
 from tlvision.conformance.check import check
 from tlvision.conformance.overfit import ENOUGH, STEPS, one_image, score
+from tlvision.plugin import PredictSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,13 +57,25 @@ def predictions_valid(case: Case) -> None:
 
 
 def _check_limit(case: Case) -> None:
-    """Check that an image has no more objects than `BuildSpec.max_detections`."""
-    limited, _ = case.build(max_detections=LIMIT)
+    """Check that an image has no more objects than `PredictSpec.max_detections`, and none below its score floor."""
+    limited, _ = case.build(predict=PredictSpec(max_detections=LIMIT))
     limited.module.eval()
     images, _ = case.batch(limited, "square")
     counts = [len(prediction) for prediction in limited.predict(images)]
     assert max(counts) <= LIMIT, (
         f"built with max_detections={LIMIT}, predict() gives {max(counts)} objects in one image; it ignores the limit"
+    )
+    usual, _ = case.build()
+    usual.module.eval()
+    scores = torch.cat([prediction.scores for prediction in usual.predict(images)])
+    if len(scores) < 2:
+        return  # a fresh model that finds nothing has no scores to cut
+    floor = float(scores.sort().values[len(scores) // 2])
+    above, _ = case.build(predict=PredictSpec(score_floor=floor))
+    above.module.eval()
+    lowest = min((float(one.scores.min()) for one in above.predict(images) if len(one)), default=1.0)
+    assert lowest >= floor * (1 - 1e-6), (
+        f"built with score_floor={floor:.4g}, predict() gives scores down to {lowest:.4g}; it ignores the floor"
     )
 
 
