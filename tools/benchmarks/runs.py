@@ -67,8 +67,8 @@ def run_all(
 ) -> None:
     """Do the runs that are not done yet, `jobs` at a time, and add each with what `score` returns.
 
-    score is called in this thread. Failures are printed and stop no other run; with `record_failures` they are rows of
-    the results file as well: {"failed": the last line of the log}.
+    score is called in this thread. Failures, of scoring too, are printed and stop no other run; with `record_failures`
+    they are rows of the results file as well: {"failed": the last line of the log, or why it cannot be scored}.
     """
     missing = [run for run in runs if not results.has(run.key)]
     with ThreadPoolExecutor(jobs) as pool:
@@ -76,14 +76,14 @@ def run_all(
         for future in as_completed(started):
             run = started[future]
             try:
-                row = future.result()
-            except subprocess.CalledProcessError as error:
-                print(f"{run.key:<40} FAILED: {error.stderr}", flush=True)
+                # Scored in this thread: pycocotools prints, and silencing it is a matter of the whole process.
+                row = future.result() | score(run)
+            except (subprocess.CalledProcessError, OSError, ValueError, LookupError) as error:
+                why = str(getattr(error, "stderr", None) or f"cannot be scored: {error}")
+                print(f"{run.key:<40} FAILED: {why}", flush=True)
                 if record_failures:
-                    results.add(run.key, {"failed": error.stderr})
+                    results.add(run.key, {"failed": why})
                 continue
-            # Here, and not in the pool: pycocotools prints, and silencing it is a matter of the whole process.
-            row |= score(run)
             results.add(run.key, row)
             print(f"{run.key:<40} AP {row['ap']:.4f}  {row['seconds']:.0f} s", flush=True)
 
