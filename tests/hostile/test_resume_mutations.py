@@ -95,6 +95,8 @@ EDITED = [  # key of config.yaml, new value, text of the refusal
     ("evaluate__window", 64, "evaluate.window cannot change"),
     ("evaluate__max_detections", 300, "evaluate.max_detections cannot change"),
     ("model__max_detections", 50, "model.max_detections cannot change"),
+    ("model__score_floor", 0.1, "model.score_floor cannot change"),
+    ("model__nms_iou", 0.4, "model.nms_iou cannot change"),
     ("data__exif", "ignore", "data.exif"),
     ("data__bit_depth", 12, "data.bit_depth"),
     ("model__arch", "tiny_segmenter", "model.arch cannot change"),
