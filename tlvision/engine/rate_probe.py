@@ -2,7 +2,8 @@
 
 For each candidate rate the run is started from the same weights with the same seed, shortened to a tenth of its epochs
 (with warm-up and decay of that length), on three quarters of the training images. The rate with the best score on the
-other quarter is taken. The val images take no part. Afterwards everything is built anew, so the run is bit-identical to
+other quarter is taken. Rates are tried from the highest down, for as long as each is better than all before it. The val
+images take no part. Afterwards everything is built anew, so the run is bit-identical to
 one with the chosen rate given as a number.
 
 Source: successive halving (Jamieson & Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from tlvision.training.session import Session
     from tlvision.types import Sample
 
-RATES = {"adamw": (1e-3, 3e-4), "sgd": (1e-2, 3e-3)}
+RATES = {"adamw": (1e-3, 3e-4, 1e-4), "sgd": (1e-2, 3e-3, 1e-3)}
 """Candidates of each optimizer, the higher one first: it is taken if the scores are equal."""
 SHARE = 0.1
 """Epochs of a probe, as a fraction of the run's."""
@@ -98,13 +99,29 @@ def choose_rate(parts: Parts, run: Path, fabric: Fabric) -> tuple[Config, str]:
 
 
 def run_probes(config: Config, rates: Sequence[float], epochs: int, folder: Path, fabric: Fabric) -> list[Probe]:
-    """Return one probe for each rate, the same in every process; `folder` is removed afterwards."""
+    """Return the probes of the rates that were tried, the same in every process; `folder` is removed afterwards."""
+    probes: list[Probe] = []
     try:
-        probes = [probe(config, rate, epochs, folder, fabric) for rate in rates]
+        for rate in rates:
+            found = probe(config, rate, epochs, folder, fabric)
+            probes.append(fabric.broadcast(found, src=0))  # rank 0 decides: sums differ in their last bits
+            if not lower_may_be_better(probes):
+                break
     finally:
         if fabric.is_global_zero:
             shutil.rmtree(folder, ignore_errors=True)
-    return list(fabric.broadcast(probes, src=0))  # rank 0 decides: sums differ in the last bits between processes
+    return probes
+
+
+def lower_may_be_better(probes: Sequence[Probe]) -> bool:
+    """Tell whether the next lower rate is worth a probe: a single one says nothing yet, later ones have to gain.
+
+    >>> first, second = Probe(rate=1e-3, metric=0.4, loss=3.0), Probe(rate=3e-4, metric=0.3, loss=3.0)
+    >>> lower_may_be_better([first]), lower_may_be_better([first, second]), lower_may_be_better([second, first])
+    (True, False, True)
+    """
+    last = probes[-1]
+    return len(probes) == 1 or bool(last.failed) or best_of(probes) is last
 
 
 def probe_epochs(duration: Duration) -> int:

@@ -54,9 +54,10 @@ def listing(names: Iterable[object], limit: int = 5) -> str:
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun, in the singular for 1.
 
-    >>> counted(1, "box"), counted(2, "box"), counted(0, "class"), counted(3, "image")
-    ('1 box', '2 boxes', '0 classes', '3 images')
+    >>> counted(1, "box"), counted(2, "box"), counted(0, "class"), counted(3, "image"), counted(4, "epoch")
+    ('1 box', '2 boxes', '0 classes', '3 images', '4 epochs')
     """
     if count == 1:
         return f"1 {noun}"
-    return f"{count} {plural or noun + ('es' if noun.endswith(('s', 'x', 'ch')) else 's')}"
+    hissing = noun.endswith(("s", "x", "ch")) and not noun.endswith("epoch")
+    return f"{count} {plural or noun + ('es' if hissing else 's')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,24 @@ def test_the_better_rate_is_chosen_and_the_run_says_so(
     assert "train.lr: 0.005, chosen on held-out training images after 1 epoch" in capsys.readouterr().out
     assert "train.lr: 0.005, chosen on" in (run / "report.html").read_text()
     assert not (run / "rate_probe").exists()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "tried"), [((0.4, 0.3, 0.9), 2), ((0.3, 0.4, 0.2), 3), ((0.3, 0.3, 0.9), 2), ((None, 0.1, 0.2), 3)]
+)
+def test_rates_are_tried_downwards_while_they_gain(
+    metrics: tuple[float | None, ...], tried: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate that is no better than the ones above it ends the search; one that diverges does not."""
+    rates = (1e-3, 3e-4, 1e-4)
+    given = {
+        rate: Probe(rate=rate, failed="not finite") if metric is None else Probe(rate=rate, metric=metric, loss=1.0)
+        for rate, metric in zip(rates, metrics, strict=True)
+    }
+    monkeypatch.setattr(rate_probe, "probe", lambda config, rate, *_: given[rate])
+    fabric: Any = SimpleNamespace(is_global_zero=True, broadcast=lambda value, src: value)
+    found = rate_probe.run_probes(None, rates, 1, tmp_path / "probes", fabric)  # type: ignore[arg-type]
+    assert [one.rate for one in found] == list(rates[:tried])
 
 
 def test_a_rate_that_diverges_is_not_chosen(auto: dict[str, Any]) -> None:
