@@ -258,3 +258,25 @@ def test_recipes_are_configs_that_load(bench: Bench, repository: Path) -> None:
         hooks = f"hooks={json.dumps(list(recipe.hooks))}"
         config = load_config(repository / "configs/detect/yolo_finetune.yaml", [*recipe.settings, hooks])
         assert config.train.epochs == 30, name
+
+
+def test_a_run_that_cannot_be_scored_stops_no_other(tools: Any, tmp_path: Path) -> None:
+    runs = tools("benchmarks.runs")
+
+    def run(key: str, code: str) -> Any:
+        return runs.Run(key, (sys.executable, "-c", code), tmp_path / key)
+
+    def score(each: Any) -> dict[str, Any]:
+        return json.loads((each.folder / "predictions.json").read_text())
+
+    leaves = "import pathlib; p = pathlib.Path({!r}); p.mkdir(); (p / 'predictions.json').write_text('{}')"
+    work = [
+        run("nothing", "pass"),
+        run("broken", leaves.format(str(tmp_path / "broken"), "{")),
+        run("good", leaves.format(str(tmp_path / "good"), json.dumps({"ap": 0.5}))),
+    ]
+    results = runs.Results(tmp_path / "results.json")
+    runs.run_all(work, results, 1, score, record_failures=True)
+    assert results.rows["good"]["ap"] == 0.5
+    for key in ("nothing", "broken"):
+        assert results.rows[key]["failed"].startswith("cannot be scored: ")
