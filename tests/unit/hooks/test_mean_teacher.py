@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from copy import deepcopy
 from itertools import pairwise
@@ -17,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tlvision
+from interrupt import Interrupt
 from tlvision.data.batches import Views
 from tlvision.hooks.objectives.class_mix import ClassMix, _half_of_the_classes
 from tlvision.hooks.objectives.masked_consistency import MaskedConsistency
@@ -269,17 +269,10 @@ def test_a_segmenter_learns_from_unlabelled_images(tmp_path: Path) -> None:
     assert all(late[name] > 0 for name in wanted)
 
 
-SPEC = importlib.util.spec_from_file_location("resume", Path(__file__).parents[1] / "training" / "test_resume.py")
-
-
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_with_the_same_bits(
     tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert SPEC is not None
-    assert SPEC.loader is not None
-    resume = importlib.util.module_from_spec(SPEC)
-    SPEC.loader.exec_module(resume)
     capped = {"mean_teacher": ALL[0]["mean_teacher"] | {"at_most": 2.0, "background": 0.01}}
     config = detector(tiny_config, tiny_dataset, [capped, ALL[1]])
     config["run"]["out"] = str(tmp_path / "straight")
@@ -291,7 +284,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 
     def interrupted(*arguments: Any) -> Any:
         session = make(*arguments)
-        session.hooks.append(resume.Interrupt(step=step))
+        session.hooks.append(Interrupt(step=step))
         return session
 
     monkeypatch.setattr(runs, "build_session", interrupted)
