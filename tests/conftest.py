@@ -66,6 +66,30 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
+    """The folder of a run of one epoch on `tiny_dataset`; tests that write into it copy it first."""
+    import tlvision
+
+    folder = tmp_path_factory.mktemp("small_run") / "run"
+    images = str(tiny_dataset / "images")
+    config = {
+        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
+        "data": {
+            "train": {"json": str(tiny_dataset / "train.json"), "images": images},
+            "val": {"json": str(tiny_dataset / "val.json"), "images": images},
+            "image_size": 96,
+            "workers": 0,
+            "batch": {"labelled": 4},
+        },
+        "train": {"epochs": 1, "lr": 1e-3, "device": "cpu"},
+        "hooks": [{"log": {"progress": "none", "tensorboard": "off"}}],
+        "run": {"out": str(folder)},
+    }
+    tlvision.train(config)
+    return folder
+
+
 def digests(folder: Path) -> dict[str, str]:
     """Return the content of every file below a folder, as hashes by relative name."""
     return {

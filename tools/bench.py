@@ -3,6 +3,7 @@
     python tools/bench.py parity --plugin yolo --data DIR --weights W.pt --arch yolov8n --epochs 15 --image-size 320
     python tools/bench.py transfer --data DIR --weights W.pt
     python tools/bench.py recipes run | table | choose | probe …   # which defaults generalise, one data set left out
+    python tools/bench.py zero_shot                        # how well the weights fit those data sets untrained
     python tools/bench.py parity --plugin mmdet | torchvision …        # the same, against their own trainers
     python tools/bench.py step configs/adapt/yolo_mean_teacher.yaml …     # what a method costs a step
     python tools/bench.py freezing --data DIR --weights W.pt
@@ -32,6 +33,7 @@ BENCHMARKS = (
     "tables",
     "transfer",
     "verify",
+    "zero_shot",
 )
 
 

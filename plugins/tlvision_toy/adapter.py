@@ -24,7 +24,7 @@ from tlvision.plugin.weights.head_rows import load_by_class_name, require_same_a
 from tlvision.types import InputError, Prediction, Target
 from tlvision_toy.backbone import STAGES
 from tlvision_toy.detection_loss import detection_losses
-from tlvision_toy.detector import LEVELS, USUAL, WIDTH, TinyDetector, select
+from tlvision_toy.detector import LEVELS, WIDTH, TinyDetector, select
 from tlvision_toy.instance import TinyInstanceSegmenter, cut_masks, mask_losses
 from tlvision_toy.segmenter import WIDTH as DECODER_WIDTH
 from tlvision_toy.segmenter import TinySegmenter, segmentation_losses
@@ -45,7 +45,7 @@ class DetectorAdapter:
 
     class_keys = ("head.classify.weight", "head.classify.bias")
 
-    def __init__(self, classes: int, predict: PredictSpec = USUAL) -> None:
+    def __init__(self, classes: int, predict: PredictSpec) -> None:
         self.module: nn.Module = TinyDetector(classes)
         self._predict = predict
 
@@ -73,9 +73,7 @@ class DetectorAdapter:
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Objects as `BuildSpec.predict` says."""
-        found = select(
-            self.module(images), (images.shape[2], images.shape[3]), self._predict, most=self._predict.most()
-        )
+        found = select(self.module(images), (images.shape[2], images.shape[3]), self._predict)
         return [Prediction(boxes=boxes, scores=scores, labels=labels) for boxes, scores, labels in found]
 
 
@@ -84,7 +82,7 @@ class SegmenterAdapter:
 
     class_keys = ("classify.weight", "classify.bias")
 
-    def __init__(self, classes: int, predict: PredictSpec = USUAL) -> None:
+    def __init__(self, classes: int, predict: PredictSpec) -> None:
         self.module: nn.Module = TinySegmenter(classes)
 
     @property
@@ -128,7 +126,7 @@ class InstanceAdapter:
 
     class_keys = ("head.classify.weight", "head.classify.bias", "mask.weight", "mask.bias")
 
-    def __init__(self, classes: int, predict: PredictSpec = USUAL) -> None:
+    def __init__(self, classes: int, predict: PredictSpec) -> None:
         self.module: nn.Module = TinyInstanceSegmenter(classes)
         self._predict = predict
 
@@ -162,7 +160,7 @@ class InstanceAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Objects and their masks, as `BuildSpec.predict` says."""
         dense, masks = self.module(images)
-        found = select(dense, (images.shape[2], images.shape[3]), self._predict, most=self._predict.most(masks=True))
+        found = select(dense, (images.shape[2], images.shape[3]), self._predict, masks=True)
         return [
             Prediction(boxes=boxes, scores=scores, labels=labels, masks=cut_masks(logits, boxes, labels))
             for logits, (boxes, scores, labels) in zip(masks, found, strict=True)

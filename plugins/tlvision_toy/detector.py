@@ -17,7 +17,6 @@ from tlvision_toy.backbone import STAGES, Backbone
 LEVELS = {"p3": "stage2", "p4": "stage3", "p5": "stage4"}
 """Level of the pyramid: the backbone stage that it stands on."""
 WIDTH = 64
-USUAL = PredictSpec()
 _NMS_IOU = 0.6
 PRIOR = 0.01  # a fresh head says "1 % object" everywhere, or the first steps drown in background (focal loss, 4.1)
 
@@ -137,22 +136,18 @@ def _decode(raw: Tensor, cells: Tensor) -> Tensor:
 
 
 def select(
-    dense: Dense,
-    size: tuple[int, int],
-    predict: PredictSpec = USUAL,
-    *,
-    most: int = 300,
+    dense: Dense, size: tuple[int, int], predict: PredictSpec, *, masks: bool = False
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Turn dense predictions into objects, by non-maximum suppression within each class.
 
     size:    height and width of the images; boxes are cut there.
-    predict: score floor, and IoU above which the lower score goes (0.6 where nobody says).
-    most:    objects an image.
+    predict: which objects; the IoU above which the lower score goes is 0.6 where nobody says.
+    masks:   whether the objects will have masks, and so be fewer where nobody says.
 
     Returns per image boxes (K, 4) float32, scores (K,) float32, falling, labels (K,) int64.
     """
     height, width = size
-    least, overlap = predict.floor, _NMS_IOU if predict.nms_iou is None else predict.nms_iou
+    least, most = predict.floor, predict.most(masks=masks)
     found = []
     for logits, dense_boxes in zip(dense.logits, dense.boxes, strict=True):
         all_scores = logits.sigmoid().flatten()
@@ -163,6 +158,6 @@ def select(
         boxes = torch.minimum(boxes, constants([width, height, width, height], boxes))
         solid = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         boxes, scores, labels = boxes[solid], scores[solid], labels[solid]
-        kept = batched_nms(boxes, scores, labels, overlap)[:most]
+        kept = batched_nms(boxes, scores, labels, predict.overlap(_NMS_IOU))[:most]
         found.append((boxes[kept], scores[kept], labels[kept]))
     return found

@@ -14,7 +14,6 @@ from tlvision.types import InputSpec, Prediction, Target
 from tlvision_yolo.groups import find_groups, find_taps, probe
 from tlvision_yolo.upstream import non_max_suppression
 
-USUAL = PredictSpec()
 _NMS_IOU = 0.7
 """That of upstream's validator."""
 
@@ -31,7 +30,7 @@ class YoloAdapter:
     masks = False
     """Whether each object has a mask."""
 
-    def __init__(self, model: Any, predict: PredictSpec = USUAL) -> None:
+    def __init__(self, model: Any, predict: PredictSpec) -> None:
         self._predict, self._most = predict, predict.most(masks=self.masks)
         if hasattr(model.model[-1], "max_det"):
             model.model[-1].max_det = self._most  # of a one-to-one head
@@ -124,7 +123,7 @@ class YoloAdapter:
         found: list[Tensor] = non_max_suppression(
             output,
             conf_thres=self._predict.floor,
-            iou_thres=_NMS_IOU if self._predict.nms_iou is None else self._predict.nms_iou,
+            iou_thres=self._predict.overlap(_NMS_IOU),
             multi_label=True,
             max_det=self._most,
             nc=self._model.model[-1].nc,

@@ -131,9 +131,6 @@ def test_the_average_is_that_of_its_equation(
 def test_a_killed_run_ends_as_if_it_had_not_been(
     gpu_config: MakeConfig, tmp_path: Path, device: str, deterministic: bool
 ) -> None:
-    if device == "cpu" and not deterministic:
-        pytest.skip("a CPU is deterministic in both cases")
-
     def start(*arguments: str) -> int:
         code = (
             f"import runpy, sys, torch; torch.use_deterministic_algorithms({deterministic}); "

@@ -51,30 +51,6 @@ def tl(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     return call
 
 
-@pytest.fixture(scope="session")
-def small_run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
-    """The folder of a run of one epoch on `tiny_dataset`; tests that write into it copy it first."""
-    import tlvision
-
-    folder = tmp_path_factory.mktemp("small_run") / "run"
-    images = str(tiny_dataset / "images")
-    config = {
-        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
-        "data": {
-            "train": {"json": str(tiny_dataset / "train.json"), "images": images},
-            "val": {"json": str(tiny_dataset / "val.json"), "images": images},
-            "image_size": 96,
-            "workers": 0,
-            "batch": {"labelled": 4},
-        },
-        "train": {"epochs": 1, "lr": 1e-3, "device": "cpu"},
-        "hooks": [{"log": {"progress": "none", "tensorboard": "off"}}],
-        "run": {"out": str(folder)},
-    }
-    tlvision.train(config)
-    return folder
-
-
 @pytest.fixture
 def run_copy(small_run: Path, tmp_path: Path) -> Path:
     """A copy of `small_run` that a test may change."""

@@ -18,7 +18,7 @@ import yaml
 from safetensors.torch import load_file
 
 import tlvision
-from interrupt import Interrupt
+from interrupt import interrupted
 from tlvision.engine import train as runs
 from tlvision.engine.resume_keys import CANNOT_CHANGE, MAY_CHANGE
 from tlvision.types import InputError
@@ -235,15 +235,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> tupl
         patch.chdir(here)
         end = end_of(tlvision.train(CONFIG).run)
         shutil.rmtree("run")
-        build = runs.build_session
-
-        def interrupted(*arguments: Any) -> Any:
-            session = build(*arguments)
-            session.hooks.append(Interrupt(step=4))
-            return session
-
-        patch.setattr(runs, "build_session", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="stopped at step 4"):
+        with interrupted(4):
             tlvision.train(CONFIG)
     assert {path.name for path in (here / LAST).iterdir()} == {*PARTS, "manifest.json"}
     return here, end

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torchvision.ops import box_iou
 
 from tlvision.plugin import BuildSpec, PredictSpec, get_plugin
@@ -79,3 +80,19 @@ def test_a_model_that_suppresses_nothing_says_so() -> None:
         predict("mmdet", detr, PredictSpec(nms_iou=0.5))
     floor = float(torch.cat([found.scores for found in predict("mmdet", detr, PredictSpec())]).median())
     assert all(float(found.scores.min()) >= floor for found in predict("mmdet", detr, PredictSpec(score_floor=floor)))
+
+
+@pytest.mark.parametrize("method", ["linear", "gaussian"])
+def test_a_soft_suppression_that_goes_by_no_iou_is_told(method: str) -> None:
+    """Of CornerNet: it lowers every score by a Gaussian of the IoU, so that a limit would change nothing."""
+    from tlvision_openmmlab.mmdet.build import set_predict
+
+    head = nn.Module()
+    nms = {"type": "soft_nms", "iou_threshold": 0.5, "method": method}
+    head.test_cfg = {"nms": nms}  # type: ignore[assignment]
+    if method == "linear":
+        set_predict(head, PredictSpec(nms_iou=0.3), "some_head")
+        assert nms["iou_threshold"] == 0.3
+        return
+    with pytest.raises(InputError, match="'some_head' suppresses no boxes by IoU"):
+        set_predict(head, PredictSpec(nms_iou=0.3), "some_head")

@@ -100,6 +100,11 @@ def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
                 f"hooks: '{hook.key()}' wants unlabelled images in each batch; set data.batch.unlabelled, as many as "
                 f"data.batch.labelled ({config.data.batch.labelled}) for a start"
             )
+        if hook.uses_teacher and config.model.score_floor is not None:
+            raise InputError(
+                f"model.score_floor: '{hook.key()}' also looks at what its teacher is unsure of, which would be left "
+                "out; remove it"
+            )
         if hook.uses_teacher and "ema" not in names:
             raise InputError(
                 f"hooks: '{hook.key()}' needs a teacher, which is the average that the hook 'ema' keeps; add "

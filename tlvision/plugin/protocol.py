@@ -113,6 +113,7 @@ DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS = 300, 100
 
 
 DEFAULT_SCORE_FLOOR = 0.001
+"""Low scores are kept where nobody says, as COCO's evaluation wants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +135,10 @@ class PredictSpec:
     def floor(self) -> float:
         """The score floor, 0.001 where nobody says."""
         return DEFAULT_SCORE_FLOOR if self.score_floor is None else self.score_floor
+
+    def overlap(self, usual: float) -> float:
+        """Return the IoU of suppression, `usual` where nobody says."""
+        return usual if self.nms_iou is None else self.nms_iou
 
     def most(self, *, masks: bool = False) -> int:
         """Return how many objects an image has at most, whether each has a mask or not."""

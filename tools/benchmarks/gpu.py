@@ -141,7 +141,8 @@ def main() -> None:
     print(f"\n{options.out / 'gpu.md'}: {(time.perf_counter() - began) / 60:.1f} minutes")
     failed = sum("error" in row for row in report["rows"])
     if failed:
-        raise SystemExit(f"error: {failed} of {len(report['rows'])} parts failed; see {options.out / 'failures.txt'}")
+        total, page = len(report["rows"]), options.out / "gpu.md"
+        raise SystemExit(f"error: {failed} of {total} parts were not measured; {page} says why")
 
 
 if __name__ == "__main__":

@@ -93,8 +93,9 @@ def _test_settings(model: nn.Module) -> Iterator[tuple[Any, bool]]:
 
 
 def _set_nms(settings: Any, iou: float) -> int:
-    """Set the IoU of suppression, and return how many places have it."""
+    """Set the IoU of suppression, and return how many places have it; a Gaussian soft suppression goes by none."""
     places = [each for each in (settings, settings.get("nms")) if isinstance(each, dict)]
+    places = [each for each in places if each.get("method") != "gaussian"]
     found = [(each, key) for each in places for key in ("iou_threshold", "iou_thr") if key in each]
     for each, key in found:
         each[key] = iou

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlvision.plugin.protocol import DEFAULT_SCORE_FLOOR
 from tlvision.types import InputError
 from tlvision_openmmlab.common.config import (
     ModelConfig,
@@ -19,9 +20,6 @@ from tlvision_openmmlab.common.config import (
     without_pretrained,
 )
 from tlvision_openmmlab.mmdet.upstream import DATASETS, ConfigDict
-
-# Low scores are kept, as COCO's evaluation wants.
-_SCORE_THRESHOLD = 0.001
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -87,7 +85,7 @@ def _without_semantic_branch(model: dict[str, Any]) -> None:
 
 def _keep_low_scores(part: dict[str, Any]) -> None:
     if isinstance(part.get("score_thr"), float):
-        part["score_thr"] = min(part["score_thr"], _SCORE_THRESHOLD)
+        part["score_thr"] = min(part["score_thr"], DEFAULT_SCORE_FLOOR)
 
 
 def _pad_colour(config: Mapping[str, Any]) -> tuple[float, float, float] | None:

@@ -17,7 +17,7 @@ class Many(InstanceAdapter):
     @torch.no_grad()
     def predict(self, images):
         dense, masks = self.module(images)
-        found = select(dense, tuple(images.shape[2:]), self._predict, most=self._predict.max_detections or 300)
+        found = select(dense, tuple(images.shape[2:]), self._predict)
         return [
             Prediction(boxes=boxes, scores=scores, labels=labels, masks=cut_masks(logits, boxes, labels))
             for logits, (boxes, scores, labels) in zip(masks, found, strict=True)

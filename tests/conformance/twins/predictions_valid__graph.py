@@ -10,7 +10,7 @@ from tlvision_toy.plugin import ToyPlugin
 
 class Tracing(DetectorAdapter):
     def predict(self, images):
-        found = select(self.module(images), (images.shape[2], images.shape[3]))
+        found = select(self.module(images), (images.shape[2], images.shape[3]), self._predict)
         return [Prediction(boxes=boxes, scores=scores, labels=labels) for boxes, scores, labels in found]
 
 

@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou
 
+from tlvision.plugin import PredictSpec
 from tlvision.types import Prediction, Target
 from tlvision_toy.detection_loss import BOX_POWER, BOX_WEIGHT, CLASS_POWER, TOP_CELLS, detection_losses
 from tlvision_toy.detector import Dense, TinyDetector, select
@@ -125,7 +126,7 @@ def test_cells_are_the_centres_of_the_squares_they_stand_for(dense: Dense) -> No
 
 
 def test_predictions_keep_the_contract(dense: Dense) -> None:
-    found = select(dense, (64, 96))
+    found = select(dense, (64, 96), PredictSpec())
     assert len(found) == 3
     for boxes, scores, labels in found:
         assert 0 < len(boxes) <= 300

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from tlvision.analysis.features import ModelChoice, join, look, open_model
 from tlvision.cli.main import main
@@ -79,34 +78,12 @@ def test_images_of_one_kind_are_not_apart_and_a_seed_repeats(folders: SimpleName
     assert other["taps"] != found["taps"]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
-    root = tmp_path_factory.mktemp("run")
-    images = str(tiny_dataset / "images")
-    config = {
-        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
-        "data": {
-            "train": {"json": str(tiny_dataset / "train.json"), "images": images},
-            "val": {"json": str(tiny_dataset / "val.json"), "images": images},
-            "image_size": 96,
-            "batch": {"labelled": 4},
-            "workers": 0,
-        },
-        "train": {"epochs": 1, "lr": 1e-3, "device": "cpu"},
-        "hooks": ["ema", {"log": {"progress": "none", "tensorboard": "off"}}],
-        "run": {"out": str(root / "run")},
-    }
-    (root / "c.yaml").write_text(yaml.safe_dump(config))
-    assert main(["train", str(root / "c.yaml")]) == 0
-    return root / "run"
-
-
 def test_a_run_has_predictions_to_compare(
-    run: Path, folders: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_run: Path, folders: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = set()
     for tap in ("p4", "stage1"):
-        code, found = gap(folders.dark, folders.light, tmp_path / "gap", "--tap", tap, model=["--run", str(run)])
+        code, found = gap(folders.dark, folders.light, tmp_path / "gap", "--tap", tap, model=["--run", str(small_run)])
         assert code == 0
         assert f"(tap {tap})" in capsys.readouterr().out
         pictures.add((tmp_path / "gap" / "domain_gap.png").read_bytes())

@@ -55,7 +55,7 @@ class DiscPlugin:
         return "instance"
 
     def build(self, spec: BuildSpec) -> tuple[DiscAdapter, WeightReport]:
-        adapter = DiscAdapter(len(spec.classes))
+        adapter = DiscAdapter(len(spec.classes), spec.predict)
         if spec.weights == "none":
             return adapter, WeightReport(source="none", missing=tuple(adapter.module.state_dict()))
         tensors = read_tensors(spec.weights)

@@ -73,7 +73,8 @@ def test_the_better_rate_is_chosen_and_the_run_says_so(
 
 
 @pytest.mark.parametrize(
-    ("metrics", "tried"), [((0.4, 0.3, 0.9), 2), ((0.3, 0.4, 0.2), 3), ((0.3, 0.3, 0.9), 2), ((None, 0.1, 0.2), 3)]
+    ("metrics", "tried"),
+    [((0.4, 0.3, 0.9), 2), ((0.3, 0.4, 0.2), 3), ((0.3, 0.3, 0.9), 2), ((None, 0.1, 0.2), 3), ((0.3, None, 0.2), 3)],
 )
 def test_rates_are_tried_downwards_while_they_gain(
     metrics: tuple[float | None, ...], tried: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ import yaml
 from safetensors.torch import load_file
 
 import tlvision
-from interrupt import Interrupt
+from interrupt import interrupted
 from tlvision.engine import train as runs
 
 SCRIPT = Path(__file__).with_name("doomed.py")
@@ -112,15 +112,9 @@ STEPS = [pytest.param(step, marks=() if step in {1, 6, 7} else pytest.mark.slow)
 def test_ctrl_c_after_any_step(
     straight: dict[str, Any], tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    def with_interrupt(config: Any, **options: Any) -> Any:
-        parts = doomed.with_noise(config, **options)
-        parts.hooks.append(Interrupt(step=step))
-        return parts
-
-    monkeypatch.setattr(runs, "assemble", with_interrupt)
-    with pytest.raises(KeyboardInterrupt, match=f"stopped at step {step}"):
-        tlvision.train(schedule(base_config(tiny_dataset), tmp_path / "run"))
     monkeypatch.setattr(runs, "assemble", doomed.with_noise)
+    with interrupted(step):
+        tlvision.train(schedule(base_config(tiny_dataset), tmp_path / "run"))
     assert_same(straight, end_state(tlvision.train({}, resume=tmp_path / "run").run))
 
 

@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import tlvision
-from interrupt import Interrupt
-from tlvision.engine import train as runs
+from interrupt import interrupted
 from tlvision.formats.label_maps import write_label_map
 from tlvision.hooks import Duration, Plan, initial_plan
 from tlvision.plugin import LayerGroup, map_groups
@@ -113,7 +112,7 @@ def losses_of() -> Callable[[Path, str], list[dict[str, float]]]:
 
 
 @pytest.fixture
-def assert_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any], int], None]:
+def assert_resumes(tmp_path: Path) -> Callable[[dict[str, Any], int], None]:
     """Train straight, and again with Ctrl-C after a step and a resume; both must end with the same bits."""
 
     def check(config: dict[str, Any], step: int) -> None:
@@ -122,10 +121,8 @@ def assert_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
             run = tmp_path / name
             options = {**config, "run": {"out": str(run)}}
             if name == "interrupted":
-                with monkeypatch.context() as patch:
-                    patch.setattr(runs, "assemble", _with_interrupt(step))
-                    with pytest.raises(KeyboardInterrupt, match=f"stopped at step {step}"):
-                        tlvision.train(options)
+                with interrupted(step):
+                    tlvision.train(options)
                 tlvision.train({}, resume=run)
             else:
                 tlvision.train(options)
@@ -136,14 +133,3 @@ def assert_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         assert not [name for name in straight if not torch.equal(straight[name], resumed[name])]
 
     return check
-
-
-def _with_interrupt(step: int) -> Callable[..., Any]:
-    assemble = runs.assemble
-
-    def build(config: Any, **options: Any) -> Any:
-        parts = assemble(config, **options)
-        parts.hooks.append(Interrupt(step=step))
-        return parts
-
-    return build

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tlvision
-from interrupt import Interrupt
+from interrupt import interrupted
 from tlvision.data.batches import Views
 from tlvision.hooks.objectives.class_mix import ClassMix, _half_of_the_classes
 from tlvision.hooks.objectives.masked_consistency import MaskedConsistency
@@ -271,26 +271,15 @@ def test_a_segmenter_learns_from_unlabelled_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_with_the_same_bits(
-    tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+    tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path, step: int
 ) -> None:
     capped = {"mean_teacher": ALL[0]["mean_teacher"] | {"at_most": 2.0, "background": 0.01}}
     config = detector(tiny_config, tiny_dataset, [capped, ALL[1]])
     config["run"]["out"] = str(tmp_path / "straight")
     straight = tlvision.train(config).run
     config["run"]["out"] = str(tmp_path / "broken")
-    from tlvision.engine import train as runs
-
-    make = runs.build_session
-
-    def interrupted(*arguments: Any) -> Any:
-        session = make(*arguments)
-        session.hooks.append(Interrupt(step=step))
-        return session
-
-    monkeypatch.setattr(runs, "build_session", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(step):
         tlvision.train(config)
-    monkeypatch.setattr(runs, "build_session", make)
     broken = tlvision.train(config, resume=tmp_path / "broken").run
     for name in ("model", "optimizer", "hook.ema", "hook.mean_teacher"):
         one, other = (
@@ -342,6 +331,10 @@ def test_the_teacher_is_the_average_with_its_buffers(tiny_config: dict[str, Any]
         ({"target": None}, "'mean_teacher' learns from unlabelled images; give them as data.target"),
         ({"batch": {"labelled": 4}}, "'mean_teacher' wants unlabelled images in each batch; set data.batch.unlabelled"),
         ({"ema": None}, "'mean_teacher' needs a teacher, which is the average that the hook 'ema' keeps"),
+        (
+            {"floor": None},
+            "model.score_floor: 'mean_teacher' also looks at what its teacher is unsure of, .*; remove it",
+        ),
         ({"hooks": None}, "data.batch.unlabelled is 3, but no hook learns from unlabelled images"),
         (
             {"class_mix": None},
@@ -356,6 +349,8 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_trained(
     config = detector(tiny_config, tiny_dataset, [{"mean_teacher": {}}])
     if "ema" in change:
         config["hooks"] = config["hooks"][1:]
+    elif "floor" in change:
+        config["model"]["score_floor"] = 0.1
     elif "hooks" in change:
         config["hooks"] = [QUIET]
     elif "class_mix" in change:
