@@ -17,6 +17,7 @@ from tlvision.config.load import load_config
 from tlvision.data.batches import normalise, train_batches
 from tlvision.data.dataset import TrainImages
 from tlvision.engine.build import assemble, seed_everything
+from tlvision.engine.datasets import label_options
 from tlvision.plugin import HasTrainingProgress
 from tlvision.training.checkpoint import save_weights
 from tlvision.training.fabric import make_fabric, place
@@ -39,9 +40,8 @@ def main(config_path: str, out: str, overrides: list[str]) -> None:
         adapter.input_spec,
         config.data.image_size,
         seed=settings.seed,
-        task=parts.task,
         num_classes=len(parts.classes),
-        masks=parts.task == "instance",
+        parts=parts.task.targets(parts.train, label_options(config.data)),
     )
     total, per_epoch = plan.duration.total_steps, plan.duration.steps_per_epoch
     mosaic_until = round((1 - config.data.augment.mosaic_off) * total)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tlvision_smp.architectures import find_architecture, listed
 
 if TYPE_CHECKING:
-    from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport
+    from tlvision.plugin import Adapter, BuildSpec, WeightReport
     from tlvision_smp.options import SmpOptions
 
 
@@ -21,7 +21,7 @@ class SmpPlugin:
     """
 
     name = "smp"
-    tasks: tuple[Task, ...] = ("semantic",)
+    tasks: tuple[str, ...] = ("semantic",)
     upstream = "segmentation_models_pytorch"
     upstream_versions = ">=0.6,<1"
     licence = "MIT"
@@ -36,7 +36,7 @@ class SmpPlugin:
         """Return '<decoder>/<encoder>' for smp's own encoders; '<decoder>/tu-<timm's name>' works as well."""
         return listed()
 
-    def task_of(self, arch: str) -> Task:
+    def task_of(self, arch: str) -> str:
         """Return "semantic"; InputError with the nearest name where `arch` is unknown, or why it cannot be."""
         find_architecture(arch)
         return "semantic"

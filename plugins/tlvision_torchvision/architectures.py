@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from tlvision.types import InputError, nearest
-
-if TYPE_CHECKING:
-    from tlvision.plugin import Task
 
 DETECTORS = ("fasterrcnn", "maskrcnn", "retinanet", "fcos")
 """What can be put on any backbone."""
@@ -66,7 +62,7 @@ class Architecture:
     light: bool = False
 
     @property
-    def task(self) -> Task:
+    def task(self) -> str:
         """What it does."""
         return "instance" if self.detector == "maskrcnn" else "detect"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tlvision_torchvision.architectures import ARCHITECTURES, find_architecture
 
 if TYPE_CHECKING:
-    from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport
+    from tlvision.plugin import Adapter, BuildSpec, WeightReport
 
 
 class TorchvisionPlugin:
@@ -20,7 +20,7 @@ class TorchvisionPlugin:
     """
 
     name = "torchvision"
-    tasks: tuple[Task, ...] = ("detect", "instance")
+    tasks: tuple[str, ...] = ("detect", "instance")
     upstream = "torchvision"
     upstream_versions = ">=0.20,<1"
     licence = "BSD-3-Clause"
@@ -35,7 +35,7 @@ class TorchvisionPlugin:
         """Return the names that `BuildSpec.arch` may have: torchvision's own, and `<detector>_<backbone>_fpn`."""
         return tuple(ARCHITECTURES)
 
-    def task_of(self, arch: str) -> Task:
+    def task_of(self, arch: str) -> str:
         """Return "detect" or, for Mask R-CNN, "instance"; InputError with the nearest name where it is unknown."""
         return find_architecture(arch).task
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport
+from tlvision.plugin import Adapter, BuildSpec, WeightReport
 from tlvision.types import InputError, nearest
 
-ARCHITECTURES: dict[str, Task] = {
+ARCHITECTURES: dict[str, str] = {
     "tiny_detector": "detect",
     "tiny_segmenter": "semantic",
     "toy-instance": "instance",
@@ -20,7 +20,7 @@ class ToyPlugin:
     """Three tiny models; implements `tlvision.plugin.Plugin`."""
 
     name: str = "toy"
-    tasks: tuple[Task, ...] = ("detect", "semantic", "instance")
+    tasks: tuple[str, ...] = ("detect", "semantic", "instance")
     upstream: str = ""
     upstream_versions: str = ""
     licence: str = "Apache-2.0"
@@ -34,7 +34,7 @@ class ToyPlugin:
         """Return the names that `BuildSpec.arch` may have."""
         return tuple(ARCHITECTURES)
 
-    def task_of(self, arch: str) -> Task:
+    def task_of(self, arch: str) -> str:
         """Return "detect", "semantic" or "instance"; InputError with the nearest name where `arch` is unknown."""
         if arch not in ARCHITECTURES:
             raise InputError(f"model.arch: toy has no architecture '{arch}'.{nearest(arch, ARCHITECTURES)}")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tlvision.plugin import Task
 from tlvision.types import InputError, nearest
 
 
@@ -25,7 +24,7 @@ class Architecture:
     yaml: str
     scale: str
     weights: str
-    task: Task = "detect"
+    task: str = "detect"
 
 
 def _table() -> Mapping[str, Architecture]:

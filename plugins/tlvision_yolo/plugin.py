@@ -11,7 +11,7 @@ from tlvision.types import InputError
 from tlvision_yolo.architectures import ARCHITECTURES, find_architecture
 
 if TYPE_CHECKING:
-    from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport
+    from tlvision.plugin import Adapter, BuildSpec, WeightReport
 
 
 class YoloPlugin:
@@ -22,7 +22,7 @@ class YoloPlugin:
     """
 
     name = "yolo"
-    tasks: tuple[Task, ...] = ("detect", "instance")
+    tasks: tuple[str, ...] = ("detect", "instance")
     upstream = "ultralytics"
     upstream_versions = ">=8.4,<9"
     licence = "AGPL-3.0 (ultralytics)"
@@ -32,7 +32,7 @@ class YoloPlugin:
         """Return the names that `BuildSpec.arch` may have; "yolov5n" and "yolov5nu" are the same model."""
         return tuple(ARCHITECTURES)
 
-    def task_of(self, arch: str) -> Task:
+    def task_of(self, arch: str) -> str:
         """Return "detect" or, for "…-seg", "instance"; InputError with the nearest name where `arch` is unknown."""
         return find_architecture(arch).task
 

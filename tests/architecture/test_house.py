@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tlvision.cli.main import VERBS
+from tlvision.tasks import task_names
 
 assert len(VERBS) >= 9
 
@@ -79,6 +81,21 @@ def test_the_core_names_no_model_family(repository: Path) -> None:
         known = {"torchvision"} if where in dependency else set()
         found = [name for name in names - known if name in code]
         assert not found, f"{path} names {found}"
+
+
+def test_tasks_are_asked_and_not_compared(repository: Path) -> None:
+    """A new task is one object: nothing outside `tasks` and `plugin` branches on a task's name."""
+    names = set(task_names())
+    files = [path for path in (repository / "tlvision").rglob("*.py") if path.parts[-2] not in {"tasks", "plugin"}]
+    assert len(files) > 150
+    assert len(names) >= 3
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare | ast.MatchValue):
+                constants = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                compared = constants & names
+                about = ast.unparse(node)
+                assert not (compared and "task" in about), f"{path}:{node.lineno}: {about}"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -179,11 +179,13 @@ def test_what_an_evaluation_counts_never_lowers_what_a_model_gives(  # noqa: PLR
     model: LoadedModel, asked: int | None, counts: int, task: str, given: int, spec: int | None
 ) -> None:
     from tlvision.engine.limits import model_limit, objects_given
+    from tlvision.tasks import get_task
 
     settings = model.config.model.model_copy(update={"max_detections": asked})
     evaluate = model.config.evaluate.model_copy(update={"max_detections": counts})
     config = model.config.model_copy(update={"model": settings, "evaluate": evaluate})
-    assert (objects_given(config, task), model_limit(config, task)) == (given, spec)  # type: ignore[arg-type]
+    chosen = get_task(task)
+    assert (objects_given(config, chosen), model_limit(config, chosen)) == (given, spec)
 
 
 def test_python_refuses_other_arguments(model: LoadedModel, picture: Path, small_run: Path) -> None:

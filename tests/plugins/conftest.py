@@ -202,6 +202,7 @@ def as_loaded() -> Callable[..., Any]:
     def make(adapter: Any, plugin: str, arch: str, classes: Any, image_size: int) -> Any:
         from tlvision.config.schema import Config
         from tlvision.engine.model import LoadedModel
+        from tlvision.tasks import get_task
         from tlvision.training.fabric import make_fabric
 
         unused = {"json": "unused.json", "images": "unused"}
@@ -215,8 +216,8 @@ def as_loaded() -> Callable[..., Any]:
         )
         adapter.module.eval()
         return LoadedModel(
-            run=Path("unused"), config=config, task="detect", classes=classes, adapter=adapter,
-            fabric=make_fabric(config.train),
+            run=Path("unused"), config=config, task=get_task("detect"), classes=classes,
+            adapter=adapter, fabric=make_fabric(config.train),
         )  # fmt: skip
 
     return make

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tlvision.data.settings import MAX_SIDE
 from tlvision.formats.label_maps import read_class_file
-from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport, get_plugin
+from tlvision.plugin import Adapter, BuildSpec, WeightReport, get_plugin
 from tlvision.types import ClassMap, ImageFile, InputError, counted
 from tlvision.types.shown import shown
 
@@ -60,7 +60,6 @@ class GapModel:
     """
 
     title: str
-    task: Task
     adapter: Adapter
     fabric: Fabric
     classes: ClassMap
@@ -111,7 +110,6 @@ def open_model(choice: ModelChoice, seed: int) -> GapModel:
     model = load(choice.run)
     return GapModel(
         title=f"{model.config.model.plugin} {model.config.model.arch}, run {choice.run}",
-        task=model.task,
         adapter=model.adapter,
         fabric=model.fabric,
         classes=model.classes,
@@ -124,7 +122,7 @@ def _pretrained(choice: ModelChoice, seed: int) -> GapModel:
     if not choice.plugin or not choice.arch or not choice.weights:
         raise InputError("domain-gap: --plugin goes with --arch and --weights (coco, imagenet, pretrained, a path)")
     plugin = get_plugin(choice.plugin)
-    task = plugin.task_of(choice.arch)
+    plugin.task_of(choice.arch)  # refuses an unknown name before anything is built
     names = choice.classes
     if len(names) == 1 and Path(names[0]).is_file():
         names = read_class_file(names[0]).names
@@ -142,7 +140,6 @@ def _pretrained(choice: ModelChoice, seed: int) -> GapModel:
     adapter.module.eval()
     return GapModel(
         title=f"{choice.plugin} {choice.arch}, {report.summary()}",
-        task=task,
         adapter=adapter,
         fabric=fabric,
         classes=classes,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tlvision.config.schema import DatasetSettings
-from tlvision.engine.datasets import background_of, read_dataset
+from tlvision.engine.datasets import label_options, source_of
 from tlvision.engine.evaluate import evaluate_run
 from tlvision.engine.model import LoadedModel, load
 from tlvision.evaluation import PixelQuality, pseudo_label_quality
@@ -22,7 +22,7 @@ def write_pseudo_label_quality(run: Path, oracle: DatasetSettings) -> dict[str, 
     path = run / "pseudo_labels.json"
     if not path.exists():
         model = load(run)
-        quality = _of_pixels(model, oracle) if model.task == "semantic" else _of_objects(run, oracle)
+        quality = _of_pixels(model, oracle) if "label_map" in model.task.labels else _of_objects(run, oracle)
         write_json(path, quality, nan="null")
     return read_object(path, "Remove it, and it is computed again.")
 
@@ -41,8 +41,9 @@ def _of_pixels(model: LoadedModel, oracle: DatasetSettings) -> dict[str, Any]:
     from tlvision.inference.predict import predict_confidence
 
     config = model.config
-    data = read_dataset(config.data, oracle, model.task, model.classes, "oracle", require_objects=False)
-    background = background_of(data, config.data)
+    options = label_options(config.data)
+    data = model.task.read(source_of(oracle, "oracle"), options, model.classes, require_objects=False)
+    background = model.task.targets(data, options).background
     images = EvalImages(data.samples, model.adapter.input_spec, config.data.image_size)
     quality = PixelQuality(model.classes.names)
     for sample, labels, confidence in predict_confidence(

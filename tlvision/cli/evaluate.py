@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> None:
         print(format_quality(metrics) if options.pseudo_labels else format_table(metrics))
     else:
         from tlvision.engine.evaluate import evaluate_run
+        from tlvision.tasks import get_task
 
         metrics, folder = evaluate_run(
             Path(options.run),
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
             max_detections=options.max_detections,
         )
         print(format_table(metrics))
-        predictions = "predictions" if metrics["task"] == "semantic" else "predictions.json"
+        predictions = get_task(metrics["task"]).results_name
         print(f"predictions    {folder / predictions}\nmetrics        {folder / 'metrics.json'}")
     if options.output:
         write_json(options.output, metrics)

@@ -19,6 +19,7 @@ from tlvision.hooks import Plan
 from tlvision.hooks.plan import Duration, initial_plan
 from tlvision.plugin import BuildSpec, GroupMap, PredictSpec, map_groups
 from tlvision.synthetic.shapes import Drawing, Shape, draw
+from tlvision.tasks import get_task
 from tlvision.training.settings import TrainSettings
 from tlvision.types import IGNORE_INDEX, ClassMap, Target
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tlvision.conformance.overfit import OneImage
-    from tlvision.plugin import Adapter, Plugin, Task, WeightReport
+    from tlvision.plugin import Adapter, Plugin, WeightReport
+    from tlvision.tasks import Task
 
 BatchName = Literal["square", "wide", "mixed_empty", "all_empty", "one_object_each"]
 
@@ -43,7 +45,7 @@ class Case:
     weights:    what it is built from, as `BuildSpec.weights`.
     image_size: long side of the network input in pixels.
     classes:    the classes it is built for, unless a check asks for others.
-    task:       "detect", "instance" or "semantic".
+    task:       the task of the architecture.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Case:
         self.plugin, self.arch, self.origin = plugin, arch, origin
         self.weights, self.image_size = weights, image_size
         self.classes = classes or ClassMap.from_names(("ant", "bee", "cat"))
-        self.task: Task = plugin.task_of(arch)
+        self.task: Task = get_task(plugin.task_of(arch))
 
     def build(
         self,
@@ -122,9 +124,9 @@ class Case:
             size = canvas.shape[0], canvas.shape[1]
             boxes, keep = warp_boxes(drawing.boxes, matrix, size)
             masks = semantic = None
-            if self.task == "instance":
+            if "masks" in self.task.labels:
                 masks = torch.from_numpy(warp_masks(drawing.masks[keep], matrix, size))
-            if self.task == "semantic":
+            if "label_map" in self.task.labels:
                 label_map = warp_mask(drawing.semantic, matrix, size, IGNORE_INDEX)
                 semantic = torch.from_numpy(label_map.astype(np.int64))
             targets.append(

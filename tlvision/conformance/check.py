@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
-
-from tlvision.plugin import Task
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tlvision.conformance.case import Case
-
-EVERY_TASK: tuple[Task, ...] = get_args(Task)
+    from tlvision.tasks.base import LabelKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +18,7 @@ class Check:
     name:     in snake_case, the name of the function that checks it.
     promise:  one sentence for the table, the first line of that function's docstring.
     run:      raises AssertionError with one sentence that names what broke the promise; any other error counts too.
-    tasks:    the tasks it applies to.
+    labels:   what models must predict for it to apply; None for all.
     needs:    name of a capability Protocol that the adapter must have, or None for everybody.
     requires: names of checks without which this one says nothing; it is not run where one of them has failed.
     """
@@ -29,18 +26,20 @@ class Check:
     name: str
     promise: str
     run: Callable[[Case], None]
-    tasks: tuple[Task, ...] = EVERY_TASK
+    labels: LabelKind | None = None
     needs: str | None = None
     requires: tuple[str, ...] = ()
 
 
 def check(
-    *, tasks: tuple[Task, ...] = EVERY_TASK, needs: str | None = None, requires: tuple[str, ...] = ()
+    *, labels: LabelKind | None = None, needs: str | None = None, requires: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Case], None]], Check]:
     """Turn a function `(case) -> None` into a `Check`; its name and the first line of its docstring are the check's."""
 
     def make(function: Callable[[Case], None]) -> Check:
         promise = (function.__doc__ or "").strip().splitlines()[0]
-        return Check(name=function.__name__, promise=promise, run=function, tasks=tasks, needs=needs, requires=requires)
+        return Check(
+            name=function.__name__, promise=promise, run=function, labels=labels, needs=needs, requires=requires
+        )
 
     return make

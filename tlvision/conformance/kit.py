@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from tlvision.plugin import get_plugin
 from tlvision.plugin.registry import GROUP, check_plugin_object
+from tlvision.tasks import get_task
+from tlvision.tasks.base import LabelKind
 from tlvision.types import InputError, nearest
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from tlvision.conformance.check import Check
     from tlvision.plugin import Plugin
 
+_NOUNS: dict[LabelKind, str] = {"boxes": "boxes", "masks": "masks", "label_map": "label maps"}
 Status = Literal["pass", "fail", "expected failure", "not run"]
 
 
@@ -71,8 +74,8 @@ class Bench:
         self._case.build()
 
     def _why_not(self, check: Check) -> str:
-        if self.plugin.task_of(self.arch) not in check.tasks:
-            return f"it is for the task {' and '.join(check.tasks)}"
+        if check.labels is not None and check.labels not in get_task(self.plugin.task_of(self.arch)).labels:
+            return f"it is for models that predict {_NOUNS[check.labels]}"
         if check.needs is not None and (says := self.plugin.capabilities.get(check.needs, "not written")) != "yes":
             return f"{check.needs} is {says}"
         return ""

@@ -23,8 +23,21 @@ from tlvision.data.strong_view import strong_view
 from tlvision.data.targets import place_target, semantic_map
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample, Target, empty_target
 
-Task = Literal["detect", "instance", "semantic"]
 Canvas = Literal["square", "fitted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetParts:
+    """What training targets hold beside boxes and labels.
+
+    masks:      whether there is a mask for each object.
+    label_map:  whether there is a label map.
+    background: index of the class of pixels without an object in label maps; None makes them IGNORE_INDEX.
+    """
+
+    masks: bool = False
+    label_map: bool = False
+    background: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +54,7 @@ class Meta:
     size: tuple[int, int]
 
 
+_BOXES = TargetParts()
 Draw = tuple[Pixels, Target, Meta]
 Restyle = Callable[[Pixels, np.random.Generator], Pixels]
 """Changes how an image (H, W, 3) uint8 RGB looks, not what is where; returns another one."""
@@ -124,11 +138,8 @@ class TrainImages:
     canvas:      "square", or "fitted": no larger than the image asks for, as at evaluation, and windows of it no
                  larger than it. Mosaics are square.
     seed:        everything random follows from it and from the position in the stream.
-    task:        "detect", or "semantic" for targets with a label map.
     num_classes: labels must lie below it.
-    masks:       whether targets get instance masks.
-    background:  index of the class named "background", for semantic tasks: pixels without an object belong to it.
-                 Without it they are IGNORE_INDEX.
+    parts:       what targets hold beside boxes and labels.
     restyle:     what changes the look of each source image before anything else, or None.
     cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
 
@@ -144,11 +155,9 @@ class TrainImages:
         image_size: int,
         *,
         seed: int,
-        task: Task,
         num_classes: int,
+        parts: TargetParts = _BOXES,
         canvas: Canvas = "square",
-        masks: bool = False,
-        background: int | None = None,
         restyle: Restyle | None = None,
         cache_bytes: int | None = None,
     ) -> None:
@@ -159,14 +168,12 @@ class TrainImages:
         self.input_spec = input_spec
         self.size = (round_up(image_size, input_spec.multiple_of),) * 2
         self.seed = seed
-        self.task = task
+        self.parts = parts
         self.shape = canvas
-        self.masks = masks
-        self.background = background
         highest = max((int(sample.target.labels.max()) for sample in self.samples if len(sample.target)), default=-1)
         if highest >= num_classes:
             raise InputError(f"data: a sample has class index {highest}, but there are {num_classes} classes")
-        if task == "semantic" and num_classes > IGNORE_INDEX:
+        if parts.label_map and num_classes > IGNORE_INDEX:
             raise InputError(f"data: a label map has room for {IGNORE_INDEX} classes, got {num_classes}")
         self._order = lru_cache(maxsize=2)(self._permutation)
 
@@ -238,8 +245,8 @@ class TrainImages:
             other = self._generator(position, 2)
             if other.random() < self.settings.strong:
                 pixels = strong_view(other, self.settings.strong_view, pixels)
-        target = place_target(samples, placements, canvas, masks=self.masks)
-        if self.task == "semantic":
+        target = place_target(samples, placements, canvas, masks=self.parts.masks)
+        if self.parts.label_map:
             target = replace(target, semantic=self._semantic(indices, placements, canvas))
         return pixels, target, Meta(samples[0].image_id, placements[0].matrix, sizes[0])
 
@@ -252,7 +259,8 @@ class TrainImages:
 
     def _crop(self, rng: np.random.Generator, index: int, canvas: tuple[int, int]) -> Placement:
         sample = self.samples[index]
-        label_map = partial(self.loader.label_map, index, self.background) if self.task == "semantic" else None
+        parts = self.parts
+        label_map = partial(self.loader.label_map, index, parts.background) if parts.label_map else None
         return place_crop(
             rng, self.settings, (sample.height, sample.width), self.size, canvas, self.input_spec, label_map
         )
@@ -262,7 +270,7 @@ class TrainImages:
     ) -> npt.NDArray[np.int64]:
         labels = np.full(canvas, IGNORE_INDEX, np.uint8)
         for index, placement in zip(indices, placements, strict=True):
-            labels_here = self.loader.label_map(index, self.background)
+            labels_here = self.loader.label_map(index, self.parts.background)
             paint(labels, labels_here, placement.matrix, placement.region, nearest=True)
         return labels.astype(np.int64)
 

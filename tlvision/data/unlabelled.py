@@ -51,7 +51,6 @@ class UnlabelledImages:
             input_spec,
             image_size,
             seed=seed + _OTHER_STREAM,
-            task="detect",
             num_classes=1,
             canvas=canvas,
             cache_bytes=cache_bytes,

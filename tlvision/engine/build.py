@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlvision.config.load import read_options
 from tlvision.config.schema import Config
-from tlvision.engine.check_data import (
-    check_classes,
-    check_images,
-    check_limits,
-    check_measurable,
-    check_overlap,
-    check_sizes,
-    check_unlabelled_overlap,
-)
+from tlvision.engine.check_data import check_images, check_overlap, check_unlabelled_overlap
 from tlvision.engine.class_mapping import pretrained_classes, trained_classes
 from tlvision.engine.compatibility import (
     check_keys,
@@ -27,16 +19,17 @@ from tlvision.engine.compatibility import (
     check_taps,
     check_unlabelled,
 )
-from tlvision.engine.datasets import Dataset, background_of, read_data, read_source_val, with_bits
+from tlvision.engine.datasets import label_options, measure_options, read_data, read_source_val, with_bits
 from tlvision.engine.frozen import random_and_frozen
-from tlvision.engine.limits import predict_spec
+from tlvision.engine.limits import objects_given, predict_spec
 from tlvision.engine.steps import processes, steps_per_epoch
 from tlvision.formats.coco import UnlabelledData, read_images
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.generators import own_generators
 from tlvision.hooks.registry import ALWAYS, build_hook
-from tlvision.plugin import Adapter, BuildSpec, Plugin, Task, WeightReport, get_plugin, map_groups
-from tlvision.types import ClassMap, InputError
+from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin, map_groups
+from tlvision.tasks import Metric, Task, get_task
+from tlvision.types import ClassMap, Dataset, InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +50,7 @@ class Parts:
     config: Config
     plugin: Plugin
     task: Task
-    select: str
+    select: Metric
     adapter: Adapter
     report: WeightReport
     classes: ClassMap
@@ -91,7 +84,7 @@ def assemble(
     then images, then weights.
     """
     plugin = get_plugin(config.model.plugin)
-    task = plugin.task_of(config.model.arch)
+    task = get_task(plugin.task_of(config.model.arch))
     options = read_options(plugin, config.model.options)
     select = choose_select(config, task)
     hooks = build_hooks(config)
@@ -105,8 +98,8 @@ def assemble(
     unlabelled = None if target is None else read_images(target.images, target.json_, bits=config.data.bits)
     others = None if unlabelled is None else len(unlabelled.images)
     check_step_size(config, len(train.samples), others, processes())
-    notes = [*check_classes(train, task), *check_measurable(val, task, config, select)]
-    notes += check_limits(val, task, config)
+    notes = [*task.check_train(train), *task.check_measurable(val, measure_options(config), select.name)]
+    notes += task.check_limits(val, counts=config.evaluate.max_detections, gives=objects_given(config, task))
     named, ours = _classes_of_the_head(train.classes, config, own_weights=weights is not None, whole=as_pretrained)
     spec = BuildSpec(
         arch=config.model.arch,
@@ -119,7 +112,7 @@ def assemble(
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)
     _check_finite(adapter, spec.weights)
-    notes += check_sizes(train, task, adapter.input_spec, config.data.image_size)
+    notes += task.check_sizes(train, adapter.input_spec, config.data.image_size)
     notes += [*check_overlap(train, val), *check_images(train)]
     if unlabelled is not None:
         notes += check_unlabelled_overlap(unlabelled.images, val)
@@ -184,7 +177,7 @@ def _merged(adapter: Adapter, ours: Sequence[int]) -> Adapter:
     return merge_classes(adapter, ours)
 
 
-def choose_select(config: Config, task: Task) -> str:
+def choose_select(config: Config, task: Task) -> Metric:
     """Return the metric that chooses the best checkpoint; InputError where the run does not measure it."""
     from tlvision.inference.domain_evaluator import resolve_domain_select
     from tlvision.inference.evaluator import resolve_select
@@ -233,11 +226,9 @@ def training_images(parts: Parts, unlabelled: UnlabelledImages | None) -> TrainI
         parts.adapter.input_spec,
         data.image_size,
         seed=parts.config.train.seed,
-        task=parts.task,
         num_classes=len(parts.classes),
+        parts=parts.task.targets(parts.train, label_options(data)),
         canvas=data.canvas,
-        masks=parts.task == "instance",
-        background=background_of(parts.train, data) if parts.task == "semantic" else None,
         restyle=Styles(changes, unlabelled).apply if changes and unlabelled is not None else None,
         cache_bytes=data.cache_bytes,
     )

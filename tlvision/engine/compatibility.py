@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from tlvision.config.schema import Config, EvaluateSettings
-from tlvision.data.settings import AugmentSettings
+from tlvision.config.schema import Config
 from tlvision.hooks import Hook, ObjectiveHook
-from tlvision.plugin import Adapter, HasDenseLogits, Plugin, Task
+from tlvision.plugin import Adapter, Plugin
 from tlvision.plugin.registry import usable_plugins
+from tlvision.tasks import Task
+from tlvision.tasks.registry import built_in_tasks
 from tlvision.types import InputError, counted
 
 
@@ -38,9 +40,10 @@ def check_taps(hook: Hook, adapter: Adapter) -> None:
 
 def _may_have(plugin: Plugin, task: Task, needed: type) -> bool:
     """Tell whether a plugin says that its models for `task` have a power, or does not say that they have it not."""
-    if needed is HasDenseLogits:  # not declared: every semantic model has it, and no other does
-        return task == "semantic"
-    said = plugin.capabilities.get(needed.__name__, "")
+    name = needed.__name__
+    if name in task.capabilities or _tasks_with(name):  # not declared by plugins: the task decides
+        return name in task.capabilities
+    said = plugin.capabilities.get(name, "")
     return not said.startswith(("impossible", "not written"))
 
 
@@ -49,7 +52,7 @@ def _refusal(hook: Hook, needed: type, plugin: Plugin) -> str:
     why = f" ({reason})" if reason and reason != "yes" else ""
     able = [other.name for other in usable_plugins() if _offers(other, needed)]
     others = f"; models of {', '.join(able)} do" if able else ""
-    kind = " for label maps" if needed is HasDenseLogits else ""
+    kind = "".join(f" for {task.noun}" for task in _tasks_with(needed.__name__))
     return (
         f"hooks: '{hook.key()}' needs {needed.__name__}, which this model of plugin '{plugin.name}' does not offer{why}"
         f"{others}{kind if able else ''}"
@@ -57,9 +60,14 @@ def _refusal(hook: Hook, needed: type, plugin: Plugin) -> str:
 
 
 def _offers(plugin: Plugin, needed: type) -> bool:
-    if needed is HasDenseLogits:
-        return "semantic" in plugin.tasks
+    if tasks := _tasks_with(needed.__name__):
+        return any(task.name in plugin.tasks for task in tasks)
     return plugin.capabilities.get(needed.__name__) == "yes"
+
+
+def _tasks_with(capability: str) -> list[Task]:
+    """Return the tasks of which every model has the capability, and no other model."""
+    return [task for task in built_in_tasks() if capability in task.capabilities]
 
 
 MAX_PASSES = 32
@@ -119,24 +127,16 @@ def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
 
 def check_keys(config: Config, task: Task) -> None:
     """Raise InputError if the config sets a key that has no effect on models for `task`."""
-    defaults = {"evaluate": EvaluateSettings(), "augment": AugmentSettings()}
-    for section, key, tasks in _KEYS:
-        values = config.data.augment if section == "augment" else getattr(config, section)
-        if task not in tasks and getattr(values, key) != getattr(defaults[section], key):
-            path = f"data.augment.{key}" if section == "augment" else f"{section}.{key}"
+    tasks = {each.name: each for each in (*built_in_tasks(), task)}
+    for path in sorted({key for each in tasks.values() for key in each.settings} - task.settings):
+        *sections, key = path.split(".")
+        values: Any = config
+        for section in sections:
+            values = getattr(values, section)
+        value = getattr(values, key)
+        if value != type(values).model_fields[key].default:
+            names = " or ".join(f"'{name}'" for name, each in tasks.items() if path in each.settings)
             raise InputError(
-                f"{path}: {getattr(values, key)} has no effect, because it is for models of the task "
-                f"{' or '.join(tasks)}, and this one is for '{task}'; remove it"
+                f"{path}: {value} has no effect, because it is for models of the task {names}, and this one is for "
+                f"'{task.name}'; remove it"
             )
-    for key in ("max_detections", "score_floor", "nms_iou"):
-        if task == "semantic" and getattr(config.model, key) is not None:
-            raise InputError(f"model.{key}: a semantic model finds no objects; remove it")
-
-
-_KEYS: tuple[tuple[str, str, tuple[Task, ...]], ...] = (
-    ("evaluate", "window", ("semantic",)),
-    ("evaluate", "boundary", ("semantic",)),
-    ("evaluate", "max_detections", ("detect", "instance")),
-    ("augment", "crop_limit", ("semantic",)),
-    ("augment", "crop_class_aware", ("semantic",)),
-)

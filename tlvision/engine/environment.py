@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from tlvision.engine.build import Parts
-    from tlvision.engine.datasets import Dataset
     from tlvision.formats.coco import UnlabelledData
+    from tlvision.types import Dataset
 
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "numpy", "opencv-python", "faster-coco-eval", "safetensors")
 

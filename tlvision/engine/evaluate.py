@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tlvision.config.schema import DatasetSettings
-from tlvision.engine.datasets import read_dataset
+from tlvision.engine.datasets import label_options, source_of
 from tlvision.engine.evaluators import build_evaluator
 from tlvision.engine.limits import objects_given
-from tlvision.engine.model import LoadedModel, load
+from tlvision.engine.model import load
 from tlvision.files.outputs import numbered_folder, output_folder
-from tlvision.plugin import Task
 from tlvision.terminal import console, note
 from tlvision.types import InputError
 
@@ -45,8 +44,11 @@ def evaluate_run(
     model = load(run)
     settings, config = model.config.data.evaluated, model.config
     if max_detections is not None:
-        if model.task == "semantic":
-            raise InputError("evaluate: --max-detections has no effect on a semantic model, which finds no objects")
+        if model.task.max_objects is None:
+            raise InputError(
+                f"evaluate: --max-detections has no effect on a model for the task '{model.task.name}', which finds no "
+                "objects"
+            )
         evaluate = config.evaluate.model_copy(update={"max_detections": max_detections})
         config = config.model_copy(update={"evaluate": evaluate})
         if objects_given(config, model.task) > objects_given(model.config, model.task):
@@ -54,27 +56,20 @@ def evaluate_run(
     if images is not None:
         values = {"json": json_path, "images": images, "masks": masks}
         settings = DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})
-    task = _task(model, settings)
-    data = read_dataset(config.data, settings, task, model.classes, "val", require_objects=False)
+    source = source_of(settings, "val")
+    task = model.task.measured_as(source)
+    if task is not model.task:
+        name = Path(source.json or source.images).name
+        note(console(), f"{name} has no labels for {model.task.noun}: {task.noun} alone are evaluated")
+    data = task.read(source, label_options(config.data), model.classes, require_objects=False)
     for sentence in data.skipped:
         note(console(), sentence)
     about = str(data.path.resolve())
     folder = numbered_folder(run / "evaluations" / data.path.stem, COMMAND, about=about)
     with output_folder(folder, COMMAND, about=about) as out:
-        evaluator = build_evaluator(config, task, data, classes=model.classes, out=out, fabric=model.fabric, workers=0)
+        evaluator = build_evaluator(config, task, data, out=out, fabric=model.fabric, workers=0)
         evaluator.evaluate(model.adapter)
     return evaluator.metrics, folder
 
 
 COMMAND = "evaluate"
-
-
-def _task(model: LoadedModel, settings: DatasetSettings) -> Task:
-    """Return the task to evaluate for: boxes alone where there is no mask to compare with."""
-    from tlvision.evaluation import has_masks
-
-    if model.task != "instance" or settings.json_ is None or has_masks(settings.json_):
-        return model.task
-    name = Path(settings.json_).name
-    note(console(), f"{name} has no masks: boxes alone are evaluated")
-    return "detect"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tlvision.config.schema import Config
-from tlvision.plugin import PredictSpec, Task
-from tlvision.plugin.protocol import DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS
+from tlvision.plugin import PredictSpec
+from tlvision.plugin.protocol import DEFAULT_MAX_DETECTIONS
+from tlvision.tasks import Task
 from tlvision.types import InputError
 
 
@@ -33,7 +34,7 @@ def objects_given(config: Config, task: Task) -> int:
 
 
 def _usual(task: Task) -> int:
-    return DEFAULT_MAX_MASKS if task == "instance" else DEFAULT_MAX_DETECTIONS
+    return task.max_objects or DEFAULT_MAX_DETECTIONS
 
 
 def check_limit(most: int) -> int:

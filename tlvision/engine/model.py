@@ -12,7 +12,8 @@ from tlvision.engine.limits import check_limit, predict_spec
 from tlvision.engine.resume import read_run_config
 from tlvision.engine.run_folder import check_classes, read_classes
 from tlvision.files.whole import find_folder
-from tlvision.plugin import Adapter, BuildSpec, Task, get_plugin
+from tlvision.plugin import Adapter, BuildSpec, get_plugin
+from tlvision.tasks import Task, get_task
 from tlvision.types import ClassMap, InputError, Prediction, counted, listing
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class LoadedModel:
         model = self.config.model
         size = self.config.data.image_size
         return (
-            f"LoadedModel: {model.arch} ({model.plugin}, {self.task}), network input {size} px, on "
+            f"LoadedModel: {model.arch} ({model.plugin}, {self.task.name}), network input {size} px, on "
             f"{self.fabric.device}\n  {counted(len(self.classes), 'class')}: {listing(self.classes.names, 8)}\n  run "
             f"{self.run}"
         )
@@ -67,8 +68,8 @@ class LoadedModel:
         device:    "cpu", "cuda" or "auto": move the model there first; None leaves it where it is.
 
         Returns a prediction as numpy: boxes (K, 4) x0 y0 x1 y1 in pixels of the image, scores (K,) 0..1 in
-        descending order, labels (K,) that index `classes.names`; for the task "instance" also masks, (K, H, W) uint8 of
-        0 and 1. A path gives what `tlvision predict` and `tlvision evaluate` find in that file. A large JPEG is
+        descending order, labels (K,) that index `classes.names`; for tasks with masks also masks, (K, H, W) uint8 of 0
+        and 1. A path gives what `tlvision predict` and `tlvision evaluate` find in that file. A large JPEG is
         decoded at reduced size there, so the array of its pixels may give boxes that differ by a fraction of a pixel.
 
         Raises InputError if the file cannot be read, or the image is of another kind, shape or dtype.
@@ -152,7 +153,7 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     weights = _find_checkpoint(folder) / MODEL
     check_classes(folder, weights.parent, classes)
     plugin = get_plugin(config.model.plugin)
-    task = plugin.task_of(config.model.arch)
+    task = get_task(plugin.task_of(config.model.arch))
     predict = predict_spec(config, task)
     if max_detections is not None:
         predict = replace(predict, max_detections=check_limit(max_detections))

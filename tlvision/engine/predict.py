@@ -14,11 +14,10 @@ from tlvision.engine.model import LoadedModel, load
 from tlvision.engine.sources import existing, find_images
 from tlvision.files.names import common_folder, relative_names, unique_stems
 from tlvision.files.outputs import check_folder, output_folder
-from tlvision.formats.coco import read_readable, result_rows, write_json
-from tlvision.formats.label_maps import write_label_map
+from tlvision.formats.coco import read_readable
 from tlvision.report import draw_prediction
 from tlvision.terminal import console, note
-from tlvision.types import ClassMap, InputError, Prediction, Sample, counted
+from tlvision.types import InputError, Prediction, Sample, counted
 
 COMMAND = "predict"
 
@@ -34,7 +33,7 @@ def predict_images(
 ) -> None:
     """Write a picture of each image with the objects of at least `min_score`, and `predictions.json` with all of them.
 
-    Of a semantic model: a picture with the classes in colour, and `label_maps/<name>.png`.
+    Of a model for label maps: a picture with the classes in colour, and `label_maps/<name>.png`.
 
     images:         files, folders (with the folders below), or patterns. Files that cannot be read are named at the
                     end, and the others are predicted.
@@ -74,7 +73,9 @@ def _write(
     """Predict and write everything; return the images that could not be decoded."""
     names = relative_names(files, common_folder(files))
     stems = unique_stems(names)
-    rows: list[dict[str, object]] = []
+    by_id = {sample.image_id: names[sample.image_id - 1] for sample in samples}
+    results = model.task.named_results(out, model.classes, by_id, {image_id: stems[image_id - 1] for image_id in by_id})
+    results.prepare()
     problems = []
     shown = 0
     for sample, found in track(
@@ -83,27 +84,16 @@ def _write(
         if isinstance(found, InputError):
             problems.append((sample.path, found))
             continue
-        name, stem = names[sample.image_id - 1], stems[sample.image_id - 1]
+        stem = stems[sample.image_id - 1]
         pixels, _ = read_image(sample.path, sample.width, sample.height, sample.exif, bits=sample.bits)
         write_image(out / f"{stem}.jpg", draw_prediction(pixels, found, model.classes.names, min_score=min_score))
-        if found.semantic is not None:
-            path = out / "label_maps" / f"{stem}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_label_map(path, found.semantic)
-            continue
-        rows += _rows(sample, found, model.classes, name)
+        results.add(sample, found)
         shown += int((found.scores >= min_score).sum())
-    count = len(samples) - len(problems)
-    if model.task == "semantic":
-        said = f"{counted(count, 'image')}\npictures       {out}\nlabel maps     {out / 'label_maps'}"
-    else:
-        rows.sort(key=lambda row: row["image_id"])  # type: ignore[arg-type,return-value]
-        write_json(out / "predictions.json", rows)
-        said = (
-            f"{counted(shown, 'object')} of score {min_score} or more in {counted(count, 'image')}\n"
-            f"pictures       {out}\nall objects    {out / 'predictions.json'}"
-        )
-    console().print(said, soft_wrap=True)
+    results.write()
+    what = counted(len(samples) - len(problems), "image")
+    if "boxes" in model.task.labels:
+        what = f"{counted(shown, 'object')} of score {min_score} or more in {what}"
+    console().print(f"{what}\npictures       {out}\n{results.title:<14} {results.path}", soft_wrap=True)
     return problems
 
 
@@ -132,10 +122,3 @@ def predictions(model: LoadedModel, samples: Sequence[Sample]) -> Iterator[tuple
                     yield from some([sample])
                 except InputError as error:
                     yield sample, error
-
-
-def _rows(sample: Sample, prediction: Prediction, classes: ClassMap, name: str) -> list[dict[str, object]]:
-    """Return the rows that evaluation reads, and the names that people want."""
-    rows, _ = result_rows(sample.image_id, prediction, dict(enumerate(classes.source_ids)))
-    names = dict(zip(classes.source_ids, classes.names, strict=True))
-    return [{**row, "file_name": name, "category": names[row["category_id"]]} for row in rows]

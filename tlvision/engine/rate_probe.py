@@ -22,7 +22,6 @@ import numpy as np
 
 from tlvision.engine.build import Parts, assemble, training_images
 from tlvision.files.json_files import read_object, write_json
-from tlvision.formats.coco import CocoData, write_dataset
 from tlvision.types import InputError, RunError, counted
 
 if TYPE_CHECKING:
@@ -31,10 +30,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from tlvision.config.schema import Config
-    from tlvision.engine.datasets import Dataset
     from tlvision.hooks import Duration
     from tlvision.training.session import Session
-    from tlvision.types import Sample
 
 RATES = {"adamw": (1e-3, 3e-4, 1e-4), "sgd": (1e-2, 3e-3, 1e-3)}
 """Candidates of each optimizer, the higher one first: it is taken if the scores are equal."""
@@ -55,7 +52,7 @@ class Probe:
     """Result of one short run.
 
     rate:   peak learning rate.
-    metric: of `evaluate.select` on the held-out images, 0..1.
+    metric: of `evaluate.select` on the held-out images, negated if lower is better.
     loss:   mean training loss on the held-out images without augmentation.
     failed: why there are no numbers; "" if the run went through.
     """
@@ -180,7 +177,8 @@ def probe(config: Config, rate: float, epochs: int, folder: Path, fabric: Fabric
         if fabric.world_size > 1:
             raise  # the other processes still train
         return Probe(rate=rate, failed=str(error).partition(";")[0])
-    return Probe(rate=rate, metric=session.context.metrics[session.context.select], loss=held_loss(session, held))
+    value = session.context.gain(session.context.metrics[session.context.select], over=0.0)
+    return Probe(rate=rate, metric=value, loss=held_loss(session, held))
 
 
 def hold_out(parts: Parts, folder: Path, fabric: Fabric) -> tuple[Parts, Parts]:
@@ -191,21 +189,10 @@ def hold_out(parts: Parts, folder: Path, fabric: Fabric) -> tuple[Parts, Parts]:
     held, fit = shuffled[::HELD_EVERY], [s for i, s in enumerate(shuffled) if i % HELD_EVERY]
     if not fit:
         raise InputError(f"train.lr: 'auto' needs two training images or more, there are {len(samples)}. Set a number.")
-    judged = part_of(parts.train, held, folder, fabric)
-    trained = replace(parts.train, samples=tuple(fit))
-    return replace(parts, train=trained, val=judged), replace(parts, train=judged)
-
-
-def part_of(data: Dataset, samples: Sequence[Sample], folder: Path, fabric: Fabric) -> Dataset:
-    """Return the dataset with these samples alone, with a json of its own to evaluate against if it has one."""
-    if not isinstance(data, CocoData):
-        return replace(data, samples=tuple(samples))
-    path = folder / "held.json"
-    if fabric.is_global_zero:
-        write_dataset(path, samples, data.classes, "held-out training images", images_dir=data.images_dir)
+    judged = parts.task.subset(parts.train, held, folder / "held.json", write=fabric.is_global_zero)
     fabric.barrier()
-    ids = dict(enumerate(data.classes.source_ids))
-    return replace(data, path=path, samples=tuple(samples), category_ids=ids, unusable=frozenset())
+    trained = parts.task.subset(parts.train, fit, folder / "fit.json", write=False)
+    return replace(parts, train=trained, val=judged), replace(parts, train=judged)
 
 
 def held_loss(session: Session, held: Parts) -> float:

@@ -21,7 +21,7 @@ from tlvision.engine.run_folder import REMEDY, check_kinds, in_run, new_folder, 
 from tlvision.engine.summary import describe
 from tlvision.evaluation import format_table
 from tlvision.files.json_files import read_object, write_json, write_text
-from tlvision.files.whole import copy_file, copy_folder, recover_folder
+from tlvision.files.whole import copy_any, recover_folder
 from tlvision.hooks import Context
 from tlvision.report import write_report
 from tlvision.types import InputError, RunError, counted
@@ -143,7 +143,8 @@ def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
         run_dir=run,
         is_main=fabric.is_global_zero,
         duration=duration,
-        select=parts.select,
+        select=parts.select.name,
+        higher_is_better=parts.select.higher_is_better,
     )
     return Session(
         fabric=fabric,
@@ -236,7 +237,7 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
     """Put the results of the selected checkpoint on top, draw, write the report, say what happened and what is next."""
     if session.stopped:
         console.print(f"stopped early: {session.stopped}")
-    best = _publish(run, semantic=parts.task == "semantic")
+    best = _publish(run, parts.task.results_name)
     metrics = read_object(run / "metrics.json", REMEDY)
     draw_pictures(run, parts)
     write_report(run)
@@ -258,7 +259,7 @@ def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict
     return metrics
 
 
-def _publish(run: Path, *, semantic: bool) -> Path:
+def _publish(run: Path, predictions: str) -> Path:
     """Copy the results of the best checkpoint to the top of the run's folder and return the checkpoint."""
     try:
         best = recover_folder(run / "checkpoints" / "best")
@@ -266,11 +267,8 @@ def _publish(run: Path, *, semantic: bool) -> Path:
         raise RunError(
             f"{run}: no epoch was evaluated, so there is no best checkpoint. Resume with more train.epochs."
         ) from error
-    copy_file(best / "metrics.json", run / "metrics.json")
-    if semantic:
-        copy_folder(best / "predictions", run / "predictions")
-    else:
-        copy_file(best / "predictions.json", run / "predictions.json")
+    copy_any(best / "metrics.json", run / "metrics.json")
+    copy_any(best / predictions, run / predictions)
     return best
 
 

@@ -7,6 +7,20 @@ from typing import Any
 
 from tlvision.types import counted
 
+NOT_HEADLINES = frozenset({"per_class", "counts", "protocol", "source", "unlabelled", "selection"})
+"""Objects in metrics.json that are not overall numbers; every other one is a kind of those, such as "bbox"."""
+
+
+def headlines(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the overall numbers in the content of metrics.json, by kind: boxes, masks, label maps or another task's.
+
+    >>> headlines({"task": "detect", "bbox": {"AP": 0.5}, "per_class": {}})
+    {'bbox': {'AP': 0.5}}
+    """
+    return {
+        kind: numbers for kind, numbers in metrics.items() if isinstance(numbers, dict) and kind not in NOT_HEADLINES
+    }
+
 
 def format_table(metrics: Mapping[str, Any]) -> str:
     """Return the overall numbers and the table per class, aligned with spaces.
@@ -14,17 +28,17 @@ def format_table(metrics: Mapping[str, Any]) -> str:
     metrics: what `coco_map`, `instance_map` or `class_iou` returns, or `metrics.json` of a run. Fractions are shown
              with four digits, counts as integers, and "-" stands where there was nothing to measure.
 
-    Raises KeyError where `metrics` holds neither "bbox", "segm" nor "semantic".
+    Raises KeyError if `metrics` has no overall numbers.
 
     >>> print(format_table({"semantic": {"mean_class_iou": 0.5, "pixel_accuracy": None}, "per_class": {}}))
     semantic
       mean_class_iou  0.5000
       pixel_accuracy       -
     """
-    kinds = [kind for kind in ("bbox", "segm", "semantic") if kind in metrics]
-    if not kinds:
-        raise KeyError(f"metrics: expected one of 'bbox', 'segm', 'semantic', got {sorted(metrics)}")
-    blocks = [_overall(kind, metrics[kind]) for kind in kinds]
+    overall = headlines(metrics)
+    if not overall:
+        raise KeyError(f"metrics: expected overall numbers such as 'bbox' or 'semantic', got {sorted(metrics)}")
+    blocks = [_overall(kind, numbers) for kind, numbers in overall.items()]
     per_class = metrics.get("per_class") or {}
     if per_class:
         blocks.append(_per_class(per_class))

@@ -20,6 +20,7 @@ from tlvision.files.outputs import check_file, check_folder, output_folder
 from tlvision.formats.coco import write_json
 from tlvision.plugin import get_plugin
 from tlvision.report import write_adapt_page
+from tlvision.tasks import Metric, get_task
 from tlvision.training.settings import MAX_SEED
 from tlvision.types import InputError, listing
 from tlvision.types.shown import shown
@@ -38,7 +39,7 @@ class Row:
     values:       the metric on `data.val`, one a seed, of the checkpoint that was chosen without looking at it; empty
                   if `data.val` has nothing to measure it on.
     source:       the same metric on `data.source_val`; empty where there is none.
-    best:         the highest value on `data.val` of any evaluated epoch, one a seed: the regret is best - values.
+    best:         the best value on `data.val` of any evaluated epoch, one a seed: the regret is |best - value|.
     objects:      how many it finds in an unlabelled image with a score of 0.5 or more, one a seed; of detectors.
     selected_by:  the metric that chose the checkpoint.
     runs:         the folders.
@@ -105,15 +106,15 @@ def adapt(
             if arm.config.data.oracle is not None and has_teacher(arm.config):
                 row.pseudo_labels = write_pseudo_label_quality(Path(row.runs[0]), arm.config.data.oracle)
         rows.append(row)
-    _compare(rows)
+    _compare(rows, sign=1 if metric.higher_is_better else -1)
     result = {
-        "metric": metric,
+        "metric": metric.name,
         "seeds": list(seeds),
         "rows": [asdict(row) for row in rows],
     }
     write_json(folder / "adapt.json", result)
     page = write_adapt_page(folder, result)
-    console.print(format_rows(rows, metric))
+    console.print(format_rows(rows, metric.name))
     for row in rows:
         if row.note:
             terminal.note(console, f"{row.name}: {row.note}")
@@ -137,16 +138,14 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"adapt: --out: '{folder}' is not a folder. Give the path of a folder.")
 
 
-def _metric(config: Config) -> str:
+def _metric(config: Config) -> Metric:
     """Return what the table shows: the task's own metric, or the one that `evaluate.select` names of the target."""
-    from tlvision.inference.evaluator import metric_names
-
     select = config.evaluate.select.removeprefix("target/").removeprefix("source/")
-    names = metric_names(get_plugin(config.model.plugin).task_of(config.model.arch))
-    return select if select in names else names[0]
+    metrics = get_task(get_plugin(config.model.plugin).task_of(config.model.arch)).metrics()
+    return next((metric for metric in metrics if metric.name == select), metrics[0])
 
 
-def _zero_shot(arm: Arm, row: Row, folder: Path, metric: str, console: Console) -> None:
+def _zero_shot(arm: Arm, row: Row, folder: Path, metric: Metric, console: Console) -> None:
     """Evaluate the pretrained weights as they are, where they have all of our classes."""
     from tlvision.engine.build import assemble
     from tlvision.engine.train import build_session
@@ -171,7 +170,7 @@ def _zero_shot(arm: Arm, row: Row, folder: Path, metric: str, console: Console) 
     _read(run, row, metric, evaluations=[])
 
 
-def _run(arm: Arm, row: Row, folder: Path, seed: int, metric: str) -> None:
+def _run(arm: Arm, row: Row, folder: Path, seed: int, metric: Metric) -> None:
     """Train one arm with one seed, unless that has been done."""
     from tlvision.engine.train import train
 
@@ -217,22 +216,23 @@ def _check_folders(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> N
             raise InputError(f"adapt: '{run}' is not empty and holds no run (no config.yaml); remove it")
 
 
-def _read(run: Path, row: Row, metric: str, evaluations: Sequence[dict[str, float]]) -> None:
+def _read(run: Path, row: Row, metric: Metric, evaluations: Sequence[dict[str, float]]) -> None:
+    name = metric.name
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    value, source = _measured(metrics, metric), _measured(metrics.get("source", {}), metric)
+    value, source = _measured(metrics, name), _measured(metrics.get("source", {}), name)
     if value is None:
-        _add_note(row, f"{metric} is not measured on the target: data.val has nothing of that kind")
+        _add_note(row, f"{name} is not measured on the target: data.val has nothing of that kind")
     else:
         row.values.append(value)
-        seen = [each[key] for each in evaluations for key in (f"target/{metric}", metric) if key in each]
-        row.best.append(max([value, *seen]))
+        seen = [each[key] for each in evaluations for key in (f"target/{name}", name) if key in each]
+        row.best.append((max if metric.higher_is_better else min)([value, *seen]))
     if source is not None:
         row.source.append(source)
     elif "source" in metrics:
-        _add_note(row, f"{metric} is not measured on the source: data.source_val has nothing of that kind")
+        _add_note(row, f"{name} is not measured on the source: data.source_val has nothing of that kind")
     if "objects" in metrics.get("unlabelled", {}):
         row.objects.append(metrics["unlabelled"]["objects"])
-    row.selected_by = row.selected_by or metrics.get("selection", {}).get("by", f"target/{metric}")
+    row.selected_by = row.selected_by or metrics.get("selection", {}).get("by", f"target/{name}")
 
 
 def _measured(metrics: Mapping[str, Any], metric: str) -> float | None:
@@ -247,8 +247,11 @@ def _add_note(row: Row, text: str) -> None:
         row.note = f"{row.note}. {text}" if row.note else text
 
 
-def _compare(rows: Sequence[Row]) -> None:
-    """Fill in what follows from the values of all rows."""
+def _compare(rows: Sequence[Row], sign: int = 1) -> None:
+    """Fill in what follows from the values of all rows.
+
+    sign: 1 if a higher metric is better, -1 if a lower one is.
+    """
     for row in rows:
         if row.values:
             row.mean, row.low, row.high = statistics.mean(row.values), min(row.values), max(row.values)
@@ -256,10 +259,10 @@ def _compare(rows: Sequence[Row]) -> None:
     base, top = by_kind.get("source_only"), by_kind.get("oracle")
     for row in rows:
         if row.mean is not None and base is not None and base.mean is not None:
-            if top is not None and top.mean is not None and top.mean > base.mean:
+            if top is not None and top.mean is not None and sign * (top.mean - base.mean) > 0:
                 row.gap_closed = (row.mean - base.mean) / (top.mean - base.mean)
             if row.source and base.source:
-                row.forgetting = statistics.mean(base.source) - statistics.mean(row.source)
+                row.forgetting = sign * (statistics.mean(base.source) - statistics.mean(row.source))
         if row.kind == "method" and base is not None:
             _add_note(row, _count_note(row.objects, base.objects))
 
@@ -284,7 +287,7 @@ def format_rows(rows: Sequence[Row], metric: str) -> Table:
     """Return the table for a terminal."""
     table = Table("arm", f"{metric} on the target", "min to max", "gap closed", "regret", "on the source", "chosen by")
     for row in rows:
-        regret = [best - value for best, value in zip(row.best, row.values, strict=True)]
+        regret = [abs(best - value) for best, value in zip(row.best, row.values, strict=True)]
         table.add_row(
             row.name,
             _mean(row.values, missing="not measured" if row.runs else "-"),

@@ -106,6 +106,11 @@ def copy_folder(source: Path, target: Path) -> None:
         shutil.copytree(source, fresh, dirs_exist_ok=True)
 
 
+def copy_any(source: Path, target: Path) -> None:
+    """Copy a file or a folder so that `target` is whole at every moment. Raises RunError if it cannot be written."""
+    (copy_folder if source.is_dir() else copy_file)(source, target)
+
+
 def sync_tree(folder: Path) -> None:
     """Flush every file and folder below `folder`, and `folder` itself, to the disk."""
     for root, _, names in os.walk(folder, topdown=False):

@@ -69,6 +69,7 @@ class Context:
     metrics:   the last evaluation, flat: {"bbox/AP": 0.61, …}; empty before the first.
     losses_mean: the losses averaged over the current epoch so far.
     select:    the metric that chooses the best checkpoint.
+    higher_is_better: the direction of that metric.
     best:      the best value of it so far, or None.
     save:      save("last") or save("best") has a checkpoint folder written, atomically, in the main process, once all
                hooks have had the present moment.
@@ -83,6 +84,7 @@ class Context:
     is_main: bool
     duration: Duration
     select: str
+    higher_is_better: bool = True
     save: Callable[[str], None] = _outside_a_run
     stop: Callable[[str], None] = _outside_a_run
     step: int = 0
@@ -110,6 +112,10 @@ class Context:
     def epoch(self) -> int:
         """Return the number of epochs finished, from 0; within an epoch, the current one."""
         return min(self.step // self.duration.steps_per_epoch, self.duration.epochs)
+
+    def gain(self, value: float, over: float) -> float:
+        """Return how much better `value` of the metric `select` is than `over`; negative if it is worse."""
+        return value - over if self.higher_is_better else over - value
 
     @property
     def progress(self) -> float:

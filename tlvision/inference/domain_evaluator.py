@@ -12,19 +12,17 @@ import torch
 
 from tlvision.data.batches import eval_batches, normalise, shown
 from tlvision.files.json_files import write_json
-from tlvision.inference.evaluator import metric_names
 from tlvision.inference.unlabelled_metrics import MEASURES, measure_unlabelled
+from tlvision.tasks import Metric, Task
 from tlvision.types import InputError, InputSpec, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tlvision.data.dataset import EvalImages
-    from tlvision.formats.coco import CocoData
-    from tlvision.formats.label_maps import LabelMapData
     from tlvision.inference.evaluator import Evaluator
-    from tlvision.inference.semantic_evaluator import SemanticEvaluator
-    from tlvision.plugin import Adapter, Task
+    from tlvision.plugin import Adapter
+    from tlvision.types import Dataset
 
 Domain = Literal["target", "source"]
 MOST_IMAGES = 64
@@ -42,15 +40,15 @@ class DomainEvaluator:
     select:     the metric that chooses the checkpoint; it is written into metrics.json, with what it has used.
     """
 
-    main: Evaluator | SemanticEvaluator
+    main: Evaluator
     domain: Domain
-    source: Evaluator | SemanticEvaluator | None
+    source: Evaluator | None
     input_spec: InputSpec
     unlabelled: EvalImages | None
     select: str
 
     @property
-    def data(self) -> CocoData | LabelMapData:
+    def data(self) -> Dataset:
         """Return the images of `main`."""
         return self.main.data
 
@@ -111,28 +109,30 @@ class DomainEvaluator:
 
 def resolve_domain_select(
     select: str, task: Task, *, main: Domain, source: bool, unlabelled: bool, most: int = 100
-) -> str:
-    """Return the metric that `evaluate.select` stands for in a run that knows two domains.
+) -> Metric:
+    """Return the metric that `evaluate.select` names in a run with two domains.
 
     auto is the stability on unlabelled images, else the source's own metric: never labels of the target, which nobody
     has in earnest. The source's metric may fall while a model adapts, and then chooses what has adapted least.
 
     Raises InputError where there is no such metric, or a target metric is asked for without the domain's name.
 
-    >>> resolve_domain_select("auto", "detect", main="target", source=True, unlabelled=True)
+    >>> from tlvision.tasks import get_task
+    >>> resolve_domain_select("auto", get_task("detect"), main="target", source=True, unlabelled=True).name
     'unlabelled/stability'
     """
     domains = sorted({main, *(["source"] if source else [])})
-    names = metric_names(task, most)
-    known = [f"{domain}/{name}" for domain in domains for name in names]
-    known += [f"unlabelled/{name}" for name in MEASURES] if unlabelled else []
+    metrics = task.metrics(most)
+    found = [Metric(f"{domain}/{each.name}", each.higher_is_better) for domain in domains for each in metrics]
+    found += [Metric(f"unlabelled/{name}") for name in MEASURES] if unlabelled else []
+    known = {metric.name: metric for metric in found}
     if select == "auto":
-        return "unlabelled/stability" if unlabelled else f"source/{names[0]}"
-    if select in names:
+        return known["unlabelled/stability" if unlabelled else f"source/{metrics[0].name}"]
+    if select in {metric.name for metric in metrics}:
         raise InputError(
             f"evaluate.select: '{select}' of which domain? That labels of the target choose has to be said: "
             f"{', '.join(name for name in known if name.endswith(select) or name.startswith('unlabelled'))}, or auto"
         )
     if select not in known:
         raise InputError(f"evaluate.select: this run has no metric '{select}'.{nearest(select, ['auto', *known])}")
-    return select
+    return known[select]

@@ -24,7 +24,6 @@ from tlvision.plugin.protocol import (
     PredictSpec,
     Role,
     Tap,
-    Task,
     WeightReport,
 )
 from tlvision.plugin.registry import get_plugin, plugin_names
@@ -48,7 +47,6 @@ __all__ = [
     "Role",
     "ScoreKind",
     "Tap",
-    "Task",
     "WeightReport",
     "capture",
     "class_log_probabilities",

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import Tensor, nn
 
-Task = Literal["detect", "instance", "semantic"]
-"""Boxes; boxes and a mask for each; or a class for each pixel."""
 Role = Literal["stem", "backbone", "neck", "head"]
 ROLES: tuple[Role, ...] = ("stem", "backbone", "neck", "head")
 
@@ -300,8 +298,8 @@ class Plugin(Protocol):
 
     name: str
     """The plugin's name in a config, equal to the entry point's."""
-    tasks: tuple[Task, ...]
-    """What its architectures can do."""
+    tasks: tuple[str, ...]
+    """Names of the tasks that its architectures are for, as `tlvision.tasks` has them."""
     upstream: str
     """The distribution it stands on, for example "ultralytics"; empty where it needs none."""
     upstream_versions: str
@@ -315,8 +313,8 @@ class Plugin(Protocol):
         """Return the names that `BuildSpec.arch` may have, without importing the upstream."""
         ...
 
-    def task_of(self, arch: str) -> Task:
-        """Return what `arch` does; InputError with the nearest name where it is unknown."""
+    def task_of(self, arch: str) -> str:
+        """Return the task that `arch` is for; InputError with the nearest name where it is unknown."""
         ...
 
     def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:

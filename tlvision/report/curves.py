@@ -65,12 +65,13 @@ def _metrics(files: RunFiles) -> list[tuple[str, str]]:
     for evaluation in files.evaluations:
         values = evaluation.get("metrics")
         for key, value in values.items() if isinstance(values, dict) else ():
-            kind, _, name = str(key).rpartition("/")
-            if name in _PREFERRED:
-                point = number(evaluation.get("epoch")), number(value)
-                found.setdefault(kind, {}).setdefault(str(key), []).append(point)
+            kind = str(key).rpartition("/")[0]
+            point = number(evaluation.get("epoch")), number(value)
+            found.setdefault(kind, {}).setdefault(str(key), []).append(point)
     figures = []
-    for kind, metrics in found.items():
+    for kind, every in found.items():
+        preferred = {key: points for key, points in every.items() if key.rpartition("/")[2] in _PREFERRED}
+        metrics = preferred or every
         lines = [
             Series(name, tuple(points), _LINES[index % len(_LINES)], marks=True)
             for index, (name, points) in enumerate(metrics.items())

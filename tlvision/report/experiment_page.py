@@ -122,10 +122,10 @@ def _selection(rows: Sequence[dict[str, Any]]) -> str:
             row["name"],
             row["selected_by"],
             "yes" if row["selected_by"].startswith("target/") else "no",
-            mean(best - value for best, value in zip(row["best"], row["values"], strict=True)),
+            mean(abs(best - value) for best, value in zip(row["best"], row["values"], strict=True)),
         )
         for row in rows
     ]
-    return "<p>Regret: the best evaluated epoch by the target's labels, minus the one that was chosen.</p>" + table(
+    return "<p>Regret: how far the chosen epoch is from the best evaluated one, by the target's labels.</p>" + table(
         ("arm", "chosen by", "saw target labels", "mean regret"), shown
     )

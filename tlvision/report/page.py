@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from tlvision.evaluation.summary import format_hash, format_number
+from tlvision.evaluation.summary import format_hash, format_number, headlines
 from tlvision.files.json_files import write_text
 from tlvision.report.curves import curves
 from tlvision.report.ledger import ledger_section, rate_section
@@ -126,12 +126,13 @@ def _class_names(names: Any) -> str:
 
 def _overall(metrics: Json) -> dict[str, Json]:
     """Return the overall numbers by what they are of: boxes, masks, label maps."""
-    return {kind: metrics[kind] for kind in ("bbox", "segm", "semantic") if isinstance(metrics.get(kind), dict)}
+    return headlines(metrics)
 
 
 def _tiles(numbers: Json, kind: str) -> str:
     """Return a row with the numbers that matter most, named with `kind` in front."""
-    shown = [key for key in ("AP", "AP50", "AP75", "AR100", "mean_class_iou", "pixel_accuracy") if key in numbers]
+    preferred = ("AP", "AP50", "AP75", "AR100", "mean_class_iou", "pixel_accuracy")
+    shown = [key for key in preferred if key in numbers] or list(numbers)[:4]
     tiles = "".join(
         f"<div><b>{escape(format_number(numbers[key]))}</b>"
         f"<span>{escape(f'{kind} {key}'.strip().replace('_', ' '))}</span></div>"

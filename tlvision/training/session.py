@@ -20,7 +20,6 @@ from tlvision.files.whole import find_folder, whole_folder
 from tlvision.hooks import ObjectiveHook, ObserverHook
 from tlvision.inference.domain_evaluator import DomainEvaluator
 from tlvision.inference.evaluator import Evaluator
-from tlvision.inference.semantic_evaluator import SemanticEvaluator
 from tlvision.training import checkpoint, manifest
 from tlvision.training.modes import Modes
 from tlvision.training.restore import FORMAT, keeps_state, restore_session
@@ -60,7 +59,7 @@ class Session:
     images: TrainImages
     unlabelled: UnlabelledImages | None = None
     unlabelled_size: int = 0
-    evaluator: Evaluator | SemanticEvaluator | DomainEvaluator
+    evaluator: Evaluator | DomainEvaluator
     batch_size: int
     workers: int
     mosaic_until: int

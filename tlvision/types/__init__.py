@@ -2,6 +2,7 @@
 
 from tlvision.types.arrays import Array, check_array
 from tlvision.types.class_map import ClassMap
+from tlvision.types.dataset import Dataset
 from tlvision.types.errors import InputError, RunError, TlvisionError, counted, listing, nearest
 from tlvision.types.input_spec import InputSpec
 from tlvision.types.prediction import Prediction
@@ -12,6 +13,7 @@ __all__ = [
     "IGNORE_INDEX",
     "Array",
     "ClassMap",
+    "Dataset",
     "ImageFile",
     "InputError",
     "InputSpec",

@@ -67,7 +67,7 @@ def _rate(batches: Iterator[object], steps: int, batch_size: int) -> float:
 def our_batches(data: CocoData, image_size: int, batch_size: int, workers: int = 0) -> Iterator[object]:
     """Return our batches without end."""
     images = TrainImages(
-        data.samples, AugmentSettings(), InputSpec(), image_size, seed=0, task="detect", num_classes=len(data.classes)
+        data.samples, AugmentSettings(), InputSpec(), image_size, seed=0, num_classes=len(data.classes)
     )
     return train_batches(images, batch_size=batch_size, first_step=0, last_step=1_000_000, workers=workers)
 

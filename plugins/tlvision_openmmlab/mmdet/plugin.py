@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tlvision_openmmlab.mmdet.zoo import check_mmdet, find_config, zoo
 
 if TYPE_CHECKING:
-    from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport
+    from tlvision.plugin import Adapter, BuildSpec, WeightReport
 
 
 class MmdetPlugin:
@@ -20,7 +20,7 @@ class MmdetPlugin:
     """
 
     name = "mmdet"
-    tasks: tuple[Task, ...] = ("detect", "instance")
+    tasks: tuple[str, ...] = ("detect", "instance")
     upstream = "mmdet"
     upstream_versions = ">=3.3,<4"
     licence = "Apache-2.0 (mmdet, mmengine, mmcv)"
@@ -35,7 +35,7 @@ class MmdetPlugin:
         """Return the names of the zoo's detectors; the path of a config is a name too. Empty without mmdet."""
         return tuple(zoo())
 
-    def task_of(self, arch: str) -> Task:
+    def task_of(self, arch: str) -> str:
         """Return "instance" where the model finds masks, else "detect"; InputError where `arch` is unknown."""
         return find_config(arch).task
 

@@ -10,12 +10,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tlvision_openmmlab.common.zoo import check_installed, config_path, zoo_folder
-
-if TYPE_CHECKING:
-    from tlvision.plugin import Task
 
 # Folders of the zoo that hold no trainable detector of its own: parts, trackers, distillation and semi-supervision
 # (whose methods are hooks here), models that want proposals or text as
@@ -63,7 +59,7 @@ class ZooConfig:
 
     name: str
     path: Path
-    task: Task
+    task: str
 
 
 @cache
@@ -88,7 +84,7 @@ def check_mmdet() -> None:
     check_installed("mmdet", ["mmdet", "mmengine", "mmcv"])
 
 
-def task_of(path: Path) -> Task:
+def task_of(path: Path) -> str:
     """Return "instance" where the model of the config finds masks, "detect" where it finds boxes alone."""
     return "instance" if _MASKS.search(_whole_text(path)) else "detect"
 

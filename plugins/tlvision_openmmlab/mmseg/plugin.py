@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tlvision_openmmlab.mmseg.zoo import check_mmseg, find_config, zoo
 
 if TYPE_CHECKING:
-    from tlvision.plugin import Adapter, BuildSpec, Task, WeightReport
+    from tlvision.plugin import Adapter, BuildSpec, WeightReport
 
 
 class MmsegPlugin:
@@ -20,7 +20,7 @@ class MmsegPlugin:
     """
 
     name = "mmseg"
-    tasks: tuple[Task, ...] = ("semantic",)
+    tasks: tuple[str, ...] = ("semantic",)
     upstream = "mmsegmentation"
     upstream_versions = ">=1.2,<2"
     licence = "Apache-2.0 (mmsegmentation, mmengine, mmcv)"
@@ -35,7 +35,7 @@ class MmsegPlugin:
         """Return the names of the zoo's segmenters; the path of a config is a name too. Empty without mmseg."""
         return tuple(zoo())
 
-    def task_of(self, arch: str) -> Task:
+    def task_of(self, arch: str) -> str:
         """Return "semantic"; InputError where `arch` is unknown."""
         find_config(arch)
         return "semantic"

@@ -13,6 +13,7 @@ from tlvision.data.batches import normalise
 from tlvision.formats.coco.read import read_coco
 from tlvision.inference.evaluator import Evaluator
 from tlvision.plugin import Adapter, BuildSpec, get_plugin
+from tlvision.tasks import get_task
 from tlvision.training.fabric import make_fabric
 from tlvision.training.settings import TrainSettings
 from tlvision.types import ClassMap, InputSpec, Target
@@ -167,7 +168,7 @@ def test_yolox_nano_reaches_its_published_number_through_our_evaluation(shared: 
     adapter, report = get_plugin("mmdet").build(spec)
     assert not (*report.missing, *report.mismatched)
     evaluator = Evaluator(
-        task="detect",
+        task=get_task("detect"),
         data=data,
         ground_truth=data.path,
         out=tmp_path,

@@ -1,9 +1,10 @@
-"""A plugin and a hook from outside the repository, installed with pip, train through tools/train.py as they are."""
+"""A plugin, a hook and a task from outside the repository, installed with pip, train through tools/train.py."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,10 @@ version = "0.0.1"
 dots = "somebody_else:plugin"
 [project.entry-points."tlvision.hooks"]
 weight_watcher = "somebody_else:WeightWatcher"
+[project.entry-points."tlvision.tasks"]
+centres = "centres:CENTRES"
 [tool.setuptools]
-py-modules = ["somebody_else"]
+py-modules = ["somebody_else", "centres"]
 """
 
 SOURCE = '''
@@ -76,14 +79,14 @@ class Dots:
 
 
 class Plugin:
-    name, tasks, upstream, upstream_versions, licence = "dots", ("detect",), "", "", "MIT"
+    name, tasks, upstream, upstream_versions, licence = "dots", ("detect", "centres"), "", "", "MIT"
     capabilities = {}
 
     def architectures(self):
-        return ("one_dot",)
+        return ("one_dot", "one_centre")
 
     def task_of(self, arch):
-        return "detect"
+        return "detect" if arch == "one_dot" else "centres"
 
     def build(self, spec):
         from safetensors.torch import load_file
@@ -111,6 +114,11 @@ class WeightWatcher(ObjectiveHook):
         return {"weights": self.strength * sum(p.square().sum() for p in context.adapter.module.parameters())}
 '''
 
+def task_of_the_docs(repository: Path) -> str:
+    found = re.search(r"```python\n(.*?)```", (repository / "docs/writing-a-task.md").read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
 
 @pytest.mark.slow
 def test_it_trains_with_no_edit_to_the_core(tmp_path: Path, tiny_config: dict[str, Any], repository: Path) -> None:
@@ -118,6 +126,7 @@ def test_it_trains_with_no_edit_to_the_core(tmp_path: Path, tiny_config: dict[st
     package.mkdir()
     (package / "pyproject.toml").write_text(PYPROJECT)
     (package / "somebody_else.py").write_text(SOURCE)
+    (package / "centres.py").write_text(task_of_the_docs(repository))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", str(site), str(package)], check=True, capture_output=True, text=True)
     tiny_config["model"] = {"plugin": "dots", "arch": "one_dot", "weights": "none"}
@@ -142,3 +151,18 @@ def test_it_trains_with_no_edit_to_the_core(tmp_path: Path, tiny_config: dict[st
     ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())["rows"]
     assert {row["group"]: row["lr"] for row in ledger} == {"stem": 0.0005, "head": 0.001}
     assert "bbox" in run(str(repository / "tools/evaluate.py"), "--run", str(tmp_path / "run"))
+
+    tiny_config["model"]["arch"] = "one_centre"
+    tiny_config["train"] |= {"epochs": 4, "lr": 0.1}
+    tiny_config["run"]["out"] = str(tmp_path / "centres")
+    config.write_text(yaml.safe_dump(tiny_config))
+    assert "distance" in run(str(repository / "tools/train.py"), str(config))
+    lines = [json.loads(line) for line in (tmp_path / "centres" / "log.jsonl").read_text().splitlines()]
+    distances = [line["metrics"]["centres/distance"] for line in lines if line["kind"] == "evaluation"]
+    metrics = json.loads((tmp_path / "centres" / "metrics.json").read_text())
+    assert metrics["centres"]["distance"] == min(distances) < max(distances), "less is better"
+    assert "<span>distance</span>" in (tmp_path / "centres" / "report.html").read_text()
+    assert "distance" in run(str(repository / "tools/evaluate.py"), "--run", str(tmp_path / "centres"))
+    images = tiny_config["data"]["val"]["images"]
+    run(str(repository / "tools/predict.py"), "--run", str(tmp_path / "centres"), images, "--output", "found")
+    assert json.loads((tmp_path / "found" / "predictions.json").read_text())[0]["file_name"]

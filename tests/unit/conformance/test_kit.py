@@ -50,7 +50,7 @@ def other(case: Case) -> None:
     """It builds on the sound one."""
 
 
-@check(tasks=("semantic",))
+@check(labels="label_map")
 def for_segmenters(case: Case) -> None:
     """It is for label maps."""
 
@@ -167,7 +167,7 @@ def test_the_command_line_lists_everything_and_fails_with_1(capsys: pytest.Captu
         "the roof leaks",
         "not run",
         "does not apply",
-        "it is for the task semantic",
+        "it is for models that predict label maps",
         "3 passed, 2 failed",
     ):
         assert expected in captured.out
@@ -189,7 +189,7 @@ def test_every_requirement_names_a_check_that_applies_wherever_it_is_asked_for()
     for each in ALL_CHECKS:
         assert each.promise.endswith(".")
         assert set(each.requires) <= set(by_name)
-        assert all(set(each.tasks) <= set(by_name[name].tasks) for name in each.requires)
+        assert all(by_name[name].labels in (None, each.labels) for name in each.requires)
 
 
 def test_weights_that_cannot_be_read_are_the_users_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

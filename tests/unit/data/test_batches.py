@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tlvision.data.batches import Batch, collate, eval_batches, normalise, train_batches, train_positions
-from tlvision.data.dataset import EvalImages, TrainImages
+from tlvision.data.dataset import EvalImages, TargetParts, TrainImages
 from tlvision.data.settings import AugmentSettings
 from tlvision.types import InputError, InputSpec, Sample
 
@@ -24,7 +24,13 @@ def images(make_sample: MakeSample) -> TrainImages:
     segment = (np.array([[2, 3], [15, 3], [15, 20]], np.float32),)
     samples = [make_sample(n, (40, 50), [[2, 3, 15, 20]] * (n % 3), segments=[segment] * (n % 3)) for n in range(7)]
     return TrainImages(
-        samples, AugmentSettings(), InputSpec(), 64, seed=0, task="semantic", num_classes=1, masks=True, background=None
+        samples,
+        AugmentSettings(),
+        InputSpec(),
+        64,
+        seed=0,
+        num_classes=1,
+        parts=TargetParts(masks=True, label_map=True),
     )
 
 
@@ -187,7 +193,7 @@ def test_real_images_load(shared: Path) -> None:
     from tlvision.formats.coco import read_coco
 
     data = read_coco(shared / "data/bccd/val.json", shared / "data/bccd/images")
-    images = TrainImages(data.samples, AugmentSettings(), InputSpec(), 160, seed=0, task="detect", num_classes=3)
+    images = TrainImages(data.samples, AugmentSettings(), InputSpec(), 160, seed=0, num_classes=3)
     (batch,) = train_batches(images, batch_size=8, first_step=0, last_step=1)
     assert sum(batch.counts) > 40
     assert (batch.boxes[:, 2:] - batch.boxes[:, :2]).min() > 2
@@ -199,7 +205,7 @@ def test_a_fitted_batch_is_no_larger_than_its_images_need(make_sample: MakeSampl
     sizes = [(40, 50), (30, 64), (64, 20)]
     samples = [make_sample(n, size, [[2, 3, 15, 20]]) for n, size in enumerate(sizes)]
     spec = InputSpec(place=place, multiple_of=16)
-    options: dict[str, Any] = {"seed": 0, "task": "detect", "num_classes": 1, "cache_bytes": 0}
+    options: dict[str, Any] = {"seed": 0, "num_classes": 1, "cache_bytes": 0}
     fitted = TrainImages(samples, still, spec, 64, canvas="fitted", **options)
     square = TrainImages(samples, still, spec, 64, **options)
     own = {(40, 50): (64, 64), (30, 64): (32, 64), (64, 20): (64, 32)}  # 40 x 50 becomes 51 x 64
@@ -222,7 +228,7 @@ def test_a_fitted_batch_is_no_larger_than_its_images_need(make_sample: MakeSampl
 def test_a_fitted_window_is_no_larger_than_its_image(make_sample: MakeSample) -> None:
     samples = [make_sample(n, size, [[2, 3, 15, 20]]) for n, size in enumerate([(64, 64), (25, 64)])]
     spec = InputSpec(multiple_of=16)
-    options: dict[str, Any] = {"seed": 0, "task": "detect", "num_classes": 1}
+    options: dict[str, Any] = {"seed": 0, "num_classes": 1}
     window = AugmentSettings(mosaic=0, scale=0, translate=0, crop=48)
     fitted = TrainImages(samples, window, spec, 64, canvas="fitted", **options)
     square = TrainImages(samples, window, spec, 64, **options)
@@ -236,7 +242,7 @@ def test_a_fitted_window_is_no_larger_than_its_image(make_sample: MakeSample) ->
 
 def test_mosaics_are_square_whatever_the_images_ask_for(make_sample: MakeSample) -> None:
     samples = [make_sample(n, (30, 64), [[2, 3, 15, 20]]) for n in range(3)]
-    options: dict[str, Any] = {"seed": 0, "task": "detect", "num_classes": 1, "canvas": "fitted"}
+    options: dict[str, Any] = {"seed": 0, "num_classes": 1, "canvas": "fitted"}
     images = TrainImages(samples, AugmentSettings(mosaic=0.5), InputSpec(), 64, **options)
     assert {images.canvas(position, True) for position in range(3)} == {(64, 64)}
     assert {images.canvas(position, False) for position in range(3)} == {(32, 64)}

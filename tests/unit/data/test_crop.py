@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tlvision.data.crop import place_crop
-from tlvision.data.dataset import TrainImages
+from tlvision.data.dataset import TargetParts, TrainImages
 from tlvision.data.geometry import apply, warp_mask
 from tlvision.data.settings import AugmentSettings
 from tlvision.formats.label_maps import read_label_maps, write_label_map
@@ -94,8 +94,8 @@ def test_training_images_are_windows_and_labels_follow(tmp_path: Path) -> None:
         InputSpec(multiple_of=16),
         80,
         seed=0,
-        task="semantic",
         num_classes=2,
+        parts=TargetParts(label_map=True),
     )
     assert images.canvas(0, True) == (48, 48)
     for position in range(10):
@@ -115,7 +115,6 @@ def test_boxes_follow_windows_too(make_sample: Callable[..., Any]) -> None:
         InputSpec(multiple_of=16),
         80,
         seed=0,
-        task="detect",
         num_classes=1,
     )
     image, target, meta = images.draw(0, True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlvision.data.dataset import EvalImages, TrainImages, fit_image
+from tlvision.data.dataset import EvalImages, TargetParts, TrainImages, fit_image
 from tlvision.data.geometry import fitted_size, unwarp_boxes
 from tlvision.data.settings import AugmentSettings
 from tlvision.formats.coco.rle import mask_to_rle
@@ -30,7 +30,7 @@ def samples(make_sample: MakeSample) -> list[Sample]:
 
 
 def train_images(samples: list[Sample], settings: AugmentSettings = TURNED, **options: Any) -> TrainImages:
-    chosen: dict[str, Any] = {"seed": 0, "task": "detect", "num_classes": 3, **options}
+    chosen: dict[str, Any] = {"seed": 0, "num_classes": 3, **options}
     return TrainImages(samples, settings, chosen.pop("spec", InputSpec()), 64, **chosen)
 
 
@@ -117,7 +117,7 @@ def test_masks_of_outlines_and_run_lengths_agree_and_fill_their_boxes(make_sampl
     runs = [make_sample(n, (90, 120), [box], segments=[mask_to_rle(mask)]) for n in range(4)]
     seen = 0
     for settings in (AugmentSettings(), TURNED):
-        one, two = (train_images(samples, settings, masks=True) for samples in (outlines, runs))
+        one, two = (train_images(samples, settings, parts=TargetParts(masks=True)) for samples in (outlines, runs))
         for position in range(12):
             first, second = one.draw(position, True)[1], two.draw(position, True)[1]
             assert first.masks.shape == (len(first), 64, 64)
@@ -143,7 +143,7 @@ def test_crowd_objects_are_not_learnt(make_sample: MakeSample) -> None:
 
 
 def test_images_without_objects_stay(make_sample: MakeSample) -> None:
-    _, target, _ = train_images([make_sample(1, (60, 60))], masks=True).draw(0, True)
+    _, target, _ = train_images([make_sample(1, (60, 60))], parts=TargetParts(masks=True)).draw(0, True)
     assert (len(target), target.boxes.shape, target.masks.shape) == (0, (0, 4), (0, 64, 64))
 
 
@@ -161,7 +161,11 @@ def test_label_maps(make_sample: MakeSample) -> None:
         ],
     )
     for background, outside in ((None, IGNORE_INDEX), (0, 0)):
-        labels = train_images([sample], STILL, task="semantic", background=background).draw(0, True)[1].semantic
+        labels = (
+            train_images([sample], STILL, parts=TargetParts(label_map=True, background=background))
+            .draw(0, True)[1]
+            .semantic
+        )
         expected = np.full((64, 64), outside)
         expected[0:40, 0:40] = 1
         expected[20:60, 20:60] = 2  # the later annotation wins
@@ -170,7 +174,7 @@ def test_label_maps(make_sample: MakeSample) -> None:
         assert labels.dtype == np.int64
     # Padding of a letterbox, and what a mosaic leaves empty, is never background.
     wide = make_sample(2, (32, 64), [[0, 0, 9, 9]], segments=[polygon(0, 0, 9, 0, 9, 9, 0, 9)])
-    labels = train_images([wide], STILL, task="semantic", background=0).draw(0, True)[1].semantic
+    labels = train_images([wide], STILL, parts=TargetParts(label_map=True, background=0)).draw(0, True)[1].semantic
     assert (labels[:16] == IGNORE_INDEX).all()
     assert (labels[48:] == IGNORE_INDEX).all()
     assert (labels[16:48] != IGNORE_INDEX).all()
@@ -185,7 +189,7 @@ def test_label_maps_follow_the_image(make_sample: MakeSample) -> None:
         Image.fromarray(pixels).save(sample.path)
         samples.append(sample)
     settings = AugmentSettings(rotate=25, shear=10, flip_vertical=0.5, hue=0, saturation=0, value=0)
-    images = train_images(samples, settings, task="semantic", num_classes=2, background=1)
+    images = train_images(samples, settings, num_classes=2, parts=TargetParts(label_map=True, background=1))
     for position in range(10):
         image, target, _ = images.draw(position, True)
         red = image[:, :, 0] > 190
@@ -197,9 +201,9 @@ def test_what_is_missing_is_named(make_sample: MakeSample) -> None:
     sample = make_sample(7, (60, 60), [[5, 5, 30, 30]], labels=[3])
     with pytest.raises(InputError, match="class index 3, but there are 3 classes"):
         train_images([sample])
-    for options in ({"masks": True}, {"task": "semantic"}):
+    for parts in (TargetParts(masks=True), TargetParts(label_map=True)):
         with pytest.raises(InputError, match=r"image 7 \(7\.png\): its object number 1 has no segmentation"):
-            train_images([sample], STILL, num_classes=4, **options).draw(0, False)
+            train_images([sample], STILL, num_classes=4, parts=parts).draw(0, False)
     with pytest.raises(InputError, match="there are no images"):
         train_images([])
 

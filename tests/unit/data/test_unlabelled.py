@@ -97,7 +97,7 @@ def test_nothing_on_changes_nothing() -> None:
 def test_batches_hold_as_many_unlabelled_images_as_asked_for(folder: Path, workers: int) -> None:
     data = read_images(folder)
     settings = AugmentSettings(mosaic=0)
-    labelled = TrainImages(samples_of(data.images), settings, InputSpec(), 64, seed=0, task="detect", num_classes=1)
+    labelled = TrainImages(samples_of(data.images), settings, InputSpec(), 64, seed=0, num_classes=1)
     others = make(folder, settings)
 
     def run(first: int) -> list[Batch]:
@@ -161,9 +161,7 @@ def test_the_valid_pixels_go_wherever_the_views_go_and_are_not_normalised(folder
 
 def test_without_unlabelled_images_the_labelled_ones_are_the_same(folder: Path) -> None:
     data = read_images(folder)
-    labelled = TrainImages(
-        samples_of(data.images), AugmentSettings(), InputSpec(), 64, seed=0, task="detect", num_classes=1
-    )
+    labelled = TrainImages(samples_of(data.images), AugmentSettings(), InputSpec(), 64, seed=0, num_classes=1)
     plain = list(train_batches(labelled, batch_size=2, first_step=0, last_step=3))
     both = list(
         train_batches(
@@ -195,7 +193,6 @@ def test_a_style_changes_the_look_of_labelled_images_and_not_their_geometry(fold
             InputSpec(),
             64,
             seed=0,
-            task="detect",
             num_classes=1,
             restyle=restyle,
         )  # fmt: skip
@@ -215,7 +212,7 @@ def test_labelled_images_may_look_strong_and_stay_where_they_are(folder: Path) -
 
     def draw(strong: float) -> np.ndarray:  # type: ignore[type-arg]
         settings = AugmentSettings(strong=strong, strong_view=StrongView(colour=0, grey=1, blur=0, erase=0))
-        images = TrainImages(samples, settings, InputSpec(), 64, seed=0, task="detect", num_classes=1)
+        images = TrainImages(samples, settings, InputSpec(), 64, seed=0, num_classes=1)
         return images.draw(0, mosaic=True)[0]
 
     plain, strong = draw(0.0), draw(1.0)
@@ -227,9 +224,7 @@ def test_labelled_images_may_look_strong_and_stay_where_they_are(folder: Path) -
 
 def test_the_streams_of_both_sides_do_not_walk_in_step(folder: Path) -> None:
     data = read_images(folder)
-    labelled = TrainImages(
-        samples_of(data.images), AugmentSettings(), InputSpec(), 64, seed=3, task="detect", num_classes=1
-    )
+    labelled = TrainImages(samples_of(data.images), AugmentSettings(), InputSpec(), 64, seed=3, num_classes=1)
     others = make(folder, AugmentSettings())
     pairs = [(labelled.draw(place, mosaic=False)[2].matrix, others.draw(place)[2].matrix) for place in range(10)]
     assert not any((one == other).all() for one, other in pairs), "one seed would give both the same geometry"

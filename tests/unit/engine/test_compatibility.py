@@ -10,6 +10,7 @@ import tlvision
 from tlvision.engine.compatibility import check_pairing
 from tlvision.hooks import ObjectiveHook
 from tlvision.plugin import HasDenseLogits, HasInstanceFeatures, HasTrainingProgress, get_plugin
+from tlvision.tasks import get_task
 from tlvision.types import InputError
 
 
@@ -40,14 +41,14 @@ class NeedsProgress(ObjectiveHook):
     ],
 )
 def test_what_a_plugin_cannot_do_is_said_with_those_that_can(
-    hook: type[ObjectiveHook], plugin: str, task: Any, expected: str
+    hook: type[ObjectiveHook], plugin: str, task: str, expected: str
 ) -> None:
     with pytest.raises(InputError, match=expected):
-        check_pairing([hook()], get_plugin(plugin), task)
+        check_pairing([hook()], get_plugin(plugin), get_task(task))
 
 
 def test_what_a_plugin_may_do_passes() -> None:
-    check_pairing([NeedsPixels()], get_plugin("toy"), "semantic")
+    check_pairing([NeedsPixels()], get_plugin("toy"), get_task("semantic"))
     check_pairing([NeedsBoxes()], get_plugin("mmdet"), "detect")
     check_pairing([NeedsBoxes()], get_plugin("yolo"), "detect")  # it does not say; the model itself is asked later
 

@@ -20,6 +20,7 @@ from tlvision.experiment.adapt import Row, _compare, _read, adapt, format_rows
 from tlvision.experiment.baselines import make_arms, uses_target
 from tlvision.hooks.registry import BUILT_IN
 from tlvision.report import write_adapt_page
+from tlvision.tasks import Metric
 from tlvision.types import InputError
 
 ALL = ("zero_shot", "source_only", "method", "oracle")
@@ -196,7 +197,7 @@ def test_a_metric_that_one_side_cannot_measure_is_a_note_in_its_row(tmp_path: Pa
         (tmp_path / "metrics.json").write_text(json.dumps(metrics))
         row = Row(name, kind, runs=[str(tmp_path)])  # type: ignore[arg-type]
         for _ in range(2):  # two seeds
-            _read(tmp_path, row, "bbox/APs", [])
+            _read(tmp_path, row, Metric("bbox/APs"), [])
         rows.append(row)
     _compare(rows)
     assert [row.values for row in rows] == [[0.3, 0.3], [0.3, 0.3], []]

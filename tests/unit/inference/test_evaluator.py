@@ -18,6 +18,7 @@ from torch import nn
 from tlvision.formats.coco import CocoData, write_dataset
 from tlvision.inference import evaluator as evaluate
 from tlvision.inference.evaluator import Evaluator, resolve_select
+from tlvision.tasks import get_task
 from tlvision.types import ClassMap, InputError, InputSpec, Prediction, RunError, Sample, Target
 
 CLASSES = ClassMap(("a", "b"), (3, 90))
@@ -54,11 +55,13 @@ def prediction(masks: bool = True) -> Prediction:
     )
 
 
-def evaluator_of(data: CocoData, task: Any = "instance", world: int = 1) -> Evaluator:
-    fabric: Any = SimpleNamespace(world_size=world, is_global_zero=True, broadcast=lambda value, src: value)
+def evaluator_of(data: CocoData, task: str = "instance", world: int = 1) -> Evaluator:
+    fabric: Any = SimpleNamespace(
+        world_size=world, is_global_zero=True, broadcast=lambda value, src: value, barrier=lambda: None
+    )
     return Evaluator(
-        task=task, data=data, ground_truth=data.path, out=data.images_dir, fabric=fabric, image_size=64, batch_size=4,
-        workers=0,
+        task=get_task(task), data=data, ground_truth=data.path, out=data.images_dir, fabric=fabric, image_size=64,
+        batch_size=4, workers=0,
     )  # fmt: skip
 
 
@@ -137,11 +140,11 @@ def test_a_model_that_gives_no_masks_is_told_so(tmp_path: Path, monkeypatch: pyt
         ("segm/AR100", "instance", "segm/AR100"),
     ],
 )
-def test_the_metric_that_selects(select: str, task: Any, expected: str) -> None:
-    assert resolve_select(select, task) == expected
+def test_the_metric_that_selects(select: str, task: str, expected: str) -> None:
+    assert resolve_select(select, get_task(task)).name == expected
 
 
 @pytest.mark.parametrize(("select", "task"), [("segm/AP", "detect"), ("AP", "instance"), ("semantic/AP", "instance")])
-def test_a_metric_that_the_task_does_not_have(select: str, task: Any) -> None:
+def test_a_metric_that_the_task_does_not_have(select: str, task: str) -> None:
     with pytest.raises(InputError, match=rf"evaluate\.select: the task '{task}' has no metric '{select}'"):
-        resolve_select(select, task)
+        resolve_select(select, get_task(task))

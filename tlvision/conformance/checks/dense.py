@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tlvision.conformance.case import BatchName, Case
 
 
-@check(tasks=("semantic",), requires=("groups_partition",))
+@check(labels="label_map", requires=("groups_partition",))
 def scores_for_every_pixel(case: Case) -> None:
     """dense_logits() scores every class at every pixel, and predict() gives the class with the highest score."""
     adapter, _ = case.build()
@@ -48,7 +48,7 @@ def scores_for_every_pixel(case: Case) -> None:
             )
 
 
-@check(tasks=("semantic",), requires=("scores_for_every_pixel",))
+@check(labels="label_map", requires=("scores_for_every_pixel",))
 def scores_are_as_declared(case: Case) -> None:
     """dense_logits() gives what the adapter's `score_kind` says: logits, the default, or probabilities."""
     adapter, _ = case.build()

@@ -155,10 +155,10 @@ def declared_sizes_work(case: Case) -> None:
     for height, width in sizes:
         pixels = torch.zeros((*images.shape[:2], height, width))
         labelled = targets
-        if case.task == "instance":
+        if "masks" in case.task.labels:
             none = torch.zeros((0, height, width), dtype=torch.uint8)
             labelled = [replace(target, masks=none) for target in targets]
-        elif case.task == "semantic":
+        elif "label_map" in case.task.labels:
             labelled = [replace(target, semantic=torch.zeros((height, width), dtype=torch.int64)) for target in targets]
         try:
             adapter.module.train()

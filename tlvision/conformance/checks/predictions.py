@@ -30,7 +30,7 @@ def overfits_one_image(case: Case) -> None:
     """Trained on one off-centre image with the first and the last class, the model finds both in original pixels."""
     adapter = case.overfitted
     reached = score(case, adapter, one_image(case, adapter))
-    metric = "mean class IoU" if case.task == "semantic" else "AP50"
+    metric = "mean class IoU" if "label_map" in case.task.labels else "AP50"
     assert reached >= ENOUGH, (
         f"after {STEPS} steps on one image the {metric} on that image is {reached:.2f}; expected {ENOUGH} or more"
     )
@@ -52,7 +52,7 @@ def predictions_valid(case: Case) -> None:
             )
             for prediction in predictions:
                 _check_prediction(case, prediction, images, f"on a {kind} model predict() gives")
-    if case.task != "semantic":
+    if case.task.max_objects is not None:
         _check_limit(case)
 
 
@@ -95,8 +95,10 @@ def _check_prediction(case: Case, prediction: Prediction, images: Tensor, where:
     )
     ordered = (boxes[:, 2:] >= boxes[:, :2]).all(dim=1)
     assert bool(ordered.all()), f"{where} boxes with x1 < x0 or y1 < y0, such as {_row(boxes, ~ordered)}"
-    assert case.task == "instance" or prediction.masks is None, f"{where} masks, which the task '{case.task}' has not"
-    if case.task == "semantic":
+    assert "masks" in case.task.labels or prediction.masks is None, (
+        f"{where} masks, which the task '{case.task.name}' has not"
+    )
+    if "label_map" in case.task.labels:
         label_map = prediction.semantic
         assert label_map is not None, f"{where} no label map"
         assert label_map.shape == images.shape[2:], (

@@ -17,14 +17,14 @@ from tlvision.conformance.checks.tools import same
 from tlvision.conformance.fresh import changed_by_building, imported_modules
 from tlvision.conformance.overfit import one_image
 from tlvision.data.batches import collate
-from tlvision.data.dataset import TrainImages
+from tlvision.data.dataset import TargetParts, TrainImages
 from tlvision.data.settings import AugmentSettings
 from tlvision.formats.coco.rle import mask_to_rle
 from tlvision.types import InputSpec, Sample, Target, listing
 
 if TYPE_CHECKING:
     from tlvision.conformance.case import Case
-    from tlvision.plugin import Plugin, Task
+    from tlvision.plugin import Plugin
     from tlvision.synthetic.shapes import Drawing
 
 
@@ -93,16 +93,14 @@ def input_spec_and_batches_pickle(case: Case) -> None:
     assert isinstance(spec, InputSpec), f"input_spec is a {type(spec).__name__}, not an InputSpec"
     with tempfile.TemporaryDirectory() as folder:
         sample = _written(one_image(case, adapter).drawing, Path(folder))
-        task: Task = "instance" if case.task == "instance" else "detect"
         images = TrainImages(
             [sample],
             AugmentSettings(),
             spec,
             case.image_size,
             seed=0,
-            task=task,
             num_classes=len(case.classes),
-            masks=task == "instance",
+            parts=TargetParts(masks="masks" in case.task.labels),
         )
         try:
             again = pickle.loads(pickle.dumps(images))

@@ -31,7 +31,7 @@ class Checkpoint(ObserverHook):
     def after_evaluation(self, context: Context) -> None:
         """Keep these weights if the selected metric is the best so far."""
         value = context.metrics[context.select]
-        if context.best is None or value > context.best:
+        if context.best is None or context.gain(value, context.best) > 0:
             context.best = value
             context.save("best")
 

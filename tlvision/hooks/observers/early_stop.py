@@ -33,7 +33,7 @@ class EarlyStop(ObserverHook):
     def after_evaluation(self, context: Context) -> None:
         """Count evaluations without an improvement."""
         value = context.metrics[context.select]
-        if self._best is None or value > self._best + self.min_delta:
+        if self._best is None or context.gain(value, self._best) > self.min_delta:
             self._best, self._waited = value, 0
             return
         self._waited += 1

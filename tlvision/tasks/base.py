@@ -1,0 +1,252 @@
+"""The contract with a task: an object that reads labels, writes and measures predictions, and checks data.
+
+A run asks its task in this order:
+
+    task = get_task(plugin.task_of(arch))
+    train = task.read(source, options, None)         # labels of the training images
+    task.check_train(train), task.check_sizes(…)     # is there something to learn
+    task.check_measurable(val, …)                    # is there something to measure
+    task.targets(train, options)                     # what training targets hold
+    truth = task.ground_truth(val, options, out, write=True)
+    results = task.results(out / task.results_name, val)
+    results.add(sample, prediction), results.write()
+    task.measure(truth, out / task.results_name, val, measure)
+    task.read_results(out / task.results_name, …)    # predictions beside labels, for pictures
+
+A new task is one module with such an object and an entry point of the group `tlvision.tasks`; `ObjectTask` and
+`SemanticTask` may be subclassed. Loading, the loop, hooks and reports ask a task only what is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from tlvision.types import ClassMap, Dataset, InputSpec, Prediction, Sample, Target
+
+if TYPE_CHECKING:
+    from tlvision.data.dataset import TargetParts
+    from tlvision.formats.orientation import Exif
+
+LabelKind = Literal["boxes", "masks", "label_map"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the labels of one dataset are.
+
+    name:   the key of the config below `data`, such as "train", for messages.
+    images: folder of the images.
+    json:   a COCO json, or with `masks` a COCO panoptic json; or None.
+    masks:  folder of label maps; or None.
+    """
+
+    name: str
+    images: str
+    json: str | None = None
+    masks: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions:
+    """How labels are read: the keys of `data` that all datasets of a run share.
+
+    classes:      names in order; names with their values in label maps; None takes the classes of the file.
+    ignore_value: value in label maps of pixels of which nothing is known, 0..255.
+    unlabelled:   what a pixel without an object is where a COCO json is read as label maps.
+    exif:         whether labels were drawn on images as shown or as stored.
+    bits:         bits in use of images with 16-bit values; None measures them.
+    """
+
+    classes: tuple[str, ...] | Mapping[str, int] | None = None
+    ignore_value: int = 255
+    unlabelled: Literal["background", "ignore"] = "background"
+    exif: Exif = "auto"
+    bits: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureOptions:
+    """How predictions are measured.
+
+    max_detections: detections that count for an image and class, from 3 on.
+    boundary:       whether to measure boundary IoU of label maps as well.
+    """
+
+    max_detections: int = 100
+    boundary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number of an evaluation.
+
+    name:             "<kind>/<number>", as `metrics.json` nests them: "bbox/AP".
+    higher_is_better: its direction.
+    """
+
+    name: str
+    higher_is_better: bool = True
+
+
+class Results(Protocol):
+    """Predictions on their way into files, in one process or several.
+
+    path:     the file or folder that `write` makes.
+    title:    two or three words for what that holds.
+    left_out: predictions added so far, of all processes once merged, of a class that the ground truth does not have.
+    """
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+
+    @property
+    def title(self) -> str: ...  # noqa: D102
+
+    @property
+    def left_out(self) -> int: ...  # noqa: D102
+
+    def prepare(self) -> None:
+        """Remove what an earlier evaluation left at `path`; called in the first process, before any `add`."""
+        ...
+
+    def add(self, sample: Sample, prediction: Prediction) -> None:
+        """Take the prediction for one image, numpy arrays in pixels of the original image; keep no full-size mask."""
+        ...
+
+    def share(self) -> object:
+        """Return what the first process needs of this one; it is pickled."""
+        ...
+
+    def merge(self, shares: Sequence[object]) -> None:
+        """Take the shares of all processes, this one's own among them, in place of its own."""
+        ...
+
+    def write(self) -> None:
+        """Write what is left to write; called in the first process, after `merge` where there are several."""
+        ...
+
+
+class Task(Protocol):
+    """One kind of prediction.
+
+    name:         how plugins and `metrics.json` name it: "detect".
+    noun:         what is predicted, for messages: "boxes".
+    labels:       what targets and predictions hold.
+    capabilities: names of the capability Protocols that every model for this task has, and none for another.
+    settings:     keys of a config that have an effect on this task and not on every other.
+    max_objects:  objects of an image that a model usually gives at most; None if it finds no objects.
+    results_name: name of the file or folder of predictions in a run's folder.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def noun(self) -> str: ...  # noqa: D102
+
+    @property
+    def labels(self) -> frozenset[LabelKind]: ...  # noqa: D102
+
+    @property
+    def capabilities(self) -> frozenset[str]: ...  # noqa: D102
+
+    @property
+    def settings(self) -> frozenset[str]: ...  # noqa: D102
+
+    @property
+    def max_objects(self) -> int | None: ...  # noqa: D102
+
+    @property
+    def results_name(self) -> str: ...  # noqa: D102
+
+    def read(
+        self, source: Source, options: LabelOptions, classes: ClassMap | None, *, require_objects: bool = True
+    ) -> Dataset:
+        """Read one dataset.
+
+        classes:         the classes that labels must index; None takes those of `options` or of the file.
+        require_objects: whether a COCO json without annotations is an error.
+
+        Raises InputError if labels of that kind are not for this task.
+        """
+        ...
+
+    def measured_as(self, source: Source) -> Task:
+        """Return the task that predictions are measured for on `source`: this one, or a part that it has labels for."""
+        ...
+
+    def subset(self, data: Dataset, samples: Sequence[Sample], path: Path, *, write: bool) -> Dataset:
+        """Return the dataset with these samples only, its ground truth at `path` if it needs a file of its own.
+
+        write: whether this process writes that file.
+        """
+        ...
+
+    def targets(self, data: Dataset, options: LabelOptions) -> TargetParts:
+        """Return what the training targets of `data` hold."""
+        ...
+
+    def metrics(self, max_detections: int = 100) -> tuple[Metric, ...]:
+        """Return the metrics that a model for this task has, the one that selects checkpoints first."""
+        ...
+
+    def check_train(self, train: Dataset) -> list[str]:
+        """Return notes on classes that cannot be learned; InputError if none can."""
+        ...
+
+    def check_sizes(self, train: Dataset, input_spec: InputSpec, image_size: int) -> list[str]:
+        """Return notes on labels too small for network inputs of `image_size` pixels; InputError if all are."""
+        ...
+
+    def check_measurable(self, val: Dataset, measure: MeasureOptions, select: str) -> list[str]:
+        """Return notes on classes that cannot be measured; InputError if `select` cannot be measured on `val`.
+
+        select: a metric; one of another dataset or of unlabelled images is not checked.
+        """
+        ...
+
+    def check_limits(self, val: Dataset, *, counts: int, gives: int) -> list[str]:
+        """Return notes on images with more objects than the evaluation counts a class, or than the model gives."""
+        ...
+
+    def ground_truth(self, data: Dataset, options: LabelOptions, out: Path, *, write: bool) -> Path:
+        """Return the ground truth that `measure` takes: the user's own, or a copy below `out`.
+
+        write: whether this process writes that copy.
+        """
+        ...
+
+    def results(self, path: Path, data: Dataset) -> Results:
+        """Return what takes the predictions for the images of `data`."""
+        ...
+
+    def named_results(
+        self, folder: Path, classes: ClassMap, names: Mapping[int, str], stems: Mapping[int, str]
+    ) -> Results:
+        """Return what takes the predictions for images without labels.
+
+        folder: gets the files.
+        names:  the file name to write for each image id. stems: a name without suffix, unique on any file system.
+        """
+        ...
+
+    def measure(self, truth: Path, predictions: Path, data: Dataset, options: MeasureOptions) -> dict[str, Any]:
+        """Return the content of metrics.json: headline numbers by kind, and keys of `evaluation.summary.NOT_HEADLINES`.
+
+        truth: as `ground_truth` returns it. predictions: as `Results.write` left it.
+        """
+        ...
+
+    def read_results(
+        self, path: Path, data: Dataset, positions: Sequence[int], options: LabelOptions, min_score: float
+    ) -> Iterator[tuple[Prediction, Target]]:
+        """Yield prediction and labels of some samples of `data`, numpy in pixels of the image, for pictures."""
+        ...
+
+
+def metric_names(task: Task, max_detections: int = 100) -> list[str]:
+    """Return the names of a task's metrics, the one that selects checkpoints first."""
+    return [metric.name for metric in task.metrics(max_detections)]
