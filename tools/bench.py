@@ -5,7 +5,7 @@
     python tools/bench.py recipes run | table | choose | probe …   # which defaults generalise, one data set left out
     python tools/bench.py zero_shot                        # how well the weights fit those data sets untrained
     python tools/bench.py parity --plugin mmdet | torchvision …        # the same, against their own trainers
-    python tools/bench.py step configs/adapt/yolo_mean_teacher.yaml …     # what a method costs a step
+    python tools/bench.py step yolo+mean_teacher --with data.yaml …       # what a method costs a step
     python tools/bench.py freezing --data DIR --weights W.pt
     python tools/bench.py gpu                              # all of it on a GPU, in four minutes; then: tables gpu.json
     python tools/bench.py verify | evaluation | label_maps | loading | startup

@@ -1,18 +1,26 @@
-"""`tlvision show CONFIG [--set k=v …]`."""
+"""`tlvision show CONFIG [--with NAME …] [--set k=v …] [--origin]`."""
 
 from __future__ import annotations
 
 import argparse
 
+from tlvision.cli.composition import CONFIG, add_composition
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("config", help="a YAML file")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as in train")
+    parser.add_argument("config", help=CONFIG)
+    add_composition(parser)
+    parser.add_argument("--origin", action="store_true", help="print every value and where it comes from, nothing else")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print what a training run would start from."""
+    """Print what a training run would start from, or where the values of the config come from."""
+    if options.origin:
+        from tlvision.config.origins import format_origins
+
+        print(format_origins(options.config, options.set, options.extra))
+        return
     from tlvision.engine.inspect import show
 
-    show(options.config, options.set)
+    show(options.config, options.set, options.extra)

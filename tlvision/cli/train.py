@@ -1,23 +1,17 @@
-"""`tlvision train CONFIG [--set k=v …] [--resume RUN]`."""
+"""`tlvision train CONFIG [--with NAME …] [--set k=v …] [--resume RUN]`."""
 
 from __future__ import annotations
 
 import argparse
 
+from tlvision.cli.composition import CONFIG, add_composition
 from tlvision.types import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("config", nargs="?", help="a YAML file; with --resume, the run's own is used")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key; the value is YAML, for example --set train.lr=2e-4 'hooks=[{freeze: {roles: [stem]}}]'",
-    )
+    parser.add_argument("config", nargs="?", help=f"{CONFIG}; with --resume, the run's own is used")
+    add_composition(parser)
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder from its last checkpoint")
 
 
@@ -27,6 +21,8 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("train: give a config, or --resume and the folder of a run")
     if options.config is not None and options.resume is not None:
         raise InputError("train: --resume goes by the run's own config.yaml; leave the config out")
+    if options.extra and options.resume is not None:
+        raise InputError("train: --resume goes by the run's own config.yaml; leave --with out")
     from tlvision.engine.train import train
 
-    train(options.config or "", options.set, resume=options.resume)
+    train(options.config or "", options.set, options.extra, resume=options.resume)

@@ -1,18 +1,20 @@
-"""`tlvision verify CONFIG [--set k=v …]`."""
+"""`tlvision verify CONFIG [--with NAME …] [--set k=v …]`."""
 
 from __future__ import annotations
 
 import argparse
 
+from tlvision.cli.composition import CONFIG, add_composition
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("config", help="a YAML file")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as in train")
+    parser.add_argument("config", help=CONFIG)
+    add_composition(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Prove what the config freezes."""
     from tlvision.engine.verify import verify
 
-    verify(options.config, options.set)
+    verify(options.config, options.set, options.extra)

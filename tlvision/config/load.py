@@ -1,4 +1,4 @@
-"""Read a config: YAML, one level of `base:`, `--set` overrides, every error at once with the path of its key."""
+"""Read a config: its files composed, `--set` overrides, every error at once with the path of its key."""
 
 from __future__ import annotations
 
@@ -9,29 +9,39 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from tlvision.config.compose import UNLABELLED, compose
 from tlvision.config.schema import Config
-from tlvision.config.yaml_text import MAX_BYTES, MAX_DEPTH, check_size, parse_yaml, write_yaml
-from tlvision.files.inputs import exists, read_text
+from tlvision.config.yaml_text import MAX_DEPTH, check_size, parse_yaml, write_yaml
 from tlvision.hooks.registry import hook_class, hook_schema
 from tlvision.plugin import HasOptions, Plugin
 from tlvision.types import InputError, counted, nearest
 from tlvision.types.shown import clip, shown
 
 
-def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), extra: Sequence[str] = ()
+) -> Config:
     """Return the config of a run.
 
-    source:    the path of a YAML file, or a mapping of the same form.
-    overrides: "train.lr=2e-4" and so on; the value is YAML.
+    source:    the path of a YAML file, the name of a preset, several of these joined by "+", or a mapping of the form
+               of a file; see `tlvision.config.compose`.
+    overrides: "train.lr=2e-4" and so on; the value is YAML. "hooks.ema.decay=0.9" changes a hook that is there.
+    extra:     paths or names that are added to the bases.
 
     Raises InputError that lists every wrong key with its path, and the nearest valid one.
     """
-    if isinstance(source, Mapping):
-        origin, values = "config", dict(source)
-    else:
-        origin, values = str(source), _read_with_base(Path(source))
+    return load_with_origins(source, overrides, extra)[0]
+
+
+def load_with_origins(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), extra: Sequence[str] = ()
+) -> tuple[Config, dict[str, str]]:
+    """Return a config, and where its values come from: dotted key -> file, preset or "--set"; defaults are absent."""
+    origin = "config" if isinstance(source, Mapping) else str(source)
+    composed = compose(source, extra)
+    values, origins = composed.values, composed.origins
     for override in overrides:
-        _apply(values, override)
+        origins[_apply(values, override)] = "--set"
     check_size(values, origin)
     problems = []
     config = None
@@ -40,9 +50,11 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     except ValidationError as error:
         problems = [_sentence(dict(item), Config, "") for item in error.errors()]
     problems += _hook_problems(values.get("hooks"))
+    for label, when in composed.when:
+        problems += _when_problems(label, when)
     if problems or config is None:
         raise InputError(f"{origin}: {counted(len(problems), 'error')}:\n  {_lines(problems)}")
-    return config
+    return config, origins
 
 
 def read_options(plugin: Plugin, given: Mapping[str, Any]) -> BaseModel | None:
@@ -79,38 +91,8 @@ def dump_config(config: Config) -> str:
     return write_yaml(config.model_dump(mode="json", by_alias=True))
 
 
-def _read_with_base(path: Path) -> dict[str, Any]:
-    values = _read(path)
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    if not isinstance(base, str):
-        raise InputError(f"{path}: 'base' must be the path of a config, got {shown(base)}")
-    base_path = path.parent / base
-    lower = _read(base_path)
-    if "base" in lower:
-        raise InputError(f"{base_path}: a base cannot have a base of its own; one level keeps a config readable")
-    return _merge(lower, values)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not exists(path):
-        raise InputError(f"no config file '{clip(str(path), 200)}'")
-    values = parse_yaml(read_text(path, "a config (YAML)", max_bytes=MAX_BYTES), str(path))
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}")
-    return values
-
-
-def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(lower)
-    for key, value in upper.items():
-        below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
+def _apply(values: dict[str, Any], override: str) -> str:
+    """Set one value and return its dotted key."""
     if not isinstance(override, str):
         raise InputError(f"--set: expected texts such as 'train.lr=2e-4', got {shown(override)}")
     path, equals, text = override.partition("=")
@@ -118,6 +100,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     path = clip(path)
     if not equals or not all(keys) or len(keys) > MAX_DEPTH:
         raise InputError(f"--set: expected key=value with a dotted key, such as train.lr=2e-4, got '{clip(override)}'")
+    if keys[0] == "hooks" and len(keys) > 1:
+        return _apply_to_hook(values, keys, parse_yaml(text, f"--set {path}"))
     target = values
     for depth, key in enumerate(keys[:-1]):
         below = target.get(key)
@@ -128,6 +112,27 @@ def _apply(values: dict[str, Any], override: str) -> None:
         target[key] = dict(below)
         target = target[key]
     target[keys[-1]] = parse_yaml(text, f"--set {path}")
+    return ".".join(keys)
+
+
+def _apply_to_hook(values: dict[str, Any], keys: Sequence[str], value: Any) -> str:
+    """Set a parameter of a hook that is there, such as hooks.ema.decay, and return its dotted key."""
+    items = values.get("hooks")
+    if not isinstance(items, list):
+        items = []
+    pairs = [{item: {}} if isinstance(item, str) else item for item in items]
+    names = [name for pair in pairs if isinstance(pair, dict) for name in pair]
+    path, name = clip(".".join(keys)), keys[1]
+    if name not in names:
+        known = nearest(name, names) if names else ""
+        raise InputError(f"--set {path}: the config has no hook '{clip(name)}'.{known}")
+    if len(keys) != 3:
+        raise InputError(f"--set {path}: expected a parameter of the hook, such as hooks.{clip(name)}.weight")
+    values["hooks"] = [
+        {name: {**(pair[name] or {}), keys[2]: value}} if isinstance(pair, dict) and name in pair else pair
+        for pair in pairs
+    ]
+    return ".".join(keys)
 
 
 def _hook_problems(hooks: object) -> list[str]:
@@ -146,6 +151,25 @@ def _hook_problems(hooks: object) -> list[str]:
             problems.append(f"{where}: {error}")
         except ValidationError as error:
             problems += [_sentence(dict(each), schema, f"{where}.{name}") for each in error.errors()]
+    return problems
+
+
+def _when_problems(label: str, when: Mapping[str, Any]) -> list[str]:
+    """Check the values that a base holds for hooks, whether a run has them or not; a parameter may be missing."""
+    problems = []
+    for name, options in when.items():
+        where = f"when.{name} ({label})"
+        given = {key: value for key, value in options.items() if key != UNLABELLED}
+        try:
+            schema = hook_schema(hook_class(str(name)))
+            schema.model_validate(given, strict=True)
+        except InputError as error:
+            problems.append(f"{where}: {error}")
+        except ValidationError as error:
+            problems += [_sentence(dict(each), schema, where) for each in error.errors() if each["type"] != "missing"]
+        number = options.get(UNLABELLED, 1)
+        if type(number) is not int or number < 1:
+            problems.append(f"{where}.{UNLABELLED}: expected a number of images from 1 on, got {shown(number)}")
     return problems
 
 

@@ -238,15 +238,17 @@ class Config(_Strict):
     @field_validator("hooks", mode="before")
     @classmethod
     def _one_hook_each(cls, value: object) -> object:
-        """Accept `- ema` for `- ema: {}`."""
+        """Accept `- ema` for `- ema: {}`; null is for removing a hook of a base."""
         if not isinstance(value, list):
             return value
         result: list[dict[str, Any]] = []
         for item in value:
             if isinstance(item, str):
                 result.append({item: {}})
-            elif isinstance(item, dict) and len(item) == 1:
-                result.append({key: {} if options is None else options for key, options in item.items()})
+            elif isinstance(item, dict) and len(item) == 1 and None not in item.values():
+                result.append(item)
             else:
-                raise ValueError(f"expected one hook in each item, such as '- freeze: {{through: neck}}', got {item!r}")
+                raise ValueError(
+                    f"expected one hook in each item, such as '- ema' or '- freeze: {{through: neck}}', got {item!r}"
+                )
         return result

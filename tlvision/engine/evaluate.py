@@ -12,7 +12,7 @@ from tlvision.engine.limits import objects_given
 from tlvision.engine.model import load
 from tlvision.files.outputs import numbered_folder, output_folder
 from tlvision.terminal import console, note
-from tlvision.types import InputError
+from tlvision.types import InputError, listing
 
 
 def evaluate_run(
@@ -60,7 +60,8 @@ def evaluate_run(
     task = model.task.measured_as(source)
     if task is not model.task:
         name = Path(source.json or source.images).name
-        note(console(), f"{name} has no labels for {model.task.noun}: {task.noun} alone are evaluated")
+        absent = listing(sorted(model.task.labels - task.labels))
+        note(console(), f"{name} has no {absent}: {task.noun} alone are evaluated")
     data = task.read(source, label_options(config.data), model.classes, require_objects=False)
     for sentence in data.skipped:
         note(console(), sentence)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def show(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
+def show(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), extra: Sequence[str] = ()) -> None:
     """Print weight report, layer groups, taps, ledger and phases of a config, without training."""
     from tlvision.training.ledger import ledger_rows, print_ledger, schedule_row
 
     console = terminal.console(140)
-    loaded = load_config(config, overrides)
+    loaded = load_config(config, overrides, extra)
     parts = assemble(loaded)
     describe(console, parts)
     console.print(f"classes: {', '.join(parts.classes.names)}", highlight=False)

@@ -47,13 +47,18 @@ class TrainResult:
 
 
 def train(
-    config: Config | str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, resume: str | Path | None = None
+    config: Config | str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    extra: Sequence[str] = (),
+    *,
+    resume: str | Path | None = None,
 ) -> TrainResult:
     """Fine-tune as the config says, from the start or, with `resume`, from a run's last checkpoint.
 
-    config:    the path of a YAML file, a mapping of the same form, or a loaded Config; unused with `resume`, which
-               goes by the run's own config.yaml.
+    config:    the path of a YAML file, the name of a preset, several of these joined by "+", a mapping of the form of a
+               file, or a loaded Config; unused with `resume`, which goes by the run's own config.yaml.
     overrides: "train.lr=2e-4" and so on.
+    extra:     files or presets that are added to the config's bases.
 
     Raises InputError for what the user can mend, RunError where training cannot go on, KeyboardInterrupt after
     Ctrl-C, when the state has been saved.
@@ -72,7 +77,7 @@ def train(
         resumed = open_run(run, overrides)
         config = read_run_config(run, overrides) if resumed is None else resumed.config
     elif not isinstance(config, Config):
-        config = load_config(config, overrides)
+        config = load_config(config, overrides, extra)
     console = terminal.console(140)
     fabric = engine.make_fabric(config.train)
     can_start(wanted_workers(config.data.workers, fabric))  # before a folder is made

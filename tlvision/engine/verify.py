@@ -39,17 +39,19 @@ class Proved:
     frozen: int
 
 
-def verify(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> list[Proved]:
+def verify(
+    config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), extra: Sequence[str] = ()
+) -> list[Proved]:
     """Take the first steps of every phase of a config, prove the five facts of frozen in each, and print what held.
 
-    config, overrides: as for `tlvision.train`. Writes no files.
+    config, overrides, extra: as for `tlvision.train`. Writes no files.
 
     Raises RunError with the name of the layer and the fact that does not hold.
     """
     from tlvision.training.fabric import make_fabric
 
     console = terminal.console(140)
-    loaded = load_config(config, [*overrides, "train.verify=first_steps"])
+    loaded = load_config(config, [*overrides, "train.verify=first_steps"], extra)
     fabric = make_fabric(loaded.train)
     parts = assemble(loaded)
     describe(console, parts)

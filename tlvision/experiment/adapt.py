@@ -75,11 +75,13 @@ def adapt(
     seeds: Sequence[int] = (0, 1, 2),
     out: str | Path = "runs/adapt",
     kinds: Sequence[Kind] = KINDS,
+    extra: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train every arm with every seed, and return the table, which is also written to `out`.
 
-    configs:   YAML files of methods; see `tlvision.experiment.baselines.make_arms`.
-    overrides: as for `tlvision.train`.
+    configs:   files, presets or compositions ("yolo+mean_teacher"), one a method; see
+               `tlvision.experiment.baselines.make_arms`.
+    overrides, extra: as for `tlvision.train`, for all methods.
     out:       gets a folder `<arm>/seed<n>` for each run, adapt.json and adapt.html. Runs that it holds already, with
                the same config, are taken as they are, and interrupted ones are resumed: the command can be repeated.
 
@@ -90,7 +92,7 @@ def adapt(
     folder, console = Path(out), terminal.console(140)
     _check_seeds(seeds)
     _check_folder(folder)
-    arms = make_arms(configs, overrides, kinds)
+    arms = make_arms(configs, overrides, kinds, extra)
     metric = _metric(arms[0].config)
     _check_folders(arms, seeds, folder)
     check_file(folder / "adapt.json", COMMAND, ours=[{"metric", "seeds", "rows"}])

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from tlvision.config.compose import split_names
 from tlvision.config.load import load_config
+from tlvision.config.presets import presets
 from tlvision.config.schema import BatchSettings, Config
 from tlvision.engine.steps import steps_per_epoch
 from tlvision.hooks import ObjectiveHook
@@ -38,16 +40,22 @@ class Arm:
     config: Config
 
 
-def make_arms(paths: Sequence[str | Path], overrides: Sequence[str], kinds: Sequence[Kind]) -> list[Arm]:
+def make_arms(
+    sources: Sequence[str | Path], overrides: Sequence[str], kinds: Sequence[Kind], extra: Sequence[str] = ()
+) -> list[Arm]:
     """Return the arms for some configs of methods; the others are made from what the methods have in common.
 
-    paths:     YAML files that differ in their hooks alone, and in `data.batch.unlabelled`.
+    sources:   configs that differ in their hooks only, and in `data.batch.unlabelled`; as for `load_config`.
     overrides: "train.epochs=5" and so on, for all of them.
+    extra:     files or presets that are added to the bases of all of them.
     kinds:     which arms to run; an oracle only where the config has `data.oracle`.
 
     Raises InputError where the configs do not fit a comparison: no `data.val`, another model, data or schedule.
     """
-    methods = [Arm(Path(path).stem, "method", load_config(path, overrides)) for path in paths]
+    names = arm_names(sources)
+    methods = [
+        Arm(name, "method", load_config(source, overrides, extra)) for name, source in zip(names, sources, strict=True)
+    ]
     first_name, first = methods[0].name, methods[0].config
     if first.data.val is None:
         raise InputError(
@@ -56,10 +64,9 @@ def make_arms(paths: Sequence[str | Path], overrides: Sequence[str], kinds: Sequ
         )
     for arm in methods[1:]:
         _require_match(methods[0], arm)
-    names = [arm.name for arm in methods]
     for name in names:
         if names.count(name) > 1 or name in {kind for kind in KINDS if kind != "method"}:
-            raise InputError(f"adapt: the name '{name}' is taken; call the config file something else")
+            raise InputError(f"adapt: the name '{name}' is taken; give the config another name")
     plain = source_only([arm.config for arm in methods])
     if all(arm.config == plain for arm in methods):
         raise InputError(
@@ -71,6 +78,19 @@ def make_arms(paths: Sequence[str | Path], overrides: Sequence[str], kinds: Sequ
     if "oracle" in kinds and first.data.oracle is not None:
         arms.append(Arm("oracle", "oracle", oracle(plain)))
     return arms
+
+
+def arm_names(sources: Sequence[str | Path]) -> list[str]:
+    """Return a name for each method: its file's, or the parts of a composition that are not shared by all of them.
+
+    >>> arm_names(["yolo+mean_teacher", "yolo+keep_pretrained+mean_teacher", "runs/mine.yaml"])
+    ['mean_teacher', 'keep_pretrained+mean_teacher', 'mine']
+    """
+    parts = [[Path(part).stem for part in split_names(source)] for source in sources]
+    shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
+    kept = {name for name, preset in presets().items() if preset.kind == "methods"}
+    beside = (shared - kept) | (presets().keys() - kept)
+    return ["+".join([part for part in each if part not in beside] or each) for each in parts]
 
 
 def uses_target(name: str) -> bool:
@@ -87,16 +107,31 @@ def has_teacher(config: Config) -> bool:
 
 
 def source_only(methods: Sequence[Config]) -> Config:
-    """Return the first config without unlabelled images and with those hooks alone that all have, as they have them.
+    """Return the first config without unlabelled images and with those hooks only that all have, as they have them.
 
     Of those, the ones that use the target go too. So whatever sets a method apart from another counts as the method,
-    and what a single one has besides (a freeze) as the recipe; the order of the methods does not matter.
+    and what a single one has besides (a freeze) as the recipe; the order of the methods does not matter. Of a hook that
+    they have with different parameters, the equal ones stay: norms that all freeze, if one freezes a backbone as well.
     """
     config = methods[0]
-    shared = [item for item in config.hooks if all(item in other.hooks for other in methods)]
-    hooks = [item for item in shared if not uses_target(next(iter(item)))]
+    others = [{name: options for item in other.hooks for name, options in item.items()} for other in methods]
+    shared = [(name, _shared(name, others)) for item in config.hooks for name in item]
+    hooks = [{name: options} for name, options in shared if options is not None and not uses_target(name)]
     batch = BatchSettings(labelled=config.data.batch.labelled)
     return config.model_copy(update={"hooks": hooks, "data": config.data.model_copy(update={"batch": batch})})
+
+
+def _shared(name: str, methods: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any] | None:
+    """Return the parameters of a hook that all methods give it; None if one lacks the hook or nothing is equal."""
+    if not all(name in hooks for hooks in methods):
+        return None
+    first = methods[0][name]
+    equal = {
+        key: value
+        for key, value in first.items()
+        if all(key in hooks[name] and hooks[name][key] == value for hooks in methods)
+    }
+    return equal if equal or all(hooks[name] == first for hooks in methods) else None
 
 
 def oracle(plain: Config) -> Config:

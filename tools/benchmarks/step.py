@@ -1,6 +1,6 @@
 """What a step of domain adaptation costs, next to a supervised one on the same labelled images.
 
-    python tools/bench.py step configs/adapt/yolo_mean_teacher.yaml configs/adapt/yolo_adversarial.yaml --set data.…
+    python tools/bench.py step yolo+mean_teacher yolo+domain_adversarial --with data.yaml …
 
 Beside each config stand two supervised steps: "source only" with the same labelled images, and "as many images" with as
 many labelled ones as the method has in all. Steps are taken late in the run, when burn-in and ramps are over, on real
@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tlvision.cli.composition import add_composition
 
 LATE = 0.9
 
@@ -35,7 +37,7 @@ def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", help="methods of one family")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="as in train")
+    add_composition(parser)
     parser.add_argument("--repeats", type=int, default=7, help="steps of each kind that are counted")
     return parser.parse_args()
 
@@ -87,10 +89,11 @@ def _wait(device: Any) -> None:
 def main() -> None:
     """Measure and print a table of medians and their ratios to both supervised steps."""
     from tlvision.config.load import load_config
-    from tlvision.experiment.baselines import source_only
+    from tlvision.experiment.baselines import arm_names, source_only
 
     options = arguments()
-    loaded = {Path(path).stem: load_config(path, options.set) for path in options.configs}
+    names = arm_names(options.configs)
+    loaded = {n: load_config(c, options.set, options.extra) for n, c in zip(names, options.configs, strict=True)}
     first = next(iter(loaded.values()))
     plain = source_only([first])
     most = max(config.data.batch.labelled + config.data.batch.unlabelled for config in loaded.values())

@@ -114,6 +114,7 @@ class WeightWatcher(ObjectiveHook):
         return {"weights": self.strength * sum(p.square().sum() for p in context.adapter.module.parameters())}
 '''
 
+
 def task_of_the_docs(repository: Path) -> str:
     found = re.search(r"```python\n(.*?)```", (repository / "docs/writing-a-task.md").read_text(), re.DOTALL)
     assert found is not None

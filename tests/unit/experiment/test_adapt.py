@@ -15,6 +15,8 @@ import yaml
 import tlvision
 from tlvision.cli.main import main
 from tlvision.config.load import load_config
+from tlvision.config.presets import KINDS as KINDS_OF_PRESETS
+from tlvision.config.presets import presets
 from tlvision.engine.build import assemble
 from tlvision.experiment.adapt import Row, _compare, _read, adapt, format_rows
 from tlvision.experiment.baselines import make_arms, uses_target
@@ -94,17 +96,17 @@ def test_what_sets_methods_apart_is_not_in_source_only(values: dict[str, Any], t
     assert make_arms([kept, paths[1]], (), ("source_only",))[0].config.hooks == [EMA, QUIET]
 
 
-def test_the_configs_of_a_family_are_comparable(repository: Path) -> None:
-    families: dict[str, list[Path]] = {}
-    for path in sorted((repository / "configs" / "adapt").rglob("*.yaml")):
-        base = yaml.safe_load(path.read_text(encoding="utf-8")).get("base", path.name)
-        families.setdefault(Path(base).name, []).append(path)
-    assert len(families) == 5
-    for base, paths in families.items():
-        assert len(paths) >= 4, base
-        arms = make_arms(paths, (), ("source_only", "method"))
-        plain = next(arm.config for arm in arms if f"{arm.name}.yaml" == base)
-        assert arms[0].config == plain, "what is left of a method is what the family calls source-only"
+def test_the_methods_of_a_family_are_comparable() -> None:
+    """What all have in common, without what uses the target, is the family."""
+    by_kind = {kind: [name for name, preset in presets().items() if preset.kind == kind] for kind in KINDS_OF_PRESETS}
+    assert len(by_kind["families"]) >= 5
+    assert len(by_kind["methods"]) >= 10
+    for family in by_kind["families"]:
+        sources = [family, *(f"{family}+{method}" for method in by_kind["methods"])]
+        data = "two_domains_label_maps" if family in {"smp", "mmseg"} else "two_domains"
+        arms = make_arms(sources, (), ("source_only", "method"), [data])
+        assert [arm.name for arm in arms] == ["source_only", family, *by_kind["methods"]]
+        assert arms[0].config == arms[1].config == load_config(family, extra=[data])
 
 
 def test_the_oracle_takes_as_many_steps_whatever_it_has(values: dict[str, Any], tmp_path: Path) -> None:

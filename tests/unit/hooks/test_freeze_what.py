@@ -50,6 +50,20 @@ def test_what_is_chosen_stays_bit_equal_and_the_rest_moves(
     assert moved == names - frozen, "running statistics of what is trained move as well"
 
 
+def test_norms_are_frozen_beside_what_else_is_chosen(model: nn.Module, plan_of: Callable[..., Plan]) -> None:
+    """So that a family's norms and a method's freeze make one hook."""
+    alone = Freeze(norms=["stem", "backbone"]).setup(plan_of(model))
+    same = Freeze(roles=["stem", "backbone"], what="norms").setup(plan_of(model))
+    assert alone.trained() == same.trained() != plan_of(model).trained()
+    both = Freeze(roles=["stem"], norms=["stem", "backbone"]).setup(plan_of(model))
+    moved = moved_after_three_steps(model, both)
+    frozen = {name for name in model.state_dict() if name.startswith(("stem.", "stage1.1.", "stage2.1."))}
+    assert len(frozen) >= 6
+    assert moved == set(model.state_dict()) - frozen
+    with pytest.raises(InputError, match="nothing is chosen"):
+        Freeze()
+
+
 def test_modes_follow_what_is_frozen(model: Any, plan_of: Callable[..., Plan]) -> None:
     plan = plan_of(model)
     set_modes(model, Freeze(roles=["backbone"], what="norms").setup(plan), 0)

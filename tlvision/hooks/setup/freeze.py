@@ -25,6 +25,8 @@ class Freeze(SetupHook):
     what:       what of the chosen groups: "both", everything; "norms", the normalisation layers, so scale, shift and
                 running statistics; "parameters", everything but those, so that the norms go on learning (one without
                 parameters follows its group). It does not restrict what the list `parameters` names.
+    norms:      roles of which the normalisation layers are frozen besides, whatever else is chosen: where batches are
+                too small for their statistics.
 
     A name or glob that matches nothing is an InputError that lists the real ones; so is a freeze that leaves nothing
     to train, or norms where a chosen group has none.
@@ -41,11 +43,12 @@ class Freeze(SetupHook):
         roles: list[str] | None = None,
         parameters: list[str] | None = None,
         what: Literal["both", "parameters", "norms"] = "both",
+        norms: list[str] | None = None,
     ) -> None:
         self.through, self.groups, self.roles, self.parameters = through, groups or [], roles or [], parameters or []
-        self.what = what
-        if through is None and not (groups or roles or parameters):
-            raise InputError("freeze: say what: through, groups, roles or parameters")
+        self.what, self.norms = what, norms or []
+        if through is None and not (groups or roles or parameters or norms):
+            raise InputError("freeze: nothing is chosen. Give through, groups, roles, parameters or norms.")
 
     def setup(self, plan: Plan) -> Plan:
         """Return the plan with the chosen parameters never trained."""
@@ -57,6 +60,9 @@ class Freeze(SetupHook):
             depths.update(plan.groups.with_role(role))
         why = "freeze" if self.what == "both" else f"freeze {self.what}"
         plan = plan.train_from(self._chosen(plan, sorted(depths)), None, why)
+        if self.norms:
+            depths = {depth for role in self.norms for depth in plan.groups.with_role(role)}
+            plan = plan.train_from(self._norms_in(plan, depths), None, "freeze norms")
         for pattern in self.parameters:
             plan = plan.train_from(plan.groups.matching(pattern), None, f"freeze {pattern}")
         if not plan.trained():
@@ -70,9 +76,13 @@ class Freeze(SetupHook):
             return names
         if self.what == "parameters":
             return tuple(name for name in names if name not in plan.groups.norms)
-        norms = tuple(name for name in names if name in plan.groups.norms)
-        empty = set(depths) - {plan.parameters[name].depth for name in norms}
-        bare = [name for name in plan.groups.bare_norms if plan.groups.modules.get(name) in set(depths)]
+        return self._norms_in(plan, set(depths))
+
+    def _norms_in(self, plan: Plan, depths: set[int]) -> tuple[str, ...]:
+        """Return the names of the parameters of normalisation layers; InputError if a group has none."""
+        norms = tuple(name for name in plan.in_groups(sorted(depths)) if name in plan.groups.norms)
+        empty = depths - {plan.parameters[name].depth for name in norms}
+        bare = [name for name in plan.groups.bare_norms if plan.groups.modules.get(name) in depths]
         if bare:
             raise InputError(
                 f"freeze: the norms {listing(bare)} have running statistics and no parameters, so they cannot be "

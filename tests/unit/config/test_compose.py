@@ -1,0 +1,171 @@
+"""Configs are composed: bases in order, hooks by name, values tuned for a hook, the file, --set."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tlvision.cli.main import main
+from tlvision.config.compose import compose
+from tlvision.config.load import load_config, load_with_origins
+from tlvision.config.presets import KINDS, presets
+from tlvision.hooks.registry import hook_class
+from tlvision.types import InputError
+
+BY_KIND = {kind: [name for name, preset in presets().items() if preset.kind == kind] for kind in KINDS}
+assert all(len(names) >= 2 for names in BY_KIND.values())
+FAMILY = {
+    "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
+    "data": {"train": {"json": "t.json", "images": "i"}, "val": {"json": "v.json", "images": "i"}},
+    "train": {"epochs": 3, "lr": 0.5},
+    "hooks": [{"freeze": {"norms": ["stem"]}}, {"ema": {"decay": 0.9}}],
+    "run": {"out": "runs/x"},
+    "when": {"mean_teacher": {"threshold": 0.7, "unlabelled": 3}},
+}
+METHOD = {
+    "data": {"batch": {"unlabelled": 8}},
+    "hooks": [{"mean_teacher": {"threshold": 0.5, "burn_in": 0.25}}, {"freeze": {"roles": ["stem"]}}],
+}
+OTHER = {"data": {"batch": {"unlabelled": 5}}, "hooks": [{"entropy": {"weight": 0.5}}]}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    for name, values in (("family", FAMILY), ("method", METHOD), ("other", OTHER)):
+        write(tmp_path / f"{name}.yaml", values)
+    return tmp_path
+
+
+def write(path: Path, values: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def hooks_of(values: Any) -> dict[str, Any]:
+    return {name: options for item in values["hooks"] for name, options in item.items()}
+
+
+def test_the_strength_of_every_layer(files: Path) -> None:
+    """Method < the family's `when` < the file < --set; hooks keep the order in which they come up."""
+    path = write(
+        files / "run.yaml",
+        {"base": ["family", "method"], "train": {"lr": 0.25},
+         "hooks": [{"ema": {"warmup": 7}}, {"mean_teacher": {"ramp": 0.1}}]},
+    )  # fmt: skip
+    values = compose(path).values
+    assert values["train"] == {"epochs": 3, "lr": 0.25}
+    assert hooks_of(values) == {
+        "freeze": {"norms": ["stem"], "roles": ["stem"]},
+        "ema": {"decay": 0.9, "warmup": 7},
+        "mean_teacher": {"threshold": 0.7, "burn_in": 0.25, "ramp": 0.1},
+    }
+    assert [next(iter(item)) for item in values["hooks"]] == ["freeze", "ema", "mean_teacher"]
+    config = load_config(path, ["hooks.mean_teacher.threshold=0.9", "train.lr=1"])
+    assert (config.train.lr, hooks_of(config.model_dump())["mean_teacher"]["threshold"]) == (1.0, 0.9)
+    write(path, {"base": ["family", "method"], "hooks": [{"mean_teacher": {"threshold": 0.3}}]})
+    assert hooks_of(compose(path).values)["mean_teacher"]["threshold"] == 0.3
+    with pytest.raises(InputError, match=r"--set hooks.emma.decay: the config has no hook 'emma'. Did you mean 'ema'"):
+        load_config(path, ["hooks.emma.decay=0.5"])
+    with pytest.raises(InputError, match=r"--set hooks.ema: expected a parameter of the hook"):
+        load_config(path, ["hooks.ema=1"])
+
+
+def test_the_number_of_unlabelled_images_is_the_largest_that_a_method_needs(files: Path) -> None:
+    def number(*names: str, own: dict[str, Any] | None = None) -> Any:
+        return compose(write(files / "run.yaml", {"base": list(names), **(own or {})})).values["data"].get("batch")
+
+    assert number("family") is None
+    assert number("family", "method") == {"unlabelled": 3}, "as the family has it for that hook"
+    assert number("family", "method", "other") == number("family", "other", "method") == {"unlabelled": 5}
+    assert number("family", "method", own={"data": {"batch": {"unlabelled": 1}}}) == {"unlabelled": 1}
+
+
+def test_the_command_line_adds_bases(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    run = write(files / "run.yaml", {"base": ["family", "method", "other"]})
+    expected = compose(run).values
+    assert compose("family+method+other").values == expected
+    assert compose("family", ["method", "other.yaml"]).values == expected
+    assert compose({"base": ["family", "method"]}, ["other"]).values == expected
+    own = write(files / "own.yaml", {"base": "family", "hooks": [{"mean_teacher": {"threshold": 0.4}}]})
+    assert hooks_of(compose(own, ["method"]).values)["mean_teacher"]["threshold"] == 0.4, "the file stays the strongest"
+
+
+def test_null_removes_a_hook(files: Path) -> None:
+    path = write(files / "run.yaml", {"base": "family", "hooks": [{"ema": None}]})
+    assert list(hooks_of(compose(path).values)) == ["freeze"]
+    write(path, {"base": "family", "hooks": [{"adabn": None}]})
+    with pytest.raises(InputError, match=r"run.yaml: hooks: 'adabn: null' removes a hook that no base has"):
+        compose(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"base": "famly"}, r"no base file '.*famly', and no preset of that name"),
+        ({"base": "mean_techer"}, r"no preset of that name. Did you mean 'mean_teacher'"),
+        ({"base": "absent.yaml"}, r"no base file '.*absent.yaml'$"),
+        ({"base": 3}, "'base' must be the name of a config or a list of names, got 3"),
+        ({"base": "nested"}, "a base cannot have a base of its own. Name both"),
+        ({"base": "family", "when": [1]}, r"run.yaml: 'when' must map names of hooks to parameters"),
+        ({"base": "family", "when": {"meen_teacher": {}}}, r"when.meen_teacher \(.*run.yaml\): unknown hook"),
+        ({"base": "family", "when": {"adabn": {"x": 1}}}, r"when.adabn \(.*run.yaml\).x: unknown key"),
+        ({"base": "family", "when": {"mmd": {"unlabelled": 0}}}, r"when.mmd .*unlabelled: expected a number of images"),
+        ({"base": "family", "hooks": ["ema", {"ema": {}}]}, "hooks: 'ema' is given twice"),
+        ({"base": "family", "hooks": [1]}, r"hooks: expected one hook in each item, .* got 1"),
+    ],
+)
+def test_what_cannot_be_composed_is_named(files: Path, values: dict[str, Any], words: str) -> None:
+    write(files / "nested.yaml", {**FAMILY, "base": "family"})
+    with pytest.raises(InputError, match=words):
+        load_config(write(files / "run.yaml", values))
+
+
+def test_origins(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(files / "run.yaml", {"base": ["family", "method"], "evaluate": {"every": 2}})
+    _, origins = load_with_origins(path, ["train.lr=1"])
+    name = {key: Path(value.split(" ")[0]).stem for key, value in origins.items()}
+    assert name["train.epochs"] == "family"
+    assert name["hooks.mean_teacher.burn_in"] == "method"
+    assert origins["hooks.mean_teacher.threshold"].endswith("family.yaml (when mean_teacher)")
+    assert name["evaluate.every"] == "run"
+    assert origins["train.lr"] == "--set"
+    assert main(["show", str(path), "--origin", "--set", "train.lr=1"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    by_key = {line[0]: line[1:] for line in lines}
+    assert by_key["train.lr"] == ["1.0", "--set"]
+    assert by_key["train.optimizer"] == ["adamw", "default"]
+    assert by_key["data.batch.unlabelled"][0] == "3"
+
+
+@pytest.mark.parametrize(("family", "method"), list(product(BY_KIND["families"], BY_KIND["methods"])))
+def test_every_family_composes_with_every_method(family: str, method: str) -> None:
+    """What a method says holds, unless the family has a value for that hook."""
+    config = load_of(family, method)
+    found, said = hooks_of(config.model_dump()), hooks_of(compose(method).values)
+    tuned = compose(family).when[0][1]
+    for hook, options in said.items():
+        for key, value in options.items():
+            assert found[hook][key] == tuned.get(hook, {}).get(key, value)
+    needs = any(getattr(hook_class(hook), "uses_unlabelled", False) for hook in said)
+    assert (config.data.batch.unlabelled > 0) == needs
+
+
+def load_of(family: str, *methods: str) -> Any:
+    data = "two_domains_label_maps" if family in {"smp", "mmseg"} else "two_domains"
+    return load_config("+".join([family, data, *methods]))
+
+
+def test_presets_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for names in BY_KIND.values() for name in names)
+    assert main(["presets", "mean_teacher"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["hooks"] == [{"mean_teacher": {"burn_in": 0.2, "ramp": 0.1}}]
+    assert main(["presets", "mean_teachr"]) == 2
+    assert all(preset.purpose() for preset in presets().values())
+    assert len({preset.path.stem for preset in presets().values()}) == sum(map(len, BY_KIND.values()))
