@@ -5,12 +5,15 @@
     python tools/bench.py recipes run | table | choose | probe …   # which defaults generalise, one data set left out
     python tools/bench.py zero_shot                        # how well the weights fit those data sets untrained
     python tools/bench.py parity --plugin mmdet | torchvision …        # the same, against their own trainers
+    python tools/bench.py parity --side upstream --plugin yolo …       # one side, without the comparison
     python tools/bench.py step yolo+mean_teacher --with data.yaml …       # what a method costs a step
     python tools/bench.py freezing --data DIR --weights W.pt
+    python tools/bench.py step_time_yolo …                 # steps of ultralytics' trainer, as `freezing` times them
     python tools/bench.py gpu                              # all of it on a GPU, in four minutes; then: tables gpu.json
     python tools/bench.py verify | evaluation | label_maps | loading | startup
 
-Each prints a table; nothing here asserts on seconds.
+`parity --side …` and `step_time_yolo` run one side and print JSON on the last line, the others print a table. Nothing
+here asserts on seconds.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ BENCHMARKS = (
     "recipes",
     "startup",
     "step",
+    "step_time_yolo",
     "tables",
     "transfer",
     "verify",

@@ -67,6 +67,13 @@ def test_files_are_short_and_import_by_name(repository: Path) -> None:
     assert len((repository / "tlvision/training/loop.py").read_text().splitlines()) < 150
 
 
+def test_plugins_contain_no_scripts(repository: Path) -> None:
+    """What trains with upstream's own trainers, for comparison, is in tools/, which is not in the wheel."""
+    files = list((repository / "plugins").rglob("*.py"))
+    assert len(files) > 50
+    assert not [path for path in files if re.search(r"import argparse|__main__", path.read_text())]
+
+
 def test_the_core_names_no_model_family(repository: Path) -> None:
     """A hook works on every plugin because nothing in the core knows one."""
     names = {"yolo", "ultralytics", "mmdet", "mmcv", "mmseg", "torchvision", "segmentation_models", "toy"}

@@ -50,16 +50,17 @@ class StepClock(ObserverHook):
 
     def before_step(self, context: Context) -> None:
         """Start the clock; before the first step, note the memory held."""
-        from tlvision_yolo.step_time import memory_held, wait_for_device
+        from benchmarks.parity.runner import current_memory
+        from benchmarks.step_clock import wait_for_device
 
         if not self.seconds:
-            self.held = memory_held()
+            self.held = current_memory()
         wait_for_device()
         self._began = time.perf_counter()
 
     def after_step(self, context: Context) -> None:
         """Stop the clock."""
-        from tlvision_yolo.step_time import wait_for_device
+        from benchmarks.step_clock import wait_for_device
 
         wait_for_device()
         self.seconds.append(time.perf_counter() - self._began)
@@ -86,13 +87,13 @@ def arguments() -> argparse.Namespace:
 def time_ours(options: argparse.Namespace) -> dict[str, Any]:
     """Time our training steps in this process: the loop itself, without its evaluations and checkpoints."""
     import torch
+    from benchmarks.parity.runner import peak_memory
 
     from tlvision.config.load import load_config
     from tlvision.engine.build import assemble
     from tlvision.engine.train import build_session
     from tlvision.training.fabric import make_fabric
     from tlvision.training.loop import train_epoch
-    from tlvision_yolo.parity import memory_peak
 
     torch.set_num_threads(options.threads)
     config = load_config(CONFIG, overrides(options))
@@ -109,7 +110,7 @@ def time_ours(options: argparse.Namespace) -> dict[str, Any]:
         train_epoch(session, batches)
         session.closed_epochs += 1
     session.call_close()
-    peak = memory_peak()
+    peak = peak_memory()
     return {
         "step_seconds": statistics.median(clock.seconds[options.warmup : options.warmup + options.steps]),
         "peak_memory_bytes": peak,
@@ -174,12 +175,12 @@ def command_for(options: argparse.Namespace, side: str, layers: int) -> list[str
     """Return the command that times one side and prints JSON on its last line."""
     values = {"weights": options.weights, "arch": options.arch, "image-size": options.image_size}
     values |= {key: getattr(options, key) for key in ("batch", "steps", "warmup", "threads", "out")}
+    bench = str(Path(__file__).parents[1] / "bench.py")
     if side.startswith("ours"):
-        bench = str(Path(__file__).parents[1] / "bench.py")
         command = [sys.executable, bench, "freezing", "--side", side]
         values["data"] = options.data
     else:
-        command = [sys.executable, "-m", "tlvision_yolo.step_time"]
+        command = [sys.executable, bench, "step_time_yolo"]
         values |= {"train-json": subset_path(options), "train-images": options.data / "images"}
         values |= {"freeze": layers} if side == "ultralytics, frozen" else {}
     return [*command, *(part for key, value in values.items() for part in (f"--{key}", str(value)))]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from benchmarks.parity import CONFIGS, TASKS, UPSTREAM, overrides
+from benchmarks.parity.compare import CONFIGS, measure, overrides
+from benchmarks.parity.runner import Job, run
+from benchmarks.parity.tasks import TASKS
 from benchmarks.step_clock import StepClock, wait_for_device
 
 QUIET = 'hooks=[{"ema": {"decay": 0.99}}, {"log": {"progress": "none", "tensorboard": "off"}}]'
@@ -64,7 +65,7 @@ SMALL = Sizes(128, 96, 1, 2, 0.5, (1, 2), 2, 1, 96, small=True)
 
 
 def options_of(name: str, sizes: Sizes, shared: Path, epochs: int = 100) -> SimpleNamespace:
-    """Return what `parity.overrides` takes, for one model."""
+    """Return what `compare.overrides` takes, for one model."""
     model = MODELS[name]
     weights = model.weights if model.weights == "none" else str(shared / "weights" / model.weights)
     return SimpleNamespace(
@@ -138,25 +139,22 @@ def bare_seconds(session: Any, sizes: Sizes) -> float:
 def steps_upstream(name: str, precision: str, sizes: Sizes, shared: Path, out: Path) -> dict[str, Any]:
     """Time upstream's trainer on the same images with the same batch."""
     options = options_of(name, sizes, shared)
-    data = Path(options.data)
-    given = [part.removeprefix("--") for part in TASKS[options.plugin].arguments(data)]
-    named = {key.replace("-", "_"): Path(value) for key, value in zip(given[::2], given[1::2], strict=True)}
-    extra = {"crop": options.crop} if options.crop else {}
-    train = import_module(UPSTREAM[options.plugin]).train_upstream
+    job = Job(
+        plugin=options.plugin,
+        files=TASKS[options.plugin].files(Path(options.data)),
+        weights=options.weights,
+        arch=options.arch,
+        epochs=options.epochs,
+        image_size=options.image_size,
+        batch=options.batch,
+        seed=0,
+        out=out.resolve(),
+        crop=options.crop or None,
+        precision=precision,
+    )
     clock = StepClock(sizes.warmup, sizes.steps)
     with clock:
-        train(
-            **named,
-            **extra,
-            weights=options.weights,
-            arch=options.arch,
-            epochs=options.epochs,
-            image_size=options.image_size,
-            batch=options.batch,
-            seed=0,
-            out=out,
-            precision=precision,
-        )
+        run(job)
     return step_row(clock, options.batch)
 
 
@@ -236,8 +234,6 @@ def profile(precision: str, sizes: Sizes, shared: Path, out: Path) -> dict[str, 
 
 def epochs(side: str, sizes: Sizes, shared: Path, out: Path) -> dict[str, Any]:
     """Train yolov8n on BCCD for some epochs; AP of pycocotools and seconds of the whole process."""
-    from benchmarks.parity import measure
-
     options = options_of("yolov8n", sizes, shared, sizes.epochs)
     options.image_size, options.out, options.config = sizes.epochs_size, str(out), None
     result = measure(options, side, 0)

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parity import CONFIGS, spread
-from benchmarks.parity_tasks import pycocotools_ap
+from benchmarks.parity.compare import BENCH, CONFIGS, spread
+from benchmarks.parity.tasks import pycocotools_ap
 from benchmarks.recipe_choice import CRITERIA, follow_rule, leave_one_out
 from benchmarks.recipe_suite import BUDGETS, SIZES, SUITE, Cell, make_cell, split_predictions
 from benchmarks.runs import Results, Run, check_settings, run_all
@@ -137,7 +137,7 @@ def command_for(options: argparse.Namespace, cell: Cell, recipe: str, seed: int,
     fit, both = cell.folder / "fit.json", cell.folder / "both.json"
     if recipe == UPSTREAM:
         return [
-            *(sys.executable, "-m", "tlvision_yolo.parity", "--last"),
+            *(sys.executable, str(BENCH), "parity", "--side", "upstream", "--plugin", "yolo", "--last"),
             *("--train-json", str(fit), "--train-images", str(cell.images)),
             *("--val-json", str(both), "--val-images", str(cell.images)),
             *("--weights", options.weights, "--arch", options.arch, "--epochs", str(epochs)),

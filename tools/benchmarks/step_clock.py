@@ -16,6 +16,11 @@ import torch
 from torch.utils.data import dataloader
 
 
+# Any, because methods of these classes are replaced for a while.
+_TENSOR: Any = torch.Tensor
+_LOADER: Any = dataloader._BaseDataLoaderIter
+
+
 class EnoughError(Exception):
     """Leaves a trainer when enough steps are timed."""
 
@@ -36,8 +41,7 @@ class StepClock:
         self._began = self._waited = 0.0
 
     def __enter__(self) -> StepClock:
-        self._backward = torch.Tensor.backward
-        self._next = dataloader._BaseDataLoaderIter.__next__
+        self._backward, self._next = _TENSOR.backward, _LOADER.__next__
         clock, backward, get_next = self, self._backward, self._next
 
         def timed_backward(tensor: Any, *given: Any, **options: Any) -> Any:
@@ -51,13 +55,11 @@ class StepClock:
             finally:
                 clock._waited += time.perf_counter() - before
 
-        torch.Tensor.backward = timed_backward  # type: ignore[method-assign]
-        dataloader._BaseDataLoaderIter.__next__ = timed_next
+        _TENSOR.backward, _LOADER.__next__ = timed_backward, timed_next
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> bool:
-        torch.Tensor.backward = self._backward  # type: ignore[method-assign]
-        dataloader._BaseDataLoaderIter.__next__ = self._next
+        _TENSOR.backward, _LOADER.__next__ = self._backward, self._next
         return kind is EnoughError
 
     def loading(self, batches: Iterator[Any]) -> Iterator[Any]:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import runs as runs_module
-from benchmarks.parity import spread
-from benchmarks.parity_tasks import pycocotools_ap
+from benchmarks.parity.compare import BENCH, spread
+from benchmarks.parity.tasks import pycocotools_ap
 from benchmarks.runs import Results, Run, check_settings
 
 CONFIG = "configs/detect/yolo_finetune.yaml"
@@ -99,7 +99,7 @@ def command_for(options: argparse.Namespace, method: str, rate: float | str, see
     extra = [part for key, value in UPSTREAM[method].items() for part in (f"--{key}", str(value))]
     extra += [] if rate == AUTO else ["--lr", str(rate)]
     return [
-        *(sys.executable, "-m", "tlvision_yolo.parity", "--last"),
+        *(sys.executable, str(BENCH), "parity", "--side", "upstream", "--plugin", "yolo", "--last"),
         *("--train-json", str(few), "--train-images", str(images)),
         *("--val-json", str(truth), "--val-images", str(images)),
         *("--weights", options.weights, "--arch", options.arch, "--epochs", str(options.epochs)),

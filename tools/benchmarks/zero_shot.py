@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.parity_tasks import pycocotools_ap
+from benchmarks.parity.tasks import pycocotools_ap
 from benchmarks.recipe_suite import SIZES, SUITE, Cell, make_cell
 
 OF_COCO = {

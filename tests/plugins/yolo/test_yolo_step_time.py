@@ -19,7 +19,6 @@ from tlvision.hooks.setup.freeze import Freeze
 from tlvision.plugin import map_groups
 from tlvision.training.modes import set_modes
 from tlvision.types import Target
-from tlvision_yolo.parity import write_dataset
 
 UPSTREAM_FREEZE = """
 import json, sys
@@ -96,10 +95,13 @@ def sixteen(shared: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_what_upstreams_freeze_does(shared: Path, sixteen: Path, tmp_path: Path) -> None:
+def test_what_upstreams_freeze_does(
+    shared: Path, sixteen: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The peer that we are compared with is really frozen, its running statistics too."""
+    monkeypatch.syspath_prepend(str(repository / "tools"))
     data = read_coco(sixteen, shared / "data" / "bccd" / "images")
-    description = write_dataset(data, data, tmp_path / "data")
+    description = import_module("benchmarks.parity.yolo").write_dataset(data, data, tmp_path / "data")
     weights = shared / "weights" / "yolov8n-coco-from-int8.pt"
     command = [sys.executable, "-c", UPSTREAM_FREEZE, weights, description, tmp_path]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

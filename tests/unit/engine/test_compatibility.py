@@ -50,7 +50,8 @@ def test_what_a_plugin_cannot_do_is_said_with_those_that_can(
 def test_what_a_plugin_may_do_passes() -> None:
     check_pairing([NeedsPixels()], get_plugin("toy"), get_task("semantic"))
     check_pairing([NeedsBoxes()], get_plugin("mmdet"), get_task("detect"))
-    check_pairing([NeedsBoxes()], get_plugin("yolo"), get_task("detect"))  # it does not say; the model itself is asked later
+    # It does not say; the model itself is asked later.
+    check_pairing([NeedsBoxes()], get_plugin("yolo"), get_task("detect"))
 
 
 def test_nothing_is_read_before(tiny_config: dict[str, Any]) -> None:

@@ -22,16 +22,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parity_tasks import Boxes, LabelMaps
+from benchmarks.parity import runner
+from benchmarks.parity.tasks import TASKS
 
-BENCH = Path(__file__).parents[1] / "bench.py"
-UPSTREAM = {
-    "mmdet": "tlvision_openmmlab.mmdet.parity",
-    "mmseg": "tlvision_openmmlab.mmseg.parity",
-    "smp": "tlvision_smp.parity",
-    "torchvision": "tlvision_torchvision.parity",
-    "yolo": "tlvision_yolo.parity",
-}
+BENCH = Path(__file__).parents[2] / "bench.py"
 CONFIGS = {
     "mmdet": "configs/detect/mmdet_faster_rcnn.yaml",
     "mmseg": "configs/segment/mmseg_deeplabv3plus.yaml",
@@ -39,29 +33,6 @@ CONFIGS = {
     "torchvision": "configs/detect/torchvision_faster_rcnn.yaml",
     "yolo": "configs/detect/yolo_finetune.yaml",
 }
-TASKS = {plugin: LabelMaps() if plugin in {"mmseg", "smp"} else Boxes() for plugin in UPSTREAM}
-
-
-def arguments() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plugin", choices=sorted(UPSTREAM), required=True)
-    parser.add_argument("--data", required=True, help="folder of the images and labels")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--arch", required=True)
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--image-size", type=int, default=320)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument(
-        "--crop", type=int, default=0, help="segmenters: side of the training crops; 0: the plugin's own"
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--config", help="default: the plugin's fine-tuning config")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="more overrides for our side")
-    parser.add_argument("--out", default="runs/parity", help="folder for both sides' runs")
-    parser.add_argument("--side", choices=["ours"], help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
 
 
 def overrides(options: argparse.Namespace, out: Path) -> list[str]:
@@ -84,28 +55,16 @@ def train_ours(options: argparse.Namespace) -> None:
     """Train with our loop in this process and print what it took as JSON on the last line."""
     from tlvision.engine.train import train
 
-    before = time.perf_counter()
-    result = train(options.config or CONFIGS[options.plugin], overrides(options, Path(options.out)))
-    taken = time.perf_counter() - before
+    clock = runner.Clock()
+    with clock.training():
+        result = train(options.config or CONFIGS[options.plugin], overrides(options, Path(options.out)))
+    folder = result.run / "predictions"
     report = {
-        "predictions": str(
-            result.run / ("predictions" if (result.run / "predictions").is_dir() else "predictions.json")
-        ),
-        "train_seconds": taken,
-        "peak_memory_bytes": peak_memory(),
+        "predictions": str(folder if folder.is_dir() else result.run / "predictions.json"),
+        "train_seconds": clock.train_seconds,
+        "peak_memory_bytes": clock.peak_memory,
     }
     print(json.dumps(report))
-
-
-def peak_memory() -> int:
-    """Return the peak memory of this process in bytes: of the GPU if it was used, else resident."""
-    import resource
-
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def run_side(command: list[str], log: Path) -> dict[str, Any]:
@@ -123,13 +82,10 @@ def run_side(command: list[str], log: Path) -> dict[str, Any]:
 def measure(options: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
     """Run one side with one seed and score it."""
     out, data = Path(options.out), Path(options.data)
+    command = [sys.executable, str(BENCH), "parity", "--side", side, "--plugin", options.plugin, "--data", options.data]
     if side == "ours":
-        command = [sys.executable, str(BENCH), "parity", "--side", "ours"]
-        command += ["--plugin", options.plugin, "--data", options.data]
         command += ["--config", options.config] if options.config else []
         command += ["--set", *options.set] if options.set else []
-    else:
-        command = [sys.executable, "-m", UPSTREAM[options.plugin], *TASKS[options.plugin].arguments(data)]
     command += ["--weights", options.weights, "--arch", options.arch, "--epochs", str(options.epochs)]
     command += ["--image-size", str(options.image_size), "--batch", str(options.batch)]
     command += ["--crop", str(options.crop)] if options.crop else []
@@ -173,10 +129,10 @@ def spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Run both sides for every seed and print the table."""
-    options = arguments()
-    if options.side == "ours":
-        train_ours(options)
+    """Run both sides for every seed and print the table, or run one side."""
+    options = runner.arguments(__doc__)
+    if options.side:
+        {"ours": train_ours, "upstream": runner.train_upstream}[options.side](options)
         return
     rows: dict[str, list[dict[str, Any]]] = {"ours": [], "upstream": []}
     for position, seed in enumerate(options.seeds):
@@ -188,7 +144,3 @@ def main() -> None:
     work = f"{len(options.seeds)} seeds, {options.epochs} epochs, {options.image_size} px, batch {options.batch}"
     print(f"\n{table(rows, TASKS[options.plugin].metrics)}\n")
     print(f"{work}; {platform.machine()}, Python {platform.python_version()}; {result}")
-
-
-if __name__ == "__main__":
-    main()

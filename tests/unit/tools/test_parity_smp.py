@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,14 @@ import torch
 from PIL import Image
 
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec
-from tlvision_smp import parity
 
 PLAIN = InputSpec(multiple_of=32)
+
+
+@pytest.fixture
+def smp(parity: Callable[[str], Any]) -> Any:
+    pytest.importorskip("segmentation_models_pytorch")
+    return parity("smp")
 
 
 @pytest.fixture
@@ -39,21 +43,24 @@ def dataset(tmp_path: Path) -> Path:
 
 def folders(dataset: Path) -> dict[str, Path]:
     images, masks = dataset / "images", dataset / "masks"
+    classes = dataset / "classes.txt"
     return {
         "train_images": images,
-        "train_masks": masks,
+        "train_labels": masks,
         "val_images": images,
-        "val_masks": masks,
-        "classes": dataset / "classes.txt",
+        "val_labels": masks,
+        "classes": classes,
     }
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_crops_keep_pixels_and_labels_together(dataset: Path, monkeypatch: pytest.MonkeyPatch, flip: float) -> None:
-    monkeypatch.setattr(parity, "FLIP", flip)
+def test_crops_keep_pixels_and_labels_together(
+    smp: Any, dataset: Path, monkeypatch: pytest.MonkeyPatch, flip: float
+) -> None:
+    monkeypatch.setattr(smp, "FLIP", flip)
     torch.manual_seed(0)
-    pairs = parity.find_pairs(dataset / "images", dataset / "masks")
-    crops = parity.Crops(pairs, PLAIN, 60, 32)
+    pairs = smp.find_pairs(dataset / "images", dataset / "masks")
+    crops = smp.Crops(pairs, PLAIN, 60, 32)
     seen = set()
     for _ in range(4):
         for at in range(len(crops)):
@@ -68,16 +75,16 @@ def test_crops_keep_pixels_and_labels_together(dataset: Path, monkeypatch: pytes
     assert len(seen) > 8, "crops are cut at random"
 
 
-def test_crops_larger_than_the_image_are_unknown_beyond_it(dataset: Path) -> None:
-    pairs = parity.find_pairs(dataset / "images", dataset / "masks")
-    pixels, labels = parity.Crops(pairs, PLAIN, 30, 32)[0]
+def test_crops_larger_than_the_image_are_unknown_beyond_it(smp: Any, dataset: Path) -> None:
+    pairs = smp.find_pairs(dataset / "images", dataset / "masks")
+    pixels, labels = smp.Crops(pairs, PLAIN, 30, 32)[0]
     assert pixels.shape == (3, 32, 32)
     assert (labels[20:] == IGNORE_INDEX).all()
     assert (pixels[:, 20:] == 0).all()
     assert set(labels.unique().tolist()) == {0, 1, IGNORE_INDEX}
 
 
-def test_predictions_are_whole_images_in_their_own_size(dataset: Path, tmp_path: Path) -> None:
+def test_predictions_are_whole_images_in_their_own_size(smp: Any, dataset: Path, tmp_path: Path) -> None:
     class Brightness(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -87,9 +94,9 @@ def test_predictions_are_whole_images_in_their_own_size(dataset: Path, tmp_path:
             self.sizes.add(tuple(x.shape))
             return torch.cat([0.4 - x[:, :1], x[:, :1] - 0.4], 1)
 
-    model, pairs = Brightness(), parity.find_pairs(dataset / "images", dataset / "masks")
+    model, pairs = Brightness(), smp.find_pairs(dataset / "images", dataset / "masks")
     for size in (60, 120):
-        parity.predict(model, pairs, PLAIN, torch.device("cpu"), image_size=size, folder=tmp_path / str(size))
+        smp.predict(model, pairs, PLAIN, torch.device("cpu"), image_size=size, folder=tmp_path / str(size))
         for pair in pairs:
             found = np.asarray(Image.open(tmp_path / str(size) / f"{pair.image.stem}.png"))
             truth = np.asarray(Image.open(pair.mask))
@@ -98,7 +105,13 @@ def test_predictions_are_whole_images_in_their_own_size(dataset: Path, tmp_path:
     assert model.sizes == {(1, 3, 64, 64), (1, 3, 96, 128)}
 
 
-def test_the_run_is_the_recipe(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_is_the_recipe(
+    smp: Any,
+    parity: Callable[[str], Any],
+    job: Callable[..., Any],
+    dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rates: list[float] = []
     step = torch.optim.AdamW.step
 
@@ -107,11 +120,10 @@ def test_the_run_is_the_recipe(dataset: Path, tmp_path: Path, monkeypatch: pytes
         return step(self, closure)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    monkeypatch.setattr(parity, "WORKERS", 1)
-    result = parity.train_upstream(
-        **folders(dataset), weights="none", arch="unet/mobilenet_v2", epochs=5, image_size=60, crop=32, batch=4, seed=0,
-        out=tmp_path / "out", loss="dice",
-    )  # fmt: skip
+    monkeypatch.setattr(smp, "WORKERS", 1)
+    files = parity("tasks").Files(**folders(dataset))
+    wanted = job("smp", files, arch="unet/mobilenet_v2", epochs=5, image_size=60, crop=32, loss="dice")
+    result = parity("runner").run(wanted)
     assert len(rates) == 10, "two steps an epoch"
     assert max(rates) == pytest.approx(1e-3)
     assert rates[0] < 1e-4 > rates[-1]
@@ -123,26 +135,28 @@ def test_the_run_is_the_recipe(dataset: Path, tmp_path: Path, monkeypatch: pytes
     assert result["peak_memory_bytes"] > 1e8
 
 
-def test_what_cannot_be_used(dataset: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_used(smp: Any, dataset: Path, tmp_path: Path) -> None:
     (dataset / "masks" / "3.png").unlink()
     with pytest.raises(InputError, match=r"3\.png' has no label map"):
-        parity.find_pairs(dataset / "images", dataset / "masks")
+        smp.find_pairs(dataset / "images", dataset / "masks")
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="no images"):
-        parity.find_pairs(tmp_path / "none", dataset / "masks")
+        smp.find_pairs(tmp_path / "none", dataset / "masks")
     with pytest.raises(InputError, match="expected a loss of cross_entropy, dice, got 'mse'"):
-        parity.make_loss("mse")
+        smp.make_loss("mse")
 
 
 @pytest.mark.slow
-def test_from_the_command_line(dataset: Path, tmp_path: Path) -> None:
-    given = [f"--{name.replace('_', '-')}={path}" for name, path in folders(dataset).items()]
-    command = [
-        sys.executable, "-m", "tlvision_smp.parity", *given, "--weights=none", "--arch=unet/mobilenet_v2",
-        "--epochs=60", "--image-size=120", "--crop=64", "--batch=8", "--seed=0", f"--out={tmp_path / 'out'}",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout.splitlines()[-1])
+def test_from_the_command_line(dataset: Path, tmp_path: Path, upstream_side: Callable[..., str]) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    images, masks = dataset / "images", dataset / "masks"
+    result = json.loads(
+        upstream_side(
+            *("smp", "--train-images", images, "--train-masks", masks, "--val-images", images, "--val-masks", masks),
+            *("--classes", dataset / "classes.txt", "--weights=none", "--arch=unet/mobilenet_v2", "--epochs=60"),
+            *("--image-size=120", "--crop=64", "--batch=8", "--seed=0", "--out", tmp_path / "out"),
+        )
+    )
     found = [np.asarray(Image.open(path)) for path in sorted(Path(result["predictions"]).iterdir())]
     truth = [np.asarray(Image.open(path)) for path in sorted((dataset / "masks").iterdir())]
     right = [(one == other)[other != IGNORE_INDEX].mean() for one, other in zip(found, truth, strict=True)]

@@ -1,10 +1,7 @@
-"""The parity number: a plain training loop around a model of smp, and the label maps its last weights give on val.
+"""Train a job with a plain loop around a model of smp, and predict label maps of val with its last weights.
 
-    python -m tlvision_smp.parity --train-images D --train-masks D --val-images D --val-masks D --classes classes.txt \\
-        --weights W.pth --arch unet/mobilenet_v2 --epochs 20 --image-size 480 --crop 256 --batch 8 --seed 0 --out DIR
-
-prints what `train_upstream` returns as JSON on its last line. It is meant to run in a process of its own, so that wall
-time and peak memory are upstream's.
+    python tools/bench.py parity --side upstream --plugin smp --data DIR --weights W.pth --arch unet/mobilenet_v2 \\
+        --epochs 20 --image-size 480 --crop 256 --batch 8 --seed 0 --out DIR
 
 smp has no trainer; its examples show a loop of the user's own. This one has what they have in common: random crops and
 horizontal flips, normalisation with smp's values, one of smp's losses on whole batches, all layers trained from the
@@ -15,12 +12,8 @@ scores are brought to the original size before the argmax.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
-import resource
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import segmentation_models_pytorch as smp
 import torch
+from benchmarks.parity.runner import Clock, Job, Outcome, device_name
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -40,7 +34,9 @@ from tlvision.types import IGNORE_INDEX, ClassMap, InputError, InputSpec
 from tlvision_smp.architectures import find_architecture
 from tlvision_smp.build import build_upstream
 
+SETTINGS = frozenset({"crop", "loss", "lr", "precision"})
 LR, WEIGHT_DECAY = 1e-3, 1e-2
+CROP = 256
 FLIP = 0.5
 WORKERS = 4
 LOSSES = ("cross_entropy", "dice")
@@ -56,89 +52,46 @@ class Pair:
     mask: Path
 
 
-def train_upstream(
-    train_images: Path,
-    train_masks: Path,
-    val_images: Path,
-    val_masks: Path,
-    classes: Path,
-    *,
-    weights: str,
-    arch: str,
-    epochs: int,
-    image_size: int,
-    crop: int,
-    batch: int,
-    seed: int,
-    out: Path,
-    lr: float = LR,
-    loss: str = "cross_entropy",
-    precision: str = "fp32",
-) -> dict[str, Any]:
+def train(job: Job, clock: Clock) -> Outcome:
     """Train with the recipe and predict the val images with the last weights.
 
-    *_images, *_masks: folders of images and, under the same stems, of PNG label maps.
-    classes:    a text file; its line numbers, from 0, are the values in the label maps, and 255 is unknown.
-    weights:    as in a tlvision config.
-    image_size: long side to which images are brought; they keep their size where they have it.
+    image_size: long side to which images are brought; they keep their size if they have it.
     crop:       side of the square that is trained on.
     loss:       "cross_entropy" or "dice".
-    precision:  "fp32", or "bf16" for mixed precision.
-    out:        a folder for the predictions.
-
-    Returns "predictions" (a folder of label maps, <stem>.png in the original size), "train_seconds", "total_seconds",
-    "peak_memory_bytes" (of the GPU, or resident), "images_per_second" (training images), "epochs", "device" and
-    "upstream" (its version).
-
-    Raises InputError where the images, the architecture or the weights cannot be used.
     """
-    started = time.perf_counter()
-    train, val = find_pairs(train_images, train_masks), find_pairs(val_images, val_masks)
-    if len(train) < batch:
-        raise InputError(f"parity: {len(train)} training images are fewer than one batch of {batch}")
-    names = [line.strip() for line in classes.read_text(encoding="utf-8").splitlines() if line.strip()]
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    spec = BuildSpec(arch=arch, weights=weights, classes=ClassMap.from_names(names), image_size=image_size)
-    model, wants = build_upstream(find_architecture(arch), spec)
+    files = job.files
+    train_pairs = find_pairs(files.train_images, files.train_labels)
+    val_pairs = find_pairs(files.val_images, files.val_labels)
+    if len(train_pairs) < job.batch:
+        raise InputError(f"parity: {len(train_pairs)} training images are fewer than one batch of {job.batch}")
+    classes = ClassMap.from_names(files.class_names())
+    random.seed(job.seed)
+    np.random.seed(job.seed)
+    torch.manual_seed(job.seed)
+    spec = BuildSpec(arch=job.arch, weights=job.weights, classes=classes, image_size=job.image_size)
+    model, wants = build_upstream(find_architecture(job.arch), spec)
+    device, folder = torch.device(device_name()), job.out / "predictions"
     model.to(device)
+    with clock.training():
+        _train(model, _training_batches(job, train_pairs, wants), device, job)
+    predict(model, val_pairs, wants, device, image_size=job.image_size, folder=folder)
+    clock.read_memory()  # here the peak includes the predictions
+    return Outcome(predictions=folder, images=job.epochs * len(train_pairs), upstream=smp.__version__)
 
-    before = time.perf_counter()
-    loader = DataLoader(
-        Crops(train, wants, image_size, crop),
-        batch,
+
+def _training_batches(job: Job, pairs: Sequence[Pair], wants: InputSpec) -> DataLoader[Any]:
+    return DataLoader(
+        Crops(pairs, wants, job.image_size, job.crop or CROP),
+        job.batch,
         shuffle=True,
         drop_last=True,
         num_workers=min(WORKERS, os.cpu_count() or 1),
         persistent_workers=True,
     )
-    _train(model, loader, make_loss(loss), device, epochs=epochs, lr=lr, amp=precision == "bf16")
-    train_seconds = time.perf_counter() - before
-    folder = out / "predictions"
-    predict(model, val, wants, device, image_size=image_size, folder=folder)
-    return {
-        "predictions": str(folder.resolve()),
-        "train_seconds": train_seconds,
-        "peak_memory_bytes": memory_peak(),
-        "total_seconds": time.perf_counter() - started,
-        "images_per_second": epochs * len(train) / train_seconds,
-        "epochs": epochs,
-        "device": str(device),
-        "upstream": smp.__version__,
-    }
-
-
-def memory_peak() -> int:
-    """Return the peak memory of this process so far in bytes: allocated on the GPU if it was used, else resident."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def find_pairs(images: Path, masks: Path) -> list[Pair]:
-    """Return images and masks of the same stem, by name; InputError where a mask is not there."""
+    """Return images and masks of the same stem, by name; InputError if a mask is missing."""
     pairs = [Pair(path, masks / f"{path.stem}.png") for path in sorted(images.iterdir()) if path.is_file()]
     for pair in pairs:
         if not pair.mask.is_file():
@@ -206,15 +159,14 @@ def make_loss(name: str) -> Any:
     raise InputError(f"parity: expected a loss of {', '.join(LOSSES)}, got '{name}'")
 
 
-def _train(
-    model: Any, loader: DataLoader[Any], loss: Any, device: torch.device, *, epochs: int, lr: float, amp: bool
-) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * len(loader))
+def _train(model: Any, loader: DataLoader[Any], device: torch.device, job: Job) -> None:
+    loss, rate = make_loss(job.loss or LOSSES[0]), LR if job.lr is None else job.lr
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=job.epochs * len(loader))
     model.train()
-    for _ in range(epochs):
+    for _ in range(job.epochs):
         for images, labels in loader:
-            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            with torch.autocast(device.type, torch.bfloat16, enabled=job.precision == "bf16"):
                 value = loss(model(images.to(device)), labels.to(device))
             if not bool(torch.isfinite(value)):
                 raise RuntimeError(f"the loss is {float(value)}")
@@ -242,23 +194,3 @@ def predict(
             scores = functional.interpolate(scores, size=own, mode="bilinear", align_corners=False)
         label_map = scores[0].argmax(0).to(torch.uint8).cpu().numpy()
         Image.fromarray(label_map).save(folder / f"{pair.image.stem}.png")
-
-
-def main() -> None:
-    """Run `train_upstream` from the command line."""
-    parser = argparse.ArgumentParser(description="Train smp's model with a plain loop, for comparison.")
-    for name in ("--train-images", "--train-masks", "--val-images", "--val-masks", "--classes", "--out"):
-        parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--weights", required=True, help="imagenet, none or a path")
-    parser.add_argument("--arch", required=True)
-    defaults = {"--epochs": 20, "--image-size": 480, "--crop": 256, "--batch": 8, "--seed": 0}
-    for name, default in defaults.items():
-        parser.add_argument(name, type=int, default=default)
-    parser.add_argument("--lr", type=float, default=LR)
-    parser.add_argument("--loss", choices=LOSSES, default="cross_entropy")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    print(json.dumps(train_upstream(**vars(parser.parse_args()))))
-
-
-if __name__ == "__main__":
-    main()

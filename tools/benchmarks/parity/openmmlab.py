@@ -1,26 +1,28 @@
-"""What the runs with upstream's own trainers, for comparison, have in common."""
+"""Train with mmengine's Runner: the parts that `mmdet` and `mmseg` share."""
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
+from typing import Any
+
+from benchmarks.parity.runner import Clock
 
 from tlvision.plugin import BuildSpec, Plugin
 
 
-def memory_peak() -> int:
-    """Return the peak memory of this process so far in bytes: allocated on the GPU if it was used, else resident."""
-    import torch
+def run_training(config: Any, clock: Clock) -> None:
+    """Train with mmengine's Runner, with the evaluations that its config has."""
+    from mmengine.runner import Runner
 
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    runner = Runner.from_cfg(config)
+    with clock.training():
+        runner.train()
 
 
 def write_start(plugin: Plugin, spec: BuildSpec, path: Path) -> Path:
     """Write the pretrained tensors that `plugin` loads, with upstream's keys, to `path`, and return it.
 
-    What the weights do not fill is left out, so that upstream initialises it.
+    Tensors that the weights do not fill are left out, so that upstream initialises them.
     """
     import torch
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,22 @@ import torch
 
 from tlvision.formats.coco.read import read_coco
 from tlvision.types import InputError, Sample, Target
-from tlvision_torchvision import parity
 
 ARCH = "ssdlite320_mobilenet_v3_large"
 # pycocotools and numpy 2, when a mask is decoded.
 OLD_NUMPY = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+@pytest.fixture
+def recipe(parity: Callable[[str], Any]) -> Any:
+    pytest.importorskip("pycocotools")
+    return parity("torchvision")
+
+
 @OLD_NUMPY
-def test_pictures_are_flipped_with_their_boxes_and_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_flipped_with_their_boxes_and_masks(
+    recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from PIL import Image
 
     pixels = np.zeros((40, 60, 3), np.uint8)
@@ -35,8 +41,8 @@ def test_pictures_are_flipped_with_their_boxes_and_masks(tmp_path: Path, monkeyp
         image_id=1, path=tmp_path / "a.png", width=60, height=40, target=target, segments=((outline,), (outline,))
     )
     for chance, x0, x1 in ((0.0, 5, 25), (1.0, 35, 55)):
-        monkeypatch.setattr(parity, "FLIP", chance)
-        image, given = parity.Pictures([sample], first=1, flip=True, with_masks=True)[0]
+        monkeypatch.setattr(recipe, "FLIP", chance)
+        image, given = recipe.Pictures([sample], first=1, flip=True, with_masks=True)[0]
         assert image.shape == (3, 40, 60)
         assert given["boxes"].tolist() == [[x0, 10, x1, 20]], "the crowd region is left out"
         assert given["labels"].tolist() == [3]
@@ -46,17 +52,22 @@ def test_pictures_are_flipped_with_their_boxes_and_masks(tmp_path: Path, monkeyp
         assert given["masks"].sum() == 200
 
 
-def test_the_schedule_is_upstreams(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_schedule_is_upstreams(
+    recipe: Any,
+    parity: Callable[[str], Any],
+    job: Callable[..., Any],
+    tiny_dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rates: list[float] = []
 
     def step(self: Any, closure: Any = None) -> None:
         rates.append(self.param_groups[0]["lr"])
 
     monkeypatch.setattr(torch.optim.SGD, "step", step)
-    monkeypatch.setattr(parity, "WORKERS", 0)
-    monkeypatch.setattr(parity, "predict", lambda *_: [])
-    result = parity.train_upstream(**files(tiny_dataset), weights="none", arch=ARCH, epochs=13, image_size=64, batch=4,
-                                   seed=0, out=tmp_path)  # fmt: skip
+    monkeypatch.setattr(recipe, "WORKERS", 0)
+    monkeypatch.setattr(recipe, "predict", lambda *_: [])
+    result = parity("runner").run(job("torchvision", files(parity, tiny_dataset), arch=ARCH, epochs=13))
     steps = len(rates) // 13
     assert steps == 2, "11 of the 12 images have objects, and the last batch is not whole"
     assert rates[:2] == pytest.approx([0.005 / 1000, 0.005])
@@ -66,28 +77,30 @@ def test_the_schedule_is_upstreams(tiny_dataset: Path, tmp_path: Path, monkeypat
     assert result["ap"] == [0.0] * 13
 
 
-def files(folder: Path) -> dict[str, Path]:
+def files(parity: Callable[[str], Any], folder: Path) -> Any:
     images = folder / "images"
-    return {"train_json": folder / "train.json", "train_images": images, "val_json": folder / "val.json",
-            "val_images": images}  # fmt: skip
+    return parity("tasks").Files(images, folder / "train.json", images, folder / "val.json")
 
 
-def test_too_few_images_for_a_batch_are_an_error(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_too_few_images_for_a_batch_are_an_error(
+    recipe: Any, parity: Callable[[str], Any], job: Callable[..., Any], tiny_dataset: Path
+) -> None:
     with pytest.raises(InputError, match="11 training images have objects, fewer than one batch of 16"):
-        parity.train_upstream(**files(tiny_dataset), weights="none", arch=ARCH, epochs=1, image_size=64, batch=16,
-                              seed=0, out=tmp_path)  # fmt: skip
+        parity("runner").run(job("torchvision", files(parity, tiny_dataset), arch=ARCH, batch=16))
 
 
-def test_results_are_in_the_ids_of_the_json() -> None:
+def test_results_are_in_the_ids_of_the_json(recipe: Any) -> None:
     found = {"boxes": torch.tensor([[1.0, 2, 4, 8], [0, 0, 1, 1]]), "scores": torch.tensor([0.5, 0.25]),
              "labels": torch.tensor([2, 1])}  # fmt: skip
-    rows = list(parity._results(7, found, {1: 90}, 1))
+    rows = list(recipe._results(7, found, {1: 90}, 1))
     assert rows == [{"image_id": 7, "category_id": 90, "bbox": [1.0, 2.0, 3.0, 6.0], "score": 0.5}]
 
 
 @OLD_NUMPY
-def test_training_batches_have_masks(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity, "WORKERS", 0)
+def test_training_batches_have_masks(
+    recipe: Any, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "WORKERS", 0)
     content = json.loads((tiny_dataset / "train.json").read_text(encoding="utf-8"))
     for row in content["annotations"]:
         x, y, w, h = row["bbox"]
@@ -95,7 +108,7 @@ def test_training_batches_have_masks(tiny_dataset: Path, tmp_path: Path, monkeyp
     path = tmp_path / "polygons.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     train = read_coco(path, tiny_dataset / "images")
-    batches = parity._training_batches(train, 4, 1, with_masks=True)
+    batches = recipe._training_batches(train, 4, 1, with_masks=True)
     _, targets = next(iter(batches))
     assert len(targets) == 4
     for target in targets:
@@ -107,7 +120,7 @@ def test_training_batches_have_masks(tiny_dataset: Path, tmp_path: Path, monkeyp
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_the_recipe_from_the_command_line(shared: Path, tmp_path: Path) -> None:
+def test_the_recipe_from_the_command_line(shared: Path, tmp_path: Path, upstream_side: Callable[..., str]) -> None:
     content = json.loads((shared / "data" / "bccd" / "val.json").read_text(encoding="utf-8"))
     content["images"] = content["images"][:8]
     kept = {image["id"] for image in content["images"]}
@@ -118,13 +131,7 @@ def test_the_recipe_from_the_command_line(shared: Path, tmp_path: Path) -> None:
     weights = str(shared / "weights" / "mobilenet_v2-imagenet-from-int8.pth")
     command = ["--train-json", small, "--train-images", images, "--val-json", small, "--val-images", images]
     command += ["--weights", weights, "--arch", "fasterrcnn_mobilenet_v2_fpn", "--epochs", "1", "--image-size", "160"]
-    done = subprocess.run(
-        [sys.executable, "-m", "tlvision_torchvision.parity", *map(str, command), "--batch", "2", "--out", tmp_path],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = json.loads(upstream_side("torchvision", *command, "--batch", 2, "--out", tmp_path))
     assert 0 < result["train_seconds"] < result["total_seconds"]
     assert len(result["ap"]) == 1
     rows = json.loads(Path(result["predictions"]).read_text(encoding="utf-8"))

@@ -1,10 +1,7 @@
-"""The parity number: torchvision's reference recipe on a COCO dataset, and what its last model predicts on val.
+"""Train a job with torchvision's reference recipe, and predict the val images with its last weights.
 
-    python -m tlvision_torchvision.parity --train-json T --train-images D --val-json V --val-images D --weights W.pth \\
+    python tools/bench.py parity --side upstream --plugin torchvision --data DIR --weights W.pth \\
         --arch fasterrcnn_mobilenet_v2_fpn --epochs 6 --image-size 320 --batch 4 --seed 0 --out DIR
-
-prints what `train_upstream` returns as JSON on its last line. It is meant to run in a process of its own, so that wall
-time and peak memory are upstream's.
 
 The recipe is that of https://github.com/pytorch/vision/tree/main/references/detection, written from its description for
 whatever number of epochs: SGD with momentum 0.9, a rate of 0.02 for 16 images and weight decay 1e-4; in the first epoch
@@ -18,14 +15,11 @@ into one batch, which is left out.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
 import os
 import random
-import resource
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from benchmarks.parity.runner import Clock, Job, Outcome, device_name
 from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -47,6 +42,7 @@ from tlvision.types import InputError, Sample
 from tlvision_torchvision.architectures import find_architecture
 from tlvision_torchvision.build import build_upstream
 
+SETTINGS = frozenset({"last", "lr", "precision"})
 LR, LR_BATCH = 0.02, 16
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 WARMUP_STEPS, WARMUP_FROM = 1000, 1 / 1000
@@ -55,92 +51,55 @@ FLIP = 0.5
 WORKERS = 4
 
 
-def train_upstream(
-    train_json: Path,
-    train_images: Path,
-    val_json: Path,
-    val_images: Path,
-    *,
-    weights: str,
-    arch: str,
-    epochs: int,
-    image_size: int,
-    batch: int,
-    seed: int,
-    out: Path,
-    lr: float | None = None,
-    last: bool = False,
-    precision: str = "fp32",
-) -> dict[str, Any]:
+def train(job: Job, clock: Clock) -> Outcome:
     """Train with the recipe, evaluating after every epoch, and predict the val images with the last weights.
 
-    weights: as in a tlvision config.
-    lr:      the rate; None takes the recipe's for this batch size.
-    last:    evaluate after the last epoch alone.
-    precision: "fp32", or "bf16" for mixed precision, as upstream's --amp has it with fp16.
-    out:     a folder for the predictions.
-
-    Returns "predictions" (path of a COCO results file for `val_json`), "train_seconds", "total_seconds",
-    "peak_memory_bytes" (of the GPU, or resident, when training has ended), "images_per_second" (training images, the
-    evaluations included), "epochs", "ap" (of each evaluation), "device", "upstream" (its version) and "skipped" (what
-    the json's reader left out).
-
-    Raises InputError where the json, the images, the architecture or the weights cannot be used.
+    lr: the rate; None takes the recipe's for this batch size.
+    precision: "bf16" is mixed precision, as upstream's --amp is with fp16.
     """
-    started = time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
-    train = read_coco(train_json, train_images)
-    val = read_coco(val_json, val_images, train.classes)
-    random.seed(seed)
-    torch.manual_seed(seed)
-    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    spec = BuildSpec(arch=arch, weights=weights, classes=train.classes, image_size=image_size)
-    architecture = find_architecture(arch)
+    train_data = read_coco(job.files.train_labels, job.files.train_images)
+    val_data = read_coco(job.files.val_labels, job.files.val_images, train_data.classes)
+    random.seed(job.seed)
+    torch.manual_seed(job.seed)
+    architecture = find_architecture(job.arch)
+    spec = BuildSpec(arch=job.arch, weights=job.weights, classes=train_data.classes, image_size=job.image_size)
     model = build_upstream(architecture, spec)
-    _set_size(model, image_size)
-    model.to(device)
+    _set_size(model, job.image_size)
+    model.to(device_name())
     first = int(architecture.has_background)
+    with clock.training():
+        batches = _training_batches(train_data, job.batch, first, with_masks=architecture.task == "instance")
+        results = _train_epochs(job, model, batches, val_data, first)
+    return Outcome(
+        predictions=job.out / "predictions.json",
+        images=job.epochs * len(train_data.samples),
+        upstream=torchvision.__version__,
+        ap=results,
+        skipped=(*train_data.skipped, *val_data.skipped),
+    )
 
-    before = time.perf_counter()
-    batches = _training_batches(train, batch, first, with_masks=architecture.task == "instance")
-    rate = LR * batch / LR_BATCH if lr is None else lr
+
+def _train_epochs(job: Job, model: Any, batches: DataLoader[Any], val: CocoData, first: int) -> tuple[float, ...]:
+    """Train all epochs and return the AP of each evaluation, whose predictions are written to the job's folder."""
+    rate = LR * job.batch / LR_BATCH if job.lr is None else job.lr
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    milestones = [round(epochs * epoch / EPOCHS) for epoch in MILESTONES]
+    milestones = [round(job.epochs * epoch / EPOCHS) for epoch in MILESTONES]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, GAMMA)
-    truth = _quiet(COCO, str(val_json))
-    results: list[float] = []
-    predictions = out / "predictions.json"
-    for epoch in range(epochs):
-        _train_epoch(model, batches, optimizer, device, warm_up=epoch == 0, amp=precision == "bf16")
+    truth = _quiet(COCO, str(job.files.val_labels))
+    device, results = torch.device(device_name()), []
+    predictions = job.out / "predictions.json"
+    for epoch in range(job.epochs):
+        _train_epoch(model, batches, optimizer, device, warm_up=epoch == 0, amp=job.precision == "bf16")
         schedule.step()
-        if not last or epoch == epochs - 1:
+        if not job.last or epoch == job.epochs - 1:
             rows = predict(model, val, device, first)
             predictions.write_text(json.dumps(rows), encoding="utf-8")
             results.append(_average_precision(truth, predictions, empty=not rows))
-    train_seconds = time.perf_counter() - before
-    return {
-        "predictions": str(predictions.resolve()),
-        "train_seconds": train_seconds,
-        "peak_memory_bytes": memory_peak(),
-        "total_seconds": time.perf_counter() - started,
-        "images_per_second": epochs * len(train.samples) / train_seconds,
-        "epochs": epochs,
-        "ap": results,
-        "device": str(device),
-        "upstream": torchvision.__version__,
-        "skipped": [*train.skipped, *val.skipped],
-    }
-
-
-def memory_peak() -> int:
-    """Return the peak memory of this process so far in bytes: allocated on the GPU if it was used, else resident."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return tuple(results)
 
 
 class Pictures(Dataset[tuple[Tensor, dict[str, Tensor]]]):
-    """Images and targets as upstream's models take them, flipped at random where they are for training.
+    """Images and targets as upstream's models take them, flipped at random if they are for training.
 
     first:      the label of our class 0.
     with_masks: whether targets have masks.
@@ -187,7 +146,7 @@ def _draw(sample: Sample, row: int) -> Any:
 
 
 def _training_batches(train: CocoData, batch: int, first: int, *, with_masks: bool) -> DataLoader[Any]:
-    """Return upstream's loader; InputError where there are fewer images with objects than one batch has."""
+    """Return upstream's loader; InputError if there are fewer images with objects than one batch has."""
     samples = [sample for sample in train.samples if not sample.target.crowd.all()]
     if len(samples) < batch:
         raise InputError(f"parity: {len(samples)} training images have objects, fewer than one batch of {batch}")
@@ -265,7 +224,7 @@ def _results(
 
 
 def _average_precision(truth: COCO, predictions: Path, *, empty: bool) -> float:
-    """Return the box AP as pycocotools has it; 0 where nothing at all was found, which it cannot read."""
+    """Return the box AP as pycocotools has it; 0 if nothing at all was found, which it cannot read."""
     if empty:
         return 0.0
     evaluation = COCOeval(truth, _quiet(truth.loadRes, str(predictions)), "bbox")
@@ -277,22 +236,3 @@ def _average_precision(truth: COCO, predictions: Path, *, empty: bool) -> float:
 def _quiet(act: Any, *given: Any) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
         return act(*given)
-
-
-def main() -> None:
-    """Run `train_upstream` from the command line."""
-    parser = argparse.ArgumentParser(description="Train with torchvision's reference recipe, for comparison.")
-    for name in ("--train-json", "--train-images", "--val-json", "--val-images", "--out"):
-        parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--weights", required=True, help="coco, imagenet, none or a path")
-    parser.add_argument("--arch", required=True)
-    for name, default in (("--epochs", 6), ("--image-size", 320), ("--batch", 4), ("--seed", 0)):
-        parser.add_argument(name, type=int, default=default)
-    parser.add_argument("--lr", type=float)
-    parser.add_argument("--last", action="store_true")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    print(json.dumps(train_upstream(**vars(parser.parse_args()))))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,27 +1,63 @@
 """Time and memory of ultralytics' own training steps, to compare ours with.
 
-    python -m tlvision_yolo.step_time --train-json T --train-images D --weights W.pt --arch yolov8n --image-size 320 \\
-        --batch 16 --steps 20 --threads 1 --freeze 10 --out DIR
+    python tools/bench.py step_time_yolo --train-json T --train-images D --weights W.pt --arch yolov8n \\
+        --image-size 320 --batch 16 --steps 20 --threads 1 --freeze 10 --out DIR
 
-prints what `time_upstream` returns as JSON on its last line; meant to run in a process of its own, as `parity` is.
+It prints what `time_upstream` returns as JSON on the last line. `freezing` runs it in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.parity.runner import current_memory, device_name, peak_memory
+from benchmarks.parity.yolo import start_of, write_dataset
+
 from tlvision.formats.coco.read import read_coco
-from tlvision_yolo.parity import memory_peak, start_of, write_dataset
 
 
 class _MeasuredError(Exception):
     """Leaves upstream's trainer when enough steps are timed."""
+
+
+class _Timer:
+    """Callbacks of upstream's trainer that time its steps, and leave it with `_MeasuredError` after the last.
+
+    count:   number of steps.
+    threads: torch's threads, set right before the first step.
+    """
+
+    def __init__(self, count: int, threads: int) -> None:
+        self.count, self.threads = count, threads
+        self.seconds: list[float] = []
+        self.memory_before = self.trained = 0
+        self._began = 0.0
+
+    def begin(self, trainer: Any) -> None:
+        """Start a step."""
+        import torch
+        from benchmarks.step_clock import wait_for_device
+
+        if not self.seconds:
+            torch.set_num_threads(self.threads)
+            self.memory_before = current_memory()
+            self.trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+        wait_for_device()
+        self._began = time.perf_counter()
+
+    def end(self, trainer: Any) -> None:
+        """End a step."""
+        from benchmarks.step_clock import wait_for_device
+
+        wait_for_device()
+        self.seconds.append(time.perf_counter() - self._began)
+        if len(self.seconds) == self.count:
+            raise _MeasuredError
 
 
 def time_upstream(
@@ -44,7 +80,7 @@ def time_upstream(
     threads:       torch's threads, set when upstream's trainer has set its own number.
 
     Every batch is a step of AdamW (upstream would collect 64 images first), mosaic stays on, and images are loaded in
-    the same process, between the steps. The rest is as in `train_upstream`.
+    the same process, between the steps. The rest is as in `benchmarks.parity.yolo`.
 
     Returns "step_seconds" (the median), "peak_memory_bytes" (of the GPU, or resident), "added_memory_bytes" (the peak
     less what was held right before the first step), "trained" (numbers with a gradient), "threads".
@@ -55,28 +91,10 @@ def time_upstream(
     out = out.resolve()
     train = read_coco(train_json, train_images)
     data_yaml = write_dataset(train, train, out / "data")
-    marks: list[float] = []
-    seconds: list[float] = []
-    held = trained = 0
-
-    def begin(trainer: Any) -> None:
-        nonlocal held, trained
-        if not seconds:
-            torch.set_num_threads(threads)
-            held = memory_held()
-            trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-        wait_for_device()
-        marks.append(time.perf_counter())
-
-    def end(trainer: Any) -> None:
-        wait_for_device()
-        seconds.append(time.perf_counter() - marks[-1])
-        if len(seconds) == warmup + steps:
-            raise _MeasuredError
-
+    timer = _Timer(warmup + steps, threads)
     model = YOLO(start_of(weights, arch))
-    model.add_callback("on_train_batch_start", begin)
-    model.add_callback("on_train_batch_end", end)
+    model.add_callback("on_train_batch_start", timer.begin)
+    model.add_callback("on_train_batch_end", timer.end)
     try:
         model.train(
             data=str(data_yaml),
@@ -86,7 +104,7 @@ def time_upstream(
             nbs=batch,
             workers=0,
             close_mosaic=0,
-            device="cuda:0" if torch.cuda.is_available() else "cpu",
+            device=device_name(),
             project=str(out),
             name="steps",
             exist_ok=True,
@@ -97,36 +115,15 @@ def time_upstream(
             lr0=1e-3,
         )
     except _MeasuredError:
-        peak = memory_peak()
+        peak = peak_memory()
         return {
-            "step_seconds": statistics.median(seconds[warmup:]),
+            "step_seconds": statistics.median(timer.seconds[warmup:]),
             "peak_memory_bytes": peak,
-            "added_memory_bytes": peak - held,
-            "trained": trained,
+            "added_memory_bytes": peak - timer.memory_before,
+            "trained": timer.trained,
             "threads": torch.get_num_threads(),
         }
-    raise RuntimeError(f"upstream's trainer ended after {len(seconds)} steps, {warmup + steps} were asked for")
-
-
-def wait_for_device() -> None:
-    """Let the GPU finish, where there is one, so that a clock reads what the work took."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def memory_held() -> int:
-    """Return the memory of this process now, of the same kind as `memory_peak`; without /proc, its peak so far."""
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
-        return torch.cuda.memory_allocated()
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return memory_peak()
-    return pages * resource.getpagesize()
+    raise RuntimeError(f"upstream's trainer ended after {len(timer.seconds)} steps, {warmup + steps} were asked for")
 
 
 def main() -> None:
@@ -140,7 +137,3 @@ def main() -> None:
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--freeze", type=int)
     print(json.dumps(time_upstream(**vars(parser.parse_args()))))
-
-
-if __name__ == "__main__":
-    main()

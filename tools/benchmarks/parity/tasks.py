@@ -1,4 +1,4 @@
-"""What `parity` needs to know of a task: where the data lies, how upstream is told, how predictions are scored."""
+"""The data of each task: where the files are, how our config reads them, and how predictions are scored."""
 
 from __future__ import annotations
 
@@ -10,6 +10,30 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from tlvision.types import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Paths of a data set.
+
+    train_labels, val_labels: a COCO json each, or a folder of PNG label maps with the stems of the images.
+    classes: for label maps, a text file of names. Its line numbers, from 0, are the values; 255 is unknown.
+    """
+
+    train_images: Path
+    train_labels: Path
+    val_images: Path
+    val_labels: Path
+    classes: Path | None = None
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes. Raises InputError if there is no file of them."""
+        if self.classes is None:
+            raise InputError("parity: no file of class names. Set --classes, or --data to a folder with classes.txt.")
+        lines = self.classes.read_text(encoding="utf-8").splitlines()
+        return tuple(line.strip() for line in lines if line.strip())
 
 
 @dataclass(frozen=True)
@@ -27,11 +51,9 @@ class Boxes:
             f"data.val.images={data / 'images'}",
         ]
 
-    def arguments(self, data: Path) -> list[str]:
-        """Return what upstream's script needs to read the data."""
-        sides = [[f"--{side}-json", str(data / f"{side}.json"), f"--{side}-images", str(data / "images")] for side in
-                 ("train", "val")]  # fmt: skip
-        return sides[0] + sides[1]
+    def files(self, data: Path) -> Files:
+        """Return the paths of the data."""
+        return Files(data / "images", data / "train.json", data / "images", data / "val.json")
 
     def images(self, data: Path) -> int:
         """Return the number of training images."""
@@ -55,12 +77,10 @@ class LabelMaps:
         ]
         return [f"data.classes={data / 'classes.txt'}", *folders]
 
-    def arguments(self, data: Path) -> list[str]:
-        """Return what upstream's script needs to read the data."""
-        folders = [
-            (f"--{side}-{kind}", str(data / kind / side)) for side in ("train", "val") for kind in ("images", "masks")
-        ]
-        return ["--classes", str(data / "classes.txt"), *(part for pair in folders for part in pair)]
+    def files(self, data: Path) -> Files:
+        """Return the paths of the data."""
+        images, masks = data / "images", data / "masks"
+        return Files(images / "train", masks / "train", images / "val", masks / "val", data / "classes.txt")
 
     def images(self, data: Path) -> int:
         """Return the number of training images."""
@@ -78,10 +98,6 @@ class LabelMaps:
         return float((hits[union > 0] / union[union > 0]).mean()), float(hits.sum() / matrix.sum())
 
 
-def _folders(data: Path) -> list[tuple[str, str, Path]]:
-    return [(side, kind, data / kind / side) for side in ("train", "val") for kind in ("images", "masks")]
-
-
 def pycocotools_ap(truth: Path, predictions: Path) -> tuple[float, float]:
     """Return AP and AP50 as pycocotools computes them; 0 where nothing at all was found, which it cannot read."""
     if not json.loads(predictions.read_text(encoding="utf-8")):
@@ -96,3 +112,13 @@ def pycocotools_ap(truth: Path, predictions: Path) -> tuple[float, float]:
         evaluation.accumulate()
         evaluation.summarize()
     return float(evaluation.stats[0]), float(evaluation.stats[1])
+
+
+TASKS: dict[str, Boxes | LabelMaps] = {
+    "mmdet": Boxes(),
+    "mmseg": LabelMaps(),
+    "smp": LabelMaps(),
+    "torchvision": Boxes(),
+    "yolo": Boxes(),
+}
+"""Task of each plugin that can be compared."""

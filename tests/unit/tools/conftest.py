@@ -1,0 +1,44 @@
+"""Import the benchmarks, and describe jobs of upstream's trainers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def parity(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Return `parity(name)`, which imports a module of `benchmarks.parity`."""
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    return lambda name: import_module(f"benchmarks.parity.{name}")
+
+
+@pytest.fixture
+def job(parity: Callable[[str], Any], tmp_path: Path) -> Callable[..., Any]:
+    """Return `job(plugin, files, …)`, a `Job` of one epoch with random weights and seed 0, unless given otherwise."""
+
+    def make(plugin: str, files: Any, **given: Any) -> Any:
+        defaults = {"weights": "none", "arch": "any", "epochs": 1, "image_size": 64, "batch": 4, "seed": 0}
+        return parity("runner").Job(plugin=plugin, files=files, **{**defaults, "out": tmp_path / "out", **given})
+
+    return make
+
+
+@pytest.fixture
+def upstream_side(repository: Path) -> Callable[..., str]:
+    """Return `upstream_side(plugin, …)`, which runs `bench.py parity --side upstream` and returns the last line."""
+
+    def run(plugin: str, *options: object) -> str:
+        command = [sys.executable, repository / "tools" / "bench.py", "parity", "--side", "upstream"]
+        done = subprocess.run(
+            [*map(str, command), "--plugin", plugin, *map(str, options)], check=True, capture_output=True, text=True
+        )
+        return done.stdout.splitlines()[-1]
+
+    return run
