@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch.utils.data import dataloader
 
-
 # Any, because methods of these classes are replaced for a while.
 _TENSOR: Any = torch.Tensor
 _LOADER: Any = dataloader._BaseDataLoaderIter
