@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import LayerGroup, Tap, label_maps, tap_features
+from tlvision.plugin import label_maps, tap_features
 from tlvision.types import InputError, InputSpec, Prediction, Target
 from tlvision_smp.groups import Probe, add_taps, find_groups
 from tlvision_smp.losses import Losses, stack_labels
@@ -28,21 +28,8 @@ class SmpAdapter:
 
     def __init__(self, model: Any, arch: str, seen: Probe, losses: Losses, input_spec: InputSpec) -> None:
         self.module = model
-        self._arch, self._losses, self._spec = arch, losses, input_spec
-        self._groups, self._taps = find_groups(model, seen), add_taps(model, seen)
-
-    @property
-    def input_spec(self) -> InputSpec:
-        """RGB with the encoder's mean and deviation, the image in the top left corner."""
-        return self._spec
-
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
-        """Stem, backbone.stage1.., neck (the decoder), head."""
-        return self._groups
-
-    def taps(self) -> tuple[Tap, ...]:
-        """The decoder's output and the maps of the encoder's own list, from fine to coarse."""
-        return self._taps
+        self._arch, self._losses, self.input_spec = arch, losses, input_spec
+        self.groups, self.taps = find_groups(model, seen), add_taps(model, seen)
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """{"loss_<name>"} for each of `model.options.losses`; every target needs its `semantic` label map."""
@@ -61,7 +48,7 @@ class SmpAdapter:
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """What the taps see."""
-        return tap_features(self.module, self._taps, images)
+        return tap_features(self.module, self.taps, images)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:

@@ -11,7 +11,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
-from tlvision.plugin import InstanceFeatures, LayerGroup, PredictSpec, Tap, capture
+from tlvision.plugin import InstanceFeatures, PredictSpec, capture
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_torchvision.groups import COARSEST, find_groups, find_layers, find_taps
 
@@ -51,27 +51,14 @@ class TorchvisionAdapter:
 
     def __init__(self, model: Any, *, has_background: bool, predict: PredictSpec) -> None:
         layers = find_layers(model)
-        self._groups, self._taps = find_groups(model, layers), find_taps(model, layers)
+        self.groups, self.taps = find_groups(model, layers), find_taps(model, layers)
         self._first_label = int(has_background)
-        self._spec = _input_spec(model)
+        self.input_spec = _input_spec(model)
         model.transform = AsGiven()
         _set_predict(model, predict)
         for part in _parts_before_boxes(model):
             part.register_forward_hook(_in_single_precision)
         self.module = self._model = model
-
-    @property
-    def input_spec(self) -> InputSpec:
-        """ImageNet's mean and deviation, in the corner of multiples of 32 on the mean; SSDlite -1..1, stretched."""
-        return self._spec
-
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
-        """Return stem, backbone stages, neck and heads; see `tlvision_torchvision.groups.find_groups`."""
-        return self._groups
-
-    def taps(self) -> tuple[Tap, ...]:
-        """Return c2, p2, c3, …; see `tlvision_torchvision.groups.find_taps`."""
-        return self._taps
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """Return upstream's own losses, unweighted as upstream's recipe adds them up, as a mean over the images.
@@ -87,7 +74,7 @@ class TorchvisionAdapter:
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
-        with capture(self._model, self._taps) as features:
+        with capture(self._model, self.taps) as features:
             self._model.backbone(images)
         return features
 

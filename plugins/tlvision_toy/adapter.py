@@ -44,23 +44,13 @@ class DetectorAdapter:
     """`TinyDetector` behind the contract; see `tlvision.plugin.Adapter` for every member."""
 
     class_keys = ("head.classify.weight", "head.classify.bias")
+    input_spec = INPUT
+    groups = (*BACKBONE_GROUPS, LayerGroup("neck", "neck", ("neck",)), LayerGroup("head", "head", ("head",)))
+    taps = tuple(sorted((*BACKBONE_TAPS, *PYRAMID_TAPS), key=lambda tap: tap.stride))
 
     def __init__(self, classes: int, predict: PredictSpec) -> None:
         self.module: nn.Module = TinyDetector(classes)
         self._predict = predict
-
-    @property
-    def input_spec(self) -> InputSpec:
-        """RGB in 0..1, mean 0.45, deviation 0.25, sides multiples of 32."""
-        return INPUT
-
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
-        """Stem, four stages, neck, head."""
-        return (*BACKBONE_GROUPS, LayerGroup("neck", "neck", ("neck",)), LayerGroup("head", "head", ("head",)))
-
-    def taps(self) -> tuple[Tap, ...]:
-        """The four stages and the three pyramid levels, from fine to coarse."""
-        return tuple(sorted((*BACKBONE_TAPS, *PYRAMID_TAPS), key=lambda tap: tap.stride))
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """{"loss_class", "loss_box"}."""
@@ -68,7 +58,7 @@ class DetectorAdapter:
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """What the taps see."""
-        return tap_features(self.module, self.taps(), images)
+        return tap_features(self.module, self.taps, images)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
@@ -81,26 +71,16 @@ class SegmenterAdapter:
     """`TinySegmenter` behind the contract; see `tlvision.plugin.Adapter` for every member."""
 
     class_keys = ("classify.weight", "classify.bias")
+    input_spec = INPUT
+    groups = (
+        *BACKBONE_GROUPS,
+        LayerGroup("neck", "neck", ("decoder",)),
+        LayerGroup("head", "head", ("classify",)),
+    )
+    taps = (DECODER_TAP, *BACKBONE_TAPS)
 
     def __init__(self, classes: int, predict: PredictSpec) -> None:
         self.module: nn.Module = TinySegmenter(classes)
-
-    @property
-    def input_spec(self) -> InputSpec:
-        """RGB in 0..1, mean 0.45, deviation 0.25, sides multiples of 32."""
-        return INPUT
-
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
-        """Stem, four stages, decoder (its role is "neck"), head."""
-        return (
-            *BACKBONE_GROUPS,
-            LayerGroup("neck", "neck", ("decoder",)),
-            LayerGroup("head", "head", ("classify",)),
-        )
-
-    def taps(self) -> tuple[Tap, ...]:
-        """The decoder's output and the four stages, from fine to coarse."""
-        return (DECODER_TAP, *BACKBONE_TAPS)
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """{"loss_pixel"}; every target needs its `semantic` label map."""
@@ -108,7 +88,7 @@ class SegmenterAdapter:
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """What the taps see."""
-        return tap_features(self.module, self.taps(), images)
+        return tap_features(self.module, self.taps, images)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
@@ -125,27 +105,17 @@ class InstanceAdapter:
     """`TinyInstanceSegmenter` behind the contract; see `tlvision.plugin.Adapter` for every member."""
 
     class_keys = ("head.classify.weight", "head.classify.bias", "mask.weight", "mask.bias")
+    input_spec = INPUT
+    groups = (
+        *BACKBONE_GROUPS,
+        LayerGroup("neck", "neck", ("neck", "decoder")),
+        LayerGroup("head", "head", ("head", "mask")),
+    )
+    taps = tuple(sorted((DECODER_TAP, *BACKBONE_TAPS, *PYRAMID_TAPS), key=lambda tap: tap.stride))
 
     def __init__(self, classes: int, predict: PredictSpec) -> None:
         self.module: nn.Module = TinyInstanceSegmenter(classes)
         self._predict = predict
-
-    @property
-    def input_spec(self) -> InputSpec:
-        """RGB in 0..1, mean 0.45, deviation 0.25, sides multiples of 32."""
-        return INPUT
-
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
-        """Stem, four stages, neck (the masks' decoder with it), head."""
-        return (
-            *BACKBONE_GROUPS,
-            LayerGroup("neck", "neck", ("neck", "decoder")),
-            LayerGroup("head", "head", ("head", "mask")),
-        )
-
-    def taps(self) -> tuple[Tap, ...]:
-        """The decoder's output, the four stages and the three pyramid levels, from fine to coarse."""
-        return tuple(sorted((DECODER_TAP, *BACKBONE_TAPS, *PYRAMID_TAPS), key=lambda tap: tap.stride))
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """{"loss_class", "loss_box", "loss_mask"}; every target with objects needs its `masks`."""
@@ -154,7 +124,7 @@ class InstanceAdapter:
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """What the taps see."""
-        return tap_features(self.module, self.taps(), images)
+        return tap_features(self.module, self.taps, images)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:

@@ -87,7 +87,7 @@ def test_what_is_frozen_stays_and_what_is_freed_moves(
     snapshots = Snapshots()
     observe(snapshots)
     config = gpu_config(family, device, verify="every_step", weight_decay=0.05)
-    last = [group.name for group in build(family).layer_groups() if group.role != "head"][-1]
+    last = [group.name for group in build(family).groups if group.role != "head"][-1]
     config["hooks"] = [{"gradual_unfreeze": {"every": 1, "down_to": last}}, {"ema": {"decay": 0.9}}, QUIET]
     run = train(config).run
     rows = json.loads((run / "ledger.json").read_text(encoding="utf-8"))["rows"]

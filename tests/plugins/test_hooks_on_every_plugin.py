@@ -46,7 +46,7 @@ def test_it_runs(family: str, hook: str, tiny_config: dict[str, Any], tmp_path: 
     if task_of(family) != "detect":
         outline(tiny_config["data"], tmp_path)
     tiny_config["train"] = {"epochs": 2, "lr": 1e-3, "device": "cpu", "verify": "every_step"}
-    last = [group.name for group in build_family(family).layer_groups() if group.role != "head"][-1]
+    last = [group.name for group in build_family(family).groups if group.role != "head"][-1]
     hooks = json.loads(json.dumps(HOOKS[hook]).replace(LAST, last))
     tiny_config["hooks"] = [*hooks, {"log": {"progress": "none", "tensorboard": "off"}}]
     result = train(tiny_config)

@@ -96,7 +96,7 @@ class Run:
         for hook in self.hooks:
             with own_generators("prepare", hook.key()):
                 hook.prepare(self.adapter)
-        plan = initial_plan(module, map_groups(module, self.adapter.layer_groups()), Duration(1, 10))
+        plan = initial_plan(module, map_groups(module, self.adapter.groups), Duration(1, 10))
         self.context = Context(
             adapter=self.adapter, plan=plan, classes=CLASSES, run_dir=Path(), is_main=True, duration=plan.duration,
             weights=WeightReport(source="file", loaded=tuple(module.state_dict())), select="x", wants_teacher=True,

@@ -35,7 +35,7 @@ def predict(plugin: str, arch: str, settings: PredictSpec) -> Sequence[Predictio
     )
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for group in adapter.layer_groups():
+        for group in adapter.groups:
             for part in (adapter.module.get_submodule(path) for path in group.modules if group.role == "head"):
                 for parameter in part.parameters():
                     parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))

@@ -148,7 +148,7 @@ class Case:
 
     def groups(self, adapter: Adapter) -> GroupMap:
         """Sort the adapter's tensors into its layer groups; InputError where they are no partition."""
-        return map_groups(adapter.module, adapter.layer_groups())
+        return map_groups(adapter.module, adapter.groups)
 
     def plan(self, adapter: Adapter, *, steps: int = 100) -> Plan:
         """Return the plan that trains everything, one step an epoch."""

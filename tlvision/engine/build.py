@@ -122,7 +122,7 @@ def assemble(
             with own_generators("prepare", hook.key()):  # what it initialises depends on no other hook
                 hook.prepare(adapter)
         check_taps(hook, adapter)
-    groups = map_groups(adapter.module, adapter.layer_groups())
+    groups = map_groups(adapter.module, adapter.groups)
     duration = Duration(config.train.epochs, steps_per_epoch(config, len(train.samples)))
     plan = initial_plan(adapter.module, groups, duration)
     for hook in hooks:

@@ -32,7 +32,7 @@ def check_needs(hook: Hook, adapter: Adapter, plugin: Plugin) -> None:
 def check_taps(hook: Hook, adapter: Adapter) -> None:
     """Raise InputError where a hook, once it has chosen them in `prepare`, wants a tap that the model does not have."""
     if isinstance(hook, ObjectiveHook):
-        known = [tap.name for tap in adapter.taps()]
+        known = [tap.name for tap in adapter.taps]
         for tap in hook.taps:
             if tap not in known:
                 raise InputError(f"hooks: '{hook.key()}' wants the tap '{tap}'; this model has {', '.join(known)}")

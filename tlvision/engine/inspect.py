@@ -67,6 +67,6 @@ def _print_taps(console: Console, parts: Parts) -> None:
     table = Table(box=box.SIMPLE_HEAD, title="taps", title_justify="left")
     for name in ("tap", "module", "channels", "stride"):
         table.add_column(name)
-    for tap in parts.adapter.taps():
+    for tap in parts.adapter.taps:
         table.add_row(tap.name, tap.module_path, str(tap.channels), str(tap.stride))
     console.print(table)

@@ -75,7 +75,7 @@ def side_pass(adapter: Adapter, buffers: Buffers | None = None) -> Iterator[None
 
 def _silenced(adapter: Adapter) -> list[nn.Module]:
     """Return what is put into eval mode: everything before the heads, and of the heads what has no parts of its own."""
-    before = {path for group in adapter.layer_groups() if group.role != "head" for path in group.modules}
+    before = {path for group in adapter.groups if group.role != "head" for path in group.modules}
     found = []
     for path, part in adapter.module.named_modules():
         if path and path.rpartition(".")[0] in before:

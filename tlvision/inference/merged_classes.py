@@ -11,8 +11,8 @@ from tlvision.plugin import HasDenseLogits, ScoreKind, constants, score_kind
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tlvision.plugin import Adapter, LayerGroup, Tap
-    from tlvision.types import InputSpec, Prediction, Target
+    from tlvision.plugin import Adapter
+    from tlvision.types import Prediction, Target
 
 
 def merge_classes(adapter: Adapter, ours: Sequence[int]) -> Adapter:
@@ -31,21 +31,9 @@ class MergedClasses:
     """An adapter for evaluation whose labels are ours; see `merge_classes`."""
 
     def __init__(self, adapter: Adapter, ours: Sequence[int]) -> None:
-        self.module = adapter.module
+        self.module, self.input_spec = adapter.module, adapter.input_spec
+        self.groups, self.taps = adapter.groups, adapter.taps
         self._adapter, self._ours = adapter, tuple(ours)
-
-    @property
-    def input_spec(self) -> InputSpec:
-        """As the model's."""
-        return self._adapter.input_spec
-
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
-        """Return the model's."""
-        return self._adapter.layer_groups()
-
-    def taps(self) -> tuple[Tap, ...]:
-        """Return the model's."""
-        return self._adapter.taps()
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return the model's."""

@@ -4,7 +4,7 @@
     task = plugin.task_of("yolov8n")         # "detect", or an InputError that lists the architectures
     adapter, report = plugin.build(spec)     # now the upstream is imported and the weights are read
     adapter.input_spec                       # the core resizes, pads and normalises as it says
-    adapter.layer_groups(), adapter.taps()   # the core freezes, sets learning rates and captures features
+    adapter.groups, adapter.taps             # the core freezes, sets learning rates and captures features
     adapter.loss(images, targets)            # train mode
     adapter.predict(images)                  # eval mode
 
@@ -167,7 +167,7 @@ class BuildSpec:
 
 
 class Adapter(Protocol):
-    """One model, ready to be fine-tuned: one attribute and six members."""
+    """One model, ready to be fine-tuned: four attributes and three methods."""
 
     module: nn.Module
     """All trained state is inside it. The core sets train and eval modes; nobody overrides train()."""
@@ -177,12 +177,14 @@ class Adapter(Protocol):
         """How images must arrive in `loss`, `features` and `predict`."""
         ...
 
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
-        """Return the groups from input to output: a partition by identity of all parameters and buffers."""
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
+        """The groups from input to output: a partition by identity of all parameters and buffers."""
         ...
 
+    @property
     def taps(self) -> tuple[Tap, ...]:
-        """Return the places whose features the core may capture, from fine to coarse."""
+        """The places whose features the core may capture, from fine to coarse."""
         ...
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
@@ -202,7 +204,7 @@ class Adapter(Protocol):
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return `{tap name: (N, C, H / s, W / s)}` without needing labels, with gradients where enabled.
 
-        `return tap_features(self.module, self.taps(), images)` will do where a plain forward works.
+        `return tap_features(self.module, self.taps, images)` will do where a plain forward works.
         """
         ...
 

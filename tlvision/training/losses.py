@@ -32,7 +32,7 @@ def batch_losses(context: Context, hooks: Sequence[Hook]) -> dict[str, Tensor]:
     assert batch is not None
     objectives = [hook for hook in hooks if isinstance(hook, ObjectiveHook)]
     wanted = {name for hook in objectives for name in hook.taps}
-    taps = [tap for tap in adapter.taps() if tap.name in wanted] if wanted else []
+    taps = [tap for tap in adapter.taps if tap.name in wanted] if wanted else []
     context.memo = {"generators": generator_states()} if objectives else {}
     if batch.unlabelled is not None and any(hook.uses_unlabelled or hook.sees_unlabelled for hook in objectives):
         context.memo["buffers"] = copied_buffers(adapter.module)

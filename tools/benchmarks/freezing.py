@@ -164,7 +164,7 @@ def frozen_layers(arch: str) -> int:
 
     spec = BuildSpec(arch=arch, weights="none", classes=ClassMap.from_names(("any",)))
     adapter, _ = get_plugin("yolo").build(spec)
-    paths = [path for group in adapter.layer_groups() if group.role in ("stem", "backbone") for path in group.modules]
+    paths = [path for group in adapter.groups if group.role in ("stem", "backbone") for path in group.modules]
     layers = sorted(int(re.fullmatch(r"model\.(\d+)", path)[1]) for path in paths)  # type: ignore[index]
     if layers != list(range(len(layers))):
         raise SystemExit(f"{arch}: stem and backbone are the layers {layers}, which upstream's freeze=N cannot say")

@@ -51,7 +51,7 @@ def main() -> None:
     classes = ClassMap(("a", "b", "c"), (1, 2, 3))
     spec = BuildSpec(arch=options.arch, weights="none", classes=classes, image_size=options.image_size)
     adapter, _ = get_plugin(options.plugin).build(spec)
-    groups = map_groups(adapter.module, adapter.layer_groups())
+    groups = map_groups(adapter.module, adapter.groups)
     plan = initial_plan(adapter.module, groups, Duration(1, 100))
     plan = plan.train_from(plan.in_groups(range(len(groups.groups) // 2)), None, "bench")
     practice = Practice(adapter, plan, TrainSettings(epochs=1, device="cpu"))

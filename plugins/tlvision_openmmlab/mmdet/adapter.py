@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import InstanceFeatures, LayerGroup, PredictSpec, Tap, capture, constants
+from tlvision.plugin import InstanceFeatures, PredictSpec, capture, constants
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_openmmlab.mmdet.groups import add_taps, find_groups
 from tlvision_openmmlab.mmdet.upstream import (
@@ -33,28 +33,15 @@ class MmdetAdapter:
     module: nn.Module
 
     def __init__(self, model: Any, input_spec: InputSpec, *, masks: bool, predict: PredictSpec) -> None:
-        self._taps = add_taps(model)
-        self._groups = find_groups(model)
+        self.taps = add_taps(model)
+        self.groups = find_groups(model)
         self.module = self._model = model
-        self._input_spec, self._masks = input_spec, masks
+        self.input_spec, self._masks = input_spec, masks
         self._floor, self._most = predict.score_floor, predict.most(masks=masks)
         # TOOD asks upstream's runner for the epoch, and assigns in another way in its first ones; here it never does.
         self._epoch: int | None = getattr(getattr(model, "bbox_head", None), "initial_epoch", None)
         # Guided anchoring's, which upstream can run on a single image only.
         self._one_by_one = any(type(module).__name__ == "MaskedConv2d" for module in model.modules())
-
-    @property
-    def input_spec(self) -> InputSpec:
-        """Order, mean and std of the channels, and the colour of padding, as the config has them."""
-        return self._input_spec
-
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
-        """Return stem, backbone stages, neck and heads; see `tlvision_openmmlab.mmdet.groups.find_groups`."""
-        return self._groups
-
-    def taps(self) -> tuple[Tap, ...]:
-        """Return c2, p2, c3, …: the maps of backbone and neck; see `tlvision_openmmlab.mmdet.groups.add_taps`."""
-        return self._taps
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """Return upstream's own losses, weights applied, averaged as upstream has it.
@@ -78,7 +65,7 @@ class MmdetAdapter:
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
-        with capture(self._model, self._taps) as features, without_old_style():
+        with capture(self._model, self.taps) as features, without_old_style():
             self._model.extract_feat(images)
         return features
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import LayerGroup, ScoreKind, Tap, capture, label_maps
+from tlvision.plugin import ScoreKind, capture, label_maps
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Prediction, Target
 from tlvision_openmmlab.mmseg.groups import add_taps, find_groups
 from tlvision_openmmlab.mmseg.upstream import GenerateEdge, PixelData, SegDataSample, without_old_style
@@ -36,14 +36,9 @@ class MmsegAdapter:
 
     def __init__(self, model: Any, input_spec: InputSpec, *, edge_width: int | None = None) -> None:
         self.module = self._model = model
-        self._input_spec, self._edge_width = input_spec, edge_width
-        self._taps = add_taps(model, self._scores)
-        self._groups = find_groups(model)
-
-    @property
-    def input_spec(self) -> InputSpec:
-        """Order, mean and std of the channels as the config has them; padding is the mean's colour."""
-        return self._input_spec
+        self.input_spec, self._edge_width = input_spec, edge_width
+        self.taps = add_taps(model, self._scores)
+        self.groups = find_groups(model)
 
     @property
     def score_kind(self) -> ScoreKind:
@@ -54,14 +49,6 @@ class MmsegAdapter:
         losses = getattr(head, "loss_decode", None)
         first = losses[0] if isinstance(losses, nn.ModuleList) else losses
         return "sigmoid" if getattr(first, "use_sigmoid", False) else "logits"
-
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
-        """Return stem, backbone stages, neck and heads; see `tlvision_openmmlab.mmseg.groups.find_groups`."""
-        return self._groups
-
-    def taps(self) -> tuple[Tap, ...]:
-        """Return c2, c3, …, p2, … and "decode"; see `tlvision_openmmlab.mmseg.groups.add_taps`."""
-        return self._taps
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """Return upstream's own losses of decode and auxiliary heads, weights applied, averaged as upstream has it.
@@ -86,7 +73,7 @@ class MmsegAdapter:
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
-        with capture(self._model, self._taps) as features:
+        with capture(self._model, self.taps) as features:
             self._scores(images)
         return features
 

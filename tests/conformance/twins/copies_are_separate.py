@@ -17,7 +17,7 @@ class Broken(ToyPlugin):
         adapter, report = super().build(spec)
         module = adapter.module
         adapter.__class__ = Careless
-        adapter.run_features = lambda images: tap_features(module, adapter.taps(), images)
+        adapter.run_features = lambda images: tap_features(module, adapter.taps, images)
         return adapter, report
 
 

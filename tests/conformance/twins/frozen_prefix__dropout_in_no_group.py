@@ -9,8 +9,9 @@ from tlvision_toy.plugin import ToyPlugin
 
 
 class Leaky(DetectorAdapter):
-    def layer_groups(self):
-        stem, stage1, stage2, stage3, _, *rest = groups = super().layer_groups()
+    @property
+    def groups(self):
+        stem, stage1, stage2, stage3, _, *rest = groups = super().groups
         layers = tuple(f"backbone.stage4.{number}" for number in range(4))  # number 4 is the dropout
         return (stem, stage1, stage2, stage3, replace(groups[4], modules=layers), *rest)
 

@@ -7,8 +7,9 @@ from tlvision_toy.plugin import ToyPlugin
 
 
 class Swapped(DetectorAdapter):
-    def layer_groups(self):
-        stem, stage1, stage2, stage3, *rest = super().layer_groups()
+    @property
+    def groups(self):
+        stem, stage1, stage2, stage3, *rest = super().groups
         return (stem, stage1, stage3, stage2, *rest)
 
 

@@ -8,9 +8,10 @@ from tlvision_toy.plugin import ToyPlugin
 
 
 class Forgetful(DetectorAdapter):
-    def layer_groups(self):
+    @property
+    def groups(self):
         parts = ("shared", "class_tower", "box_tower", "classify", "locate")
-        return (*super().layer_groups()[:-1], LayerGroup("head", "head", tuple(f"head.{part}" for part in parts)))
+        return (*super().groups[:-1], LayerGroup("head", "head", tuple(f"head.{part}" for part in parts)))
 
 
 class Broken(ToyPlugin):

@@ -9,8 +9,9 @@ from tlvision_toy.plugin import ToyPlugin
 
 
 class Headless(DetectorAdapter):
-    def layer_groups(self):
-        *rest, head = super().layer_groups()
+    @property
+    def groups(self):
+        *rest, head = super().groups
         return (*rest, replace(head, role="neck"))
 
 

@@ -9,8 +9,9 @@ from tlvision_toy.plugin import ToyPlugin
 
 
 class Greedy(DetectorAdapter):
-    def layer_groups(self):
-        *rest, neck, head = super().layer_groups()
+    @property
+    def groups(self):
+        *rest, neck, head = super().groups
         return (*rest, replace(neck, modules=("neck", "head.shared")), head)
 
 

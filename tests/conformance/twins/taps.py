@@ -9,8 +9,9 @@ from tlvision_toy.plugin import ToyPlugin
 
 
 class WrongStride(DetectorAdapter):
+    @property
     def taps(self):
-        *rest, last = super().taps()
+        *rest, last = super().taps
         return (*rest, replace(last, stride=64))
 
 

@@ -84,7 +84,7 @@ def one_step(arch: str, side: int) -> str:
     torch.manual_seed(0)
     spec = BuildSpec(arch=arch, weights="none", classes=ClassMap.from_names(("a", "b", "c")), image_size=side)
     adapter, _ = get_plugin("mmdet").build(spec)
-    map_groups(adapter.module, adapter.layer_groups())
+    map_groups(adapter.module, adapter.groups)
     images = torch.randn(2, 3, side, side)
     has_masks = task_of(zoo()[arch]) == "instance"
     optimizer = torch.optim.SGD(adapter.module.parameters(), lr=1e-4)

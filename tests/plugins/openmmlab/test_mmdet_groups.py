@@ -46,12 +46,12 @@ FAMILIES = {
 def test_each_backbone_falls_into_stem_and_four_stages(family: str) -> None:
     arch, stem, second, last = FAMILIES[family]
     adapter = build(arch)
-    groups = {group.name: group for group in adapter.layer_groups()}
+    groups = {group.name: group for group in adapter.groups}
     assert tuple(name for name in groups if groups[name].role == "backbone") == STAGES
     assert stem in groups["stem"].modules
     assert second in groups[STAGES[1]].modules
     assert last in groups[STAGES[3]].modules
-    map_groups(adapter.module, adapter.layer_groups())  # raises where a tensor is in two groups or in none
+    map_groups(adapter.module, adapter.groups)  # raises where a tensor is in two groups or in none
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_each_backbone_falls_into_stem_and_four_stages(family: str) -> None:
     ],
 )
 def test_groups_run_from_input_to_output(arch: str, expected: list[str]) -> None:
-    assert [group.name for group in build(arch).layer_groups()] == expected
+    assert [group.name for group in build(arch).groups] == expected
 
 
 class OddBackbone(nn.Module):
@@ -119,7 +119,7 @@ def test_taps_are_the_maps_of_backbone_and_neck() -> None:
         found = adapter.features(images)
         maps = adapter.module.backbone(images)
         pyramid = adapter.module.neck(maps)
-    assert [tap.name for tap in adapter.taps()] == ["c2", "c3", "p3", "c4", "p4", "c5", "p5"]
+    assert [tap.name for tap in adapter.taps] == ["c2", "c3", "p3", "c4", "p4", "c5", "p5"]
     for name, expected in zip(("c2", "c3", "c4", "c5", "p3", "p4", "p5"), (*maps, *pyramid[:3]), strict=True):
         assert torch.equal(found[name], expected), name
 

@@ -66,7 +66,7 @@ def one_step(arch: str, side: int) -> str:
     torch.manual_seed(0)
     spec = BuildSpec(arch=arch, weights="none", classes=ClassMap.from_names(("a", "b", "c")), image_size=side)
     adapter, _ = get_plugin("mmseg").build(spec)
-    map_groups(adapter.module, adapter.layer_groups())
+    map_groups(adapter.module, adapter.groups)
     images = torch.randn(2, 3, side, side)
     optimizer = torch.optim.SGD(adapter.module.parameters(), lr=1e-2)
     before = {name: parameter.detach().clone() for name, parameter in adapter.module.named_parameters()}
@@ -81,10 +81,10 @@ def one_step(arch: str, side: int) -> str:
     assert moved > len(before) / 4, f"only {moved} of {len(before)} parameters moved"
     adapter.module.eval()
     features = adapter.features(images)
-    assert set(features) == {tap.name for tap in adapter.taps()}
+    assert set(features) == {tap.name for tap in adapter.taps}
     (first, _) = adapter.predict(images)
     assert first.semantic.shape == (side, side)
-    groups = [group.name for group in adapter.layer_groups()]
+    groups = [group.name for group in adapter.groups]
     stages = sum(name.startswith("backbone.") for name in groups)
     shown = ", ".join(f"{name} {value.item():.3g}" for name, value in list(losses.items())[:3])
     return f"yes: {len(groups)} groups, {stages} stages; {shown}"

@@ -97,12 +97,12 @@ SLOW = {"ViT", "Fast-SCNN", "HRNet", "BiSeNetV2", "STDC"}
 def test_each_backbone_falls_into_stem_and_four_stages(family: str) -> None:
     arch, rest, (stem, second, last) = FAMILIES[family]
     adapter = build(arch)
-    groups = {group.name: group for group in adapter.layer_groups()}
+    groups = {group.name: group for group in adapter.groups}
     assert list(groups) == ["stem", *STAGES, *rest]
     assert stem in groups["stem"].modules
     assert second in groups[STAGES[1]].modules
     assert last in groups[STAGES[3]].modules
-    map_groups(adapter.module, adapter.layer_groups())  # raises where a tensor is in two groups or in none
+    map_groups(adapter.module, adapter.groups)  # raises where a tensor is in two groups or in none
 
 
 @pytest.mark.slow
@@ -126,8 +126,8 @@ def test_each_backbone_falls_into_stem_and_four_stages(family: str) -> None:
 )
 def test_groups_run_from_input_to_output(arch: str, expected: list[str]) -> None:
     adapter = build(arch)
-    assert [group.name for group in adapter.layer_groups()] == expected
-    map_groups(adapter.module, adapter.layer_groups())
+    assert [group.name for group in adapter.groups] == expected
+    map_groups(adapter.module, adapter.groups)
 
 
 def test_taps_are_the_maps_of_the_backbone_and_what_the_head_classifies() -> None:
@@ -138,7 +138,7 @@ def test_taps_are_the_maps_of_the_backbone_and_what_the_head_classifies() -> Non
         found = adapter.features(images)
         maps = adapter.module.backbone(images)
         scores = adapter.module.decode_head(maps)
-    assert {tap.name: tap.stride for tap in adapter.taps()} == {"c2": 4, "c3": 8, "c4": 8, "c5": 8, "decode": 8}
+    assert {tap.name: tap.stride for tap in adapter.taps} == {"c2": 4, "c3": 8, "c4": 8, "c5": 8, "decode": 8}
     for name, expected in zip(("c2", "c3", "c4", "c5"), maps, strict=True):
         assert torch.equal(found[name], expected), name
     assert torch.equal(adapter.module.decode_head.conv_seg(found["decode"]), scores)
@@ -146,7 +146,7 @@ def test_taps_are_the_maps_of_the_backbone_and_what_the_head_classifies() -> Non
 
 def test_a_tap_is_the_same_map_in_both_modes_where_the_model_gives_more_in_training() -> None:
     adapter = build("pidnet-s_2xb6-120k_1024x1024-cityscapes")
-    (tap,) = (tap for tap in adapter.taps() if tap.name == "c3")
+    (tap,) = (tap for tap in adapter.taps if tap.name == "c3")
     images = torch.randn(2, 3, 64, 64)
     for mode in (True, False):
         adapter.module.train(mode)

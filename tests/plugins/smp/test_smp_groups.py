@@ -39,7 +39,7 @@ MAKES = (
 
 
 def check_groups(adapter: Any) -> None:
-    groups = map_groups(adapter.module, adapter.layer_groups())
+    groups = map_groups(adapter.module, adapter.groups)
     assert groups.names()[0] == "stem"
     assert groups.names()[-2:] == ("neck", "head")
     roles = [ROLES.index(group.role) for group in groups.groups]
@@ -54,10 +54,10 @@ def check_order(adapter: Any) -> None:
     """Change one group after the other and see from which map on it shows."""
     torch.manual_seed(1)
     adapter.module.eval()
-    groups = map_groups(adapter.module, adapter.layer_groups())
+    groups = map_groups(adapter.module, adapter.groups)
     side = max(64, adapter.input_spec.multiple_of)
     images = torch.randn(1, 3, side, side)
-    maps = [tap.name for tap in sorted(adapter.taps(), key=lambda tap: tap.name) if tap.name != "decoder"]
+    maps = [tap.name for tap in sorted(adapter.taps, key=lambda tap: tap.name) if tap.name != "decoder"]
     first = []
     with torch.no_grad():
         before = adapter.features(images)
@@ -83,7 +83,7 @@ def check_order(adapter: Any) -> None:
 def test_groups_and_taps_of_every_decoder(build: Any, arch: str) -> None:
     adapter, _ = build(arch)
     check_groups(adapter)
-    assert len(adapter.layer_groups()) == DECODERS[arch]
+    assert len(adapter.groups) == DECODERS[arch]
     check_taps(adapter)
 
 
@@ -102,7 +102,7 @@ def test_the_order_is_that_of_the_computation(build: Any, arch: str) -> None:
 
 
 def check_taps(adapter: Any) -> None:
-    taps = adapter.taps()
+    taps = adapter.taps
     assert [tap.stride for tap in taps] == sorted(tap.stride for tap in taps)
     assert "decoder" in {tap.name for tap in taps}
     step = adapter.input_spec.multiple_of
@@ -121,7 +121,7 @@ def check_taps(adapter: Any) -> None:
 
 def test_taps_are_the_encoders_own_list(build: Any) -> None:
     adapter, _ = build("unet/mobilenet_v2")
-    assert adapter.taps() == (
+    assert adapter.taps == (
         Tap("decoder", "decoder", 16, 1),
         Tap("c1", "tap_points.c1", 16, 2),
         Tap("c2", "tap_points.c2", 24, 4),
@@ -149,28 +149,28 @@ def test_taps_hold_nothing_and_work_in_a_copy(build: Any) -> None:
 
 
 def test_dilated_stages_have_taps_of_their_own(build: Any) -> None:
-    taps = {tap.name: tap.stride for tap in build("deeplabv3/resnet18")[0].taps()}
+    taps = {tap.name: tap.stride for tap in build("deeplabv3/resnet18")[0].taps}
     assert taps == {"c1": 2, "c2": 4, "c3": 8, "c4": 8, "c5": 8, "decoder": 8}
 
 
 def test_a_map_of_the_images_own_size_is_no_tap(build: Any) -> None:
     adapter, _ = build("unet/tu-vgg11")
-    strides = {tap.name: tap.stride for tap in adapter.taps()}
+    strides = {tap.name: tap.stride for tap in adapter.taps}
     assert strides == {"decoder": 1, "c1": 2, "c2": 4, "c3": 8, "c4": 16, "c5": 32}
     check_taps(adapter)
 
 
 def test_layers_that_are_not_used_are_in_the_last_stage(build: Any) -> None:
-    groups = {group.name: group for group in build("pspnet/mobilenet_v2")[0].layer_groups()}
+    groups = {group.name: group for group in build("pspnet/mobilenet_v2")[0].groups}
     assert list(groups) == ["stem", "backbone.stage1", "backbone.stage2", "neck", "head"]
     assert "encoder.features.18" in groups["backbone.stage2"].modules
 
 
 def test_a_transformers_stem_is_its_embedding(build: Any) -> None:
-    stem = build("dpt/tu-vit_tiny_patch16_224")[0].layer_groups()[0].modules
+    stem = build("dpt/tu-vit_tiny_patch16_224")[0].groups[0].modules
     inside = {path.removeprefix("encoder.model.") for path in stem}
     assert inside == {"pos_embed", "cls_token", "patch_embed", "pos_drop"}
-    swin = build("upernet/tu-swin_tiny_patch4_window7_224")[0].layer_groups()[0].modules
+    swin = build("upernet/tu-swin_tiny_patch4_window7_224")[0].groups[0].modules
     assert swin == ("encoder.model.patch_embed",)
 
 

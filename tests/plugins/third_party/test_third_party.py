@@ -42,18 +42,15 @@ from tlvision.types import Prediction
 
 
 class Dots:
+    groups = (LayerGroup("stem", "stem", ("0",)), LayerGroup("head", "head", ("4",)))
+    taps = (Tap("stem", "0", 8, 8),)
+
     def __init__(self, classes):
         self.module = nn.Sequential(
             nn.Conv2d(3, 8, 3, stride=8, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
             nn.Linear(8, 4 + classes)
         )
         self.input_spec = InputSpec(multiple_of=8)
-
-    def layer_groups(self):
-        return (LayerGroup("stem", "stem", ("0",)), LayerGroup("head", "head", ("4",)))
-
-    def taps(self):
-        return (Tap("stem", "0", 8, 8),)
 
     def loss(self, images, targets):
         out = self.module(images)  # (N, 4 + classes)
@@ -66,7 +63,7 @@ class Dots:
         return {"box": box / len(targets), "cls": cls / len(targets)}
 
     def features(self, images):
-        return tap_features(self.module, self.taps(), images)
+        return tap_features(self.module, self.taps, images)
 
     def predict(self, images):
         out = self.module(images)

@@ -122,7 +122,7 @@ def test_freezing_any_group_leaves_the_losses_and_the_rest_in_training(
     build: Any, make_target: MakeTarget, arch: str
 ) -> None:
     case = Case(plugin, arch)
-    names = build(arch)[0].layer_groups()
+    names = build(arch)[0].groups
     images, targets = batch(make_target, arch)
     assert len(names) >= 6
     for depth in range(len(names)):

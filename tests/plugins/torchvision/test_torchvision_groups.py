@@ -21,7 +21,7 @@ assert len(ALL) > 60
 
 
 def check(adapter: Any, arch: str) -> None:
-    groups = map_groups(adapter.module, adapter.layer_groups())
+    groups = map_groups(adapter.module, adapter.groups)
     names = groups.names()
     assert names[0] == "stem"
     assert names[1:4] == ("backbone.stage1", "backbone.stage2", "backbone.stage3")
@@ -31,7 +31,7 @@ def check(adapter: Any, arch: str) -> None:
     assert all(a <= b for a, b in pairwise(roles))
     assert {*groups.parameters.values(), *groups.buffers.values()} == set(range(len(names))), "a group holds nothing"
 
-    taps = adapter.taps()
+    taps = adapter.taps
     adapter.module.eval()
     features = adapter.features(torch.rand(1, 3, 128, 160))
     assert set(features) == {tap.name for tap in taps}
@@ -74,7 +74,7 @@ def test_no_layer_feeds_an_earlier_group(build: Any) -> None:
             module.register_forward_hook(lambda *_, name=name: order.append(name))
     adapter.module.eval()
     adapter.predict(torch.rand(1, 3, 64, 64))
-    depths = map_groups(adapter.module, adapter.layer_groups()).modules
+    depths = map_groups(adapter.module, adapter.groups).modules
     passed = [depths[name] for name in order if name in depths]
     assert len(passed) > 50
     assert passed == sorted(passed)

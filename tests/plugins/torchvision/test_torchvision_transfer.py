@@ -150,7 +150,7 @@ def test_a_classifier_fills_the_whole_body(build: Any, tmp_path: Path, backbone:
     # By value: the body computes what the classifier's layers compute.
     classifier = get_model(backbone, weights=None)
     classifier.load_state_dict(state)
-    taps = {tap.name: tap for tap in adapter.taps()}
+    taps = {tap.name: tap for tap in adapter.taps}
     deepest = {"mobilenet_v2": "features", "resnet18": "layer4", "regnet_x_400mf": "trunk_output",
                "swin_t": "features.7", "mnasnet0_5": "layers"}[backbone]  # fmt: skip
     seen: list[Tensor] = []

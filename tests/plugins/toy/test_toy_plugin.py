@@ -32,11 +32,11 @@ def test_importing_the_plugin_imports_no_torch() -> None:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_groups_partition_the_model_from_input_to_output(arch: str, build) -> None:
     adapter, _ = build(arch, CLASSES)
-    groups = map_groups(adapter.module, adapter.layer_groups())
+    groups = map_groups(adapter.module, adapter.groups)
     assert groups.names() == ("stem", *(f"backbone.stage{i}" for i in range(1, 5)), "neck", "head")
     assert set(groups.parameters) == {name for name, _ in adapter.module.named_parameters()}
     assert set(groups.buffers) == {name for name, _ in adapter.module.named_buffers()}
-    assert {group.role for group in adapter.layer_groups()} == set(ROLES)
+    assert {group.role for group in adapter.groups} == set(ROLES)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -51,11 +51,11 @@ def test_taps_are_what_they_declare(arch: str, size: tuple[int, int], build) -> 
     adapter, _ = build(arch, CLASSES)
     adapter.module.eval()
     features = adapter.features(torch.zeros(2, 3, *size))
-    assert adapter.taps()
-    assert set(features) == {tap.name for tap in adapter.taps()}
-    for tap in adapter.taps():
+    assert adapter.taps
+    assert set(features) == {tap.name for tap in adapter.taps}
+    for tap in adapter.taps:
         assert features[tap.name].shape == (2, tap.channels, size[0] // tap.stride, size[1] // tap.stride), tap
-    strides = [tap.stride for tap in adapter.taps()]
+    strides = [tap.stride for tap in adapter.taps]
     assert strides == sorted(strides)
 
 

@@ -113,7 +113,7 @@ def test_boxes_are_those_of_the_validator(model: Any, files: list[Path], upstrea
 
 def test_boxes_are_those_of_the_predictor(model: Any, files: list[Path], upstream: Any, comparison: Any) -> None:
     """Its input has no margin, and it gives one class a place where its validator, and we, give all of them."""
-    model.adapter._input_spec = replace(model.adapter._input_spec, margin=0)
+    model.adapter.input_spec = replace(model.adapter.input_spec, margin=0)
     theirs, clear, all_of_theirs = upstream("predict", same_resize=True), comparison(), comparison()
     for file, found in zip(files, model.predict(files), strict=True):
         if file.name == DECODED_SMALLER:

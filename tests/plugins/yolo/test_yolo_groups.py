@@ -34,7 +34,7 @@ def built() -> Callable[[str], Any]:
 @pytest.mark.parametrize("arch", SMALL + LARGE)
 def test_groups_partition_the_model_from_stem_to_head(built: Any, arch: str) -> None:
     adapter = built(arch)
-    found = map_groups(adapter.module, adapter.layer_groups())
+    found = map_groups(adapter.module, adapter.groups)
     roles = [group.role for group in found.groups]
     assert roles == sorted(roles, key=ROLES.index)
     assert set(roles) == set(ROLES)
@@ -54,10 +54,10 @@ def test_groups_partition_the_model_from_stem_to_head(built: Any, arch: str) -> 
 @pytest.mark.parametrize("arch", [arch for arch in SMALL + LARGE if arch != "yolov9e"])
 def test_a_stage_ends_with_the_finest_map_of_its_stride(built: Any, arch: str) -> None:
     adapter = built(arch)
-    names = [group.name for group in adapter.layer_groups()]
+    names = [group.name for group in adapter.groups]
     assert names[:5] == ["stem", *(f"backbone.stage{number}" for number in range(1, 5))]
-    last = {group.name: group.modules[-1] for group in adapter.layer_groups()}
-    paths = {tap.name: tap.module_path for tap in adapter.taps()}
+    last = {group.name: group.modules[-1] for group in adapter.groups}
+    paths = {tap.name: tap.module_path for tap in adapter.taps}
     for stage, tap in (("stage2", "c3"), ("stage3", "c4"), ("stage4", "c5")):
         assert last[f"backbone.{stage}"] == paths[tap]
     for group, tap in (("top_down2", "p3"), ("bottom_up1", "p4"), ("bottom_up2", "p5")):
@@ -87,7 +87,7 @@ def test_changing_a_group_never_changes_an_earlier_one(built: Any, arch: str) ->
     module = adapter.module.eval()
     images = torch.rand(1, 3, 64, 64)
     before = layer_outputs(module, images)
-    groups = adapter.layer_groups()
+    groups = adapter.groups
     depth_of = {int(path.split(".")[1]): depth for depth, group in enumerate(groups) for path in group.modules}
     parameters = dict(module.named_parameters())
     owners = map_groups(module, groups).parameters
@@ -109,7 +109,7 @@ def test_changing_a_group_never_changes_an_earlier_one(built: Any, arch: str) ->
 @pytest.mark.parametrize("arch", SMALL + LARGE)
 def test_taps_have_the_channels_and_strides_they_say(built: Any, arch: str) -> None:
     adapter = built(arch)
-    taps = adapter.taps()
+    taps = adapter.taps
     assert [tap.name for tap in taps] == ["c3", "p3", "c4", "p4", "c5", "p5"]
     assert [tap.stride for tap in taps] == [8, 8, 16, 16, 32, 32]
     for training, (height, width) in ((True, (64, 64)), (False, (64, 96))):

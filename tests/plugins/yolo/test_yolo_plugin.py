@@ -78,7 +78,7 @@ def test_an_architecture_is_the_one_that_upstream_builds_by_that_name(build: Any
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_architecture_is_built(build: Any, arch: str) -> None:
     adapter, _ = build(arch)
-    assert [tap.stride for tap in adapter.taps()] == [8, 8, 16, 16, 32, 32]
+    assert [tap.stride for tap in adapter.taps] == [8, 8, 16, 16, 32, 32]
 
 
 def test_weights_that_are_not_offered() -> None:

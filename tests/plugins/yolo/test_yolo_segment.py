@@ -223,9 +223,9 @@ def test_an_image_without_a_find_has_an_empty_prediction(build: Any) -> None:
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_groups_and_taps_are_the_detectors(build: Any, arch: str) -> None:
     adapter, detector = build(arch)[0], build(arch.removesuffix("-seg"))[0]
-    assert adapter.layer_groups() == detector.layer_groups()
-    assert adapter.taps() == detector.taps()
-    mapped = map_groups(adapter.module, adapter.layer_groups())
+    assert adapter.groups == detector.groups
+    assert adapter.taps == detector.taps
+    mapped = map_groups(adapter.module, adapter.groups)
     head = mapped.depth_of("head")
     masks = [name for name in mapped.parameters if ".proto." in name or ".cv4." in name]
     assert masks

@@ -72,7 +72,7 @@ def kept_for_backward(adapter: Any, targets: list[Target]) -> int:
 def test_a_frozen_backbone_keeps_less_for_the_backward_pass(build: Any, make_target: Callable[..., Target]) -> None:
     adapter, _ = build()
     full = initial_plan(
-        adapter.module, map_groups(adapter.module, adapter.layer_groups()), Duration(epochs=1, steps_per_epoch=1)
+        adapter.module, map_groups(adapter.module, adapter.groups), Duration(epochs=1, steps_per_epoch=1)
     )
     targets = [make_target([[20, 20, 90, 80, 1]]), make_target()]
     sizes = []

@@ -30,10 +30,12 @@ class Boxless:
         self.module = nn.Sequential(nn.BatchNorm2d(3), nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(0.9)))
         self.module[1].eval()
 
+    @property
     def taps(self) -> tuple[Tap, ...]:
         return TAPS
 
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
         return ()
 
 

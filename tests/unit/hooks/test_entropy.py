@@ -62,7 +62,8 @@ class Dense:
     def dense_logits(self, images: torch.Tensor) -> torch.Tensor:
         return images
 
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
         return ()
 
 

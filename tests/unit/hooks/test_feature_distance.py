@@ -31,10 +31,12 @@ class TwoTaps:
         torch.manual_seed(0)
         self.module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 2, stride=2))
 
+    @property
     def taps(self) -> tuple[Tap, ...]:
         return TAPS
 
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
         return (LayerGroup("stem", "stem", ("0", "1", "2")),)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:

@@ -153,7 +153,7 @@ def test_features_that_do_not_vary_have_no_distance() -> None:
 @pytest.mark.parametrize(("hook", "compare"), [(Mmd, slow_mmd), (Coral, None)])
 def test_taps_are_averaged_and_weighted(hook: Any, compare: Any) -> None:
     made, context = hook(taps=["all"], weight=0.3, positions=4), make_context()
-    made.prepare(SimpleNamespace(taps=lambda: TAPS))
+    made.prepare(SimpleNamespace(taps=TAPS))
     assert made.taps == ("c3", "c4")
     values = []
     for tap in TAPS:
@@ -183,11 +183,11 @@ def test_vectors_are_cells_of_an_even_grid() -> None:
 @pytest.mark.parametrize("hook", [Mmd, Coral])
 def test_a_single_vector_and_an_absent_tap_are_refused(hook: Any) -> None:
     made = hook(positions=0)
-    made.prepare(SimpleNamespace(taps=lambda: TAPS))
+    made.prepare(SimpleNamespace(taps=TAPS))
     with pytest.raises(InputError, match=f"'{hook.key()}' compares spreads.*data.batch.unlabelled to 2 or more"):
         made.losses(make_context(unlabelled=1))
     with pytest.raises(InputError, match=f"'{hook.key()}' wants the tap 'c33'. Did you mean 'c3'"):
-        hook(taps=["c33"]).prepare(SimpleNamespace(taps=lambda: TAPS))
+        hook(taps=["c33"]).prepare(SimpleNamespace(taps=TAPS))
 
 
 @pytest.mark.parametrize("hook", ["mmd", "coral"])

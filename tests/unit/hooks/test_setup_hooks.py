@@ -109,7 +109,7 @@ def test_heads_beside_each_other_have_the_full_rate() -> None:
 def test_every_head_of_a_family_has_the_full_rate(plugin: str, arch: str) -> None:
     classes = ClassMap.from_names(("a", "b"))
     adapter, _ = get_plugin(plugin).build(BuildSpec(arch=arch, weights="none", classes=classes, image_size=128))
-    groups = map_groups(adapter.module, adapter.layer_groups())
+    groups = map_groups(adapter.module, adapter.groups)
     distances = dict(zip(groups.groups, groups.distances(), strict=True))
     assert {distance for group, distance in distances.items() if group.role == "head"} == {0}
     body = [distance for group, distance in distances.items() if group.role != "head"]

@@ -26,17 +26,19 @@ class Detector:
         self.outputs: list[Tensor] = []
         self.module["neck"].register_forward_hook(lambda part, inputs, output: self.outputs.append(output))
 
+    @property
     def taps(self) -> tuple[Tap, ...]:
         return (Tap("c1", "backbone", 2, 1),)
 
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
         return LayerGroup("stem", "stem", ("backbone",)), LayerGroup("head", "head", ("neck",))
 
     def loss(self, images: Tensor, targets: Any) -> dict[str, Tensor]:
         return {"own": self.module["neck"](self.module["backbone"](images)).mean()}
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        with capture(self.module, self.taps()) as features:
+        with capture(self.module, self.taps) as features:
             self.loss(images, [])
         return features
 

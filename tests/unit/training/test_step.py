@@ -30,9 +30,11 @@ class MeanAdapter:
         self.module = nn.Sequential(nn.Linear(3, 1, bias=False))
         nn.init.constant_(self.module[0].weight, 0.5)
 
-    def layer_groups(self) -> tuple[LayerGroup, ...]:
+    @property
+    def groups(self) -> tuple[LayerGroup, ...]:
         return (LayerGroup("head", "head", ("0",)),)
 
+    @property
     def taps(self) -> tuple[Tap, ...]:
         return (Tap("out", "0", 1, 1),)
 
@@ -56,7 +58,7 @@ def make_batch(values: list[int]) -> Batch:
 
 def make_session(hooks: list[Hook] | None = None, **settings: Any) -> Any:
     adapter = MeanAdapter()
-    plan = initial_plan(adapter.module, map_groups(adapter.module, adapter.layer_groups()), Duration(1, 10))
+    plan = initial_plan(adapter.module, map_groups(adapter.module, adapter.groups), Duration(1, 10))
     chosen = TrainSettings(
         epochs=1, **{"optimizer": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, **settings}
     )

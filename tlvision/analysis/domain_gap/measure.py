@@ -155,7 +155,7 @@ def _names(a: ImageSource, b: ImageSource) -> tuple[str, str]:
 
 
 def _check_tap(model: GapModel, tap: str | None) -> None:
-    known = [known.name for known in model.adapter.taps()]
+    known = [known.name for known in model.adapter.taps]
     if not known:
         raise InputError("domain-gap: this model has no taps to look at; `tlvision show CONFIG` lists a model's taps")
     if tap is not None and tap not in (*known, COLOURS):
@@ -186,7 +186,7 @@ def _look_at(
 def _measure(model: GapModel, seen: tuple[Seen, Seen], fresh: frozenset[str], seed: int) -> list[TapGap]:
     one, other = seen
     gaps = [TapGap(COLOURS, 0, False, feature_gap(one.colours, other.colours, seed=seed))]
-    for tap in model.adapter.taps():
+    for tap in model.adapter.taps:
         sides = one.features[tap.name], other.features[tap.name]
         for values in sides:
             if not np.isfinite(values).all():

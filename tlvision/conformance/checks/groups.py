@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def groups_partition(case: Case) -> None:
     """Every parameter and buffer is in exactly one layer group, and the groups run from stem to head."""
     adapter, _ = case.build()
-    groups = adapter.layer_groups()
+    groups = adapter.groups
     case.groups(adapter)
-    assert groups == adapter.layer_groups(), "layer_groups() gives another answer when it is asked again"
+    assert groups == adapter.groups, "groups has another value when it is asked again"
     roles = [group.role for group in groups]
     for group in groups:
         assert group.role in ROLES, (
@@ -119,8 +119,8 @@ def _perturb(module: nn.Module, groups: GroupMap, depth: int) -> None:
 def taps(case: Case) -> None:
     """features() and every forward pass of loss() give the declared taps, with their channels, stride and a graph."""
     adapter, _ = case.build()
-    declared = adapter.taps()
-    assert declared, "taps() declares none"
+    declared = adapter.taps
+    assert declared, "taps declares none"
     names = [tap.name for tap in declared]
     assert len(set(names)) == len(names), f"two taps have the same name among {names}"
     strides = [tap.stride for tap in declared]

@@ -69,7 +69,7 @@ def frozen_prefix(case: Case) -> None:
     """However many groups are frozen from the input on, they stay as they are while the rest is trained."""
     adapter, _ = case.build()
     batch = case.batch(adapter, "square")
-    count = len(adapter.layer_groups())
+    count = len(adapter.groups)
     # All of them before the first step: a parameter that is frozen by then would count as a constant of the model.
     plans = [case.prefix_plan(adapter, depth) for depth in range(count)]
     untouched = snapshot(adapter.module)
@@ -135,7 +135,7 @@ def evaluation_deterministic(case: Case) -> None:
     """After freezing, training and unfreezing, predictions are the same every time and change nothing in the model."""
     adapter, _ = case.build()
     batch = case.batch(adapter, "wide")
-    plan, half = case.plan(adapter), case.prefix_plan(adapter, len(adapter.layer_groups()) // 2)
+    plan, half = case.plan(adapter), case.prefix_plan(adapter, len(adapter.groups) // 2)
     for each in (half, plan):
         practice = case.trainer(adapter, each, lr=LR)
         for _ in range(2):

@@ -55,7 +55,7 @@ class FeatureDistance(ObjectiveHook):
     def before_fit(self, context: Context) -> None:
         """Copy the pretrained model, with the weights that a resumed run brought along where there are some."""
         if not self._saved:
-            _require_pretrained(context, [tap for tap in context.adapter.taps() if tap.name in self.taps])
+            _require_pretrained(context, [tap for tap in context.adapter.taps if tap.name in self.taps])
         self._pretrained = copy.deepcopy(context.adapter)
         module = self._pretrained.module
         if self._saved:
@@ -138,7 +138,7 @@ def _require_pretrained(context: Context, taps: Sequence[Tap]) -> None:
         if own and loaded.isdisjoint(own):
             known = [
                 other.name
-                for other in context.adapter.taps()
+                for other in context.adapter.taps
                 if any(name.startswith(f"{other.module_path}.") for name in loaded)
             ]
             raise InputError(
