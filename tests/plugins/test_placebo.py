@@ -111,8 +111,7 @@ class Run:
         torch.manual_seed(1)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        self.context.batch = batch
-        return batch_losses(self.context, self.hooks)
+        return batch_losses(self.context, self.hooks, batch)
 
     def step(self, batch: Batch) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -201,7 +200,8 @@ def test_a_discriminator_cannot_tell_a_domain_from_itself(family: tuple[str, str
     for step in range(30):
         losses = run.losses(make_batch(10 * step))
         if step >= 22:  # images that it has not learnt from yet
-            sides = (run.context.features[tap], run.context.unlabelled_features[tap])
+            data = run.context.step_data
+            sides = (data.features[tap], data.unlabelled_features[tap])
             scale = torch.cat([side.flatten() for side in sides]).square().mean().sqrt()
             verdicts = [judge(side.detach() / scale) > 0 for side in sides]
             rates.append((1 - verdicts[0].float().mean() + verdicts[1].float().mean()) / 2)

@@ -1,6 +1,6 @@
 """Transfer methods and observers, one idea a file."""
 
-from tlvision.hooks.base import Context, DataHook, Hook, ObjectiveHook, ObserverHook, SetupHook
+from tlvision.hooks.base import Context, DataHook, Hook, ObjectiveHook, ObserverHook, SetupHook, StepData
 from tlvision.hooks.plan import Duration, ParameterPlan, Plan, Schedule, initial_plan
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "Plan",
     "Schedule",
     "SetupHook",
+    "StepData",
     "initial_plan",
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tlvision.data.batches import Batch, Views
+    from tlvision.hooks.side_pass import Buffers
     from tlvision.plugin import Adapter, WeightReport
 
 
@@ -33,6 +34,38 @@ def _no_unlabelled_images() -> Iterator[Tensor]:
 
 
 @dataclass(slots=True, kw_only=True)
+class StepData:
+    """What belongs to one micro-batch of this process; a new one for each.
+
+    batch:     the micro-batch, on the device.
+    images:    its images as the adapter gets them, (N, 3, H, W) float32, normalised.
+    features:  `{tap name: tensor}` of labelled images, for the taps that hooks asked for: from the forward pass of
+               `adapter.loss`; for a hook that says `uses_unlabelled`, of the first images of the batch, as many as
+               there are unlabelled ones, from a pass like that of `unlabelled_features`, so that the two compare.
+    unlabelled: two views of the unlabelled images of the micro-batch, normalised like `images`, for hooks that say
+               `uses_unlabelled`; None if the run has none.
+    unlabelled_features: the same taps of the weak views, from a pass with gradients that computes as evaluation will
+               (running statistics, no dropout) and leaves no trace; see `tlvision.hooks.side_pass`.
+    pyramid, unlabelled_pyramid: what `HasInstanceFeatures.instance_features` takes as `pyramid`, of the images that
+               these features are of, from the same passes, for hooks that say `uses_pyramid`; None if there is none.
+    buffers, generators: the model's buffers and the random generators as they were before the micro-batch, for side
+               passes; None if no hook needs them.
+    cache:     values shared by hooks within the micro-batch, such as the teacher's predictions.
+    """
+
+    batch: Batch
+    images: Tensor
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    unlabelled: Views | None = None
+    unlabelled_features: Mapping[str, Tensor] = field(default_factory=dict)
+    pyramid: Any = None
+    unlabelled_pyramid: Any = None
+    buffers: Buffers | None = None
+    generators: Any = None
+    cache: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
 class Context:
     """What a hook sees of a run; never the loop itself.
 
@@ -42,20 +75,7 @@ class Context:
     is_main:   True in the one process that may write files and print.
     duration:  length of the run in epochs and steps.
     step:      optimizer steps finished so far; in before_step..after_backward the number of the current one, from 0.
-    batch:     the current micro-batch of this process, on the device; None outside a step.
-    images:    its images as the adapter gets them, (N, 3, H, W) float32, normalised; None outside a step.
-    features:  `{tap name: tensor}` of labelled images, for the taps that hooks asked for: from the forward pass of
-               `adapter.loss`; for a hook that says `uses_unlabelled`, of the first images of the batch, as many as
-               there are unlabelled ones, from a pass like that of `unlabelled_features`, so that the two compare.
-    unlabelled: two views of the unlabelled images of the micro-batch, normalised like `images`, for hooks that say
-               `uses_unlabelled`; None outside a step and where the run has none.
-    unlabelled_features: the same taps of the weak views, from a pass with gradients that computes as evaluation will
-               (running statistics, no dropout) and leaves no trace; see `tlvision.hooks.side_pass`.
-    pyramid, unlabelled_pyramid: what `HasInstanceFeatures.instance_features` takes as `pyramid`, of the images that
-               these features are of, from the same passes, for hooks that say `uses_pyramid`; None if there is none.
-    memo:      values that several hooks need of one micro-batch, such as the teacher's predictions; cleared before
-               each. "buffers" and "generators" are the model's buffers and the random generators as they were before
-               the micro-batch.
+    step_data: what belongs to the current micro-batch; reading it outside a step is a RuntimeError.
     teacher:   a second model, the moving average of the first, in eval mode; the hook `ema` keeps it where another one
                says `uses_teacher`.
     wants_teacher: whether one does.
@@ -88,14 +108,6 @@ class Context:
     save: Callable[[str], None] = _outside_a_run
     stop: Callable[[str], None] = _outside_a_run
     step: int = 0
-    batch: Batch | None = None
-    images: Tensor | None = None
-    features: Mapping[str, Tensor] = field(default_factory=dict)
-    unlabelled: Views | None = None
-    unlabelled_features: Mapping[str, Tensor] = field(default_factory=dict)
-    pyramid: Any = None
-    unlabelled_pyramid: Any = None
-    memo: dict[str, Any] = field(default_factory=dict)
     teacher: Adapter | None = None
     wants_teacher: bool = False
     unlabelled_batches: Callable[[], Iterator[Tensor]] = _no_unlabelled_images
@@ -107,6 +119,18 @@ class Context:
     images_seen: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     best: float | None = None
+    _step_data: StepData | None = field(default=None, init=False, repr=False)
+
+    @property
+    def step_data(self) -> StepData:
+        """Return what belongs to the current micro-batch; RuntimeError outside a step."""
+        if self._step_data is None:
+            raise RuntimeError("context.step_data exists only within a step")
+        return self._step_data
+
+    @step_data.setter
+    def step_data(self, value: StepData | None) -> None:
+        self._step_data = value
 
     @property
     def epoch(self) -> int:
@@ -183,16 +207,16 @@ class ObjectiveHook(Hook):
     """Adds losses to a step."""
 
     taps: tuple[str, ...] = ()
-    """Names of the adapter's taps whose features it wants in `context.features`."""
+    """Names of the adapter's taps whose features it wants in `context.step_data.features`."""
     module: nn.Module | None = None
     """Parameters of its own, trained with the run's optimizer at `train.lr`; they join the ledger as a group."""
 
     uses_unlabelled: bool = False
     """Whether it wants unlabelled images in each batch; a run with `data.batch.unlabelled: 0` is then refused."""
     sees_unlabelled: bool = False
-    """Whether it uses `context.unlabelled_features` if the batch has unlabelled images, and does without if not."""
+    """Whether it uses unlabelled images and their features if the batch has some, and does without if not."""
     uses_pyramid: bool = False
-    """Whether it wants `context.pyramid`, to pool features for boxes without a pass through the model of its own."""
+    """Whether it wants `step_data.pyramid`, to pool features for boxes without a pass through the model of its own."""
     uses_teacher: bool = False
     """Whether it wants `context.teacher`; a run without the hook `ema` is then refused."""
 

@@ -30,7 +30,7 @@ from tlvision.hooks import ObjectiveHook
 from tlvision.plugin import HasTrainingProgress
 from tlvision.training.fabric import average, average_gradients, average_numbers, mean_by_name
 from tlvision.training.failure import fail_on_bad_loss
-from tlvision.training.losses import batch_losses, forget_batch
+from tlvision.training.losses import batch_losses
 from tlvision.training.optim import schedule_factor, set_learning_rates
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def train_step(session: Session, batches: list[Batch]) -> None:
     session.call("after_backward")
     optimizer.step()
     average(session.fabric, _moving_buffers(session))
-    forget_batch(context)
+    context.step_data = None  # frees its memory
     context.images_seen += sum(len(batch) for batch in batches) * session.fabric.world_size
     context.step += 1
 
@@ -124,9 +124,9 @@ def _backward(session: Session, batch: Batch) -> dict[str, Tensor]:
     """Propagate the summed losses of one micro-batch back and return them, detached, as float32."""
     context = session.context
     session.has_targets = session.has_targets or batch.has_targets()  # on the CPU still
-    context.batch = batch.to(session.fabric.device)
+    moved = batch.to(session.fabric.device)
     with session.fabric.autocast():
-        losses = {name: loss.float() for name, loss in batch_losses(context, session.hooks).items()}
+        losses = {name: loss.float() for name, loss in batch_losses(context, session.hooks, moved).items()}
     total = torch.stack(list(losses.values())).sum()
     (total / session.settings.accumulate).backward()  # type: ignore[no-untyped-call]
     return {name: loss.detach() for name, loss in losses.items()}

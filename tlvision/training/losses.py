@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tlvision.data.batches import normalise
-from tlvision.hooks import ObjectiveHook
+from tlvision.hooks import ObjectiveHook, StepData
 from tlvision.hooks.generators import generator_states, own_generators
 from tlvision.hooks.side_pass import copied_buffers, side_pass
 from tlvision.plugin import HasInstanceFeatures, capture, record
@@ -18,56 +18,55 @@ from tlvision.plugin import HasInstanceFeatures, capture, record
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tlvision.data.batches import Batch
     from tlvision.hooks import Context, Hook
     from tlvision.plugin import Adapter, Tap
 
 
-def batch_losses(context: Context, hooks: Sequence[Hook]) -> dict[str, Tensor]:
-    """Return `{name: 0-d tensor}` for `context.batch`, those of hooks as "<hook>/<name>".
+def batch_losses(context: Context, hooks: Sequence[Hook], batch: Batch) -> dict[str, Tensor]:
+    """Return `{name: 0-d tensor}` for a micro-batch on the device, those of hooks as "<hook>/<name>".
 
     What hooks share is computed once: the features that the model's own loss sees, and, if a hook compares labelled
     with unlabelled images, a side pass of as many of both.
     """
-    adapter, batch = context.adapter, context.batch
-    assert batch is not None
+    adapter = context.adapter
     objectives = [hook for hook in hooks if isinstance(hook, ObjectiveHook)]
     wanted = {name for hook in objectives for name in hook.taps}
     taps = [tap for tap in adapter.taps if tap.name in wanted] if wanted else []
-    context.memo = {"generators": generator_states()} if objectives else {}
+    data = StepData(batch=batch, images=normalise(batch.images, adapter.input_spec))
+    context.step_data = data
+    data.generators = generator_states() if objectives else None
     if batch.unlabelled is not None and any(hook.uses_unlabelled or hook.sees_unlabelled for hook in objectives):
-        context.memo["buffers"] = copied_buffers(adapter.module)
-    context.images = normalise(batch.images, adapter.input_spec)
+        data.buffers = copied_buffers(adapter.module)
     with capture(adapter.module, taps) as features:
-        losses = dict(adapter.loss(context.images, batch.targets))
+        losses = dict(adapter.loss(data.images, batch.targets))
     own = dict(features)  # a copy: later passes of a hook are no longer captured
     compared: Mapping[str, Tensor] = {}
     if batch.unlabelled is not None:
-        context.unlabelled = batch.unlabelled.with_images(lambda images: normalise(images, adapter.input_spec))
+        data.unlabelled = batch.unlabelled.with_images(lambda images: normalise(images, adapter.input_spec))
         if any(hook.taps and (hook.uses_unlabelled or hook.sees_unlabelled) for hook in objectives):
-            compared = _compare(context, taps, _pyramid_path(adapter, objectives))
+            compared = _compare(adapter, data, taps, _pyramid_path(adapter, objectives))
     for hook in objectives:
-        context.features = compared if hook.uses_unlabelled and compared else own
+        data.features = compared if hook.uses_unlabelled and compared else own
         with own_generators(hook.key(), context.progress, batch.image_ids):
             found = hook.losses(context)
         losses.update({f"{hook.key()}/{name}": value for name, value in found.items()})
     return losses
 
 
-def _compare(context: Context, taps: Sequence[Tap], pyramid_path: str | None) -> Mapping[str, Tensor]:
-    """Fill in what `context` has of unlabelled images, and return the features of as many labelled ones."""
-    assert context.images is not None
-    assert context.unlabelled is not None
-    weak = context.unlabelled.weak
-    labelled, context.pyramid = _side_features(context, context.images[: len(weak)], taps, pyramid_path)
-    context.unlabelled_features, context.unlabelled_pyramid = _side_features(context, weak, taps, pyramid_path)
+def _compare(adapter: Adapter, data: StepData, taps: Sequence[Tap], pyramid_path: str | None) -> Mapping[str, Tensor]:
+    """Fill in features and pyramids of unlabelled images, and return the features of as many labelled ones."""
+    assert data.unlabelled is not None
+    weak = data.unlabelled.weak
+    labelled, data.pyramid = _side_features(adapter, data, data.images[: len(weak)], taps, pyramid_path)
+    data.unlabelled_features, data.unlabelled_pyramid = _side_features(adapter, data, weak, taps, pyramid_path)
     return labelled
 
 
 def _side_features(
-    context: Context, images: Tensor, taps: Sequence[Tap], pyramid_path: str | None
+    adapter: Adapter, data: StepData, images: Tensor, taps: Sequence[Tap], pyramid_path: str | None
 ) -> tuple[Mapping[str, Tensor], Any]:
-    adapter = context.adapter
-    with record(adapter.module, pyramid_path) as pyramids, side_pass(adapter, context.memo["buffers"]):
+    with record(adapter.module, pyramid_path) as pyramids, side_pass(adapter, data.buffers):
         found = adapter.features(images)
     return {tap.name: found[tap.name] for tap in taps}, pyramids[-1] if pyramids else None
 
@@ -75,10 +74,3 @@ def _side_features(
 def _pyramid_path(adapter: Adapter, objectives: Sequence[ObjectiveHook]) -> str | None:
     wanted = any(hook.uses_pyramid for hook in objectives)
     return adapter.pyramid_path if wanted and isinstance(adapter, HasInstanceFeatures) else None
-
-
-def forget_batch(context: Context) -> None:
-    """Clear what belongs to one micro-batch, to free its memory."""
-    context.batch, context.images, context.unlabelled = None, None, None
-    context.features, context.unlabelled_features, context.memo = {}, {}, {}
-    context.pyramid, context.unlabelled_pyramid = None, None

@@ -107,7 +107,7 @@ class WeightWatcher(ObjectiveHook):
         self.strength = strength
 
     def losses(self, context):
-        assert context.features["stem"].shape[1] == 8
+        assert context.step_data.features["stem"].shape[1] == 8
         return {"weights": self.strength * sum(p.square().sum() for p in context.adapter.module.parameters())}
 '''
 

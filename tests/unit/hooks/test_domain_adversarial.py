@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import tlvision
+from tlvision.hooks import StepData
 from tlvision.hooks.features.discriminators import same_scale
 from tlvision.hooks.objectives.domain_adversarial import DomainAdversarial
 from tlvision.plugin import InputSpec, InstanceFeatures, LayerGroup, Tap
@@ -70,14 +71,14 @@ def make_context(adapter: Any, progress: float = 0.3) -> Any:
     images = [torch.randn(2, 3, 2, 3, generator=generator) for _ in range(2)]
     return SimpleNamespace(
         adapter=adapter,
-        features=maps[0],
-        unlabelled_features=maps[1],
-        images=images[0],
-        unlabelled=SimpleNamespace(weak=images[1]),
-        pyramid=None,
-        unlabelled_pyramid=None,
         progress=progress,
-        memo={},
+        step_data=StepData(
+            batch=None,  # type: ignore[arg-type]
+            features=maps[0],
+            unlabelled_features=maps[1],
+            images=images[0],
+            unlabelled=SimpleNamespace(weak=images[1]),  # type: ignore[arg-type]
+        ),
     )
 
 
@@ -130,7 +131,7 @@ def test_the_image_loss_is_that_of_a_slow_loop(level: Any, loss: Any) -> None:
     assert [*losses] == ["image"]
     expected = []
     for tap in TAPS:
-        both = scaled(context.features[tap.name], context.unlabelled_features[tap.name])
+        both = scaled(context.step_data.features[tap.name], context.step_data.unlabelled_features[tap.name])
         for domain, each in enumerate(both):
             values = each.mean(dim=(2, 3)) if level == "pooled" else each.permute(0, 2, 3, 1).flatten(0, 2)
             expected.append(mean_loss(scores_of(hook, f"at_{tap.name.replace('.', '_')}", values), domain, loss))
@@ -156,7 +157,7 @@ def test_features_get_the_reversed_gradient_and_the_discriminator_the_true_one()
     assert hook.module is not None
     hook.losses(context)["image"].backward()
     factor = 2 / (1 + math.exp(-4.0 * 0.4)) - 1
-    for maps in (context.features, context.unlabelled_features):
+    for maps in (context.step_data.features, context.step_data.unlabelled_features):
         true, got = slope(lambda: hook.losses(context)["image"], maps["c5"])
         assert abs(true) > 2e-5
         assert got == pytest.approx(-factor * true, rel=0.02)
@@ -172,9 +173,12 @@ def test_boxes_get_the_reversed_gradient_but_consistency_is_no_game(name: str, s
     hook = build(adapter, taps=["c5"], weight=0.7, gamma=4.0, hidden=32)
     context = make_context(adapter, progress=0.4)
     assert hook.module is not None
-    images = [context.images.requires_grad_(), context.unlabelled.weak.requires_grad_()]
+    images = [context.step_data.images.requires_grad_(), context.step_data.unlabelled.weak.requires_grad_()]
     hook.losses(context)[name].backward()
-    reached = [*images, *((context.features["c5"], context.unlabelled_features["c5"]) if sign > 0 else ())]
+    reached = [
+        *images,
+        *((context.step_data.features["c5"], context.step_data.unlabelled_features["c5"]) if sign > 0 else ()),
+    ]
     for tensor in reached:
         true, got = slope(lambda: hook.losses(context)[name], tensor)
         assert abs(true) > 2e-6
@@ -190,14 +194,14 @@ def test_the_size_of_the_features_does_not_matter_and_wins_nothing(size: float) 
     hook = build(Boxless(), taps=["all"], hidden=8)
     context = make_context(Boxless())
     expected = hook.losses(context)["image"].item()
-    for maps in (context.features, context.unlabelled_features):
+    for maps in (context.step_data.features, context.step_data.unlabelled_features):
         for name in maps:
             maps[name] = (size * maps[name].detach()).requires_grad_()
     found = hook.losses(context)["image"]
     assert found.item() == pytest.approx(expected, rel=1e-5)
     found.backward()
     for tap in TAPS:
-        pair = [maps[tap.name] for maps in (context.features, context.unlabelled_features)]
+        pair = [maps[tap.name] for maps in (context.step_data.features, context.step_data.unlabelled_features)]
         along = [float((each.grad * each).detach().sum()) for each in pair]
         assert abs(along[0]) > 1e-7
         assert sum(along) == pytest.approx(0, abs=1e-2 * abs(along[0]))
@@ -228,11 +232,13 @@ def test_boxes_are_judged_and_agree_with_their_image(loss: Any) -> None:
     assert [*losses] == ["image", "instance", "consistency"]
     squash = sigmoid if loss == "cross_entropy" else float
     instance, consistency = [], []
-    maps = [scaled(context.features[tap.name], context.unlabelled_features[tap.name]) for tap in TAPS]
+    maps = [
+        scaled(context.step_data.features[tap.name], context.step_data.unlabelled_features[tap.name]) for tap in TAPS
+    ]
     rows = scaled(
         *(
             torch.cat([one.features[:2] for one in adapter.instance_features(each)])
-            for each in (context.images, context.unlabelled.weak)
+            for each in (context.step_data.images, context.step_data.unlabelled.weak)
         )
     )
     for domain in (0, 1):
@@ -253,9 +259,9 @@ def test_boxes_are_pooled_from_the_maps_of_the_passes_that_were_made_anyway() ->
     hook = build(adapter, taps=["all"], hidden=6)
     context = make_context(adapter)
     expected = hook.losses(context)
-    context.pyramid, context.unlabelled_pyramid = (
-        adapter.module(context.images),
-        adapter.module(context.unlabelled.weak),
+    context.step_data.pyramid, context.step_data.unlabelled_pyramid = (
+        adapter.module(context.step_data.images),
+        adapter.module(context.step_data.unlabelled.weak),
     )
     adapter.module.register_forward_hook(lambda *_: pytest.fail("the model ran once more"))
     found = hook.losses(context)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import tlvision
+from tlvision.hooks import StepData
 from tlvision.hooks.objectives.entropy import Entropy, mean_entropy
 from tlvision.plugin import LayerGroup
 from tlvision.types import ClassMap, InputError
@@ -67,10 +68,14 @@ class Dense:
         return ()
 
 
+def data_of(weak: Any) -> Any:
+    return StepData(batch=None, images=weak, unlabelled=SimpleNamespace(weak=weak))  # type: ignore[arg-type]
+
+
 def test_only_the_weak_views_count_and_only_from_the_start() -> None:
     hook = Entropy(weight=0.5, start=0.5, ramp=0.25)
     weak = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    context: Any = SimpleNamespace(adapter=Dense(), unlabelled=SimpleNamespace(weak=weak), progress=0.625, memo={})
+    context: Any = SimpleNamespace(adapter=Dense(), step_data=data_of(weak), progress=0.625)
     losses = hook.losses(context)
     assert [*losses] == ["unlabelled"]
     assert losses["unlabelled"].item() == pytest.approx(0.25 * mean_entropy(weak).item())
@@ -81,9 +86,7 @@ def test_only_the_weak_views_count_and_only_from_the_start() -> None:
 def test_the_statistics_of_norms_stay_as_they_are() -> None:
     adapter = Dense()
     adapter.dense_logits = adapter.module.forward  # type: ignore[method-assign]
-    context: Any = SimpleNamespace(
-        adapter=adapter, unlabelled=SimpleNamespace(weak=torch.randn(1, 2, 3, 4)), progress=1.0, memo={}
-    )
+    context: Any = SimpleNamespace(adapter=adapter, step_data=data_of(torch.randn(1, 2, 3, 4)), progress=1.0)
     Entropy().losses(context)
     assert adapter.module.running_mean.tolist() == [0.0, 0.0]
     assert adapter.module.training

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import tlvision
 from tlvision.data.batches import Views
+from tlvision.hooks import StepData
 from tlvision.hooks.objectives.feature_distance import FeatureDistance
 from tlvision.hooks.side_pass import side_pass
 from tlvision.plugin import InputSpec, LayerGroup, Tap, WeightReport, tap_features
@@ -50,7 +51,9 @@ def make_context(adapter: TwoTaps, loaded: tuple[str, ...] = ("0.weight", "2.wei
     images = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(2))
     weights = WeightReport(source="file", loaded=loaded)
     context = SimpleNamespace(
-        adapter=adapter, weights=weights, images=images, unlabelled=None, unlabelled_features={}, memo={}
+        adapter=adapter,
+        weights=weights,
+        step_data=StepData(batch=None, images=images),  # type: ignore[arg-type]
     )
     return context
 
@@ -85,22 +88,24 @@ def test_losses_are_those_of_a_slow_loop_on_labelled_and_unlabelled_images() -> 
     context, hook = make_context(adapter), build(adapter, taps=["all"], weight=0.3)
     hook.before_fit(context)
     change(adapter)
-    context.features = adapter.features(context.images)
+    context.step_data.features = adapter.features(context.step_data.images)
     losses = hook.losses(context)
     assert [*losses] == ["labelled"]
     assert losses["labelled"].item() == pytest.approx(
-        0.3 * by_hand(adapter, start, context.images, training=True), rel=1e-4
+        0.3 * by_hand(adapter, start, context.step_data.images, training=True), rel=1e-4
     )
     losses["labelled"].backward()  # type: ignore[no-untyped-call]
     assert adapter.module[0].weight.grad is not None
     assert hook._pretrained is not None
     assert all(p.grad is None and not p.requires_grad for p in hook._pretrained.module.parameters())
 
-    context.unlabelled = SimpleNamespace(weak=2 * torch.randn(3, 3, 4, 4), strong=None)
+    context.step_data.unlabelled = SimpleNamespace(weak=2 * torch.randn(3, 3, 4, 4), strong=None)
     with side_pass(adapter):  # type: ignore[arg-type]
-        context.unlabelled_features = adapter.features(context.unlabelled.weak)
+        context.step_data.unlabelled_features = adapter.features(context.step_data.unlabelled.weak)
     own = hook.losses(context)["unlabelled"].item()
-    assert own == pytest.approx(0.3 * by_hand(adapter, start, context.unlabelled.weak, training=False), rel=1e-4)
+    assert own == pytest.approx(
+        0.3 * by_hand(adapter, start, context.step_data.unlabelled.weak, training=False), rel=1e-4
+    )
     assert not any(part.training for part in hook._pretrained.module.modules())
     assert all(torch.equal(value, start.state_dict()[name]) for name, value in hook.state_dict().items())
 
@@ -117,8 +122,8 @@ def test_it_is_0_while_no_weight_has_moved_and_with_a_weight_of_0_no_statistic_m
         ends = []
         for weight in (None, 0.0, 1.0):
             context = make_context(adapter)
-            images = (50 * context.images + 100).to(torch.uint8)
-            context.batch = SimpleNamespace(
+            images = (50 * context.step_data.images + 100).to(torch.uint8)
+            batch: Any = SimpleNamespace(
                 images=images,
                 targets=[],
                 image_ids=(1, 2),
@@ -129,7 +134,7 @@ def test_it_is_0_while_no_weight_has_moved_and_with_a_weight_of_0_no_statistic_m
             for hook in hooks:
                 hook.before_fit(context)
             state = copy.deepcopy(adapter.module.state_dict())
-            losses = batch_losses(context, hooks)
+            losses = batch_losses(context, hooks, batch)
             if weight:
                 assert {name: value.item() for name, value in losses.items() if "/" in name} == {
                     "feature_distance/labelled": 0.0,
@@ -150,7 +155,9 @@ def test_it_does_not_depend_on_the_scale_of_features() -> None:
             adapter.module[0].bias *= scale  # type: ignore[operator]
         context, hook = make_context(adapter), build(adapter, taps=["finest"])
         hook.before_fit(context)
-        context.features = {name: 1.5 * value for name, value in adapter.features(context.images).items()}
+        context.step_data.features = {
+            name: 1.5 * value for name, value in adapter.features(context.step_data.images).items()
+        }
         values.append(hook.losses(context)["labelled"].item())
     assert values == pytest.approx([0.25, 0.25], rel=1e-5)
 
@@ -167,7 +174,7 @@ def test_the_pretrained_weights_survive_a_save_and_are_not_taken_again(tmp_path:
     resumed.before_fit(make_context(adapter, loaded=()))
     assert resumed.state_dict().keys() == start.keys()
     assert all(torch.equal(value, start[name]) for name, value in resumed.state_dict().items())
-    context.features = adapter.features(context.images)
+    context.step_data.features = adapter.features(context.step_data.images)
     assert torch.equal(resumed.losses(context)["labelled"], hook.losses(context)["labelled"])
 
 

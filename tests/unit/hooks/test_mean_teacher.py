@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import tlvision
 from interrupt import interrupted
 from tlvision.data.batches import Views
+from tlvision.hooks import StepData
 from tlvision.hooks.objectives.class_mix import ClassMix, _half_of_the_classes
 from tlvision.hooks.objectives.masked_consistency import MaskedConsistency
 from tlvision.hooks.objectives.mean_teacher import MeanTeacher
@@ -44,10 +45,12 @@ def make_context(arch: str, progress: float = 1.0) -> Any:
     adapter.module.eval()  # or dropout would make every pass another one
     weak = torch.randn(2, 3, 64, 64)
     return SimpleNamespace(
-        adapter=adapter, teacher=teacher, classes=CLASSES, progress=progress, memo={}, measures={}, notices=[],
-        unlabelled=Views(weak=weak, strong=weak + 0.1 * torch.randn_like(weak), image_ids=(1, 2)),
-        images=torch.randn(2, 3, 64, 64),
-        batch=SimpleNamespace(semantic=torch.randint(0, 2, (2, 64, 64), dtype=torch.uint8)),
+        adapter=adapter, teacher=teacher, classes=CLASSES, progress=progress, measures={}, notices=[],
+        step_data=StepData(
+            unlabelled=Views(weak=weak, strong=weak + 0.1 * torch.randn_like(weak), image_ids=(1, 2)),
+            images=torch.randn(2, 3, 64, 64),
+            batch=SimpleNamespace(semantic=torch.randint(0, 2, (2, 64, 64), dtype=torch.uint8)),  # type: ignore[arg-type]
+        ),
     )  # fmt: skip
 
 
@@ -70,7 +73,7 @@ def test_nothing_in_the_burn_in_and_then_a_ramp() -> None:
 @pytest.mark.parametrize("background", [0.0, 1.0])
 def test_an_image_without_pseudo_labels_teaches_nothing_or_that_it_is_empty(kind: Any, background: float) -> None:
     context = make_context("tiny_detector")
-    context.batch = SimpleNamespace(counts=(1, 1))
+    context.step_data.batch = SimpleNamespace(counts=(1, 1))
     hook = kind(threshold=1.0, background=background)
     hook.before_fit(context)
     (loss,) = hook.losses(context).values()
@@ -91,12 +94,12 @@ def test_hard_labels_of_label_maps_are_the_teachers_best_classes() -> None:
     hook.prepare(context.adapter)
     hook.before_fit(context)
     with torch.no_grad():
-        scores = context.teacher.dense_logits(context.unlabelled.weak)
+        scores = context.teacher.dense_logits(context.step_data.unlabelled.weak)
         value, label = torch.nn.functional.interpolate(scores, size=(64, 64), mode="bilinear").softmax(1).max(1)
     label[value < 0.55] = IGNORE_INDEX
     share = float((value >= 0.55).float().mean())
     assert 0.05 < share < 0.95
-    student = context.adapter.dense_logits(context.unlabelled.strong)
+    student = context.adapter.dense_logits(context.step_data.unlabelled.strong)
     expected = torch.nn.functional.cross_entropy(
         torch.nn.functional.interpolate(student, size=(64, 64), mode="bilinear"), label, ignore_index=IGNORE_INDEX
     )
@@ -110,8 +113,8 @@ def test_soft_labels_are_a_divergence_that_is_zero_for_equal_models() -> None:
     hook.prepare(context.adapter)
     hook.before_fit(context)
     with torch.no_grad():
-        teacher = (context.teacher.dense_logits(context.unlabelled.weak) / 2).softmax(1)
-        student = (context.adapter.dense_logits(context.unlabelled.strong) / 2).softmax(1)
+        teacher = (context.teacher.dense_logits(context.step_data.unlabelled.weak) / 2).softmax(1)
+        student = (context.adapter.dense_logits(context.step_data.unlabelled.strong) / 2).softmax(1)
     expected = 4 * (teacher * (teacher / student).log()).sum(1).mean()
     found = hook.losses(context)
     assert found.keys() == {"soft"}
@@ -119,7 +122,8 @@ def test_soft_labels_are_a_divergence_that_is_zero_for_equal_models() -> None:
     assert found["soft"].item() == pytest.approx(expected.item(), rel=1e-3)
     context.adapter.module.load_state_dict(context.teacher.module.state_dict())
     context.adapter.module.eval()
-    context.unlabelled = Views(weak=context.unlabelled.weak, strong=context.unlabelled.weak, image_ids=(1, 2))
+    weak = context.step_data.unlabelled.weak
+    context.step_data.unlabelled = Views(weak=weak, strong=weak, image_ids=(1, 2))
     assert hook.losses(context)["soft"].item() == pytest.approx(0.0, abs=1e-6)
 
 
@@ -132,8 +136,8 @@ def test_soft_distillation_of_a_detector_compares_its_feature_maps() -> None:
         names = [tap.name for tap in hook._seen]
         assert len(names) == 2
         wanted, seen = (
-            context.teacher.features(context.unlabelled.weak),
-            context.adapter.features(context.unlabelled.strong),
+            context.teacher.features(context.step_data.unlabelled.weak),
+            context.adapter.features(context.step_data.unlabelled.strong),
         )
         parts = [float(((seen[n] - wanted[n]) ** 2).mean() / (wanted[n] ** 2).mean()) for n in names]
     assert hook.losses(context)["soft"].item() == pytest.approx(sum(parts) / 2, rel=1e-4)
@@ -171,27 +175,27 @@ def test_half_of_the_classes_rounded_up_and_nothing_of_what_is_ignored() -> None
 
 def test_a_mixture_has_pixels_and_labels_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     context = make_context("tiny_segmenter")
-    context.batch.semantic[:, :, 32:] = 1
-    context.batch.semantic[:, :, :32] = 0
+    context.step_data.batch.semantic[:, :, 32:] = 1
+    context.step_data.batch.semantic[:, :, :32] = 0
     hook = ClassMix(threshold=0.0)
     hook.before_fit(context)
     images, label_maps, share = hook._mix(context)
     assert share == 1.0
     with torch.no_grad():
-        scores = context.teacher.dense_logits(context.unlabelled.weak)
+        scores = context.teacher.dense_logits(context.step_data.unlabelled.weak)
         said = torch.nn.functional.interpolate(scores, size=(64, 64), mode="bilinear").argmax(1)
     for number in range(2):
-        own = (images[number] == context.images[number]).all(dim=0)
-        other = (images[number] == context.unlabelled.strong[number]).all(dim=0)
+        own = (images[number] == context.step_data.images[number]).all(dim=0)
+        other = (images[number] == context.step_data.unlabelled.strong[number]).all(dim=0)
         assert (own ^ other).all()
         assert int(own.sum()) == 32 * 64
-        assert torch.equal(label_maps[number][own], context.batch.semantic[number].long()[own])
+        assert torch.equal(label_maps[number][own], context.step_data.batch.semantic[number].long()[own])
         assert torch.equal(label_maps[number][other], said[number][other])
 
 
 def test_inputs_of_two_sizes_cannot_be_mixed() -> None:
     context = make_context("tiny_segmenter")
-    context.images = torch.zeros(2, 3, 64, 96)
+    context.step_data.images = torch.zeros(2, 3, 64, 96)
     hook = ClassMix()
     hook.before_fit(context)
     with pytest.raises(RunError, match=r"\(64, 96\) and unlabelled ones \(64, 64\)"):

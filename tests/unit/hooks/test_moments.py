@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import tlvision
+from tlvision.hooks import StepData
 from tlvision.hooks.features.vectors import feature_vectors
 from tlvision.hooks.objectives.coral import Coral, coral_distance
 from tlvision.hooks.objectives.mmd import Mmd, squared_mmd
@@ -28,7 +29,8 @@ def make_context(labelled: int = 2, unlabelled: int = 3) -> Any:
         {tap.name: torch.randn(count, tap.channels, 5, 7, generator=generator, requires_grad=True) for tap in TAPS}
         for count in (labelled, unlabelled)
     )
-    return SimpleNamespace(features=features, unlabelled_features=others)
+    data: Any = StepData(batch=None, images=None, features=features, unlabelled_features=others)  # type: ignore[arg-type]
+    return SimpleNamespace(step_data=data)
 
 
 def slow_mmd(left: np.ndarray, right: np.ndarray, bandwidths: tuple[float, ...], each: int = 1) -> float:
@@ -159,7 +161,7 @@ def test_taps_are_averaged_and_weighted(hook: Any, compare: Any) -> None:
     for tap in TAPS:
         pair = [
             feature_vectors(maps[tap.name], 4).detach().numpy()
-            for maps in (context.features, context.unlabelled_features)
+            for maps in (context.step_data.features, context.step_data.unlabelled_features)
         ]
         if compare:
             values.append(compare(*pair, (0.25, 0.5, 1.0, 2.0, 4.0), each=4))
@@ -168,7 +170,7 @@ def test_taps_are_averaged_and_weighted(hook: Any, compare: Any) -> None:
     found = made.losses(context)["distance"]
     assert found.item() == pytest.approx(0.3 * sum(values) / 2, rel=1e-3)
     found.backward()
-    assert all(maps["c4"].grad.any() for maps in (context.features, context.unlabelled_features))
+    assert all(maps["c4"].grad.any() for maps in (context.step_data.features, context.step_data.unlabelled_features))
 
 
 def test_vectors_are_cells_of_an_even_grid() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from tlvision.hooks import StepData
 from tlvision.hooks.pseudo_labels.labels import TeacherLabels, self_training_loss, sure_enough, teacher_says
 from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, Prediction
@@ -123,8 +124,10 @@ def make_context(said: list[Prediction]) -> Any:
 
     views = SimpleNamespace(weak=torch.zeros(len(said), 3, 4, 4), strong=torch.ones(len(said), 3, 4, 4))
     return SimpleNamespace(
-        teacher=Teacher(said), unlabelled=views, memo={}, measures={}, notices=[], classes=CLASSES,
-        adapter=SimpleNamespace(loss=loss), batch=SimpleNamespace(counts=(3, 1)),
+        teacher=Teacher(said), measures={}, notices=[], classes=CLASSES, adapter=SimpleNamespace(loss=loss),
+        step_data=StepData(
+            batch=SimpleNamespace(counts=(3, 1)), images=views.weak, unlabelled=views,  # type: ignore[arg-type]
+        ),
     )  # fmt: skip
 
 
@@ -144,12 +147,12 @@ def test_the_teacher_is_asked_once_for_all_hooks_and_what_it_says_can_be_learnt_
 def test_the_loss_is_the_models_own_times_the_share_of_images_that_have_labels() -> None:
     context = make_context([prediction([0.9], [1]), prediction([], []), prediction([0.7, 0.8], [0, 2])])
     labels = sure_enough(teacher_says(context), [0.5] * 3)
-    loss = self_training_loss(context, context.unlabelled.strong, labels, 0.5)
+    loss = self_training_loss(context, context.step_data.unlabelled.strong, labels, 0.5)
     assert float(loss) == pytest.approx(0.5 * 2 / 3 * (2 * 3 * 16 + 3))
     nothing = sure_enough(teacher_says(context), [0.99] * 3)
-    assert float(self_training_loss(context, context.unlabelled.strong, nothing, 1.0)) == 0
+    assert float(self_training_loss(context, context.step_data.unlabelled.strong, nothing, 1.0)) == 0
     context.adapter.loss = None  # no pass of the student, which would move its statistics
-    assert float(self_training_loss(context, context.unlabelled.strong, labels, 0.0)) == 0
+    assert float(self_training_loss(context, context.step_data.unlabelled.strong, labels, 0.0)) == 0
 
 
 class Pixels:
@@ -168,7 +171,7 @@ def test_padding_has_no_pseudo_label_and_is_not_counted() -> None:
     valid = torch.ones(2, 4, 4, dtype=torch.bool)
     valid[0, :, 2:] = False
     context = make_context([])
-    context.teacher, context.unlabelled = Pixels(), SimpleNamespace(weak=weak, strong=weak, valid=valid)
+    context.teacher, context.step_data.unlabelled = Pixels(), SimpleNamespace(weak=weak, strong=weak, valid=valid)
     said = teacher_says(context)
     for threshold in (0.9, 0.0):  # also a threshold that everything reaches
         labels = sure_enough(said, [threshold] * 3)
@@ -181,7 +184,7 @@ def test_padding_has_no_pseudo_label_and_is_not_counted() -> None:
     thresholds.learn(said)
     assert thresholds.values()[0] == 0.8 > thresholds.values()[1], "nothing was seen of class 1"
     valid[0] = False
-    context.memo = {}
+    context.step_data.cache = {}
     labels = sure_enough(teacher_says(context), [0.9] * 3)
     assert (labels.images, labels.share) == ([1], 1.0)
 
@@ -193,7 +196,7 @@ def test_objects_in_padding_are_no_pseudo_labels() -> None:
     context = make_context([said])
     valid = torch.zeros(1, 8, 8, dtype=torch.bool)
     valid[:, :, :4] = True
-    context.unlabelled.valid = valid
+    context.step_data.unlabelled.valid = valid
     (found,) = teacher_says(context)
     assert isinstance(found, Prediction)
     assert found.labels.tolist() == [0, 1], "half of an object on the image is enough"
@@ -211,7 +214,7 @@ def test_probabilities_are_taken_as_they_are() -> None:
             return super().dense_logits(images) / 10
 
     context = make_context([])
-    context.teacher, context.unlabelled = Masks(), SimpleNamespace(weak=torch.ones(1, 3, 4, 4), strong=None)
+    context.teacher, context.step_data.unlabelled = Masks(), SimpleNamespace(weak=torch.ones(1, 3, 4, 4), strong=None)
     assert sure_enough(teacher_says(context), [0.99] * 3).share == 1.0
 
 
@@ -222,7 +225,7 @@ def test_a_teacher_that_finds_too_much_is_told_of(objects: int, told: bool) -> N
     labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)
     labels.bind(context)
     for step in range(6):
-        context.memo = {}
+        context.step_data.cache = {}
         if step == 4:  # a resumed run counts on
             state = labels.state_dict()
             labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)
@@ -239,14 +242,14 @@ def test_images_that_hold_nothing_do_not_break_the_silence() -> None:
     labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3, background=0.5)
     labels.bind(context)
     for _ in range(3):
-        context.memo = {}
+        context.step_data.cache = {}
         assert labels.of(context).images == [0]
     assert len(context.notices) == 1
 
 
 def test_a_teacher_that_finds_too_much_can_be_held_to_what_labelled_images_have() -> None:
     context = make_context([prediction([0.95, 0.9, 0.85, 0.8, 0.75], [1] * 5)])
-    context.batch.labels = torch.ones(4, dtype=torch.int64)  # two objects a labelled image
+    context.step_data.batch.labels = torch.ones(4, dtype=torch.int64)  # two objects a labelled image
     labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=50, at_most=1.0)
     labels.bind(context)
     assert labels.of(context).targets[0].boxes.shape == (2, 4)
@@ -265,14 +268,14 @@ def test_a_silent_teacher_is_told_of_with_the_threshold_and_the_numbers() -> Non
     labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)
     labels.bind(context)
     for step in range(7):
-        context.memo = {}
+        context.step_data.cache = {}
         labels.of(context)
         assert len(context.notices) == (step + 1) // 3
     assert "for 3 micro-batches" in context.notices[0]
     assert "best score just now is 0.123, the threshold 0.70" in context.notices[0]
     assert context.measures == {"mean_teacher/share": 0.0, "mean_teacher/labels": 0.0}
     context.teacher.said = [prediction([0.9], [1])]
-    context.memo = {}
+    context.step_data.cache = {}
     labels.of(context)
     assert labels.state_dict() == {"silent": 0, "seen": [2, 2, 1, 4, 8], "known": [[0.0] * 3, [0.0] * 3]}
     assert context.measures == {"mean_teacher/share": 1.0, "mean_teacher/labels": 1.0}

@@ -65,7 +65,7 @@ def test_a_selection_that_matches_nothing_or_everything_is_an_error(hook: Freeze
 
 
 def test_a_freeze_that_names_nothing_is_an_error() -> None:
-    with pytest.raises(InputError, match="say what"):
+    with pytest.raises(InputError, match="nothing is chosen"):
         Freeze()
 
 

@@ -13,7 +13,7 @@ from tlvision.data.batches import Views
 from tlvision.hooks import ObjectiveHook
 from tlvision.hooks.side_pass import side_pass
 from tlvision.plugin import InputSpec, LayerGroup, Tap, capture
-from tlvision.training.losses import batch_losses, forget_batch
+from tlvision.training.losses import batch_losses
 
 
 class Detector:
@@ -56,7 +56,7 @@ class Judge(ObjectiveHook):
     uses_pyramid = True
 
     def losses(self, context: Any) -> dict[str, Tensor]:
-        self.seen = (context.pyramid, context.unlabelled_pyramid)
+        self.seen = (context.step_data.pyramid, context.step_data.unlabelled_pyramid)
         return {}
 
 
@@ -74,17 +74,16 @@ def make_context(adapter: Detector) -> Any:
 def test_boxes_can_be_pooled_from_the_passes_that_are_made_anyway() -> None:
     adapter, hook = TwoStage(), Judge()
     context = make_context(adapter)
-    batch_losses(context, [hook])
+    batch_losses(context, [hook], context.batch)
     assert len(adapter.outputs) == 3, "the model's own, and one of each domain that compare"
     assert [seen is output for seen, output in zip(hook.seen, adapter.outputs[1:], strict=True)] == [True, True]
     assert adapter.outputs[0].requires_grad
-    forget_batch(context)
-    assert (context.pyramid, context.unlabelled_pyramid) == (None, None)
 
 
 @pytest.mark.parametrize(("adapter", "hook"), [(TwoStage(), Plain()), (Detector(), Judge())])
 def test_nothing_is_kept_that_no_hook_wants_or_no_model_has(adapter: Detector, hook: Judge) -> None:
-    batch_losses(make_context(adapter), [hook])
+    context = make_context(adapter)
+    batch_losses(context, [hook], context.batch)
     assert hook.seen == (None, None)
 
 
@@ -99,13 +98,13 @@ def test_what_is_compared_passes_through_the_model_as_at_evaluation_and_leaves_n
     adapter, norm, dropout = with_norm_and_dropout()
     context, hook = make_context(adapter), Plain()
     start = {name: tensor.clone() for name, tensor in norm.state_dict().items()}
-    batch_losses(context, [])
+    batch_losses(context, [], context.batch)
     expected = {name: tensor.clone() for name, tensor in norm.state_dict().items()}
     assert not torch.equal(expected["running_mean"], start["running_mean"]), "labelled images do count"
     norm.load_state_dict(start)
     modes = []
     norm.register_forward_hook(lambda part, inputs, output: modes.append((norm.training, dropout.training)))
-    batch_losses(context, [hook])
+    batch_losses(context, [hook], context.batch)
     assert modes == [(True, True), (False, False), (False, False)]
     assert norm.training
     assert dropout.training
@@ -118,10 +117,10 @@ def test_the_same_images_on_both_sides_have_the_same_features() -> None:
     context, hook = make_context(adapter), Plain()
     images = context.batch.images
     context.batch.unlabelled = Views(weak=images[:1], strong=images[:1], image_ids=(0,))
-    batch_losses(context, [hook])
-    assert context.features["c1"].shape[0] == 1, "as many of both"
-    assert torch.equal(context.features["c1"], context.unlabelled_features["c1"])
-    assert context.features["c1"].requires_grad
+    batch_losses(context, [hook], context.batch)
+    assert context.step_data.features["c1"].shape[0] == 1, "as many of both"
+    assert torch.equal(context.step_data.features["c1"], context.step_data.unlabelled_features["c1"])
+    assert context.step_data.features["c1"].requires_grad
 
 
 def test_a_hook_that_compares_nothing_gets_the_features_of_the_models_own_loss() -> None:
@@ -132,13 +131,13 @@ def test_a_hook_that_compares_nothing_gets_the_features_of_the_models_own_loss()
         uses_unlabelled = False
 
         def losses(self, context: Any) -> dict[str, Tensor]:
-            self.features = context.features["c1"]
+            self.features = context.step_data.features["c1"]
             return {}
 
     hook = Alone()
     outputs: list[Tensor] = []
     adapter.module["backbone"].register_forward_hook(lambda part, inputs, output: outputs.append(output))
-    batch_losses(context, [Plain(), hook])
+    batch_losses(context, [Plain(), hook], context.batch)
     assert hook.features is outputs[0]
 
 
@@ -154,7 +153,7 @@ def test_random_numbers_of_a_hook_are_its_own() -> None:
         torch.manual_seed(3)
         adapter, *_ = with_norm_and_dropout()
         context = make_context(adapter)
-        return {name: float(value.detach()) for name, value in batch_losses(context, hooks).items()}
+        return {name: float(value.detach()) for name, value in batch_losses(context, hooks, context.batch).items()}
 
     alone, both, other = drawn(Draws()), drawn(Draws(), More()), drawn(More(), Draws())
     assert alone["draws/drawn"] == both["draws/drawn"] == other["draws/drawn"] != both["more/drawn"]
@@ -166,14 +165,14 @@ def test_side_passes_do_not_see_what_another_hook_has_moved_and_backward_reads_w
 
     class Trains(ObjectiveHook):
         def losses(self, context: Any) -> dict[str, Tensor]:
-            return {"pass": context.adapter.loss(100 * context.images, [])["own"]}
+            return {"pass": context.adapter.loss(100 * context.step_data.images, [])["own"]}
 
     class Looks(ObjectiveHook):
         uses_unlabelled = True
 
         def losses(self, context: Any) -> dict[str, Tensor]:
-            with side_pass(context.adapter, context.memo["buffers"]):
-                return {"seen": context.adapter.loss(context.images, [])["own"].square()}
+            with side_pass(context.adapter, context.step_data.buffers):
+                return {"seen": context.adapter.loss(context.step_data.images, [])["own"].square()}
 
     start = {name: tensor.clone() for name, tensor in adapter.module.state_dict().items()}
     images = make_context(adapter).batch
@@ -183,7 +182,7 @@ def test_side_passes_do_not_see_what_another_hook_has_moved_and_backward_reads_w
         adapter.module.zero_grad()
         context = make_context(adapter)
         context.batch = images
-        loss = batch_losses(context, hooks)["looks/seen"]
+        loss = batch_losses(context, hooks, context.batch)["looks/seen"]
         loss.backward()  # type: ignore[no-untyped-call]
         found.append((float(loss.detach()), adapter.module["backbone"][0].weight.grad.clone()))
     assert found[0][0] == found[1][0] == found[2][0]

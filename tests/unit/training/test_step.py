@@ -117,9 +117,8 @@ class PullTap(ObjectiveHook):
     taps = ("out",)
 
     def losses(self, context: Context) -> dict[str, Tensor]:
-        assert context.images is not None
-        assert context.features["out"].shape == (len(context.images), 1)
-        return {"mean": 10 * context.features["out"].mean()}
+        assert context.step_data.features["out"].shape == (len(context.step_data.images), 1)
+        return {"mean": 10 * context.step_data.features["out"].mean()}
 
 
 def test_an_objective_adds_to_the_sum_and_sees_the_features_of_the_same_forward_pass() -> None:

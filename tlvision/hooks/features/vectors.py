@@ -43,8 +43,8 @@ def both_domains(
     """
     found = {
         tap: (
-            feature_vectors(context.features[tap], positions),
-            feature_vectors(context.unlabelled_features[tap], positions),
+            feature_vectors(context.step_data.features[tap], positions),
+            feature_vectors(context.step_data.unlabelled_features[tap], positions),
         )
         for tap in taps
     }

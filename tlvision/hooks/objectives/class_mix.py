@@ -71,11 +71,10 @@ class ClassMix(ObjectiveHook):
         """Return (K, 3, H, W) images, (K, H, W) label maps and the share of the teacher's pixels that count."""
         import torch
 
-        assert context.batch is not None
-        assert context.images is not None
-        assert context.unlabelled is not None
-        assert context.batch.semantic is not None
-        own, other = context.images, context.unlabelled.strong
+        data = context.step_data
+        assert data.unlabelled is not None
+        assert data.batch.semantic is not None
+        own, other = data.images, data.unlabelled.strong
         if own.shape[1:] != other.shape[1:]:
             raise RunError(
                 f"class_mix: labelled inputs are {tuple(own.shape[-2:])} and unlabelled ones {tuple(other.shape[-2:])} "
@@ -86,7 +85,7 @@ class ClassMix(ObjectiveHook):
         label_maps = torch.full(other.shape[:1] + other.shape[-2:], IGNORE_INDEX, device=other.device)
         for image, target in zip(found.images, found.targets, strict=True):
             label_maps[image] = torch.as_tensor(target.semantic)
-        truth = context.batch.semantic[:count].long()
+        truth = data.batch.semantic[:count].long()
         pasted = torch.stack([_half_of_the_classes(one) for one in truth])  # (K, H, W)
         mixed = torch.where(pasted[:, None], own[:count], other[:count])
         return mixed, torch.where(pasted, truth, label_maps[:count]), found.share

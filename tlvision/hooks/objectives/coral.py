@@ -54,7 +54,7 @@ class Coral(ObjectiveHook):
         import torch
 
         if not self.weight:
-            return {"distance": next(iter(context.features.values())).new_zeros(())}
+            return {"distance": next(iter(context.step_data.features.values())).new_zeros(())}
         pairs = both_domains(context, self.taps, self.positions, self.key())
         return {"distance": self.weight * torch.stack([coral_distance(*pair) for pair in pairs.values()]).mean()}
 

@@ -98,10 +98,11 @@ class DomainAdversarial(ObjectiveHook):
         """Return {"image"}, and {"instance", "consistency"} where boxes are judged, weights applied."""
         from tlvision.hooks.features.discriminators import same_scale
 
+        data = context.step_data
         if not self.weight:
-            return {"image": next(iter(context.features.values())).new_zeros(())}
+            return {"image": next(iter(data.features.values())).new_zeros(())}
         factor = self.reversal(context.progress)
-        pairs = {name: same_scale(context.features[name], context.unlabelled_features[name]) for name in self.taps}
+        pairs = {name: same_scale(data.features[name], data.unlabelled_features[name]) for name in self.taps}
         maps = tuple({name: pair[domain] for name, pair in pairs.items()} for domain in (0, 1))
         losses = {"image": self._image_loss(maps, factor)}
         if _INSTANCE in self._parts:
@@ -140,16 +141,16 @@ class DomainAdversarial(ObjectiveHook):
 
         from tlvision.hooks.features.discriminators import domain_loss, domain_probability, same_scale, scale_gradient
 
-        assert context.images is not None
-        assert context.unlabelled is not None
+        data = context.step_data
+        assert data.unlabelled is not None
         assert isinstance(context.adapter, HasInstanceFeatures)
         judge = self._parts[_INSTANCE]
         losses, distances = [], []
-        labelled = context.images[: len(next(iter(maps[0].values())))]  # those that the maps are of
-        images, pyramids = (labelled, context.unlabelled.weak), (context.pyramid, context.unlabelled_pyramid)
+        labelled = data.images[: len(next(iter(maps[0].values())))]  # those that the maps are of
+        images, pyramids = (labelled, data.unlabelled.weak), (data.pyramid, data.unlabelled_pyramid)
         found = []
         for each, pyramid in zip(images, pyramids, strict=True):
-            with side_pass(context.adapter, context.memo.get("buffers")):
+            with side_pass(context.adapter, data.buffers):
                 found.append(context.adapter.instance_features(each, most=self.proposals, pyramid=pyramid))
         rows = same_scale(*(torch.cat([one.features for one in each]) for each in found))
         for domain, features in enumerate(maps):

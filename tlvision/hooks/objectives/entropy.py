@@ -58,14 +58,14 @@ class Entropy(ObjectiveHook):
         risen = self.risen(context.progress)
         if not risen:
             return {}
-        assert context.unlabelled is not None
+        assert context.step_data.unlabelled is not None
         assert isinstance(context.adapter, HasDenseLogits)
-        weak = context.unlabelled.weak
+        weak = context.step_data.unlabelled.weak
         if not self.weight:
             return {"unlabelled": weak.new_zeros(())}
-        with side_pass(context.adapter, context.memo.get("buffers")):
+        with side_pass(context.adapter, context.step_data.buffers):
             scores = context.adapter.dense_logits(weak)
-        value = mean_entropy(scores, score_kind(context.adapter), valid_pixels(context.unlabelled))
+        value = mean_entropy(scores, score_kind(context.adapter), valid_pixels(context.step_data.unlabelled))
         return {"unlabelled": self.weight * risen * value}
 
     def risen(self, progress: float) -> float:

@@ -66,18 +66,18 @@ class FeatureDistance(ObjectiveHook):
 
     def losses(self, context: Context) -> Mapping[str, Tensor]:
         """Return {"labelled"}, and {"unlabelled"} where the batch has unlabelled images, weights applied."""
-        assert context.images is not None
+        data = context.step_data
         if not self.weight:
-            nothing = context.images.new_zeros(())
-            return {"labelled": nothing} if context.unlabelled is None else {"labelled": nothing, "unlabelled": nothing}
+            nothing = data.images.new_zeros(())
+            return {"labelled": nothing} if data.unlabelled is None else {"labelled": nothing, "unlabelled": nothing}
         with self._as(context), lent_buffers(copied_buffers(self._module)):
-            wanted = self._wanted(context.images, context.memo.get("generators"))
-            losses = {"labelled": self.weight * self._distance(context.features, wanted)}
-        if context.unlabelled is not None:
+            wanted = self._wanted(data.images, data.generators)
+            losses = {"labelled": self.weight * self._distance(data.features, wanted)}
+        if data.unlabelled is not None:
             assert self._pretrained is not None
             with self._as(context), side_pass(self._pretrained):
-                wanted = self._wanted(context.unlabelled.weak)
-            losses["unlabelled"] = self.weight * self._distance(context.unlabelled_features, wanted)
+                wanted = self._wanted(data.unlabelled.weak)
+            losses["unlabelled"] = self.weight * self._distance(data.unlabelled_features, wanted)
         return losses
 
     @property

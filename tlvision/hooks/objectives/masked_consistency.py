@@ -66,10 +66,10 @@ class MaskedConsistency(ObjectiveHook):
         """Return {"masked"}, weight applied; nothing during the burn-in."""
         if context.progress < self.burn_in:
             return {}
-        assert context.unlabelled is not None
+        assert context.step_data.unlabelled is not None
         labels = self.labels.of(context)
         factor = self.weight * ramp_up(context.progress, self.burn_in, self.ramp)
-        strong = context.unlabelled.strong
+        strong = context.step_data.unlabelled.strong
         return {"masked": self_training_loss(context, strong * self._visible(strong), labels, factor)}
 
     def _visible(self, images: Tensor) -> Tensor:

@@ -105,12 +105,12 @@ class MeanTeacher(ObjectiveHook):
         return losses
 
     def _hard(self, context: Context, factor: float) -> Tensor:
-        assert context.unlabelled is not None
-        return self_training_loss(context, context.unlabelled.strong, self.labels.of(context), factor)
+        assert context.step_data.unlabelled is not None
+        return self_training_loss(context, context.step_data.unlabelled.strong, self.labels.of(context), factor)
 
     def _soft(self, context: Context) -> Tensor:
-        assert context.unlabelled is not None
-        strong = context.unlabelled.strong
+        assert context.step_data.unlabelled is not None
+        strong = context.step_data.unlabelled.strong
         if isinstance(context.adapter, HasDenseLogits):
             scores = interpolate(context.adapter.dense_logits(strong), strong.shape[-2:])
             logs = class_log_probabilities(scores, score_kind(context.adapter))
@@ -122,10 +122,10 @@ class MeanTeacher(ObjectiveHook):
         import torch
 
         assert context.teacher is not None
-        assert context.unlabelled is not None
-        valid = valid_pixels(context.unlabelled)
+        assert context.step_data.unlabelled is not None
+        valid = valid_pixels(context.step_data.unlabelled)
         with torch.no_grad():
-            wanted = context.teacher.features(context.unlabelled.weak)
+            wanted = context.teacher.features(context.step_data.unlabelled.weak)
         seen = context.adapter.features(strong)
         parts = []
         for tap in self._seen:
@@ -144,8 +144,8 @@ class MeanTeacher(ObjectiveHook):
 
 
 def _nothing(context: Context) -> Tensor:
-    assert context.unlabelled is not None
-    return context.unlabelled.strong.new_zeros(())
+    assert context.step_data.unlabelled is not None
+    return context.step_data.unlabelled.strong.new_zeros(())
 
 
 def _divergence(logs: Tensor, said: Said, temperature: float) -> Tensor:

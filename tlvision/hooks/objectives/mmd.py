@@ -68,11 +68,12 @@ class Mmd(ObjectiveHook):
         """Return {"distance"}, weight applied."""
         import torch
 
+        data = context.step_data
         if not self.weight:
-            return {"distance": next(iter(context.features.values())).new_zeros(())}
+            return {"distance": next(iter(data.features.values())).new_zeros(())}
         pairs = both_domains(context, self.taps, self.positions, self.key())
         found = [
-            squared_mmd(*pair, self.bandwidths, (len(context.features[tap]), len(context.unlabelled_features[tap])))
+            squared_mmd(*pair, self.bandwidths, (len(data.features[tap]), len(data.unlabelled_features[tap])))
             for tap, pair in pairs.items()
         ]
         return {"distance": self.weight * torch.stack(found).mean()}

@@ -32,10 +32,10 @@ def teacher_says(context: Context) -> Said:
     """
     import torch
 
-    if _MEMO not in context.memo:
+    if _MEMO not in context.step_data.cache:
         assert context.teacher is not None
-        assert context.unlabelled is not None
-        weak, valid = context.unlabelled.weak, valid_pixels(context.unlabelled)
+        assert context.step_data.unlabelled is not None
+        weak, valid = context.step_data.unlabelled.weak, valid_pixels(context.step_data.unlabelled)
         with torch.inference_mode():
             if isinstance(context.teacher, HasDenseLogits):
                 scores = interpolate(context.teacher.dense_logits(weak), weak.shape[-2:])
@@ -45,8 +45,8 @@ def teacher_says(context: Context) -> Said:
         said = [_ordinary(each) for each in found]
         if valid is not None:
             said = [_shown(each, where) for each, where in zip(said, valid, strict=True)]
-        context.memo[_MEMO] = said
-    found = context.memo[_MEMO]
+        context.step_data.cache[_MEMO] = said
+    found = context.step_data.cache[_MEMO]
     return found
 
 
@@ -235,14 +235,12 @@ class TeacherLabels:
         found = [one for one in said if isinstance(one, Prediction)]
         if self.cap is None or not found:
             return values
-        assert context.batch is not None
-        self.cap.learn(found, context.batch)
+        self.cap.learn(found, context.step_data.batch)
         return [max(pair) for pair in zip(values, self.cap.values(), strict=True)]
 
     def _compare(self, context: Context, images: int, objects: int) -> None:
         """Tell the user where the teacher finds far more objects in an image than labelled images have."""
-        assert context.batch is not None
-        counts = context.batch.counts
+        counts = context.step_data.batch.counts
         new = (1, images, objects, len(counts), sum(counts))
         self._seen = [before + more for before, more in zip(self._seen, new, strict=True)]
         steps, images, objects, labelled, known = self._seen
