@@ -16,7 +16,7 @@ import torch
 from tlvision.config.load import load_config
 from tlvision.data.batches import normalise, train_batches
 from tlvision.data.dataset import TrainImages
-from tlvision.engine.build import assemble, seed_everything
+from tlvision.engine.build import build_run, seed_everything
 from tlvision.engine.datasets import label_options
 from tlvision.plugin import HasTrainingProgress
 from tlvision.training.checkpoint import save_weights
@@ -29,7 +29,7 @@ def main(config_path: str, out: str, overrides: list[str]) -> None:
     """Train as the config says and write the final weights to `out`."""
     config = load_config(config_path, overrides)
     fabric = make_fabric(config.train)
-    parts = assemble(config)
+    parts = build_run(config)
     adapter, plan, settings = parts.adapter, parts.plan, config.train
     seed_everything(settings.seed)
     place(fabric, adapter.module)

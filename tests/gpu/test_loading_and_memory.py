@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tlvision.config.load import load_config
-from tlvision.engine.build import assemble
+from tlvision.engine.build import build_run
 from tlvision.engine.train import build_session, train
 from tlvision.training.fabric import make_fabric
 from tlvision.training.loop import train_step
@@ -40,7 +40,7 @@ def test_batches_are_pinned_for_a_gpu(gpu_config: MakeConfig, tmp_path: Path, de
     config = gpu_config("toy", device)
     config["data"]["workers"] = workers
     loaded = load_config(config)
-    session = build_session(assemble(loaded), tmp_path / "run", make_fabric(loaded.train))
+    session = build_session(build_run(loaded), tmp_path / "run", make_fabric(loaded.train))
     for batch in session.batches(0, 2):
         assert batch.images.is_pinned() is (device == "cuda")
         assert batch.to(device).images.device.type == device
@@ -54,7 +54,7 @@ def test_the_memory_of_a_phase_is_about_what_a_step_takes(
     config["data"]["image_size"] = 256
     config["hooks"] = [QUIET]
     loaded = load_config(config)
-    parts = assemble(loaded)
+    parts = build_run(loaded)
     session = build_session(parts, tmp_path / "run", make_fabric(loaded.train))
     session.call("before_fit")
     batches = [*session.batches(0, 3)]

@@ -11,7 +11,7 @@ import torch
 
 from syncs import Waits, find_waits
 from tlvision.config.load import load_config
-from tlvision.engine.build import assemble
+from tlvision.engine.build import build_run
 from tlvision.engine.train import build_session
 from tlvision.hooks import ObjectiveHook
 from tlvision.hooks.registry import BUILT_IN, hook_class
@@ -37,7 +37,7 @@ ALLOWED = {
 
 def waits_of_a_step(config: dict[str, Any], run: Path, device: str) -> Waits:
     loaded = load_config(config)
-    session = build_session(assemble(loaded), run, make_fabric(loaded.train))
+    session = build_session(build_run(loaded), run, make_fabric(loaded.train))
     session.call("before_fit")
     total = session.context.duration.total_steps
     session.context.step = total - 3  # burn-in and ramps are over

@@ -49,14 +49,14 @@ def observe(monkeypatch: pytest.MonkeyPatch) -> Callable[[ObserverHook], None]:
     """Add an observer to the next runs."""
 
     def add(hook: ObserverHook) -> None:
-        assemble = runs.assemble
+        build_run = runs.build_run
 
         def with_hook(*given: Any, **options: Any) -> Any:
-            parts = assemble(*given, **options)
+            parts = build_run(*given, **options)
             parts.hooks.append(hook)
             return parts
 
-        monkeypatch.setattr(runs, "assemble", with_hook)
+        monkeypatch.setattr(runs, "build_run", with_hook)
 
     return add
 

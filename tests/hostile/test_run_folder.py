@@ -18,8 +18,8 @@ import yaml
 
 import tlvision
 from tlvision.engine.run_folder import new_folder
+from tlvision.files.atomic import atomic_file, atomic_folder, copy_folder, find_folder, recover_folder
 from tlvision.files.json_files import read_object, write_json, write_text
-from tlvision.files.whole import copy_folder, find_folder, recover_folder, whole_file, whole_folder
 from tlvision.types import InputError, RunError
 
 FABRIC: Any = SimpleNamespace(is_global_zero=True, broadcast=lambda value, src: value)
@@ -122,9 +122,9 @@ def test_no_temporary_file_stays(tmp_path: Path, error: Any) -> None:
             raise error
 
     with pytest.raises((KeyboardInterrupt, OSError, ValueError)):
-        break_off(whole_file(tmp_path / "a.txt"), lambda file: file.write(b"half"))
+        break_off(atomic_file(tmp_path / "a.txt"), lambda file: file.write(b"half"))
     with pytest.raises((KeyboardInterrupt, RunError, ValueError)):
-        break_off(whole_folder(tmp_path / "folder"), lambda folder: (folder / "half").write_text("half"))
+        break_off(atomic_folder(tmp_path / "folder"), lambda folder: (folder / "half").write_text("half"))
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
 
@@ -143,7 +143,7 @@ def test_everything_is_flushed_before_it_is_renamed(tmp_path: Path, monkeypatch:
     write_json(tmp_path / "a.json", {"x": 1})
     assert [event.split()[0] for event in events] == ["flush", "rename", "flush"]
     events.clear()
-    with whole_folder(tmp_path / "whole") as folder:
+    with atomic_folder(tmp_path / "whole") as folder:
         (folder / "deep").mkdir()
         (folder / "deep" / "part").write_text("x")
     first = events.index("rename")

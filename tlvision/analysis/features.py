@@ -54,9 +54,9 @@ class GapModel:
     """A model to look through.
 
     title:     for people.
-    fresh:     names of the parameters that no weights were loaded for.
+    uninitialised: names of the parameters that no weights were loaded for.
     window:    as `evaluate.window` of a config.
-    mute:      why its predictions mean nothing; empty where they do.
+    no_predictions_because: why its predictions mean nothing; empty where they do.
     """
 
     title: str
@@ -64,13 +64,13 @@ class GapModel:
     fabric: Fabric
     classes: ClassMap
     image_size: int
-    fresh: tuple[str, ...] = ()
+    uninitialised: tuple[str, ...] = ()
     window: int = 0
-    mute: str = ""
+    no_predictions_because: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ImageStatistics:
     """What a model saw in N images.
 
     features: {tap name: (N, C)}: each feature map averaged over the cells that show the image, not its padding.
@@ -144,24 +144,25 @@ def _pretrained(choice: ModelChoice, seed: int) -> GapModel:
         fabric=fabric,
         classes=classes,
         image_size=size,
-        fresh=_fresh(report),
-        mute=_mute(report) if names else "no --classes were given",
+        uninitialised=_uninitialised(report),
+        no_predictions_because=_why_no_predictions(report) if names else "no --classes were given",
     )
 
 
-def _fresh(report: WeightReport) -> tuple[str, ...]:
+def _uninitialised(report: WeightReport) -> tuple[str, ...]:
     return (*report.missing, *(entry.partition(":")[0] for entry in report.mismatched))
 
 
-def _mute(report: WeightReport) -> str:
+def _why_no_predictions(report: WeightReport) -> str:
     """Return why predictions mean nothing: a part of the model was never trained."""
-    if _fresh(report):
-        return f"no weights for {counted(len(_fresh(report)), 'tensor')} of the model, such as {_fresh(report)[0]}"
+    missing = _uninitialised(report)
+    if missing:
+        return f"no weights for {counted(len(missing), 'tensor')} of the model, such as {missing[0]}"
     fresh = [entry for entry in report.remapped if "fresh" in entry]
     return f"the weights do not know every class: {fresh[0]}" if fresh else ""
 
 
-def fresh_taps(model: GapModel, inputs: Tensor) -> frozenset[str]:
+def uninitialised_taps(model: GapModel, inputs: Tensor) -> frozenset[str]:
     """Return the names of the taps whose features depend on a parameter that has no trained weights.
 
     inputs: (1, 3, H, W) float32, normalised. Which taps depend on what is asked of the graph of one forward pass: a
@@ -170,7 +171,7 @@ def fresh_taps(model: GapModel, inputs: Tensor) -> frozenset[str]:
     import torch
 
     named = dict(model.adapter.module.named_parameters())
-    fresh = [named[name] for name in model.fresh if name in named and named[name].requires_grad]
+    fresh = [named[name] for name in model.uninitialised if name in named and named[name].requires_grad]
     if not fresh:
         return frozenset()
     with torch.enable_grad():
@@ -183,7 +184,7 @@ def fresh_taps(model: GapModel, inputs: Tensor) -> frozenset[str]:
     return frozenset(found)
 
 
-def look(model: GapModel, images: Sequence[ImageFile]) -> Iterator[tuple[int, Seen, frozenset[str]]]:
+def extract(model: GapModel, images: Sequence[ImageFile]) -> Iterator[tuple[int, ImageStatistics, frozenset[str]]]:
     """Yield what the model sees, batch by batch: the number of images, what was seen, and the fresh taps.
 
     Raises InputError where an image cannot be read, RunError where a feature is not finite.
@@ -201,24 +202,26 @@ def look(model: GapModel, images: Sequence[ImageFile]) -> Iterator[tuple[int, Se
         on_device = batch.to(model.fabric.device)
         inputs = normalise(on_device.images, model.adapter.input_spec)
         if fresh is None:
-            fresh = fresh_taps(model, inputs[:1])
+            fresh = uninitialised_taps(model, inputs[:1])
         regions = _regions(batch)
         with torch.no_grad(), model.fabric.autocast():
             features = model.adapter.features(inputs)
             canvas = (inputs.shape[2], inputs.shape[3])
             pooled = {name: _pool(value, regions, canvas) for name, value in features.items()}
-            classes, numbers = (None, {}) if model.mute else _predictions(model, inputs, batch, regions)
+            classes, numbers = (
+                (None, {}) if model.no_predictions_because else _predictions(model, inputs, batch, regions)
+            )
         yield (
             len(batch),
-            Seen(features=pooled, colours=_colours(batch, regions), classes=classes, numbers=numbers),
+            ImageStatistics(features=pooled, colours=_colours(batch, regions), classes=classes, numbers=numbers),
             fresh,
         )
 
 
-def join(parts: Sequence[Seen]) -> Seen:
+def join(parts: Sequence[ImageStatistics]) -> ImageStatistics:
     """Return what was seen in several batches as one."""
     first = parts[0]
-    return Seen(
+    return ImageStatistics(
         features={name: np.concatenate([part.features[name] for part in parts]) for name in first.features},
         colours=np.concatenate([part.colours for part in parts]),
         classes=None if first.classes is None else np.concatenate([part.classes for part in parts]),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import tlvision.plugin as contract
-from tlvision.conformance.practice import Practice
+from tlvision.conformance.mini_trainer import MiniTrainer
 from tlvision.data.batches import normalise
 from tlvision.data.dataset import fit_image
 from tlvision.data.geometry import Matrix, Pixels, paint_mask, warp_boxes, warp_mask
@@ -170,7 +170,7 @@ class Case:
         weight_decay: float = 0.01,
         schedule: Literal["cosine", "linear", "constant"] = "constant",
         clip: float = 10.0,
-    ) -> Practice:
+    ) -> MiniTrainer:
         """Return what takes training steps on `adapter`, without warm-up."""
         settings = TrainSettings(
             epochs=plan.duration.epochs,
@@ -182,7 +182,7 @@ class Case:
             warmup=0.0,
             clip=clip,
         )
-        return Practice(adapter, plan, settings)
+        return MiniTrainer(adapter, plan, settings)
 
     def one_image(self, adapter: Adapter) -> OneImage:
         """Return the image that every model must be able to learn by heart; see `overfit.one_image`."""

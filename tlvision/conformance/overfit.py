@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from lightning_fabric import Fabric
 
-from tlvision.conformance.practice import Practice
+from tlvision.conformance.mini_trainer import MiniTrainer
 from tlvision.evaluation import class_iou, coco_map
 from tlvision.formats.coco import write_dataset, write_predictions
 from tlvision.hooks.plan import Duration, initial_plan
@@ -78,7 +78,7 @@ def overfit(case: Case) -> Adapter:
     images, targets = mirrored(one.images, one.targets)
     settings = TrainSettings(epochs=STEPS // EVERY, optimizer="adamw", lr=LR, schedule="cosine", warmup=0.05)
     plan = initial_plan(adapter.module, case.groups(adapter), Duration(STEPS // EVERY, EVERY))
-    practice = Practice(adapter, plan, settings)
+    practice = MiniTrainer(adapter, plan, settings)
     looks = MASK_LOOKS
     while practice.step < STEPS:
         practice.take_step(images, targets)

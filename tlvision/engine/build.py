@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Run:
     """What a run is put together from.
 
     select: the metric that chooses the best checkpoint.
@@ -71,9 +71,9 @@ class Parts:
         }
 
 
-def assemble(
+def build_run(
     config: Config, *, weights: str | None = None, classes: ClassMap | None = None, as_pretrained: bool = False
-) -> Parts:
+) -> Run:
     """Read the data, build the model and let the setup hooks make the plan.
 
     weights:       overrides `model.weights`, to build the model around a checkpoint of its own.
@@ -86,7 +86,7 @@ def assemble(
     plugin = get_plugin(config.model.plugin)
     task = get_task(plugin.task_of(config.model.arch))
     options = read_options(plugin, config.model.options)
-    select = choose_select(config, task)
+    select = selection_metric(config, task)
     hooks = build_hooks(config)
     check_pairing(hooks, plugin, task)
     check_unlabelled(config, hooks)
@@ -100,7 +100,9 @@ def assemble(
     check_step_size(config, len(train.samples), others, processes())
     notes = [*task.check_train(train), *task.check_measurable(val, measure_options(config), select.name)]
     notes += task.check_limits(val, counts=config.evaluate.max_detections, gives=objects_given(config, task))
-    named, ours = _classes_of_the_head(train.classes, config, own_weights=weights is not None, whole=as_pretrained)
+    named, target_classes = _classes_of_the_head(
+        train.classes, config, own_weights=weights is not None, whole=as_pretrained
+    )
     spec = BuildSpec(
         arch=config.model.arch,
         weights=config.model.weights if weights is None else weights,
@@ -129,12 +131,12 @@ def assemble(
         if isinstance(hook, SetupHook):
             plan = hook.setup(plan)
     notes += random_and_frozen(plan, report)
-    return Parts(
+    return Run(
         config=config,
         plugin=plugin,
         task=task,
         select=select,
-        adapter=adapter if ours is None else _merged(adapter, ours),
+        adapter=adapter if target_classes is None else _merged(adapter, target_classes),
         report=report,
         classes=train.classes,
         train=train,
@@ -167,17 +169,17 @@ def _classes_of_the_head(
         return classes, None
     if not whole:
         return trained_classes(classes, config.model.rename), None
-    theirs, ours = pretrained_classes(classes, config.model.rename)
-    return theirs, ours if len(theirs) > len(classes) else None
+    source_classes, target_classes = pretrained_classes(classes, config.model.rename)
+    return source_classes, target_classes if len(source_classes) > len(classes) else None
 
 
-def _merged(adapter: Adapter, ours: Sequence[int]) -> Adapter:
+def _merged(adapter: Adapter, target_classes: Sequence[int]) -> Adapter:
     from tlvision.inference.merged_classes import merge_classes
 
-    return merge_classes(adapter, ours)
+    return merge_classes(adapter, target_classes)
 
 
-def choose_select(config: Config, task: Task) -> Metric:
+def selection_metric(config: Config, task: Task) -> Metric:
     """Return the metric that chooses the best checkpoint; InputError where the run does not measure it."""
     from tlvision.inference.domain_evaluator import resolve_domain_select
     from tlvision.inference.evaluator import resolve_select
@@ -195,7 +197,7 @@ def choose_select(config: Config, task: Task) -> Metric:
     )
 
 
-def unlabelled_images(parts: Parts) -> UnlabelledImages | None:
+def unlabelled_images(parts: Run) -> UnlabelledImages | None:
     """Return the unlabelled images of a run as pairs of views, or None where it has none."""
     from tlvision.data.unlabelled import UnlabelledImages
 
@@ -213,7 +215,7 @@ def unlabelled_images(parts: Parts) -> UnlabelledImages | None:
     )
 
 
-def training_images(parts: Parts, unlabelled: UnlabelledImages | None) -> TrainImages:
+def training_images(parts: Run, unlabelled: UnlabelledImages | None) -> TrainImages:
     """Return the training images of a run, augmented as its config says; `unlabelled` lends its look to data hooks."""
     from tlvision.data.dataset import TrainImages
     from tlvision.data.unlabelled import Styles

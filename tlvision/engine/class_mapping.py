@@ -16,11 +16,11 @@ def trained_classes(classes: ClassMap, names: Names) -> ClassMap:
     Where several of the weights' classes are one of ours, that is the first. Raises InputError where a class is not
     ours, or one of the weights' classes would be two of ours.
 
-    >>> ours = ClassMap.from_names(["vehicle", "person"])
-    >>> trained_classes(ours, {"vehicle": ["car", "truck"]}).names
+    >>> target_classes = ClassMap.from_names(["vehicle", "person"])
+    >>> trained_classes(target_classes, {"vehicle": ["car", "truck"]}).names
     ('car', 'person')
     """
-    return ClassMap(tuple(theirs[0] for theirs in _theirs(classes, names)), classes.source_ids)
+    return ClassMap(tuple(each[0] for each in _source_classes(classes, names)), classes.source_ids)
 
 
 def pretrained_classes(classes: ClassMap, names: Names) -> tuple[ClassMap, tuple[int, ...]]:
@@ -28,23 +28,23 @@ def pretrained_classes(classes: ClassMap, names: Names) -> tuple[ClassMap, tuple
 
     Raises InputError as `trained_classes` does.
 
-    >>> ours = ClassMap.from_names(["vehicle", "person"])
-    >>> theirs, index = pretrained_classes(ours, {"vehicle": ["car", "truck"]})
-    >>> theirs.names, index
+    >>> target_classes = ClassMap.from_names(["vehicle", "person"])
+    >>> source_classes, index = pretrained_classes(target_classes, {"vehicle": ["car", "truck"]})
+    >>> source_classes.names, index
     (('car', 'truck', 'person'), (0, 0, 1))
     """
-    found = _theirs(classes, names)
-    flat = [name for theirs in found for name in theirs]
-    return ClassMap.from_names(flat), tuple(index for index, theirs in enumerate(found) for _ in theirs)
+    found = _source_classes(classes, names)
+    flat = [name for each in found for name in each]
+    return ClassMap.from_names(flat), tuple(index for index, each in enumerate(found) for _ in each)
 
 
-def _theirs(classes: ClassMap, names: Names) -> list[tuple[str, ...]]:
+def _source_classes(classes: ClassMap, names: Names) -> list[tuple[str, ...]]:
     """Return what each of our classes is called by the weights."""
     for name in names:
         if name not in classes.names:
             raise InputError(f"model.rename: the data have no class '{name}'.{nearest(name, classes.names)}")
     found = [_tuple(names.get(name, name)) for name in classes.names]
-    flat = [name for theirs in found for name in theirs]
+    flat = [name for each in found for name in each]
     twice = [name for name in flat if flat.count(name) > 1]
     if twice:
         raise InputError(f"model.rename: '{twice[0]}' of the weights would be two classes of ours; it can be one")

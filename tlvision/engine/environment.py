@@ -15,14 +15,14 @@ from tlvision.files.inputs import file_hash
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from tlvision.engine.build import Parts
+    from tlvision.engine.build import Run
     from tlvision.formats.coco import UnlabelledData
     from tlvision.types import Dataset
 
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "numpy", "opencv-python", "faster-coco-eval", "safetensors")
 
 
-def describe_environment(parts: Parts, fabric: Fabric) -> dict[str, Any]:
+def describe_environment(parts: Run, fabric: Fabric) -> dict[str, Any]:
     """Return a JSON-able description; files by sha256, images and label maps by the hash of names and sizes."""
     from tlvision.training.fabric import choose_precision
 
@@ -44,7 +44,7 @@ def describe_environment(parts: Parts, fabric: Fabric) -> dict[str, Any]:
     }
 
 
-def describe_data(parts: Parts) -> dict[str, Any]:
+def describe_data(parts: Run) -> dict[str, Any]:
     """Return the data of a run, so that a resumed run can be compared with it; images by names and sizes."""
     return {
         "train": _describe_data(parts.train),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tlvision.config.schema import Config
     from tlvision.data.unlabelled import UnlabelledImages
-    from tlvision.engine.build import Parts
+    from tlvision.engine.build import Run
     from tlvision.inference.domain_evaluator import DomainEvaluator
     from tlvision.inference.evaluator import Evaluator
     from tlvision.tasks import Task
@@ -41,7 +41,7 @@ def build_evaluator(config: Config, task: Task, data: Dataset, *, out: Path, fab
 
 
 def run_evaluator(
-    parts: Parts, unlabelled: UnlabelledImages | None, *, out: Path, fabric: Fabric, workers: int
+    parts: Run, unlabelled: UnlabelledImages | None, *, out: Path, fabric: Fabric, workers: int
 ) -> Evaluator | DomainEvaluator:
     """Return what evaluates a run: on one dataset, or where there are two domains on all that is known of them."""
     from tlvision.inference.domain_evaluator import DomainEvaluator

@@ -25,7 +25,7 @@ def random_and_frozen(plan: Plan, report: WeightReport) -> list[str]:
     uninitialised = {*report.missing, *(entry.partition(":")[0] for entry in report.mismatched)}
     counts: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}  # for the whole run, and for a part of it
     for name, row in plan.parameters.items():
-        if name in uninitialised and row.trainable_from != 0 and CONSTANT not in row.why:
+        if name in uninitialised and row.trainable_from != 0 and CONSTANT not in row.reasons:
             counts[row.trainable_from is None][row.depth] += 1
     names = plan.groups.names()
     sentences = []

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tlvision import terminal
 from tlvision.config.load import load_config
-from tlvision.engine.build import Parts, assemble, training_images
+from tlvision.engine.build import Run, build_run, training_images
 from tlvision.engine.summary import describe
 from tlvision.types import counted
 
@@ -25,7 +25,7 @@ def show(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), 
 
     console = terminal.console(140)
     loaded = load_config(config, overrides, extra)
-    parts = assemble(loaded)
+    parts = build_run(loaded)
     describe(console, parts)
     console.print(f"classes: {', '.join(parts.classes.names)}", highlight=False)
     _print_weights(console, parts)
@@ -38,7 +38,7 @@ def show(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), 
     _print_phases(console, parts)
 
 
-def _print_phases(console: Console, parts: Parts) -> None:
+def _print_phases(console: Console, parts: Run) -> None:
     from tlvision.data.batches import train_batches
     from tlvision.training.phases import find_phases, print_phases
 
@@ -48,13 +48,13 @@ def _print_phases(console: Console, parts: Parts) -> None:
     print_phases(console, phases, parts.plan.duration.steps_per_epoch, batch_size)
 
 
-def _print_weights(console: Console, parts: Parts) -> None:
+def _print_weights(console: Console, parts: Run) -> None:
     for what in ("missing", "mismatched", "remapped", "unused"):
         for key in getattr(parts.report, what):
             console.print(f"  {what}: {key}", highlight=False, soft_wrap=True)
 
 
-def _print_groups(console: Console, parts: Parts) -> None:
+def _print_groups(console: Console, parts: Run) -> None:
     table = Table(box=box.SIMPLE_HEAD, title="layer groups, from input to output", title_justify="left")
     for name in ("depth", "group", "role", "modules"):
         table.add_column(name)
@@ -63,7 +63,7 @@ def _print_groups(console: Console, parts: Parts) -> None:
     console.print(table)
 
 
-def _print_taps(console: Console, parts: Parts) -> None:
+def _print_taps(console: Console, parts: Run) -> None:
     table = Table(box=box.SIMPLE_HEAD, title="taps", title_justify="left")
     for name in ("tap", "module", "channels", "stride"):
         table.add_column(name)

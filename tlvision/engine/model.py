@@ -11,7 +11,7 @@ from tlvision.config.load import read_options
 from tlvision.engine.limits import check_limit, predict_spec
 from tlvision.engine.resume import read_run_config
 from tlvision.engine.run_folder import check_classes, read_classes
-from tlvision.files.whole import find_folder
+from tlvision.files.atomic import find_folder
 from tlvision.plugin import Adapter, BuildSpec, get_plugin
 from tlvision.tasks import Task, get_task
 from tlvision.types import ClassMap, InputError, Prediction, counted, listing

@@ -13,10 +13,10 @@ from tlvision.files.names import stems_in, unique_stems
 from tlvision.report import contact_sheet, draw_prediction
 
 if TYPE_CHECKING:
-    from tlvision.engine.build import Parts
+    from tlvision.engine.build import Run
 
 
-def draw_pictures(run: Path, parts: Parts, count: int = 8, min_score: float = 0.25) -> None:
+def draw_pictures(run: Path, parts: Run, count: int = 8, min_score: float = 0.25) -> None:
     """Draw `count` images, spread evenly over the validation data, into `<run>/pictures`, and one sheet of them all.
 
     Of objects: what predictions.json holds with a score of at least `min_score`, boxes and masks, and what is labelled

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlvision.engine.build import Parts, assemble, training_images
+from tlvision.engine.build import Run, build_run, training_images
 from tlvision.files.json_files import read_object, write_json
 from tlvision.types import InputError, RunError, counted
 
@@ -63,7 +63,7 @@ class Probe:
     failed: str = ""
 
 
-def choose_rate(parts: Parts, run: Path, fabric: Fabric) -> tuple[Config, str]:
+def choose_rate(parts: Run, run: Path, fabric: Fabric) -> tuple[Config, str]:
     """Return the config with the rate that the probes chose, and a sentence that says why.
 
     parts: of the run; they are left as they are.
@@ -162,7 +162,7 @@ def probe(config: Config, rate: float, epochs: int, folder: Path, fabric: Fabric
     from tlvision.training.loop import fit
 
     with fabric.rank_zero_first():
-        parts = assemble(with_rate(config, rate, epochs))
+        parts = build_run(with_rate(config, rate, epochs))
     if fabric.is_global_zero:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -181,7 +181,7 @@ def probe(config: Config, rate: float, epochs: int, folder: Path, fabric: Fabric
     return Probe(rate=rate, metric=value, loss=held_loss(session, held))
 
 
-def hold_out(parts: Parts, folder: Path, fabric: Fabric) -> tuple[Parts, Parts]:
+def hold_out(parts: Run, folder: Path, fabric: Fabric) -> tuple[Run, Run]:
     """Return the parts with a quarter of the training images as val, and the parts that train on that quarter."""
     samples = parts.train.samples
     order = np.random.default_rng(parts.config.train.seed).permutation(len(samples))
@@ -195,7 +195,7 @@ def hold_out(parts: Parts, folder: Path, fabric: Fabric) -> tuple[Parts, Parts]:
     return replace(parts, train=trained, val=judged), replace(parts, train=judged)
 
 
-def held_loss(session: Session, held: Parts) -> float:
+def held_loss(session: Session, held: Run) -> float:
     """Return the mean loss of the trained weights on the held-out images, without augmentation, in train mode."""
     import torch
 

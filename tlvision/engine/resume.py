@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tlvision.config.load import load_config
 from tlvision.engine.resume_keys import covers, differences, may_change, why_not
 from tlvision.engine.run_folder import REMEDY, check_classes, in_run, read_classes
+from tlvision.files.atomic import find_folder
 from tlvision.files.json_files import read_object
-from tlvision.files.whole import find_folder
 from tlvision.types import ClassMap, InputError
 
 if TYPE_CHECKING:

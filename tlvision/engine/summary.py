@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tlvision.engine.build import Parts
+from tlvision.engine.build import Run
 from tlvision.terminal import note
 from tlvision.types import counted
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def describe(console: Console, parts: Parts) -> None:
+def describe(console: Console, parts: Run) -> None:
     """Print model, licence and data, what came of the weights, and everything that was skipped in the data."""
     config = parts.config
     unlabelled = f", {len(parts.unlabelled.images)} without labels" if parts.unlabelled is not None else ""

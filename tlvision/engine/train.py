@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlvision import terminal
 from tlvision.config.load import dump_config, load_config
-from tlvision.engine.build import Parts, assemble, seed_everything, training_images, unlabelled_images
+from tlvision.engine.build import Run, build_run, seed_everything, training_images, unlabelled_images
 from tlvision.engine.environment import describe_environment
 from tlvision.engine.evaluators import run_evaluator
 from tlvision.engine.pictures import draw_pictures
@@ -20,8 +20,8 @@ from tlvision.engine.resume_data import check_data, check_environment, check_lab
 from tlvision.engine.run_folder import REMEDY, check_kinds, in_run, new_folder, release_folder
 from tlvision.engine.summary import describe
 from tlvision.evaluation import format_table
+from tlvision.files.atomic import copy_any, recover_folder
 from tlvision.files.json_files import read_object, write_json, write_text
-from tlvision.files.whole import copy_any, recover_folder
 from tlvision.hooks import Context
 from tlvision.report import write_report
 from tlvision.types import InputError, RunError, counted
@@ -83,7 +83,7 @@ def train(
     can_start(wanted_workers(config.data.workers, fabric))  # before a folder is made
     if not fabric.is_global_zero:
         console.quiet = True
-    parts = _assemble(config, resumed, fabric)
+    parts = _build_run(config, resumed, fabric)
     describe(console, parts)
     if resume is None:
         run = new_folder(config.run.out, fabric, dump_config(config))
@@ -106,17 +106,17 @@ def train(
     return TrainResult(run, metrics)
 
 
-def _assemble(config: Config, resumed: Resumed | None, fabric: Fabric) -> Parts:
+def _build_run(config: Config, resumed: Resumed | None, fabric: Fabric) -> Run:
     with fabric.rank_zero_first():  # one process renders or downloads, the others find it done
         if resumed is None:
-            return assemble(config)
+            return build_run(config)
         from tlvision.training.checkpoint import MODEL
 
         check_labels(resumed)
-        return assemble(config, weights=str(resumed.folder / MODEL), classes=resumed.classes)
+        return build_run(config, weights=str(resumed.folder / MODEL), classes=resumed.classes)
 
 
-def _choose_rate(parts: Parts, run: Path, fabric: Fabric, console: Console) -> Parts:
+def _choose_rate(parts: Run, run: Path, fabric: Fabric, console: Console) -> Run:
     """Return the parts with the rate that short runs chose in place of "auto"."""
     from tlvision.engine.rate_probe import choose_rate
 
@@ -125,7 +125,7 @@ def _choose_rate(parts: Parts, run: Path, fabric: Fabric, console: Console) -> P
     return replace(parts, config=config)
 
 
-def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
+def build_session(parts: Run, run: Path, fabric: Fabric) -> Session:
     """Tie the parts of a run together: model on its device, optimizer, images, evaluator."""
     from tlvision.training.fabric import place
     from tlvision.training.optim import build_optimizer
@@ -168,7 +168,7 @@ def build_session(parts: Parts, run: Path, fabric: Fabric) -> Session:
     )
 
 
-def _begin(session: Session, parts: Parts, run: Path, console: Console, *, again: bool) -> None:
+def _begin(session: Session, parts: Run, run: Path, console: Console, *, again: bool) -> None:
     """Write what the run starts from.
 
     again: whether the folder is that of a run that was stopped before its first checkpoint.
@@ -198,7 +198,7 @@ def _begin(session: Session, parts: Parts, run: Path, console: Console, *, again
         write_text(run / "log.jsonl", json.dumps(line) + "\n")
 
 
-def _continue(session: Session, parts: Parts, resumed: Resumed, console: Console) -> None:
+def _continue(session: Session, parts: Run, resumed: Resumed, console: Console) -> None:
     """Compare the run with what it was trained with, restore it, and record what was changed on purpose."""
     from tlvision.training.ledger import check_ledger, ledger_rows, print_ledger, schedule_row, write_ledger
 
@@ -238,7 +238,7 @@ def _fit(session: Session, run: Path) -> None:
         raise KeyboardInterrupt(f"stopped at step {session.context.step}; go on with: tlvision train --resume {run}")
 
 
-def _finish(session: Session, parts: Parts, run: Path, console: Console) -> dict[str, Any]:
+def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[str, Any]:
     """Put the results of the selected checkpoint on top, draw, write the report, say what happened and what is next."""
     if session.stopped:
         console.print(f"stopped early: {session.stopped}")

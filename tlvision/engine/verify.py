@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tlvision import terminal
 from tlvision.config.load import load_config
-from tlvision.engine.build import assemble
+from tlvision.engine.build import build_run
 from tlvision.engine.summary import describe
 from tlvision.engine.train import build_session
 from tlvision.hooks.registry import ALWAYS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Proved:
+class PhaseProof:
     """What was proved of one phase.
 
     first:  its first step.
@@ -41,7 +41,7 @@ class Proved:
 
 def verify(
     config: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), extra: Sequence[str] = ()
-) -> list[Proved]:
+) -> list[PhaseProof]:
     """Take the first steps of every phase of a config, prove the five facts of frozen in each, and print what held.
 
     config, overrides, extra: as for `tlvision.train`. Writes no files.
@@ -53,7 +53,7 @@ def verify(
     console = terminal.console(140)
     loaded = load_config(config, [*overrides, "train.verify=first_steps"], extra)
     fabric = make_fabric(loaded.train)
-    parts = assemble(loaded)
+    parts = build_run(loaded)
     describe(console, parts)
     parts.hooks[:] = [hook for hook in parts.hooks if hook.key() not in ALWAYS]  # those write files
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +67,7 @@ def verify(
     return proved
 
 
-def _prove_phases(session: Session, console: Console) -> list[Proved]:
+def _prove_phases(session: Session, console: Console) -> list[PhaseProof]:
     from tlvision.training.loop import train_step
     from tlvision.training.verify import FIRST_STEPS, FrozenProof
 
@@ -86,11 +86,11 @@ def _prove_phases(session: Session, console: Console) -> list[Proved]:
                     train_step(session, [next(batches) for _ in range(settings.accumulate)])
                     session.call("after_step")
             proof = FrozenProof(context.adapter.module, context.plan, session.optimizer, first)
-            proved.append(Proved(first, steps, len(proof.frozen)))
+            proved.append(PhaseProof(first, steps, len(proof.frozen)))
     return proved
 
 
-def _print(console: Console, proved: list[Proved]) -> None:
+def _print(console: Console, proved: list[PhaseProof]) -> None:
     table = Table(box=box.SIMPLE_HEAD, title="proved on the real model and images", title_justify="left")
     for name in ("phase from step", "steps taken", "frozen tensors", "outcome"):
         table.add_column(name, justify="left" if name == "outcome" else "right")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 Vectors = npt.NDArray[np.float64]
 """(N, C) float64: one row an image."""
 
-FEWEST = 8
+MIN_IMAGES = 8
 """Images that a side must have: half of them, four, is the least that can be cut into folds."""
 _FOLDS = 4
 _RIDGE = 0.1
@@ -295,8 +295,8 @@ def _clipped(measured: Measured) -> Measured:
 
 def _checked(vectors: npt.ArrayLike) -> Vectors:
     array = np.asarray(vectors, np.float64)
-    if array.ndim != 2 or array.shape[1] < 1 or len(array) < FEWEST:
-        raise ValueError(f"feature_gap: expected (N, C) with N >= {FEWEST}, C >= 1, got {array.shape}")
+    if array.ndim != 2 or array.shape[1] < 1 or len(array) < MIN_IMAGES:
+        raise ValueError(f"feature_gap: expected (N, C) with N >= {MIN_IMAGES}, C >= 1, got {array.shape}")
     if not np.isfinite(array).all():
         rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
         raise ValueError(f"feature_gap: row {rows[0]} (of {len(rows)}) holds a value that is not finite")

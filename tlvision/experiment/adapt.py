@@ -149,13 +149,13 @@ def _metric(config: Config) -> Metric:
 
 def _zero_shot(arm: Arm, row: Row, folder: Path, metric: Metric, console: Console) -> None:
     """Evaluate the pretrained weights as they are, where they have all of our classes."""
-    from tlvision.engine.build import assemble
+    from tlvision.engine.build import build_run
     from tlvision.engine.train import build_session
     from tlvision.training.fabric import make_fabric
 
     console.rule("zero_shot")
     config = arm.config.model_copy(update={"hooks": []})
-    parts = assemble(config, as_pretrained=True)
+    parts = build_run(config, as_pretrained=True)
     fresh = [*parts.report.missing, *parts.report.mismatched, *(t for t in parts.report.remapped if "; fresh " in t)]
     if fresh:
         row.note = (

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from tlvision.files.whole import whole_file
+from tlvision.files.atomic import atomic_file
 from tlvision.types import InputError, RunError
 
 
@@ -18,7 +18,7 @@ def write_text(path: str | Path, text: str) -> None:
     """
     path = Path(path)
     try:
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             file.write(text.encode("utf-8"))
     except OSError as error:
         raise RunError(

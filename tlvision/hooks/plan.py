@@ -45,7 +45,7 @@ class ParameterPlan:
     lr:             its own peak learning rate, or None for `train.lr`.
     lr_scale:       what that peak is multiplied by, 0 < lr_scale.
     weight_decay:   its own weight decay, or None for `train.weight_decay`; norms and biases have none in any case.
-    why:            one short phrase for each hook that changed it.
+    reasons:        one short phrase for each hook that changed it.
     """
 
     depth: int
@@ -54,7 +54,7 @@ class ParameterPlan:
     lr: float | None = None
     lr_scale: float = 1.0
     weight_decay: float | None = None
-    why: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     def trainable_at(self, step: int) -> bool:
         """Tell whether the parameter is trained in `step`."""
@@ -104,25 +104,27 @@ class Plan:
         rewarm: steps, from `step` on, over which the learning rate rises to the scheduled one.
         """
         return self._change(
-            (name, replace(row, trainable_from=step, rewarm=rewarm, why=(*row.why, why)))
+            (name, replace(row, trainable_from=step, rewarm=rewarm, reasons=(*row.reasons, why)))
             for name, row in self._rows(names)
             if row.trainable_from is not None and (step is None or step >= row.trainable_from)
         )
 
     def set_lr(self, names: Iterable[str], lr: float, why: str) -> Plan:
         """Give `names` a peak learning rate of their own, lr > 0, in place of `train.lr`; scales still multiply it."""
-        return self._change((name, replace(row, lr=lr, why=(*row.why, why))) for name, row in self._rows(names))
+        return self._change((name, replace(row, lr=lr, reasons=(*row.reasons, why))) for name, row in self._rows(names))
 
     def set_weight_decay(self, names: Iterable[str], weight_decay: float, why: str) -> Plan:
         """Give the weights among `names` a weight decay of their own, 0 or more; norms and biases stay without."""
         return self._change(
-            (name, replace(row, weight_decay=weight_decay, why=(*row.why, why))) for name, row in self._rows(names)
+            (name, replace(row, weight_decay=weight_decay, reasons=(*row.reasons, why)))
+            for name, row in self._rows(names)
         )
 
     def scale_lr(self, names: Iterable[str], factor: float, why: str) -> Plan:
         """Multiply the learning rate of `names` by `factor`; several hooks multiply."""
         return self._change(
-            (name, replace(row, lr_scale=row.lr_scale * factor, why=(*row.why, why))) for name, row in self._rows(names)
+            (name, replace(row, lr_scale=row.lr_scale * factor, reasons=(*row.reasons, why)))
+            for name, row in self._rows(names)
         )
 
     def with_schedule(self, schedule: Schedule) -> Plan:
@@ -154,7 +156,7 @@ def initial_plan(module: nn.Module, groups: GroupMap, duration: Duration) -> Pla
     rows = {
         name: ParameterPlan(depth=groups.parameters[name])
         if parameter.requires_grad
-        else ParameterPlan(depth=groups.parameters[name], trainable_from=None, why=(CONSTANT,))
+        else ParameterPlan(depth=groups.parameters[name], trainable_from=None, reasons=(CONSTANT,))
         for name, parameter in module.named_parameters()
     }
     return Plan(groups, duration, rows)

@@ -12,8 +12,8 @@ import torch
 
 from tlvision.data.dataset import EvalImages
 from tlvision.evaluation.summary import headlines
+from tlvision.files.atomic import copy_any
 from tlvision.files.json_files import write_json
-from tlvision.files.whole import copy_any
 from tlvision.inference.predict import predict_samples, using_weights
 from tlvision.tasks import MeasureOptions, Metric, Task
 from tlvision.types import InputError, nearest

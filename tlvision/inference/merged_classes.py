@@ -1,4 +1,4 @@
-"""A model whose classes are finer than ours, seen through our classes: car, truck and bus are all vehicle."""
+"""A model whose classes are finer than the run's, seen through the run's: car, truck and bus are all vehicle."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from tlvision.types import Prediction, Target
 
 
-def merge_classes(adapter: Adapter, ours: Sequence[int]) -> Adapter:
+def merge_classes(adapter: Adapter, target_classes: Sequence[int]) -> Adapter:
     """Return an adapter that predicts our classes; it shares the module, and cannot be trained.
 
-    ours: for each class of the model the index of the one of ours that it is.
+    target_classes: for each class of the model the index of the run's class that it belongs to.
 
-    An object that the model gives two names, both of them one of ours, is found twice: nothing is suppressed that the
-    model did not. The score of a pixel for one of our classes is the highest of those that it is made of.
+    An object that the model gives two names of one target class is found twice: nothing is suppressed that the model
+    did not suppress. The score of a pixel for a target class is the highest of those that it is made of.
     """
     kind = _MergedLabelMaps if isinstance(adapter, HasDenseLogits) else MergedClasses
-    return kind(adapter, ours)
+    return kind(adapter, target_classes)
 
 
 class MergedClasses:
-    """An adapter for evaluation whose labels are ours; see `merge_classes`."""
+    """An adapter for evaluation whose labels are the run's classes; see `merge_classes`."""
 
-    def __init__(self, adapter: Adapter, ours: Sequence[int]) -> None:
+    def __init__(self, adapter: Adapter, target_classes: Sequence[int]) -> None:
         self.module, self.input_spec = adapter.module, adapter.input_spec
         self.groups, self.taps = adapter.groups, adapter.taps
-        self._adapter, self._ours = adapter, tuple(ours)
+        self._adapter, self._target_classes = adapter, tuple(target_classes)
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return the model's."""
@@ -48,8 +48,8 @@ class MergedClasses:
         return [self._merged(each) for each in self._adapter.predict(images)]
 
     def _merged(self, found: Prediction) -> Prediction:
-        theirs: Any = found.labels  # a tensor, as an adapter gives it
-        return replace(found, labels=constants(self._ours, theirs)[theirs])
+        source_labels: Any = found.labels  # a tensor, as an adapter gives it
+        return replace(found, labels=constants(self._target_classes, source_labels)[source_labels])
 
 
 class _MergedLabelMaps(MergedClasses):
@@ -67,7 +67,7 @@ class _MergedLabelMaps(MergedClasses):
         assert isinstance(self._adapter, HasDenseLogits)
         scores = self._adapter.dense_logits(images)  # (N, classes of the model, h, w)
         parts = [
-            scores[:, [theirs for theirs, index in enumerate(self._ours) if index == ours]].amax(dim=1)
-            for ours in range(max(self._ours) + 1)
+            scores[:, [source for source, index in enumerate(self._target_classes) if index == target]].amax(dim=1)
+            for target in range(max(self._target_classes) + 1)
         ]
         return torch.stack(parts, dim=1)

@@ -33,7 +33,7 @@ _LEAST_SCORE = 0.1
 _IOU = 0.5
 _SURE = 0.5
 
-Said = list[Prediction] | list["Tensor"]
+Outputs = list[Prediction] | list["Tensor"]
 
 
 def measure_unlabelled(
@@ -66,11 +66,11 @@ def measure_unlabelled(
     return found
 
 
-def _flat(batches: Iterable[Said]) -> Said:
+def _flat(batches: Iterable[Outputs]) -> Outputs:
     return [each for batch in batches for each in batch]  # type: ignore[return-value]
 
 
-def _say(adapter: Adapter, images: Tensor, valid: Tensor | None) -> Said:
+def _say(adapter: Adapter, images: Tensor, valid: Tensor | None) -> Outputs:
     """Return predictions, or (C, H, W) probabilities, for each image; nothing that a later backward pass could meet."""
     where = [None] * len(images) if valid is None else list(valid)
     with torch.no_grad():
@@ -83,7 +83,7 @@ def _say(adapter: Adapter, images: Tensor, valid: Tensor | None) -> Said:
         return [one if shown is None else without_padding(one, shown) for one, shown in zip(found, where, strict=True)]
 
 
-def _mirror(said: Said, width: int) -> Said:
+def _mirror(said: Outputs, width: int) -> Outputs:
     return [_mirrored(each, width) for each in said]  # type: ignore[return-value]
 
 
@@ -96,7 +96,7 @@ def _mirrored(said: Prediction | Tensor, width: int) -> Prediction | Tensor:
     )
 
 
-def compare(one: Said, other: Said) -> float:
+def compare(one: Outputs, other: Outputs) -> float:
     """Return how much two models, or two looks of one, agree on the same images, 0..1.
 
     Label maps: the mean over classes that either side sees of the intersection over the union. Objects from a score of
@@ -161,7 +161,7 @@ def _strong(said: Prediction) -> tuple[Tensor, Tensor, Tensor]:
     return said.boxes[order].cpu(), said.scores[order].cpu(), said.labels[order].cpu()
 
 
-def certainty(said: Said) -> float:
+def certainty(said: Outputs) -> float:
     """Return 1 minus the mean entropy of what is said, each as a share of the highest possible, 0..1.
 
     Of label maps the entropy over classes at each pixel that shows an image, and 1 with a single class, which leaves
@@ -183,7 +183,7 @@ def certainty(said: Said) -> float:
     return 1 - float(entropy.mean()) if len(entropy) else 0.0
 
 
-def objects_per_image(said: Said) -> float:
+def objects_per_image(said: Outputs) -> float:
     """Return the mean number of objects with a score of 0.5 or more; 0 for no images.
 
     >>> scores = torch.tensor([0.5, 0.4])

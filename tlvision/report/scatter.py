@@ -23,7 +23,7 @@ _TEXT, _GREY, _GRID = (30, 30, 30), (90, 90, 90), (225, 225, 225)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cloud:
+class PointGroup:
     """One group of points.
 
     name:   shown in the legend.
@@ -38,7 +38,7 @@ class Cloud:
     mark: str = "disc"
 
 
-def scatter(clouds: Sequence[Cloud], *, title: str, x_label: str, y_label: str) -> Picture:
+def scatter(clouds: Sequence[PointGroup], *, title: str, x_label: str, y_label: str) -> Picture:
     """Draw clouds of points with axes and a legend.
 
     clouds: at least one with a point; drawn point by point in turn, so that none hides another. All text is cut where
@@ -46,7 +46,7 @@ def scatter(clouds: Sequence[Cloud], *, title: str, x_label: str, y_label: str) 
 
     Returns (900, 1200, 3) uint8 RGB. Raises ValueError where there is no point, or one is not finite.
 
-    >>> scatter([Cloud("a", np.zeros((3, 2)), (0, 0, 0))], title="t", x_label="x", y_label="y").shape
+    >>> scatter([PointGroup("a", np.zeros((3, 2)), (0, 0, 0))], title="t", x_label="x", y_label="y").shape
     (900, 1200, 3)
     """
     for cloud in clouds:
@@ -95,7 +95,7 @@ def _axes(pen: ImageDraw.ImageDraw, frame: _Frame, x_label: str, y_label: str) -
     _text(pen, (_LEFT, _TOP - 14), y_label, 20, "lb")
 
 
-def _marks(pen: ImageDraw.ImageDraw, frame: _Frame, clouds: Sequence[Cloud]) -> None:
+def _marks(pen: ImageDraw.ImageDraw, frame: _Frame, clouds: Sequence[PointGroup]) -> None:
     count = sum(len(cloud.points) for cloud in clouds)
     radius = 7.0 if count <= 500 else 4.5
     turns = [
@@ -108,7 +108,7 @@ def _marks(pen: ImageDraw.ImageDraw, frame: _Frame, clouds: Sequence[Cloud]) -> 
         _mark(pen, frame.place(*cloud.points[row]), radius, cloud)
 
 
-def _mark(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, cloud: Cloud) -> None:
+def _mark(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, cloud: PointGroup) -> None:
     x, y = centre[0] * _SCALE, centre[1] * _SCALE
     r = radius * _SCALE
     if cloud.mark == "disc":
@@ -118,7 +118,7 @@ def _mark(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, 
     pen.polygon([(x - r, y), (x, y - r), (x + r, y), (x, y + r)], fill=cloud.colour, outline="white", width=_SCALE)
 
 
-def _legend(pen: ImageDraw.ImageDraw, clouds: Sequence[Cloud]) -> None:
+def _legend(pen: ImageDraw.ImageDraw, clouds: Sequence[PointGroup]) -> None:
     x = float(_LEFT + 10)
     for cloud in clouds:
         _mark(pen, (x, 78), 9, cloud)

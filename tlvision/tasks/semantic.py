@@ -82,7 +82,7 @@ class SemanticTask:
 
     def targets(self, data: Dataset, options: LabelOptions) -> TargetParts:
         """Return a label map."""
-        return TargetParts(label_map=True, background=background_of(data, options))
+        return TargetParts(label_map=True, background=background_index(data, options))
 
     def metrics(self, max_detections: int = 100) -> tuple[Metric, ...]:
         """Return the overall numbers of `tlvision.evaluation.class_iou`."""
@@ -115,7 +115,7 @@ class SemanticTask:
         """Return the user's folder if its values are class indices, else one that is drawn."""
         if isinstance(data, LabelMapData) and all(_is_index_map(data, sample) for sample in data.samples):
             return data.path
-        folder, background = out / "ground_truth", background_of(data, options)
+        folder, background = out / "ground_truth", background_index(data, options)
         if write:
             stems = stems_in([sample.path for sample in data.samples], data.images_dir)
             for sample, stem in zip(data.samples, stems, strict=True):
@@ -145,7 +145,7 @@ class SemanticTask:
         """Yield label maps, predicted and labelled."""
         stems, samples = _stems(data), [data.samples[position] for position in positions]
         paths = [path / f"{stems[sample.image_id]}.png" for sample in samples]
-        return read_maps(paths, samples, background_of(data, options))
+        return read_maps(paths, samples, background_index(data, options))
 
 
 def _stems(data: Dataset) -> dict[int, str]:
@@ -184,7 +184,7 @@ def with_background(data: CocoData) -> CocoData:
     return replace(data, classes=classes)
 
 
-def background_of(data: Dataset, options: LabelOptions) -> int | None:
+def background_index(data: Dataset, options: LabelOptions) -> int | None:
     """Return the index of the class of pixels that no object covers; None where those are not known."""
     if isinstance(data, LabelMapData) or options.unlabelled == "ignore":
         return None

@@ -49,7 +49,7 @@ def ledger_rows(
                 "weight_decay": weight_decay_of(row, parameter, settings),
                 "trainable_from": row.trainable_from,
                 "rewarm": row.rewarm,
-                "why": "; ".join(row.why),
+                "why": "; ".join(row.reasons),
             }
         )
     for hook, owned in extra.items():

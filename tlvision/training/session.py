@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tlvision.data.batches import eval_batches, normalise, train_batches
+from tlvision.files.atomic import atomic_folder, find_folder
 from tlvision.files.json_files import write_json
-from tlvision.files.whole import find_folder, whole_folder
 from tlvision.hooks import ObjectiveHook, ObserverHook
 from tlvision.inference.domain_evaluator import DomainEvaluator
 from tlvision.inference.evaluator import Evaluator
@@ -236,7 +236,7 @@ class Session:
         per_rank = self._gather_random_states()
         if not self.context.is_main:
             return
-        with whole_folder(self.context.run_dir / "checkpoints" / name) as folder:
+        with atomic_folder(self.context.run_dir / "checkpoints" / name) as folder:
             module = self.context.adapter.module
             state = self._state()
             if name == "best":

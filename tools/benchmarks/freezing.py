@@ -90,7 +90,7 @@ def time_ours(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.parity.runner import peak_memory
 
     from tlvision.config.load import load_config
-    from tlvision.engine.build import assemble
+    from tlvision.engine.build import build_run
     from tlvision.engine.train import build_session
     from tlvision.training.fabric import make_fabric
     from tlvision.training.loop import train_epoch
@@ -99,7 +99,7 @@ def time_ours(options: argparse.Namespace) -> dict[str, Any]:
     config = load_config(CONFIG, overrides(options))
     fabric = make_fabric(config.train)
     clock = StepClock()
-    parts = assemble(config)
+    parts = build_run(config)
     parts = replace(parts, hooks=[*parts.hooks, clock])
     run = options.out / "ours"
     run.mkdir(parents=True, exist_ok=True)

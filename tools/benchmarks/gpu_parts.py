@@ -103,7 +103,7 @@ def steps_ours(name: str, precision: str, sizes: Sizes, shared: Path, out: Path)
 def make_session(options: SimpleNamespace, precision: str, out: Path) -> Any:
     """Return a run that is ready for its first step."""
     from tlvision.config.load import load_config
-    from tlvision.engine.build import assemble
+    from tlvision.engine.build import build_run
     from tlvision.engine.train import build_session
     from tlvision.training.fabric import make_fabric
 
@@ -111,7 +111,7 @@ def make_session(options: SimpleNamespace, precision: str, out: Path) -> Any:
     given = [*overrides(options, out / "run"), f"train.precision={precision}", "train.verify=off"]
     kept = [QUIET] if options.plugin != "mmdet" else []  # mmdet's config holds the norms' statistics by a hook
     config = load_config(CONFIGS[options.plugin], [*given, *kept])
-    session = build_session(assemble(config), out, make_fabric(config.train))
+    session = build_session(build_run(config), out, make_fabric(config.train))
     session.call("before_fit")
     return session
 

@@ -44,13 +44,13 @@ def arguments() -> argparse.Namespace:
 
 def make_variant(name: str, config: Any, folder: Path) -> Variant:
     """Build a run of `config` and bring it to 90 % of its steps without taking them."""
-    from tlvision.engine.build import assemble
+    from tlvision.engine.build import build_run
     from tlvision.engine.train import build_session
     from tlvision.hooks.registry import ALWAYS
     from tlvision.training.fabric import make_fabric
 
     train = config.train.model_copy(update={"verify": "off"})
-    parts = assemble(config.model_copy(update={"train": train}))
+    parts = build_run(config.model_copy(update={"train": train}))
     parts.hooks[:] = [hook for hook in parts.hooks if hook.key() not in ALWAYS]  # those write files
     run = folder / name.replace(" ", "_")
     run.mkdir()

@@ -40,7 +40,7 @@ def main() -> None:
     """Measure and print."""
     import torch
 
-    from tlvision.conformance.practice import Practice
+    from tlvision.conformance.mini_trainer import MiniTrainer
     from tlvision.hooks import Duration, initial_plan
     from tlvision.plugin import BuildSpec, get_plugin, map_groups
     from tlvision.training.settings import TrainSettings
@@ -54,7 +54,7 @@ def main() -> None:
     groups = map_groups(adapter.module, adapter.groups)
     plan = initial_plan(adapter.module, groups, Duration(1, 100))
     plan = plan.train_from(plan.in_groups(range(len(groups.groups) // 2)), None, "bench")
-    practice = Practice(adapter, plan, TrainSettings(epochs=1, device="cpu"))
+    practice = MiniTrainer(adapter, plan, TrainSettings(epochs=1, device="cpu"))
     images = torch.rand(options.batch, 3, options.image_size, options.image_size)
     box = torch.tensor([[10.0, 10.0, options.image_size / 2, options.image_size / 2]])
     target = Target(boxes=box, labels=torch.tensor([1]), crowd=torch.zeros(1, dtype=torch.bool))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlvision.analysis.features import ModelChoice, join, look, open_model
+from tlvision.analysis.features import ModelChoice, extract, join, open_model
 from tlvision.cli.main import main
 from tlvision.formats.coco import read_images
 from tlvision.types import InputSpec
@@ -122,9 +122,11 @@ def test_a_dense_model_has_shares_of_pixels(folders: SimpleNamespace, monkeypatc
     model = open_model(
         ModelChoice(plugin="toy", arch="tiny_segmenter", weights="none", classes=("a", "b", "c"), image_size=64), 0
     )
-    assert model.mute  # nothing is trained, so that nothing would be measured; here it is wanted all the same
-    model = type(model)(**{**{name: getattr(model, name) for name in model.__slots__}, "mute": ""})
-    seen = join([part for _, part, _ in look(model, read_images(folders.dark).images)])
+    assert (
+        model.no_predictions_because
+    )  # nothing is trained, so that nothing would be measured; here it is wanted all the same
+    model = type(model)(**{**{name: getattr(model, name) for name in model.__slots__}, "no_predictions_because": ""})
+    seen = join([part for _, part, _ in extract(model, read_images(folders.dark).images)])
     assert seen.classes is not None
     assert seen.classes.shape == (16, 3)
     assert seen.classes.sum(axis=1) == pytest.approx(np.ones(16))
@@ -147,12 +149,12 @@ def test_padding_takes_no_part(tmp_path: Path) -> None:
     """Wide and high images are padded at other places: a classifier would tell the domains apart by that alone."""
     rows = {}
     model = open_model(ModelChoice(plugin="toy", arch="tiny_detector", weights="none", image_size=64), 0)
-    values = {**{name: getattr(model, name) for name in model.__slots__}, "adapter": _Averages(), "fresh": ()}
+    values = {**{name: getattr(model, name) for name in model.__slots__}, "adapter": _Averages(), "uninitialised": ()}
     for name, size in (("wide", (16, 64)), ("high", (64, 24)), ("odd", (37, 64))):
         folder = tmp_path / name
         folder.mkdir()
         cv2.imwrite(str(folder / "a.png"), np.full((*size, 3), 51, np.uint8))
-        ((_, seen, _),) = look(type(model)(**values), read_images(folder).images)
+        ((_, seen, _),) = extract(type(model)(**values), read_images(folder).images)
         rows[name] = seen
     expected = (51 / 255 - 0.5) / 0.25
     for name in ("wide", "high", "odd"):
@@ -168,8 +170,8 @@ def test_taps_that_see_through_fresh_weights_are_told(folders: SimpleNamespace) 
     def fresh(prefix: str) -> set[str]:
         chosen = tuple(name for name in names if name.startswith(prefix))
         assert chosen
-        changed = type(model)(**{**values, "fresh": chosen})
-        _, _, found = next(look(changed, read_images(folders.dark).images[:1]))
+        changed = type(model)(**{**values, "uninitialised": chosen})
+        _, _, found = next(extract(changed, read_images(folders.dark).images[:1]))
         return set(found)
 
     assert fresh("backbone.stage3") == {"stage3", "stage4", "p3", "p4", "p5"}

@@ -40,7 +40,7 @@ def with_noise(config: Any, **options: Any) -> Any:
     return parts
 
 
-ASSEMBLE = runs.assemble
+ASSEMBLE = runs.build_run
 
 
 def die() -> None:
@@ -68,7 +68,7 @@ def doom(step: int, moment: str) -> None:
 
 
 if __name__ == "__main__":
-    runs.assemble = with_noise
+    runs.build_run = with_noise
     if sys.argv[1] == "--resume":
         runs.train({}, resume=sys.argv[2])
     else:

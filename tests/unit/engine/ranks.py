@@ -20,11 +20,11 @@ class Dump(ObserverHook):
 
 
 def with_dump(config: Any, **options: Any) -> Any:
-    parts = assemble(config, **options)
+    parts = build_run(config, **options)
     parts.hooks.append(Dump())
     return parts
 
 
 if __name__ == "__main__":
-    assemble, runs.assemble = runs.assemble, with_dump
+    build_run, runs.build_run = runs.build_run, with_dump
     runs.train(sys.argv[1])

@@ -12,7 +12,7 @@ from PIL import Image
 
 import tlvision
 from tlvision.config.load import load_config
-from tlvision.engine.build import assemble
+from tlvision.engine.build import build_run
 from tlvision.types import InputError, RunError
 
 Json = dict[str, Any]
@@ -37,7 +37,7 @@ def change(config: Json, name: str, edit: Any) -> None:
 
 
 def notes(config: Json) -> str:
-    return "\n".join(assemble(load_config(config)).notes)
+    return "\n".join(build_run(load_config(config)).notes)
 
 
 def only(name_id: int) -> Any:
@@ -92,7 +92,7 @@ def test_validation_images_in_the_training_set_are_named_by_content(
 def test_a_metric_that_cannot_be_measured_is_refused_before_training(config: Json, tmp_path: Path) -> None:
     config["evaluate"] = {"select": "bbox/APl"}
     with pytest.raises(InputError, match=r"'bbox/APl' cannot be measured on val\.json.*choose one of bbox/AP"):
-        assemble(load_config(config))
+        build_run(load_config(config))
     assert not (tmp_path / "run").exists()
 
 
@@ -197,7 +197,7 @@ def test_label_maps_without_any_class_are_an_error(tmp_path: Path) -> None:
 def test_keys_that_have_no_effect_are_refused(config: Json, section: str, values: Json, words: str) -> None:
     config[section] = values
     with pytest.raises(InputError, match=words):
-        assemble(load_config(config))
+        build_run(load_config(config))
 
 
 def test_more_objects_than_detections_are_told_and_the_limit_can_be_raised(config: Json) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import tlvision
 from tlvision.config.load import load_config
-from tlvision.engine.build import assemble
+from tlvision.engine.build import build_run
 from tlvision.plugin import BuildSpec, WeightReport
 from tlvision_toy.plugin import ToyPlugin
 
@@ -33,7 +33,7 @@ def backbone_only(tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) 
 
 
 def notes_of(config: dict[str, Any], *hooks: Any) -> list[str]:
-    parts = assemble(load_config(config | {"hooks": [*config["hooks"], *hooks]}))
+    parts = build_run(load_config(config | {"hooks": [*config["hooks"], *hooks]}))
     return [note for note in parts.notes if "randomly initialised" in note]
 
 

@@ -310,7 +310,7 @@ def test_a_wrong_select_is_said_before_any_file_is_read(
 def test_masks_of_the_batch_whose_loss_is_not_finite_are_kept(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = runs.assemble
+    build = runs.build_run
 
     def poisoned(config: Any, **options: Any) -> Any:
         parts = build(config, **options)
@@ -320,7 +320,7 @@ def test_masks_of_the_batch_whose_loss_is_not_finite_are_kept(
         }
         return parts
 
-    monkeypatch.setattr(runs, "assemble", poisoned)
+    monkeypatch.setattr(runs, "build_run", poisoned)
     with pytest.raises(RunError, match="not finite"):
         tlvision.train(config)
     saved = load_file(str(Path(config["run"]["out"]) / "offending_batch.safetensors"))

@@ -17,7 +17,7 @@ from interrupt import Interrupt
 from launch import torchrun
 from tlvision.config.load import load_config
 from tlvision.engine import rate_probe
-from tlvision.engine.build import assemble
+from tlvision.engine.build import build_run
 from tlvision.engine.rate_probe import Probe, best_of, hold_out
 from tlvision.engine.train import train
 from tlvision.formats.label_maps import write_label_map
@@ -157,7 +157,7 @@ def test_held_out_images_are_training_images_and_depend_on_the_seed(auto: dict[s
     found = []
     for seed in (0, 0, 1):
         auto["train"]["seed"] = seed
-        parts = assemble(load_config(auto))
+        parts = build_run(load_config(auto))
         fit, held = hold_out(parts, tmp_path / "probe", fabric)
         ids = [{sample.image_id for sample in data.samples} for data in (fit.train, fit.val, held.train, parts.train)]
         assert ids[1] == ids[2]

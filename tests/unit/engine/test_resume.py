@@ -80,7 +80,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> di
     """The end of the run that nobody interrupts, and the numbers that say that it is a test at all."""
     config = schedule(base_config(tiny_dataset), tmp_path_factory.mktemp("straight") / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "assemble", doomed.with_noise)
+        patch.setattr(runs, "build_run", doomed.with_noise)
         run = tlvision.train(config).run
     rows = json.loads((run / "ledger.json").read_text())["rows"]
     assert {row["trainable_from"] for row in rows} == {0, *FREED, None}
@@ -112,7 +112,7 @@ STEPS = [pytest.param(step, marks=() if step in {1, 6, 7} else pytest.mark.slow)
 def test_ctrl_c_after_any_step(
     straight: dict[str, Any], tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr(runs, "assemble", doomed.with_noise)
+    monkeypatch.setattr(runs, "build_run", doomed.with_noise)
     with interrupted(step):
         tlvision.train(schedule(base_config(tiny_dataset), tmp_path / "run"))
     assert_same(straight, end_state(tlvision.train({}, resume=tmp_path / "run").run))

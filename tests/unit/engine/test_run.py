@@ -150,7 +150,7 @@ def test_a_killed_process_leaves_a_whole_checkpoint_that_resumes(tiny_config: di
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(
     tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = runs.assemble
+    build = runs.build_run
 
     def poisoned(config: Any, **options: Any) -> Any:
         parts = build(config, **options)
@@ -160,7 +160,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(
         }
         return parts
 
-    monkeypatch.setattr(runs, "assemble", poisoned)
+    monkeypatch.setattr(runs, "build_run", poisoned)
     with pytest.raises(RunError, match=r"step 0: the loss is not finite .* on the images \d+, \d+, \d+, \d+"):
         tlvision.train(tiny_config)
     run = Path(tiny_config["run"]["out"])

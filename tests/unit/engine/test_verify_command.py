@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tlvision.engine import verify as module
-from tlvision.engine.verify import Proved, verify
+from tlvision.engine.verify import PhaseProof, verify
 from tlvision.hooks import Context, ObserverHook
 from tlvision.types import RunError
 
@@ -29,7 +29,7 @@ def test_every_phase_is_proved_and_nothing_is_written(
 
 
 def test_nothing_frozen_is_said(tiny_config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    assert verify(tiny_config) == [Proved(0, 3, 0)]
+    assert verify(tiny_config) == [PhaseProof(0, 3, 0)]
     assert "all is trained" in capsys.readouterr().out
 
 
@@ -41,14 +41,14 @@ class Meddle(ObserverHook):
 def test_a_breach_is_an_error_that_names_the_layer(
     tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = module.assemble
+    build = module.build_run
 
     def meddled(config: Any) -> Any:
         parts = build(config)
         parts.hooks.append(Meddle())
         return parts
 
-    monkeypatch.setattr(module, "assemble", meddled)
+    monkeypatch.setattr(module, "build_run", meddled)
     tiny_config["hooks"].append({"freeze": {"through": "stem"}})
     with pytest.raises(RunError, match=r"'backbone.stem.0.weight' of layer group 'stem' is frozen but has moved"):
         verify(tiny_config)

@@ -17,7 +17,7 @@ from tlvision.cli.main import main
 from tlvision.config.load import load_config
 from tlvision.config.presets import KINDS as KINDS_OF_PRESETS
 from tlvision.config.presets import presets
-from tlvision.engine.build import assemble
+from tlvision.engine.build import build_run
 from tlvision.experiment.adapt import Row, _compare, _read, adapt, format_rows
 from tlvision.experiment.baselines import make_arms, uses_target
 from tlvision.hooks.registry import BUILT_IN
@@ -407,4 +407,4 @@ def test_several_of_their_classes_are_one_of_ours(
     assert all(apart.values())
     # Training starts from the first.
     values["model"]["rename"] = {"thing": ["dark", "light"]}
-    assert assemble(load_config(values)).report.remapped[0].endswith("rows dark of 2")
+    assert build_run(load_config(values)).report.remapped[0].endswith("rows dark of 2")

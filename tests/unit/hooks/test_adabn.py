@@ -172,15 +172,15 @@ class Trace(ObserverHook):
 
 
 def train(config: dict[str, Any], out: Path, hooks: list[Any], monkeypatch: pytest.MonkeyPatch) -> Any:
-    trace, assemble = Trace(), runs.assemble
+    trace, build_run = Trace(), runs.build_run
 
     def build(config: Any, **options: Any) -> Any:
-        parts = assemble(config, **options)
+        parts = build_run(config, **options)
         parts.hooks.append(trace)
         return parts
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "assemble", build)
+        patch.setattr(runs, "build_run", build)
         run = tlvision.train({**config, "hooks": [*config["hooks"], *hooks], "run": {"out": str(out)}}).run
     return trace.state, load_file(str(run / "checkpoints" / "best" / "model.safetensors")), run
 

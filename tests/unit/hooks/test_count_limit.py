@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tlvision.hooks.pseudo_labels import count_limit
-from tlvision.hooks.pseudo_labels.count_limit import CountCap
+from tlvision.hooks.pseudo_labels.count_limit import CountLimit
 from tlvision.types import Prediction
 
 
@@ -23,8 +23,8 @@ def labelled(*classes: list[int]) -> Any:
     return SimpleNamespace(labels=torch.tensor(list(chain(*classes))), counts=tuple(len(each) for each in classes))
 
 
-def make_cap(at_most: float, classes: int) -> CountCap:
-    cap = CountCap(at_most)
+def make_cap(at_most: float, classes: int) -> CountLimit:
+    cap = CountLimit(at_most)
     cap.bind(classes)
     return cap
 
@@ -75,7 +75,7 @@ def test_what_was_found_long_ago_fades() -> None:
 def test_a_resumed_run_goes_on_as_it_was() -> None:
     cap = make_cap(1.0, 2)
     cap.learn([found([0.3, 0.8, 0.7], [0, 1, 1])], labelled([0, 1]))
-    again = CountCap(1.0)
+    again = CountLimit(1.0)
     again.load(cap.state())
     again.bind(2)
     assert again.values() == cap.values() != [0.0, 0.0]

@@ -84,7 +84,7 @@ def test_the_order_of_setup_hooks_does_not_matter(model: nn.Module, plan_of: Cal
         plan = plan_of(model)
         for hook in order:
             plan = hook.setup(plan)
-        plans.append({name: replace(row, why=()) for name, row in plan.parameters.items()})
+        plans.append({name: replace(row, reasons=()) for name, row in plan.parameters.items()})
     assert plans[0] == plans[1] == plans[2]
     assert plans[0]["stem.0.weight"].trainable_from is None
     assert plans[0]["stage2.0.weight"].trainable_from == 40

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from tlvision.hooks import StepData
-from tlvision.hooks.pseudo_labels.labels import TeacherLabels, self_training_loss, sure_enough, teacher_says
+from tlvision.hooks.pseudo_labels.labels import (
+    TeacherLabels,
+    filter_by_confidence,
+    self_training_loss,
+    teacher_predictions,
+)
 from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, Prediction
 
@@ -28,7 +33,7 @@ def test_objects_over_the_threshold_of_their_class_become_targets() -> None:
     values = bound(Thresholds(0.5, {"b": 0.9}, adaptive=False)).values()
     assert values == [0.5, 0.9, 0.5]
     said = [prediction([0.9, 0.49, 0.8, 0.95], [0, 0, 1, 1]), prediction([0.1], [2]), prediction([0.5], [2])]
-    labels = sure_enough(said, values)
+    labels = filter_by_confidence(said, values)
     assert labels.images == [0, 2], "an image of which nothing is sure teaches nothing"
     assert [target.labels.tolist() for target in labels.targets] == [[0, 1], [2]]
     assert (labels.share, labels.count) == (pytest.approx(2 / 3), 3)
@@ -37,16 +42,16 @@ def test_objects_over_the_threshold_of_their_class_become_targets() -> None:
 
 def test_an_image_of_low_scores_alone_holds_nothing() -> None:
     said = [prediction([0.9], [0]), prediction([0.4], [1]), prediction([0.2, 0.29], [0, 1]), prediction([], [])]
-    labels = sure_enough(said, [0.8] * 3, background=0.3)
+    labels = filter_by_confidence(said, [0.8] * 3, background=0.3)
     assert labels.images == [0, 2, 3], "0.4 is neither an object nor the lack of one"
     assert [target.labels.tolist() for target in labels.targets] == [[0], [], []]
     assert [target.boxes.shape for target in labels.targets] == [(1, 4), (0, 4), (0, 4)]
     assert (labels.share, labels.count) == (0.75, 1)
-    assert sure_enough(said, [0.8] * 3, background=1.0).images == [0, 1, 2, 3]
+    assert filter_by_confidence(said, [0.8] * 3, background=1.0).images == [0, 1, 2, 3]
 
 
 def test_boxes_without_a_size_are_no_labels() -> None:
-    assert sure_enough([prediction([0.9], [0], side=1.0)], [0.5] * 3).images == []
+    assert filter_by_confidence([prediction([0.9], [0], side=1.0)], [0.5] * 3).images == []
 
 
 def test_pixels_under_the_threshold_are_ignored() -> None:
@@ -54,7 +59,7 @@ def test_pixels_under_the_threshold_are_ignored() -> None:
     said = list((3 * torch.randn(2, 3, 5, 7)).softmax(dim=1))
     said.append(torch.full((3, 5, 7), 1 / 3))
     thresholds = [0.6, 0.8, 0.5]
-    labels = sure_enough(said, thresholds)
+    labels = filter_by_confidence(said, thresholds)
     known = 0
     assert labels.images == [0, 1]
     for image, target in zip(labels.images, labels.targets, strict=True):
@@ -135,8 +140,8 @@ def test_the_teacher_is_asked_once_for_all_hooks_and_what_it_says_can_be_learnt_
     with torch.inference_mode():
         said = [prediction([0.9], [1])]
     context = make_context(said)
-    first = teacher_says(context)
-    assert teacher_says(context) is first
+    first = teacher_predictions(context)
+    assert teacher_predictions(context) is first
     assert context.teacher.asked == 1
     assert isinstance(first[0], Prediction)
     weight = torch.ones((), requires_grad=True)
@@ -146,10 +151,10 @@ def test_the_teacher_is_asked_once_for_all_hooks_and_what_it_says_can_be_learnt_
 
 def test_the_loss_is_the_models_own_times_the_share_of_images_that_have_labels() -> None:
     context = make_context([prediction([0.9], [1]), prediction([], []), prediction([0.7, 0.8], [0, 2])])
-    labels = sure_enough(teacher_says(context), [0.5] * 3)
+    labels = filter_by_confidence(teacher_predictions(context), [0.5] * 3)
     loss = self_training_loss(context, context.step_data.unlabelled.strong, labels, 0.5)
     assert float(loss) == pytest.approx(0.5 * 2 / 3 * (2 * 3 * 16 + 3))
-    nothing = sure_enough(teacher_says(context), [0.99] * 3)
+    nothing = filter_by_confidence(teacher_predictions(context), [0.99] * 3)
     assert float(self_training_loss(context, context.step_data.unlabelled.strong, nothing, 1.0)) == 0
     context.adapter.loss = None  # no pass of the student, which would move its statistics
     assert float(self_training_loss(context, context.step_data.unlabelled.strong, labels, 0.0)) == 0
@@ -172,9 +177,9 @@ def test_padding_has_no_pseudo_label_and_is_not_counted() -> None:
     valid[0, :, 2:] = False
     context = make_context([])
     context.teacher, context.step_data.unlabelled = Pixels(), SimpleNamespace(weak=weak, strong=weak, valid=valid)
-    said = teacher_says(context)
+    said = teacher_predictions(context)
     for threshold in (0.9, 0.0):  # also a threshold that everything reaches
-        labels = sure_enough(said, [threshold] * 3)
+        labels = filter_by_confidence(said, [threshold] * 3)
         assert labels.images == [0, 1]
         assert bool((labels.targets[0].semantic[:, 2:] == IGNORE_INDEX).all())
         assert bool((labels.targets[0].semantic[:, :2] == 0).all())
@@ -185,7 +190,7 @@ def test_padding_has_no_pseudo_label_and_is_not_counted() -> None:
     assert thresholds.values()[0] == 0.8 > thresholds.values()[1], "nothing was seen of class 1"
     valid[0] = False
     context.step_data.cache = {}
-    labels = sure_enough(teacher_says(context), [0.9] * 3)
+    labels = filter_by_confidence(teacher_predictions(context), [0.9] * 3)
     assert (labels.images, labels.share) == ([1], 1.0)
 
 
@@ -197,7 +202,7 @@ def test_objects_in_padding_are_no_pseudo_labels() -> None:
     valid = torch.zeros(1, 8, 8, dtype=torch.bool)
     valid[:, :, :4] = True
     context.step_data.unlabelled.valid = valid
-    (found,) = teacher_says(context)
+    (found,) = teacher_predictions(context)
     assert isinstance(found, Prediction)
     assert found.labels.tolist() == [0, 1], "half of an object on the image is enough"
     assert found.masks is not None
@@ -215,7 +220,7 @@ def test_probabilities_are_taken_as_they_are() -> None:
 
     context = make_context([])
     context.teacher, context.step_data.unlabelled = Masks(), SimpleNamespace(weak=torch.ones(1, 3, 4, 4), strong=None)
-    assert sure_enough(teacher_says(context), [0.99] * 3).share == 1.0
+    assert filter_by_confidence(teacher_predictions(context), [0.99] * 3).share == 1.0
 
 
 @pytest.mark.parametrize(("objects", "told"), [(6, False), (7, True)])

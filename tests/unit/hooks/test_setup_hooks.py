@@ -120,7 +120,7 @@ def test_hooks_that_scale_multiply_and_say_why() -> None:
     plan = LayerwiseLr(decay=0.5).setup(LayerwiseLr(decay=0.5).setup(make_plan()))
     row = plan.parameters["model.4.weight"]
     assert row.lr_scale == 0.25
-    assert row.why == ("layerwise_lr x 0.5", "layerwise_lr x 0.5")
+    assert row.reasons == ("layerwise_lr x 0.5", "layerwise_lr x 0.5")
 
 
 def test_a_constant_of_the_model_is_never_trained() -> None:

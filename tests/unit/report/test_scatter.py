@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tlvision.report.scatter import Cloud, scatter
+from tlvision.report.scatter import PointGroup, scatter
 
 BLUE, ORANGE = (0, 114, 178), (230, 159, 0)
 
@@ -15,7 +15,7 @@ def pixels_of(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
 
 
 def draw(first: np.ndarray, second: np.ndarray, name: str = "A", title: str = "title") -> np.ndarray:
-    clouds = [Cloud(name, first, BLUE), Cloud("B", second, ORANGE, "diamond")]
+    clouds = [PointGroup(name, first, BLUE), PointGroup("B", second, ORANGE, "diamond")]
     return scatter(clouds, title=title, x_label="first", y_label="second")
 
 
@@ -53,4 +53,4 @@ def test_letters_beyond_ascii_are_drawn() -> None:
 @pytest.mark.parametrize("points", [np.zeros((0, 2)), np.full((3, 2), np.nan)])
 def test_nothing_to_draw_is_an_error(points: np.ndarray) -> None:
     with pytest.raises(ValueError, match="finite points"):
-        scatter([Cloud("a", points, BLUE)], title="", x_label="", y_label="")
+        scatter([PointGroup("a", points, BLUE)], title="", x_label="", y_label="")

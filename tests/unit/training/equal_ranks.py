@@ -46,7 +46,7 @@ def build(self: ToyPlugin, spec: BuildSpec) -> tuple[Any, WeightReport]:
 
 
 def with_dump(config: Any, **options: Any) -> Any:
-    parts = assemble(config, **options)
+    parts = build_run(config, **options)
     parts.hooks.append(Dump())
     return parts
 
@@ -89,5 +89,5 @@ if __name__ == "__main__":
         check_means()
         sys.exit()
     upstream, ToyPlugin.build = ToyPlugin.build, build  # type: ignore[method-assign]
-    assemble, runs.assemble = runs.assemble, with_dump
+    build_run, runs.build_run = runs.build_run, with_dump
     runs.train(sys.argv[1])

@@ -191,14 +191,14 @@ class Meddle(ObserverHook):
 def test_a_run_stops_where_a_hook_moves_a_frozen_layer(
     tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, step: int, mode: str, stops: bool
 ) -> None:
-    build = runs.assemble
+    build = runs.build_run
 
     def meddled(config: Any, **options: Any) -> Any:
         parts = build(config, **options)
         parts.hooks.append(Meddle(step=step))
         return parts
 
-    monkeypatch.setattr(runs, "assemble", meddled)
+    monkeypatch.setattr(runs, "build_run", meddled)
     tiny_config["hooks"].append({"freeze": {"through": "stem"}})
     tiny_config["train"]["verify"] = mode
     if stops:
@@ -219,7 +219,7 @@ class CallTrain(ObserverHook):
 def test_a_frozen_group_stays_as_it_was_whoever_calls_train(
     tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = runs.assemble
+    build = runs.build_run
     before: dict[str, torch.Tensor] = {}
 
     def meddled(config: Any, **options: Any) -> Any:
@@ -228,7 +228,7 @@ def test_a_frozen_group_stays_as_it_was_whoever_calls_train(
         before.update({name: tensor.clone() for name, tensor in parts.adapter.module.state_dict().items()})
         return parts
 
-    monkeypatch.setattr(runs, "assemble", meddled)
+    monkeypatch.setattr(runs, "build_run", meddled)
     tiny_config["hooks"].append({"freeze": {"roles": ["stem", "backbone"]}})
     tiny_config["train"]["verify"] = "every_step"
     run = tlvision.train(tiny_config).run

@@ -19,13 +19,13 @@ class TapGap:
     """What was measured at one tap.
 
     name, stride: of the tap; stride 0 for the colours of the images themselves, which come from no model.
-    fresh:        whether what it sees went through weights that were never trained.
+    uninitialised: whether what it sees went through weights that were never trained.
     gap:          the distances.
     """
 
     name: str
     stride: int
-    fresh: bool
+    uninitialised: bool
     gap: FeatureGap
 
     def apart(self) -> bool:
@@ -65,14 +65,14 @@ def advise(taps: Sequence[TapGap], classes: Measured | None) -> str:
         parts.append("Nothing needs to be done: train on A, and see on B.")
     if classes is not None and shifted:
         parts.append(_labels(classes, bool(high)))
-    if all(tap.fresh for tap in used if tap.stride):
+    if all(tap.uninitialised for tap in used if tap.stride):
         parts.append("All of it was seen through weights that were never trained: take it as a hint, and give weights.")
     return " ".join(parts)
 
 
 def trained(taps: Sequence[TapGap]) -> list[TapGap]:
     """Return the taps that see through trained weights alone; all of them where there are none of a model."""
-    kept = [tap for tap in taps if not tap.fresh]
+    kept = [tap for tap in taps if not tap.uninitialised]
     return kept if any(tap.stride for tap in kept) else list(taps)
 
 
@@ -138,7 +138,7 @@ def as_json(tap: TapGap) -> Mapping[str, object]:
     return {
         "tap": tap.name,
         "stride": tap.stride,
-        "fresh_weights": tap.fresh,
+        "fresh_weights": tap.uninitialised,
         **{
             name: {"value": measured.value, "floor": measured.floor}
             for name, measured in (("a_distance", gap.a_distance), ("frechet", gap.frechet), ("mmd", gap.mmd))

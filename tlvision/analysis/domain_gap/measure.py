@@ -14,10 +14,10 @@ from rich.table import Table
 
 from tlvision import terminal
 from tlvision.analysis.domain_gap.advice import TapGap, advise, as_json, largest
-from tlvision.analysis.features import GapModel, ModelChoice, Numbers, Seen, join, look, open_model
+from tlvision.analysis.features import GapModel, ImageStatistics, ModelChoice, Numbers, extract, join, open_model
 from tlvision.data.images import write_image
 from tlvision.evaluation.distances import (
-    FEWEST,
+    MIN_IMAGES,
     Measured,
     class_shift,
     feature_gap,
@@ -29,7 +29,7 @@ from tlvision.files.inputs import path_problem
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.formats.coco import read_images, write_json
 from tlvision.report.colours import PALETTE
-from tlvision.report.scatter import Cloud, scatter
+from tlvision.report.scatter import PointGroup, scatter
 from tlvision.training.settings import MAX_SEED
 from tlvision.types import ImageFile, InputError, RunError, nearest
 from tlvision.types.shown import shown
@@ -78,8 +78,8 @@ def domain_gap(a: ImageSource, b: ImageSource, model: ModelChoice, settings: Gap
     Example: ``domain_gap(ImageSource(Path("day")), ImageSource(Path("dusk")), ModelChoice(run=Path("runs/day")),
     GapSettings())``
     """
-    if settings.limit < FEWEST:
-        raise InputError(f"domain-gap: --limit: expected {FEWEST} images or more of a side, got {settings.limit}")
+    if settings.limit < MIN_IMAGES:
+        raise InputError(f"domain-gap: --limit: expected {MIN_IMAGES} images or more of a side, got {settings.limit}")
     if not 0 <= settings.seed <= MAX_SEED:
         raise InputError(f"domain-gap: --seed: expected an integer from 0 to {MAX_SEED}, got {shown(settings.seed)}")
     if problem := path_problem(str(settings.out)):
@@ -106,7 +106,7 @@ def domain_gap(a: ImageSource, b: ImageSource, model: ModelChoice, settings: Gap
         "taps": [as_json(tap) for tap in taps],
         "largest": widest,
         "predictions": predictions,
-        "predictions_left_out": opened.mute or None,
+        "predictions_left_out": opened.no_predictions_because or None,
         "advice": advice,
     }
     drawn = next(tap for tap in taps if tap.name == (settings.tap or widest))
@@ -136,10 +136,10 @@ def _read(source: ImageSource, side: str, limit: int) -> list[ImageFile]:
     except InputError as error:
         reason = str(error).removeprefix("data.target.images: ").partition("; unlabelled training")[0]
         raise InputError(f"domain-gap: side {side}: {reason}") from None
-    if len(found) < FEWEST:
+    if len(found) < MIN_IMAGES:
         raise InputError(
             f"domain-gap: side {side} has {len(found)} image(s) in '{source.json_path or source.images}'; expected "
-            f"{FEWEST} at least, and a hundred for numbers worth a decision"
+            f"{MIN_IMAGES} at least, and a hundred for numbers worth a decision"
         )
     chosen = np.unique(np.linspace(0, len(found) - 1, min(limit, len(found))).round().astype(int))
     return [found[index] for index in chosen]
@@ -166,7 +166,7 @@ def _check_tap(model: GapModel, tap: str | None) -> None:
 
 def _look_at(
     console: Console, model: GapModel, files: Mapping[str, list[ImageFile]], names: tuple[str, str]
-) -> tuple[tuple[Seen, Seen], frozenset[str]]:
+) -> tuple[tuple[ImageStatistics, ImageStatistics], frozenset[str]]:
     """Return what the model sees in both sides, and the names of its fresh taps, behind a progress bar."""
     sides = []
     fresh: frozenset[str] = frozenset()
@@ -175,7 +175,7 @@ def _look_at(
         for (_, images), name in zip(files.items(), names, strict=True):
             bar = progress.add_task(f"looking at {name}", total=len(images))
             parts = []
-            for count, part, found in look(model, images):
+            for count, part, found in extract(model, images):
                 parts.append(part)
                 fresh |= found
                 progress.advance(bar, count)
@@ -183,7 +183,9 @@ def _look_at(
     return (sides[0], sides[1]), fresh
 
 
-def _measure(model: GapModel, seen: tuple[Seen, Seen], fresh: frozenset[str], seed: int) -> list[TapGap]:
+def _measure(
+    model: GapModel, seen: tuple[ImageStatistics, ImageStatistics], fresh: frozenset[str], seed: int
+) -> list[TapGap]:
     one, other = seen
     gaps = [TapGap(COLOURS, 0, False, feature_gap(one.colours, other.colours, seed=seed))]
     for tap in model.adapter.taps:
@@ -197,7 +199,9 @@ def _measure(model: GapModel, seen: tuple[Seen, Seen], fresh: frozenset[str], se
     return gaps
 
 
-def _predictions(model: GapModel, seen: tuple[Seen, Seen], seed: int) -> tuple[dict[str, Any] | None, Measured | None]:
+def _predictions(
+    model: GapModel, seen: tuple[ImageStatistics, ImageStatistics], seed: int
+) -> tuple[dict[str, Any] | None, Measured | None]:
     """Return the statistics of the predictions as json has them, and the shift of the class shares."""
     one, other = seen
     if one.classes is None or other.classes is None:
@@ -233,12 +237,12 @@ def _mean(values: Numbers) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _draw(tap: TapGap, seen: tuple[Seen, Seen], names: tuple[str, str], out: Path) -> Path:
+def _draw(tap: TapGap, seen: tuple[ImageStatistics, ImageStatistics], names: tuple[str, str], out: Path) -> Path:
     vectors = [side.colours if tap.name == COLOURS else side.features[tap.name] for side in seen]
     plane = principal_components(*standardise(vectors[0], vectors[1]), 2)
     flat = [np.pad(side, ((0, 0), (0, 2 - side.shape[1]))) for side in plane]  # a tap may have one channel
     clouds = [
-        Cloud(name, points, colour, mark)
+        PointGroup(name, points, colour, mark)
         for name, points, colour, mark in zip(names, flat, (PALETTE[4], PALETTE[0]), ("disc", "diamond"), strict=True)
     ]
     gap = tap.gap.a_distance
@@ -271,7 +275,7 @@ def _print(
         gap = tap.gap
         notes = ["apart"] if tap.apart() else []
         notes += ["largest"] if tap.name == result["largest"] else []
-        notes += ["fresh weights"] if tap.fresh else []
+        notes += ["fresh weights"] if tap.uninitialised else []
         cells = [
             f"{measured.value:.{digits}f} ({measured.floor:.{digits}f})"
             for measured, digits in ((gap.a_distance, 2), (gap.frechet, 2), (gap.mmd, 3))
@@ -279,7 +283,7 @@ def _print(
         table.add_row(tap.name, str(tap.stride or "-"), *cells, f"{gap.p_value:.3f}", ", ".join(notes))
     console.print(table)
     if result["predictions"] is None:
-        console.print(f"predictions are left out: {model.mute}\n", highlight=False, markup=False)
+        console.print(f"predictions are left out: {model.no_predictions_because}\n", highlight=False, markup=False)
         return
     shift = result["predictions"]["class_shift"]
     title = f"predictions: class shares differ by {shift['value']:.2f} in total variation ({shift['floor']:.2f})"

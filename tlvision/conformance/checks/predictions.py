@@ -136,27 +136,27 @@ def differing(case: Case, a: Prediction, b: Prediction, names: Sequence[str] | N
 
     names: the classes of `b`'s labels in order, where they are not the case's; classes are compared by name.
     """
-    ours = case.classes.names
-    theirs = ours if names is None else tuple(names)
+    target_classes = case.classes.names
+    source_classes = target_classes if names is None else tuple(names)
     if a.semantic is not None and b.semantic is not None:
-        return _differing_maps(a.semantic, b.semantic, ours, theirs)
-    one_way = _unmatched(a, b, ours, theirs)
-    return one_way or _unmatched(b, a, theirs, ours)
+        return _differing_maps(a.semantic, b.semantic, target_classes, source_classes)
+    one_way = _unmatched(a, b, target_classes, source_classes)
+    return one_way or _unmatched(b, a, source_classes, target_classes)
 
 
-def _differing_maps(a: Tensor, b: Tensor, ours: Sequence[str], theirs: Sequence[str]) -> str:
-    known = [ours.index(name) for name in theirs]
+def _differing_maps(a: Tensor, b: Tensor, target_classes: Sequence[str], source_classes: Sequence[str]) -> str:
+    known = [target_classes.index(name) for name in source_classes]
     share = float((a != torch.tensor(known)[b]).float().mean())
     return f"{share:.1%} of its pixels have another class" if share > 0.001 else ""
 
 
-def _unmatched(a: Prediction, b: Prediction, ours: Sequence[str], theirs: Sequence[str]) -> str:
+def _unmatched(a: Prediction, b: Prediction, target_classes: Sequence[str], source_classes: Sequence[str]) -> str:
     ious = box_iou(a.boxes, b.boxes)
     for row in range(len(a)):
-        name, value = ours[int(a.labels[row])], float(a.scores[row])
+        name, value = target_classes[int(a.labels[row])], float(a.scores[row])
         if value < WORTH:
             continue
-        same = torch.tensor([theirs[label] == name for label in b.labels.tolist()], dtype=torch.bool)
+        same = torch.tensor([source_classes[label] == name for label in b.labels.tolist()], dtype=torch.bool)
         near = (b.scores - value).abs() <= 1e-3
         again = same & near & (ious[row] >= 0.99)
         if not bool(again.any()):

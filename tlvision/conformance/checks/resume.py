@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tlvision.conformance.case import Case
-    from tlvision.conformance.practice import Practice
+    from tlvision.conformance.mini_trainer import MiniTrainer
 
 STEPS = 2
 """Steps before the interruption: enough for an optimizer to have a state."""
@@ -59,7 +59,7 @@ def resume_gives_the_identical_next_step(case: Case) -> None:
         assert not unlike, f"with {optimizer}, the first step after resuming differs in {listing(unlike)}"
 
 
-def _practice(case: Case, optimizer: Literal["sgd", "adamw"], seed: int) -> Practice:
+def _practice(case: Case, optimizer: Literal["sgd", "adamw"], seed: int) -> MiniTrainer:
     adapter, _ = case.build(seed=seed)
     return case.trainer(adapter, case.plan(adapter, steps=4), optimizer=optimizer, lr=1e-3, schedule="cosine")
 
@@ -68,14 +68,14 @@ def _names(module: nn.Module) -> dict[int, str]:
     return {id(parameter): name for name, parameter in module.named_parameters()}
 
 
-def _save(case: Case, practice: Practice, folder: Path) -> None:
+def _save(case: Case, practice: MiniTrainer, folder: Path) -> None:
     module = practice.adapter.module
     save_weights(folder / MODEL, module.state_dict(), case.classes)
     save_tensors(folder / "optimizer.safetensors", optimizer_state(practice.optimizer, _names(module)))
     save_tensors(folder / "random.safetensors", random_state())
 
 
-def _restore(practice: Practice, folder: Path) -> None:
+def _restore(practice: MiniTrainer, folder: Path) -> None:
     module = practice.adapter.module
     load_model_strictly(module, folder / MODEL)
     load_optimizer_state(practice.optimizer, _names(module), load_tensors(folder / "optimizer.safetensors"))

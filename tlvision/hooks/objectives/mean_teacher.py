@@ -25,7 +25,13 @@ from pydantic import Field
 from tlvision.data.padding import mean_over_images, valid_pixels
 from tlvision.hooks.base import Context, ObjectiveHook
 from tlvision.hooks.features.taps import choose_taps
-from tlvision.hooks.pseudo_labels.labels import Said, TeacherLabels, ramp_up, self_training_loss, teacher_says
+from tlvision.hooks.pseudo_labels.labels import (
+    TeacherLabels,
+    TeacherOutput,
+    ramp_up,
+    self_training_loss,
+    teacher_predictions,
+)
 from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.plugin import HasDenseLogits, class_log_probabilities, interpolate, score_kind
 
@@ -114,7 +120,7 @@ class MeanTeacher(ObjectiveHook):
         if isinstance(context.adapter, HasDenseLogits):
             scores = interpolate(context.adapter.dense_logits(strong), strong.shape[-2:])
             logs = class_log_probabilities(scores, score_kind(context.adapter))
-            return _divergence(logs, teacher_says(context), self.temperature)
+            return _divergence(logs, teacher_predictions(context), self.temperature)
         return self._feature_difference(context, strong)
 
     def _feature_difference(self, context: Context, strong: Tensor) -> Tensor:
@@ -148,7 +154,7 @@ def _nothing(context: Context) -> Tensor:
     return context.step_data.unlabelled.strong.new_zeros(())
 
 
-def _divergence(logs: Tensor, said: Said, temperature: float) -> Tensor:
+def _divergence(logs: Tensor, said: TeacherOutput, temperature: float) -> Tensor:
     """Return T^2 times the mean over pixels of KL(teacher || student), both softened by the temperature T.
 
     logs: (N, C, H, W) log-probabilities of the student. said: (C, H, W) probabilities of the teacher for each image;

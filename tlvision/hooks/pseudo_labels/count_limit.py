@@ -22,12 +22,12 @@ _BINS = 1000
 _KEEP = 0.98
 
 
-class CountCap:
+class CountLimit:
     """The least score of each class with which the teacher finds no more objects an image than it may.
 
     at_most: so many times the objects of a class that a labelled image has on average.
 
-    >>> cap = CountCap(1.0)
+    >>> cap = CountLimit(1.0)
     >>> cap.bind(2)
     >>> cap.values()
     [0.0, 0.0]

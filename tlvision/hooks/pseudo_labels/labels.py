@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tlvision.data.padding import blank_padding, valid_pixels, without_padding
-from tlvision.hooks.pseudo_labels.count_limit import CountCap
+from tlvision.hooks.pseudo_labels.count_limit import CountLimit
 from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.plugin import HasDenseLogits, class_probabilities, constants, interpolate, score_kind
 from tlvision.types import IGNORE_INDEX, InputError, Prediction, Target
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 _MEMO = "teacher"
 _SMALLEST = 2.0
 
-Said = Sequence[Prediction] | list["Tensor"]
+TeacherOutput = Sequence[Prediction] | list["Tensor"]
 """A prediction for each image; of a model that scores every pixel, (C, H, W) probabilities for each image, which are
 `PADDING` (-1) where the view shows no image, and so reach no threshold."""
 
 
-def teacher_says(context: Context) -> Said:
+def teacher_predictions(context: Context) -> TeacherOutput:
     """Return what `context.teacher` finds in the weak views of the present micro-batch, worked out once for all hooks.
 
     Tensors are ordinary ones without gradients, at the size and in the pixels of the network input.
@@ -39,7 +39,7 @@ def teacher_says(context: Context) -> Said:
         with torch.inference_mode():
             if isinstance(context.teacher, HasDenseLogits):
                 scores = interpolate(context.teacher.dense_logits(weak), weak.shape[-2:])
-                found: Said = list(class_probabilities(scores, score_kind(context.teacher)))
+                found: TeacherOutput = list(class_probabilities(scores, score_kind(context.teacher)))
             else:
                 found = context.teacher.predict(weak)
         said = [_ordinary(each) for each in found]
@@ -82,7 +82,7 @@ class PseudoLabels:
     count: int
 
 
-def sure_enough(said: Said, thresholds: Sequence[float], background: float = 0.0) -> PseudoLabels:
+def filter_by_confidence(said: TeacherOutput, thresholds: Sequence[float], background: float = 0.0) -> PseudoLabels:
     """Return what the teacher is sure of as targets: objects that reach their class's threshold, or pixels that do.
 
     A pixel that does not is IGNORE_INDEX. An image without any is left out, as that nothing reaches the threshold does
@@ -99,7 +99,7 @@ def sure_enough(said: Said, thresholds: Sequence[float], background: float = 0.0
     return PseudoLabels(images, kept, len(kept) / len(said), sum(len(target) for target in kept))
 
 
-def _count_pixels(said: Said, targets: Sequence[Target]) -> tuple[float, int]:
+def _count_pixels(said: TeacherOutput, targets: Sequence[Target]) -> tuple[float, int]:
     """Return the share of the pixels that show an image which have a label, and the classes of all label maps."""
     import torch
 
@@ -201,7 +201,7 @@ class TeacherLabels:
         at_most: float | None = None,
     ) -> None:
         self.hook, self.thresholds, self.patience = hook, thresholds, patience
-        self.background, self.cap = background, None if at_most is None else CountCap(at_most)
+        self.background, self.cap = background, None if at_most is None else CountLimit(at_most)
         self._silent = 0
         self._seen = [0, 0, 0, 0, 0]  # micro-batches; unlabelled images and objects; labelled images and objects
 
@@ -218,10 +218,10 @@ class TeacherLabels:
 
     def of(self, context: Context) -> PseudoLabels:
         """Return the labels for the present micro-batch, and take note of how they turned out."""
-        said = teacher_says(context)
+        said = teacher_predictions(context)
         self.thresholds.learn(said)
         values = self._capped(context, said)
-        labels = sure_enough(said, values, self.background)
+        labels = filter_by_confidence(said, values, self.background)
         self._measure(context, labels, values)
         self._silent = 0 if labels.count else self._silent + 1
         if self._silent and self._silent % self.patience == 0:
@@ -230,7 +230,7 @@ class TeacherLabels:
             self._compare(context, len(said), labels.count)
         return labels
 
-    def _capped(self, context: Context, said: Said) -> list[float]:
+    def _capped(self, context: Context, said: TeacherOutput) -> list[float]:
         values = self.thresholds.values()
         found = [one for one in said if isinstance(one, Prediction)]
         if self.cap is None or not found:
@@ -261,7 +261,7 @@ class TeacherLabels:
             for name, value in zip(context.classes.names, values, strict=True):
                 context.measures[f"{self.hook}/threshold/{name}"] = value
 
-    def _complaint(self, said: Said, values: Sequence[float]) -> str:
+    def _complaint(self, said: TeacherOutput, values: Sequence[float]) -> str:
         low, high, best = min(values), max(values), max(map(_best, said), default=0.0)
         wanted = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
         return (

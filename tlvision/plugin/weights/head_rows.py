@@ -56,12 +56,12 @@ class ClassRows:
         >>> ClassRows(after=1).shared(["car", "kite"], ["person", "car"])
         ([2, 0], [2, 1])
         """
-        ours, theirs = self.of_none(len(here)), self.of_none(len(there))
+        target_rows, source_rows = self.of_none(len(here)), self.of_none(len(there))
         for index, name in enumerate(here):
             if name in there:
-                ours += self.of_class(index, len(here))
-                theirs += self.of_class(list(there).index(name), len(there))
-        return ours, theirs
+                target_rows += self.of_class(index, len(here))
+                source_rows += self.of_class(list(there).index(name), len(there))
+        return target_rows, source_rows
 
     def _block(self, classes: int) -> int:
         return self.before + classes * self.per_class + self.after
@@ -158,10 +158,10 @@ def _copy_classes(
     shared = [name for name in classes if name in source]
     if not shared:
         return f"{_shapes(here, there)}, no class in common with {listing(source)}; {FRESH_ROWS}"
-    ours, theirs = _all_rows(here), _all_rows(there)
+    target_rows, source_rows = _all_rows(here), _all_rows(there)
     for dim, each in rows.items():
-        ours[dim], theirs[dim] = each.shared(classes, source)
-    here[_grid(ours)] = there[_grid(theirs)].to(here)
+        target_rows[dim], source_rows[dim] = each.shared(classes, source)
+    here[_grid(target_rows)] = there[_grid(source_rows)].to(here)
     fresh = [name for name in classes if name not in source]
     return f"rows {', '.join(shared)} of {len(source)}" + (f"; fresh {', '.join(fresh)}" if fresh else "")
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from tlvision.files.whole import whole_file
+from tlvision.files.atomic import atomic_file
 from tlvision.formats.coco.write import write_dataset
 from tlvision.synthetic.inspection.camera import Camera, photograph
 from tlvision.synthetic.inspection.layout import HEIGHT, WIDTH, Mark, Recipe, clip_to_image, place
@@ -206,7 +206,7 @@ def _write_jpeg(path: Path, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint
     """Write the picture whole or not at all."""
     _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     try:
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             file.write(encoded.tobytes())
     except OSError as error:
         raise RunError(f"'{path}' cannot be written ({error.strerror or error}); free some space") from error

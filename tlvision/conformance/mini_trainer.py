@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tlvision.types import Target
 
 
-class Practice:
+class MiniTrainer:
     """What the loop does with a model, without data, hooks, precision and processes.
 
     adapter:   the model; its modes, gradients and weights are changed.

@@ -16,7 +16,7 @@ from tlvision.types import InputError, RunError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file to write into; it takes the place of `path` once the block has ended without an error.
 
     The folder is made if it does not exist. Whatever ends the block early, Ctrl-C included, leaves `path` as it was and
@@ -38,7 +38,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def whole_folder(path: Path, what: str = "checkpoint") -> Iterator[Path]:
+def atomic_folder(path: Path, what: str = "checkpoint") -> Iterator[Path]:
     """Yield an empty folder to write into; it takes the place of `path` once the block has ended without an error.
 
     what: a noun for messages.
@@ -69,7 +69,7 @@ def whole_folder(path: Path, what: str = "checkpoint") -> Iterator[Path]:
 
 
 def find_folder(path: Path) -> Path:
-    """Return `path`, or the whole folder that an interrupted `whole_folder` left beside it.
+    """Return `path`, or the whole folder that an interrupted `atomic_folder` left beside it.
 
     Raises InputError if there is neither.
     """
@@ -94,7 +94,7 @@ def recover_folder(path: Path) -> Path:
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file so that `target` is whole at every moment. Raises RunError if it cannot be written."""
     try:
-        with source.open("rb") as reading, whole_file(target) as writing:
+        with source.open("rb") as reading, atomic_file(target) as writing:
             shutil.copyfileobj(reading, writing, 1 << 20)
     except OSError as error:
         raise RunError(f"'{target}' cannot be written ({error.strerror or error}); free some space") from error
@@ -102,7 +102,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 def copy_folder(source: Path, target: Path) -> None:
     """Copy a folder so that `target` is whole at every moment, or absent. Raises RunError if the disk is full."""
-    with whole_folder(target, "folder") as fresh:
+    with atomic_folder(target, "folder") as fresh:
         shutil.copytree(source, fresh, dirs_exist_ok=True)
 
 
