@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import tlvision
+from tlvision.config.schema import Config
 from tlvision.engine.run_folder import new_folder
 from tlvision.files.atomic import atomic_file, atomic_folder, copy_folder, find_folder, recover_folder
 from tlvision.files.json_files import read_object, write_json, write_text
@@ -106,9 +107,12 @@ def test_the_other_processes_hear_of_the_problem() -> None:
 
 
 def test_a_run_that_cannot_start_leaves_its_folder_free(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    """A hook that is named twice is refused when the file is read, and with a Config made in Python by the session."""
     tiny_config["hooks"] = ["ema", "ema"]
-    with pytest.raises(InputError, match="more than once"):
+    with pytest.raises(InputError, match="'ema' is given twice"):
         tlvision.train(tiny_config)
+    with pytest.raises(InputError, match="more than once"):
+        tlvision.train(Config.model_validate(tiny_config))
     assert not (tmp_path / "run").exists()
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tlvision.config.presets import presets
-from tlvision.config.yaml_text import MAX_BYTES, parse_yaml
+from tlvision.config.schema import Config
+from tlvision.config.yaml_text import MAX_BYTES, check_size, parse_yaml
 from tlvision.files.inputs import exists, read_text
 from tlvision.types import InputError, nearest
 from tlvision.types.shown import clip, shown
@@ -81,7 +82,7 @@ def _layers(source: str | Path | Mapping[str, Any], extra: Sequence[str]) -> lis
     else:
         first, *others = split_names(source)
         extra = [*others, *extra]
-        path = find(first, Path(), "config")
+        path = find(first, Path())
         label, folder, values = _label(path), path.parent, _read(path)
     bases = values.pop("base", None)
     names = [bases] if isinstance(bases, str) else [] if bases is None else bases
@@ -105,20 +106,22 @@ def split_names(source: str | Path) -> list[str]:
     return [text] if "+" not in text or exists(Path(text)) else [part.strip() for part in text.split("+")]
 
 
-def find(name: str, folder: Path, what: str) -> Path:
-    """Return the file that a name means: one of `folder`, then a preset; InputError if there is none.
+def find(name: str, folder: Path) -> Path:
+    """Return the file that a name means: one of `folder`, with or without its ".yaml", then a preset.
 
-    what: a noun for the message.
+    Raises InputError if there is none.
     """
     beside = folder / name
-    if exists(beside) and not beside.is_dir():
-        return beside
-    if exists(beside.with_name(f"{beside.name}.yaml")) and not beside.suffix:
-        return beside.with_name(f"{beside.name}.yaml")
+    with_suffix = beside.parent / f"{beside.name}.yaml"
+    for path in (beside, with_suffix):
+        if exists(path) and not path.is_dir():
+            return path
     if name in presets():
         return presets()[name].path
-    missing = f"no {what} file '{clip(str(beside), 200)}'"
-    if Path(name).suffix or len(Path(name).parts) != 1:
+    if exists(beside):
+        return beside  # a folder: reading it says so
+    missing = f"no config file '{clip(str(beside), 200)}'"
+    if beside.suffix or len(Path(name).parts) != 1:
         raise InputError(missing)
     raise InputError(f"{missing}, and no preset of that name.{nearest(name, presets())}")
 
@@ -129,7 +132,7 @@ def _label(path: Path) -> str:
 
 
 def _base(name: str, folder: Path) -> Layer:
-    path = find(name, folder, "base")
+    path = find(name, folder)
     values = _read(path)
     if "base" in values:
         raise InputError(f"{path}: a base cannot have a base of its own. Name both in 'base' of the config: [a, b].")
@@ -139,11 +142,12 @@ def _base(name: str, folder: Path) -> Layer:
 def _read(path: Path) -> Values:
     values = parse_yaml(read_text(path, "a config (YAML)", max_bytes=MAX_BYTES), str(path))
     if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a mapping with keys such as model, data, train, hooks and run")
+        raise InputError(f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}")
     return values
 
 
 def _layer(label: str, values: Values) -> Layer:
+    check_size(values, label)
     when = values.pop("when", {})
     if not (isinstance(when, dict) and all(isinstance(options, dict) for options in when.values())):
         raise InputError(f"{label}: 'when' must map names of hooks to parameters, got {shown(when)}")

@@ -106,9 +106,9 @@ def test_null_removes_a_hook(files: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"base": "famly"}, r"no base file '.*famly', and no preset of that name"),
+        ({"base": "famly"}, r"no config file '.*famly', and no preset of that name"),
         ({"base": "mean_techer"}, r"no preset of that name. Did you mean 'mean_teacher'"),
-        ({"base": "absent.yaml"}, r"no base file '.*absent.yaml'$"),
+        ({"base": "absent.yaml"}, r"no config file '.*absent.yaml'$"),
         ({"base": 3}, "'base' must be the name of a config or a list of names, got 3"),
         ({"base": "nested"}, "a base cannot have a base of its own. Name both"),
         ({"base": "family", "when": [1]}, r"run.yaml: 'when' must map names of hooks to parameters"),

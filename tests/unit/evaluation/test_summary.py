@@ -53,5 +53,5 @@ def test_semantic_table() -> None:
 
 
 def test_metrics_of_no_known_kind() -> None:
-    with pytest.raises(KeyError, match="expected one of"):
+    with pytest.raises(KeyError, match="expected overall numbers"):
         format_table({"loss": 3})
