@@ -1,7 +1,7 @@
 """tlvision: transfer learning for detection and segmentation.
 
     import tlvision
-    result = tlvision.train("configs/quickstart.yaml")
+    result = tlvision.train("quickstart")
     model = tlvision.load(result.run)
     prediction = model.predict("part.jpg")
 

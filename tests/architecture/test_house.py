@@ -36,7 +36,7 @@ def modules_after(code: str) -> set[str]:
         "from tlvision.plugin import get_plugin, plugin_names; [get_plugin(n) for n in plugin_names()]",
         "import tlvision.cli.main as m; m.build_parser()",
         "import tlvision.cli.main as m; assert m.main(['plugins']) == 0",
-        "import tlvision.config.load as c; c.load_config('configs/quickstart.yaml')",
+        "import tlvision.config.load as c; c.load_config('quickstart')",
     ],
 )
 def test_what_should_answer_at_once_loads_neither_torch_nor_an_upstream(code: str, repository: Path) -> None:

@@ -116,7 +116,7 @@ class Pair:
 
     def _knows_source(self, arch: str) -> str:
         if arch == "tiny_detector":
-            return str(Path(__file__).parents[2] / "configs" / "weights" / "inspection_source.safetensors")
+            return str(Path(__file__).parents[2] / "tlvision" / "presets" / "weights" / "inspection_source.safetensors")
         config = self._config(arch, "pretrained", 0)
         return self._train(config, epochs=20, lr=2e-3)
 

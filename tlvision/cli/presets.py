@@ -8,6 +8,7 @@ import textwrap
 from tlvision.types import InputError, nearest
 
 _TITLES = {
+    "start": "a first run, with images that tlvision draws: tlvision train quickstart",
     "families": "model families, with the values that suit them",
     "methods": "methods, for any family: tlvision train FAMILY --with METHOD DATA",
     "data": "where data lie; copy one, and put your own paths into it",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tlvision.config.paths import resolve_paths
 from tlvision.config.presets import presets
 from tlvision.config.schema import Config
 from tlvision.config.yaml_text import MAX_BYTES, check_size, parse_yaml
@@ -53,17 +54,21 @@ class Composed:
     when: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
 
-def compose(source: str | Path | Mapping[str, Any], extra: Sequence[str] = ()) -> Composed:
+def compose(source: str | Path | Mapping[str, Any], extra: Sequence[str] = (), *, beside: bool = True) -> Composed:
     """Return the values of a config and of its bases.
+
+    A relative path of a file that is read (weights, labels, images) means one beside the config that names it, if there
+    is one, else one in the current folder.
 
     source: the path of a YAML file, the name of a preset, several of these joined by "+", or a mapping of the form of
             a file.
     extra:  paths or names that are added to the bases. Without a `base` of its own the config is the first of them.
+    beside: False leaves relative paths as they are.
 
     Raises InputError if a file or a preset does not exist or has another form, a base has a base, two of the hooks of
     one file have one name, or a hook that is to be removed is not there.
     """
-    layers = _layers(source, extra)
+    layers = _layers(source, extra, beside=beside)
     when = [(layer.label, layer.when) for layer in layers if layer.when]
     broken = [layer for layer in layers if _hook_list(layer) is None]
     if broken:  # the schema says what is wrong with that list
@@ -76,21 +81,21 @@ def compose(source: str | Path | Mapping[str, Any], extra: Sequence[str] = ()) -
     return composed
 
 
-def _layers(source: str | Path | Mapping[str, Any], extra: Sequence[str]) -> list[Layer]:
+def _layers(source: str | Path | Mapping[str, Any], extra: Sequence[str], *, beside: bool) -> list[Layer]:
     if isinstance(source, Mapping):
         label, folder, values = "config", Path(), dict(source)
     else:
         first, *others = split_names(source)
         extra = [*others, *extra]
         path = find(first, Path())
-        label, folder, values = _label(path), path.parent, _read(path)
+        label, folder, values = _label(path), path.parent, _read(path, beside=beside)
     bases = values.pop("base", None)
     names = [bases] if isinstance(bases, str) else [] if bases is None else bases
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise InputError(f"{label}: 'base' must be the name of a config or a list of names, got {shown(bases)}")
     top = _layer(label, values)
-    lower = [_base(name, folder) for name in names]
-    added = [_base(name, Path()) for name in extra]
+    lower = [_base(name, folder, beside=beside) for name in names]
+    added = [_base(name, Path(), beside=beside) for name in extra]
     if lower:
         return [*lower, *added, top]
     return [top, *added, Layer(label, {}, {})] if added else [top]
@@ -131,19 +136,20 @@ def _label(path: Path) -> str:
     return path.stem if preset is not None and preset.path == path else str(path)
 
 
-def _base(name: str, folder: Path) -> Layer:
+def _base(name: str, folder: Path, *, beside: bool) -> Layer:
     path = find(name, folder)
-    values = _read(path)
+    values = _read(path, beside=beside)
     if "base" in values:
         raise InputError(f"{path}: a base cannot have a base of its own. Name both in 'base' of the config: [a, b].")
     return _layer(_label(path), values)
 
 
-def _read(path: Path) -> Values:
+def _read(path: Path, *, beside: bool) -> Values:
     values = parse_yaml(read_text(path, "a config (YAML)", max_bytes=MAX_BYTES), str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}")
-    return values
+    check_size(values, str(path))
+    return resolve_paths(values, path.parent) if beside else values
 
 
 def _layer(label: str, values: Values) -> Layer:

@@ -19,7 +19,11 @@ from tlvision.types.shown import clip, shown
 
 
 def load_config(
-    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), extra: Sequence[str] = ()
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    extra: Sequence[str] = (),
+    *,
+    beside: bool = True,
 ) -> Config:
     """Return the config of a run.
 
@@ -27,18 +31,23 @@ def load_config(
                of a file; see `tlvision.config.compose`.
     overrides: "train.lr=2e-4" and so on; the value is YAML. "hooks.ema.decay=0.9" changes a hook that is there.
     extra:     paths or names that are added to the bases.
+    beside:    whether relative paths in files may mean files beside them; not in the config of a run's folder.
 
     Raises InputError that lists every wrong key with its path, and the nearest valid one.
     """
-    return load_with_origins(source, overrides, extra)[0]
+    return load_with_origins(source, overrides, extra, beside=beside)[0]
 
 
 def load_with_origins(
-    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), extra: Sequence[str] = ()
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    extra: Sequence[str] = (),
+    *,
+    beside: bool = True,
 ) -> tuple[Config, dict[str, str]]:
     """Return a config, and where its values come from: dotted key -> file, preset or "--set"; defaults are absent."""
     origin = "config" if isinstance(source, Mapping) else str(source)
-    composed = compose(source, extra)
+    composed = compose(source, extra, beside=beside)
     values, origins = composed.values, composed.origins
     for override in overrides:
         origins[_apply(values, override)] = "--set"

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / "presets"
-KINDS = ("families", "methods", "data")
-"""Model families with tuned values; methods for any of them; where data lie."""
+KINDS = ("start", "families", "methods", "data")
+"""A first run without data of one's own; model families with tuned values; methods for any of them; where data lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,14 @@ class Preset:
 
 @cache
 def presets() -> dict[str, Preset]:
-    """Return all presets by name, families first.
+    """Return all presets by name, kind by kind.
 
     >>> presets()["mean_teacher"].kind
     'methods'
     """
+    folders = {kind: FOLDER if kind == "start" else FOLDER / kind for kind in KINDS}
     return {
-        path.stem: Preset(path.stem, kind, path) for kind in KINDS for path in sorted((FOLDER / kind).glob("*.yaml"))
+        path.stem: Preset(path.stem, kind, path)
+        for kind, folder in folders.items()
+        for path in sorted(folder.glob("*.yaml"))
     }

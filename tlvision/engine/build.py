@@ -28,6 +28,7 @@ from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupH
 from tlvision.hooks.generators import own_generators
 from tlvision.hooks.registry import ALWAYS, build_hook
 from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin, map_groups
+from tlvision.plugin.weights.files import looks_like_a_file, require_file
 from tlvision.tasks import Metric, Task, get_task
 from tlvision.types import ClassMap, Dataset, InputError
 
@@ -90,6 +91,8 @@ def build_run(
     hooks = build_hooks(config)
     check_pairing(hooks, plugin, task)
     check_unlabelled(config, hooks)
+    if looks_like_a_file(weights or config.model.weights):
+        require_file(Path(weights or config.model.weights))  # before images are rendered or read
     _render(config)
     train, val = read_data(config, task, classes)
     check_keys(config, task)  # after the data: labels of another task are the likelier mistake

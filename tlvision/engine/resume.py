@@ -78,7 +78,7 @@ def read_run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
     if path.stat().st_size == 0:
         raise InputError(f"'{path}' is empty: the run was stopped before it began. Remove '{run}' and start again.")
     try:
-        return load_config(path, overrides)
+        return load_config(path, overrides, beside=False)
     except (RecursionError, OSError, ValueError, TypeError) as error:
         raise InputError(f"'{path}' is damaged ({type(error).__name__}). {REMEDY}") from error
 
@@ -114,7 +114,7 @@ def open_run(run: Path, overrides: Sequence[str] = ()) -> Resumed | None:
         on_purpose=tuple(override.partition("=")[0].strip() for override in overrides),
     )
     if has_manifest:
-        _compare_configs(resumed, load_config(folder / "config.yaml"))
+        _compare_configs(resumed, load_config(folder / "config.yaml", beside=False))
     else:
         resumed.notes.append(
             "this run was made by an earlier version: its checkpoint has no manifest, so damage and edits of "

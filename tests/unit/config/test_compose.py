@@ -13,11 +13,13 @@ from tlvision.cli.main import main
 from tlvision.config.compose import compose
 from tlvision.config.load import load_config, load_with_origins
 from tlvision.config.presets import KINDS, presets
+from tlvision.engine.build import build_run
+from tlvision.engine.resume import read_run_config
 from tlvision.hooks.registry import hook_class
 from tlvision.types import InputError
 
 BY_KIND = {kind: [name for name, preset in presets().items() if preset.kind == kind] for kind in KINDS}
-assert all(len(names) >= 2 for names in BY_KIND.values())
+assert all(BY_KIND.values())
 FAMILY = {
     "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
     "data": {"train": {"json": "t.json", "images": "i"}, "val": {"json": "v.json", "images": "i"}},
@@ -158,6 +160,34 @@ def test_every_family_composes_with_every_method(family: str, method: str) -> No
 def load_of(family: str, *methods: str) -> Any:
     data = "two_domains_label_maps" if family in {"smp", "mmseg"} else "two_domains"
     return load_config("+".join([family, data, *methods]))
+
+
+def test_relative_paths_are_beside_the_config_or_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("configs", "here", "run"):
+        (tmp_path / folder).mkdir()
+    values = {**FAMILY, "run": {"out": "t.json"}}
+    write(tmp_path / "configs" / "c.yaml", values)
+    (tmp_path / "configs" / "t.json").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    config = load_config("../configs/c.yaml")
+    assert (config.data.train.json_, config.data.train.images) == ("../configs/t.json", "i")
+    assert config.run.out == "t.json", "what is written is in the current folder"
+    assert load_config("../configs/c.yaml", ["data.train.json=t.json"]).data.train.json_ == "t.json"
+    write(tmp_path / "run" / "config.yaml", values)
+    (tmp_path / "run" / "t.json").touch()
+    assert read_run_config(tmp_path / "run").data.train.json_ == "t.json", "a run's folder holds files of its own"
+
+
+def test_the_quick_start_has_its_weights_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config("quickstart")
+    assert Path(config.model.weights).is_file()
+    assert config.data.train.json_ == "data/inspection_target/train.json"
+    with pytest.raises(InputError, match=r"weights: no file 'gone.pt'"):
+        build_run(load_config("quickstart", ["model.weights=gone.pt"]))
+    assert not (tmp_path / "data").exists(), "nothing was rendered for that"
 
 
 def test_presets_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> None:

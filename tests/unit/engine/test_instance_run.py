@@ -43,7 +43,7 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(plates: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A run of a few seconds with the plugin of discs.py, on weights that know the plates."""
     monkeypatch.setattr(registry, "_entry_points", runpy.run_path(str(DISCS))["entry_points"])
-    weights = repository / "configs" / "weights" / "inspection_source.safetensors"
+    weights = repository / "tlvision" / "presets" / "weights" / "inspection_source.safetensors"
     return {
         "model": {"plugin": "discs", "arch": "disc_segmenter", "weights": str(weights)},
         "data": {

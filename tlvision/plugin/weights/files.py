@@ -25,8 +25,7 @@ def read_tensors(path: str | Path) -> TensorFile:
     names its classes in a form that cannot be read.
     """
     path = Path(path)
-    if not exists(path):
-        raise InputError(f"weights: no file '{path}'; give the path of a weight file, or 'coco', 'imagenet' or 'none'")
+    require_file(path)
     try:
         check_file(path, "a weight file")
     except InputError as error:
@@ -34,6 +33,21 @@ def read_tensors(path: str | Path) -> TensorFile:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return read_pickled_tensors(path)
+
+
+def require_file(path: Path) -> None:
+    """Raise InputError if a weight file does not exist."""
+    if not exists(path):
+        raise InputError(f"weights: no file '{path}'; give the path of a weight file, or 'coco', 'imagenet' or 'none'")
+
+
+def looks_like_a_file(weights: str) -> bool:
+    """Tell whether `model.weights` is a path, and not a word such as "coco" that a plugin understands.
+
+    >>> looks_like_a_file("best.pt"), looks_like_a_file("coco")
+    (True, False)
+    """
+    return Path(weights).suffix in {".pt", ".pth", ".safetensors", ".bin", ".ckpt"}
 
 
 def _read_safetensors(path: Path) -> TensorFile:

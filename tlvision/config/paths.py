@@ -1,0 +1,35 @@
+"""Relative paths in a config: beside the config, if there is such a file or folder, else in the current folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tlvision.files.inputs import exists
+
+_DATASETS = ("train", "val", "source_val", "oracle", "target")
+INPUTS = (
+    ("model", "weights"),
+    ("data", "classes"),
+    *(("data", name, key) for name in _DATASETS for key in ("json", "images", "masks")),
+)
+"""Keys of paths that a run reads."""
+
+
+def resolve_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the values with the paths that exist in `folder` put there; everything else stays as it is."""
+    resolved = dict(values)
+    for keys in INPUTS:
+        resolved = _resolve(resolved, keys, folder)
+    return resolved
+
+
+def _resolve(values: dict[str, Any], keys: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    key, *below = keys
+    value = values.get(key)
+    if below:
+        return {**values, key: _resolve(value, tuple(below), folder)} if isinstance(value, dict) else values
+    if isinstance(value, str) and value and not Path(value).is_absolute() and exists(folder / value):
+        return {**values, key: str(folder / value)}
+    return values
