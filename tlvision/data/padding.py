@@ -41,10 +41,9 @@ def without_padding(found: Prediction, valid: Tensor) -> Prediction:
     y0, y1 = edges[:, 1].clamp(0, height), edges[:, 3].clamp(0, height)
     shown = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
     kept = shown >= _LEAST_SHOWN * ((x1 - x0) * (y1 - y0)).clamp(min=1)
-    masks: Any = found.masks
-    if masks is not None:
-        masks = masks[kept] * valid.to(masks.dtype)
-    return replace(found, boxes=boxes[kept], scores=found.scores[kept], labels=found.labels[kept], masks=masks)
+    inside = found[kept]
+    masks: Any = inside.masks
+    return inside if masks is None else replace(inside, masks=masks * valid.to(masks.dtype))
 
 
 def mean_over_images(values: Tensor, valid: Tensor | None) -> Tensor:

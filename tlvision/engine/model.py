@@ -79,8 +79,8 @@ class LoadedModel:
         if device is not None:
             move(self, device)
         if isinstance(image, list | tuple) or (hasattr(image, "ndim") and image.ndim == 4):
-            return [above(self._one(each), min_score) for each in image]  # type: ignore[union-attr]
-        return above(self._one(image), min_score)  # type: ignore[arg-type]
+            return [self._one(each).above(min_score) for each in image]  # type: ignore[union-attr]
+        return self._one(image).above(min_score)  # type: ignore[arg-type]
 
     def _one(self, image: OneImage) -> Prediction:
         if isinstance(image, str | Path):
@@ -116,19 +116,6 @@ def move(model: LoadedModel, device: str) -> None:
     if fabric.device != model.fabric.device:
         place(fabric, model.adapter.module)
         object.__setattr__(model, "fabric", fabric)
-
-
-def above(prediction: Prediction, min_score: float) -> Prediction:
-    """Return the objects of a prediction with a score of at least `min_score`; a label map stays as it is."""
-    if min_score <= 0 or prediction.semantic is not None:
-        return prediction
-    kept = prediction.scores >= min_score
-    return Prediction(
-        boxes=prediction.boxes[kept],
-        scores=prediction.scores[kept],
-        labels=prediction.labels[kept],
-        masks=None if prediction.masks is None else prediction.masks[kept],
-    )
 
 
 def load(run: str | Path, *, device: str | None = None, max_detections: int | None = None) -> LoadedModel:

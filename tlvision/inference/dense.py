@@ -117,9 +117,4 @@ def _better(best: Tensor | None, labels: Tensor | None, part: Tensor, first: int
 
 def label_map_prediction(scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence[int]) -> Prediction:
     """Return a prediction with a label map of the original size; arguments as for `label_map_of`."""
-    return Prediction(
-        boxes=np.zeros((0, 4), np.float32),
-        scores=np.zeros(0, np.float32),
-        labels=np.zeros(0, np.int64),
-        semantic=label_map_of(scores, matrix, size),
-    )
+    return Prediction.empty(label_map_of(scores, matrix, size))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -118,21 +119,13 @@ def to_original(
     """
     if isinstance(prediction, torch.Tensor):
         return label_map_prediction(prediction, matrix, (height, width))
-    boxes = unwarp_boxes(_numpy(prediction.boxes), matrix, (height, width))
+    found = prediction.numpy()
+    boxes = unwarp_boxes(found.boxes, matrix, (height, width))
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    masks = None
-    if prediction.masks is not None:
-        masks = unwarp_masks(_numpy(prediction.masks)[kept], matrix, (height, width))
-    return Prediction(
-        boxes=boxes[kept],
-        scores=_numpy(prediction.scores)[kept],
-        labels=_numpy(prediction.labels)[kept],
-        masks=masks,
-    )
-
-
-def _numpy(array: Any) -> npt.NDArray[Any]:
-    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+    visible = replace(found, boxes=boxes)[kept]
+    if visible.masks is None:
+        return visible
+    return replace(visible, masks=unwarp_masks(visible.masks, matrix, (height, width)))
 
 
 @contextmanager

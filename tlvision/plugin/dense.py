@@ -90,14 +90,4 @@ def label_maps(scores: Tensor, size: Sequence[int]) -> list[Prediction]:
 
     scores: (N, C, h, w), as `HasDenseLogits.dense_logits` gives them. size: height and width of the network input.
     """
-    import torch
-
-    return [
-        Prediction(
-            boxes=scores.new_zeros((0, 4), dtype=torch.float32),
-            scores=scores.new_zeros(0, dtype=torch.float32),
-            labels=torch.zeros(0, dtype=torch.int64, device=scores.device),
-            semantic=label_map,
-        )
-        for label_map in interpolate(scores, size).argmax(dim=1)
-    ]
+    return [Prediction.empty(label_map) for label_map in interpolate(scores, size).argmax(dim=1)]

@@ -57,11 +57,5 @@ def read_maps(
 ) -> Iterator[tuple[Prediction, Target]]:
     """Yield the label map of each file as a prediction, and the one that is labelled; see `semantic_map`."""
     for path, sample in zip(paths, samples, strict=True):
-        nothing = empty_target()
-        prediction = Prediction(
-            boxes=nothing.boxes,
-            scores=np.zeros(0, np.float32),
-            labels=nothing.labels,
-            semantic=read_values(path).astype(np.int64),
-        )
-        yield prediction, replace(nothing, semantic=semantic_map(sample, background).astype(np.int64))
+        prediction = Prediction.empty(read_values(path).astype(np.int64))
+        yield prediction, replace(empty_target(), semantic=semantic_map(sample, background).astype(np.int64))

@@ -1,8 +1,10 @@
-"""What a model says about one image."""
+"""Predictions of a model for one image."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from tlvision.types.arrays import Array, check_array, check_same_length
 
@@ -42,3 +44,59 @@ class Prediction:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, chosen: Array | slice) -> Prediction:
+        """Return some of the objects; a label map stays as it is.
+
+        chosen: (K,) bool, indices, or a slice; an array of the same library as the fields.
+
+        >>> found = Prediction(
+        ...     boxes=np.zeros((2, 4), np.float32), scores=np.array([0.5, 0.25], np.float32), labels=np.array([1, 0])
+        ... )
+        >>> found[found.labels == 1].scores.tolist(), found[1:].labels.tolist()
+        ([0.5], [0])
+        """
+        masks = None if self.masks is None else self.masks[chosen]
+        return replace(
+            self, boxes=self.boxes[chosen], scores=self.scores[chosen], labels=self.labels[chosen], masks=masks
+        )
+
+    def above(self, least: float | Array) -> Prediction:
+        """Return the objects with a score of at least `least`; a label map stays as it is.
+
+        least: 0..1, one number, or (C,) a number for each class index.
+
+        >>> found = Prediction(
+        ...     boxes=np.zeros((2, 4), np.float32), scores=np.array([0.5, 0.25], np.float32), labels=np.array([1, 0])
+        ... )
+        >>> found.above(0.3).labels.tolist(), found.above(np.array([0.2, 0.6])).labels.tolist()
+        ([1], [0])
+        """
+        threshold = least if isinstance(least, int | float) else least[self.labels]
+        return self[self.scores >= threshold]
+
+    def numpy(self) -> Prediction:
+        """Return the same prediction as numpy arrays on the CPU, without gradients."""
+        fields = {name: _as_numpy(getattr(self, name)) for name in ("boxes", "scores", "labels", "masks", "semantic")}
+        return Prediction(**fields)
+
+    @classmethod
+    def empty(cls, semantic: Array | None = None) -> Prediction:
+        """Return a prediction without objects: numpy arrays, or with a label map arrays of its kind on its device.
+
+        semantic: None, or (H, W) int64.
+
+        >>> len(Prediction.empty())
+        0
+        """
+        if semantic is None or isinstance(semantic, np.ndarray):
+            boxes, scores, labels = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+            return cls(boxes=boxes, scores=scores, labels=labels, semantic=semantic)
+        none = semantic.new_zeros(0)  # a tensor, without importing torch
+        return cls(boxes=none.reshape(0, 4).float(), scores=none.float(), labels=none.long(), semantic=semantic)
+
+
+def _as_numpy(array: Array | None) -> Array | None:
+    if array is None or isinstance(array, np.ndarray):
+        return array
+    return array.detach().cpu().numpy()

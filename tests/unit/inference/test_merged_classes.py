@@ -18,6 +18,8 @@ OURS = (0, 0, 1)  # car and truck are vehicles, person is itself
 class Finds:
     """Predicts what it was given."""
 
+    groups, taps = (), ()
+
     def __init__(self, found: Prediction) -> None:
         self.module = torch.nn.Identity()
         self.input_spec, self._found = "as the model's", found

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,29 @@ def test_a_prediction_checks_itself() -> None:
     assert len(Prediction(**good)) == 1
     with pytest.raises(ValueError, match="boxes 1, scores 2, labels 1"):
         Prediction(**{**good, "scores": np.ones(2, np.float32)})
+
+
+@pytest.mark.parametrize("library", [np, torch])
+def test_objects_of_a_prediction_are_chosen(library: Any) -> None:
+    def made(values: Any, dtype: str) -> Any:
+        return np.array(values, dtype) if library is np else torch.tensor(values, dtype=getattr(torch, dtype))
+
+    found = Prediction(
+        boxes=made([[0, 0, n, n] for n in (1, 2, 3)], "float32"), scores=made([0.75, 0.5, 0.25], "float32"),
+        labels=made([0, 1, 1], "int64"), masks=made([[[n]] for n in (1, 0, 1)], "uint8"),
+    )  # fmt: skip
+    chosen = found[found.labels == 1]
+    assert (chosen.boxes[:, 2].tolist(), chosen.masks.tolist()) == ([2, 3], [[[0]], [[1]]])
+    assert found[made([2, 0], "int64")].scores.tolist() == [0.25, 0.75]
+    assert [len(found[:2]), len(found.above(0.5)), len(found.above(0.0))] == [2, 2, 3]
+    assert found.above(made([0.8, 0.25], "float32")).scores.tolist() == [0.5, 0.25], "a threshold for each class"
+    copied = found.numpy()
+    assert isinstance(copied.masks, np.ndarray)
+    assert copied.boxes.tolist() == found.boxes.tolist()
+    empty = Prediction.empty(made([[3, 4]], "int64"))
+    assert (len(empty), type(empty.boxes), empty.semantic.tolist()) == (0, type(found.boxes), [[3, 4]])
+    assert empty.above(0.5).semantic is empty.semantic
+    assert len(Prediction.empty()) == 0
 
 
 def test_a_sample_needs_a_size_and_a_segment_for_each_object() -> None:

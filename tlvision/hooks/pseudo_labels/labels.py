@@ -58,12 +58,8 @@ def _ordinary(said: Any) -> Any:
     """Return a copy that autograd may save: what inference mode made, it refuses."""
     if not isinstance(said, Prediction):
         return said.clone()
-    return Prediction(
-        boxes=said.boxes.clone(),
-        scores=said.scores.clone(),
-        labels=said.labels.clone(),
-        masks=None if said.masks is None else said.masks.clone(),
-    )
+    every = said.labels.clone() >= 0  # indexing copies
+    return said[every]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
