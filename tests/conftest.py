@@ -17,6 +17,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a nightly test that is not slow: `-m "not slow"` would run it."""
+    quick = [
+        item.nodeid for item in items if item.get_closest_marker("nightly") and not item.get_closest_marker("slow")
+    ]
+    if quick:
+        raise pytest.UsageError(f"nightly, but not slow: {quick[0]}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_flush() -> Iterator[None]:
+    """Make os.fsync do nothing: it takes a fifth of a tiny run, and no test outlives a loss of power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""

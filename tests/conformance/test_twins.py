@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tlvision.conformance import plugin_checks
+from tlvision.conformance import overfit, plugin_checks
+from tlvision.conformance.case import Case
 from tlvision.conformance.checks import ALL_CHECKS
 from tlvision.conformance.kit import PluginCheck
+from tlvision.plugin import get_plugin
 
 FOLDER = Path(__file__).with_name("twins")
 TWINS = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -19,6 +21,10 @@ with ARCH what it is."""
 IMPORTED_BY_ITSELF = ("import_is_light", "building_leaves_the_process_alone")
 """Checks that import the plugin in a process of its own. The twins of all others import torch, which is no fault of
 theirs, and so these checks are given the toy itself."""
+
+
+FEWER_STEPS, FEWER_LOOKS = 160, 4
+"""How long a twin is trained in the fast suite; a sound model learns in half of it. In the slow one, as a plugin."""
 
 
 def check_of(twin: str) -> str:
@@ -40,6 +46,8 @@ def checks_of(twin: str) -> list[PluginCheck]:
 @pytest.mark.parametrize("twin", TWINS)
 def test_the_named_check_catches_the_twin(twin: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check and what it builds on; whether others fail as well takes most of the time and is a slow test."""
+    monkeypatch.setattr(overfit, "STEPS", FEWER_STEPS)
+    monkeypatch.setattr(overfit, "MASK_LOOKS", FEWER_LOOKS)
     monkeypatch.syspath_prepend(FOLDER)
     named = check_of(twin)
     wanted = {named, *_required(named)}
@@ -47,6 +55,19 @@ def test_the_named_check_catches_the_twin(twin: str, monkeypatch: pytest.MonkeyP
     assert {check.name for check in checks} == wanted
     failed = {check.name: check.outcome().detail for check in checks if check.outcome().status == "fail"}
     assert set(failed) == {named}, failed
+
+
+@pytest.mark.parametrize("arch", ["tiny_detector", "tiny_segmenter", "toy-instance"])
+def test_a_sound_model_learns_in_half_the_steps_that_twins_get(arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overfit, "STEPS", FEWER_STEPS // 2)
+    monkeypatch.setattr(overfit, "MASK_LOOKS", FEWER_LOOKS // 2)
+    case = Case(get_plugin("toy"), arch)
+    adapter = case.overfitted
+    one = overfit.one_image(case, adapter)
+    assert overfit.score(case, adapter, one) >= overfit.ENOUGH
+    if arch == "toy-instance":
+        found = overfit.find(case, adapter, one)
+        assert min(overfit.mask_overlaps(found, one.drawing)) >= overfit.MASK_ENOUGH
 
 
 @pytest.mark.slow

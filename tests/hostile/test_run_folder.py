@@ -204,7 +204,7 @@ def test_a_best_checkpoint_in_the_middle_of_an_exchange_serves_every_command(
 
 @pytest.mark.parametrize("options", [pytest.param("{}", marks=pytest.mark.slow), "{every_steps: 50}"])
 def test_a_run_killed_before_its_first_checkpoint_starts_again(
-    tiny_config: dict[str, Any], tmp_path: Path, options: str
+    tiny_config: dict[str, Any], tmp_path: Path, options: str, tl: Any
 ) -> None:
     tiny_config["train"]["epochs"] = 1
     tiny_config["hooks"] += [{"checkpoint": yaml.safe_load(options)}]
@@ -221,14 +221,9 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     if (tmp_path / "run/checkpoints/last").exists():
         pytest.skip("the machine was faster than the kill")
     (tmp_path / "run" / "log.jsonl").write_text('{"step": 1, "epoch": 1, "kind": "step"}\n{"half')
-    done = subprocess.run(
-        [*command[:4], "--resume", str(tmp_path / "run"), "--set", "train.epochs=1"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "has no checkpoint yet: nothing to resume, started again from step 0" in done.stdout
+    done = tl("train", "--resume", tmp_path / "run", "--set", "train.epochs=1")
+    assert done.code == 0, done.text
+    assert "has no checkpoint yet: nothing to resume, started again from step 0" in done.text
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["kind"] == "step"] == [10, 12]
     assert (tmp_path / "run" / "report.html").exists()

@@ -35,9 +35,19 @@ def test_no_plugin_is_forgotten() -> None:
     assert ours <= set(plugin_names())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("family", FAMILIES)
+def marks_of(family: str, hook: str) -> list[Any]:
+    """Leave to the night what is neither on the toy nor all hooks in one block."""
+    return [pytest.mark.slow, *([] if family == "toy" or hook == "all of them" else [pytest.mark.nightly])]
+
+
+@pytest.mark.parametrize(
+    ("family", "hook"),
+    [
+        pytest.param(family, hook, id=f"{family}-{hook}", marks=marks_of(family, hook))
+        for family in FAMILIES
+        for hook in HOOKS
+    ],
+)
 def test_it_runs(family: str, hook: str, tiny_config: dict[str, Any], tmp_path: Path) -> None:
     plugin, arch = FAMILIES[family]
     tiny_config["model"] = {"plugin": plugin, "arch": arch, "weights": write_weights(family, tmp_path / "weights")}

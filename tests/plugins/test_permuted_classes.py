@@ -33,7 +33,7 @@ FAST = (
     ("toy", "tiny_segmenter"),
     ("toy", "toy-instance"),
     ("torchvision", "ssdlite320_mobilenet_v3_large"),
-    ("torchvision", "maskrcnn_mobilenet_v2_fpn"),
+    ("torchvision", "fasterrcnn_mobilenet_v2_fpn_light"),
     ("torchvision", "fcos_mobilenet_v3_small_fpn"),
     ("smp", "unet/mobilenet_v2"),
     ("yolo", "yolov8n"),
@@ -77,7 +77,7 @@ def one_of_each_family() -> dict[str, tuple[str, str]]:
 
 FAMILIES = one_of_each_family()
 OTHERS = (
-    ("torchvision", "fasterrcnn_mobilenet_v2_fpn_light"),
+    ("torchvision", "maskrcnn_mobilenet_v2_fpn"),
     ("torchvision", "retinanet_resnet18_fpn"),
     ("mmdet", "point-rend_r50-caffe_fpn_ms-1x_coco"),
     ("mmdet", "deformable-detr-refine-twostage_r50_16xb2-50e_coco"),

@@ -20,7 +20,7 @@ DETECTORS = (
     ("torchvision", "fasterrcnn_mobilenet_v2_fpn_light"),
     ("yolo", "yolov8n"),
     ("mmdet", "retinanet_r18_fpn_1x_coco"),
-    ("mmdet", "faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco"),
+    pytest.param("mmdet", "faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco", marks=pytest.mark.slow),
 )
 SIDE = 160
 LOW = 0.2

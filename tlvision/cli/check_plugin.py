@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     seconds = _run_all(console, found)
     for bench in found:
         _print_table(console, bench, seconds)
-    checks = [check for bench in found for check in bench.checks]
+    checks = [check for bench in found for check in bench.own_checks()]
     failed = [check for check in checks if check.outcome().status == "fail"]
     for check in checks:
         outcome = check.outcome()

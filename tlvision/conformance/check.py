@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from tlvision.conformance.case import Case
     from tlvision.tasks.base import LabelKind
+
+Scope = Literal["architecture", "plugin"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,8 @@ class Check:
     labels:   what models must predict for it to apply; None for all.
     needs:    name of a capability Protocol that the adapter must have, or None for everybody.
     requires: names of checks without which this one says nothing; it is not run where one of them has failed.
+    scope:    "plugin" for a fact about the plugin, which is checked on one architecture; else "architecture".
+    trains:   True if it needs a model that has been trained for many steps, which takes most of the kit's time.
     """
 
     name: str
@@ -29,17 +33,31 @@ class Check:
     labels: LabelKind | None = None
     needs: str | None = None
     requires: tuple[str, ...] = ()
+    scope: Scope = "architecture"
+    trains: bool = False
 
 
 def check(
-    *, labels: LabelKind | None = None, needs: str | None = None, requires: tuple[str, ...] = ()
+    *,
+    labels: LabelKind | None = None,
+    needs: str | None = None,
+    requires: tuple[str, ...] = (),
+    scope: Scope = "architecture",
+    trains: bool = False,
 ) -> Callable[[Callable[[Case], None]], Check]:
     """Turn a function `(case) -> None` into a `Check`; its name and the first line of its docstring are the check's."""
 
     def make(function: Callable[[Case], None]) -> Check:
         promise = (function.__doc__ or "").strip().splitlines()[0]
         return Check(
-            name=function.__name__, promise=promise, run=function, labels=labels, needs=needs, requires=requires
+            name=function.__name__,
+            promise=promise,
+            run=function,
+            labels=labels,
+            needs=needs,
+            requires=requires,
+            scope=scope,
+            trains=trains,
         )
 
     return make

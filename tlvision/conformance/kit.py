@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tlvision.conformance.case import Case
     from tlvision.conformance.check import Check
     from tlvision.plugin import Plugin
+    from tlvision.tasks import Task
 
 _NOUNS: dict[LabelKind, str] = {"boxes": "boxes", "masks": "masks", "label_map": "label maps"}
 Status = Literal["pass", "fail", "expected failure", "not run"]
@@ -44,37 +45,54 @@ class Bench:
 
     plugin, arch, weights, image_size, origin: as `Case` takes them.
     expected: `{check: why it fails}`.
+    first:    the bench of the same plugin that runs the checks of scope "plugin"; None if it is this one.
 
     checks:     what applies, in order.
     inapplicable: `{check: why it does not apply}`.
     """
 
     def __init__(
-        self, plugin: Plugin, arch: str, *, weights: str, image_size: int, origin: str, expected: Mapping[str, str]
+        self,
+        plugin: Plugin,
+        arch: str,
+        *,
+        weights: str,
+        image_size: int,
+        origin: str,
+        expected: Mapping[str, str],
+        first: Bench | None = None,
     ) -> None:
         from tlvision.conformance.checks import ALL_CHECKS
 
         self.plugin, self.arch = plugin, arch
         self._weights, self._image_size, self._origin, self._expected = weights, image_size, origin, expected
+        self._first = first
         self._outcomes: dict[str, Outcome] = {}
-        reasons = {each.name: self._why_not(each) for each in ALL_CHECKS}
+        task = get_task(plugin.task_of(arch))
+        reasons = {each.name: self._why_not(each, task) for each in ALL_CHECKS}
         self.inapplicable = {name: reason for name, reason in reasons.items() if reason}
         self._by_name = {each.name: each for each in ALL_CHECKS if each.name not in self.inapplicable}
         self.checks = [PluginCheck(self, each) for each in self._by_name.values()]
 
     def outcome(self, name: str) -> Outcome:
         """Run the check `name`, and before it those that it requires, unless that has been done."""
+        if self._first is not None and self._by_name[name].scope == "plugin":
+            return self._first.outcome(name)
         if name not in self._outcomes:
             with _one_thread():
                 self._outcomes[name] = self._run(self._by_name[name])
         return self._outcomes[name]
 
+    def own_checks(self) -> list[PluginCheck]:
+        """Return `checks` without those that another bench runs."""
+        return [each for each in self.checks if self._first is None or each.check.scope == "architecture"]
+
     def try_build(self) -> None:
         """Build the model once: weights that cannot be read are the caller's InputError, and no broken promise."""
         self._case.build()
 
-    def _why_not(self, check: Check) -> str:
-        if check.labels is not None and check.labels not in get_task(self.plugin.task_of(self.arch)).labels:
+    def _why_not(self, check: Check, task: Task) -> str:
+        if check.labels is not None and check.labels not in task.labels:
             return f"it is for models that predict {_NOUNS[check.labels]}"
         if check.needs is not None and (says := self.plugin.capabilities.get(check.needs, "not written")) != "yes":
             return f"{check.needs} is {says}"
@@ -165,10 +183,19 @@ def benches(
         plugin, origin = get_plugin(plugin), origin or points[0]
     else:
         check_plugin_object(getattr(plugin, "name", "?"), origin or type(plugin).__qualname__, plugin)
-    found = [
-        Bench(plugin, each, weights=weights, image_size=image_size, origin=origin or "", expected=expected)
-        for each in (_first_of_each_task(plugin) if arch is None else [arch])
-    ]
+    found: list[Bench] = []
+    for each in _first_of_each_task(plugin) if arch is None else [arch]:
+        found.append(
+            Bench(
+                plugin,
+                each,
+                weights=weights,
+                image_size=image_size,
+                origin=origin or "",
+                expected=expected,
+                first=found[0] if found else None,
+            )
+        )
     applying = [check.name for bench in found for check in bench.checks]
     for name in expected:
         if name not in applying:
@@ -186,6 +213,8 @@ def plugin_checks(
     origin: str | None = None,
 ) -> list[PluginCheck]:
     """Return every check of the contract that applies to a plugin, to be called one by one.
+
+    A fact about the plugin is checked once, on the first architecture; all else on each.
 
     plugin:     the name of an installed plugin, or its object.
     arch:       the architecture to check; None takes the first of each task that the plugin has.
@@ -206,7 +235,7 @@ def plugin_checks(
         expected_failures=expected_failures,
         origin=origin,
     )
-    return [check for bench in found for check in bench.checks]
+    return [check for bench in found for check in bench.own_checks()]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tlvision.conformance import PluginCheck, plugin_checks
+from zoo import contract
 
 CONFIGS = Path(__file__).parent / "configs"
 # The zoo's own where they are small, narrower ones of the same make where they are not.
@@ -33,15 +34,12 @@ EXPECTED = {
         "fresh model's scores do not reach that"
     },
 }
-CHECKS = [
-    pytest.param(check, id=f"{name}-{check.name}")
+CHECKS = {
+    name: plugin_checks("mmdet", arch=arch, expected_failures=EXPECTED.get(name))
     for name, arch in ARCHITECTURES.items()
-    for check in plugin_checks("mmdet", arch=arch, expected_failures=EXPECTED.get(name))
-]
-assert CHECKS
+}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", contract(CHECKS))
 def test_contract(check: PluginCheck) -> None:
     check()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tlvision.conformance import PluginCheck, plugin_checks
+from zoo import contract
 
 CONFIGS = Path(__file__).parent / "configs"
 # The zoo's own where they are small, narrower ones of the same make where they are not.
@@ -32,15 +33,12 @@ EXPECTED = {
         "steps: in train mode 99 % of the pixels are right, and with 0.1 the model passes"
     },
 }
-CHECKS = [
-    pytest.param(check, id=f"{name}-{check.name}")
+CHECKS = {
+    name: plugin_checks("mmseg", arch=arch, expected_failures=EXPECTED.get(name))
     for name, arch in ARCHITECTURES.items()
-    for check in plugin_checks("mmseg", arch=arch, expected_failures=EXPECTED.get(name))
-]
-assert CHECKS
+}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", contract(CHECKS))
 def test_contract(check: PluginCheck) -> None:
     check()

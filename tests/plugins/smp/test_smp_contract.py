@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tlvision.conformance import PluginCheck, plugin_checks
+from zoo import contract
 
 SEGMENTERS = {
     "unet/mobilenet_v2": 96,
@@ -21,11 +22,9 @@ SEGMENTERS = {
     "dpt/tu-vit_tiny_patch16_224": 96,
 }
 """The long side of the input; two of what it must be a multiple of, at least."""
-CHECKS = [check for arch, size in SEGMENTERS.items() for check in plugin_checks("smp", arch=arch, image_size=size)]
-assert CHECKS
+CHECKS = {arch: plugin_checks("smp", arch=arch, image_size=size) for arch, size in SEGMENTERS.items()}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS, ids=str)
+@pytest.mark.parametrize("check", contract(CHECKS))
 def test_contract(check: PluginCheck) -> None:
     check()

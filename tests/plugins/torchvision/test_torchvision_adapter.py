@@ -30,6 +30,14 @@ SMALL = (
     "ssdlite320_mobilenet_v3_large",
 )
 SIZE = (96, 96)
+
+
+def slow_but(*fast: str) -> list[Any]:
+    """Return SMALL as parameters, all but `fast` marked slow."""
+    assert set(fast) < set(SMALL)
+    return [pytest.param(arch, marks=() if arch in fast else pytest.mark.slow) for arch in SMALL]
+
+
 MakeTarget = Callable[..., Target]
 
 
@@ -117,7 +125,7 @@ def test_predictions_are_upstreams(build: Any, make_target: MakeTarget, arch: st
             assert ours.masks is None
 
 
-@pytest.mark.parametrize("arch", SMALL)
+@pytest.mark.parametrize("arch", slow_but(SMALL[0], SMALL[-1]))
 def test_freezing_any_group_leaves_the_losses_and_the_rest_in_training(
     build: Any, make_target: MakeTarget, arch: str
 ) -> None:
@@ -141,7 +149,7 @@ def test_freezing_any_group_leaves_the_losses_and_the_rest_in_training(
         assert moved == set(range(len(names))) - {depth}, names[depth].name
 
 
-@pytest.mark.parametrize("arch", SMALL)
+@pytest.mark.parametrize("arch", slow_but(*SMALL[:1], *SMALL[2:]))
 def test_half_precision_does_not_reach_the_boxes(build: Any, make_target: MakeTarget, arch: str) -> None:
     adapter = lively(build(arch)[0])
     images, _ = batch(make_target, arch)

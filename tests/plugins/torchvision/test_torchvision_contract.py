@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tlvision.conformance import PluginCheck, plugin_checks
+from zoo import contract
 
 DETECTORS = (
     "fasterrcnn_mobilenet_v2_fpn",
@@ -13,11 +14,9 @@ DETECTORS = (
     "fcos_resnet18_fpn",
     "ssdlite320_mobilenet_v3_large",
 )
-CHECKS = [check for arch in DETECTORS for check in plugin_checks("torchvision", arch=arch)]
-assert CHECKS
+CHECKS = {arch: plugin_checks("torchvision", arch=arch) for arch in DETECTORS}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS, ids=str)
+@pytest.mark.parametrize("check", contract(CHECKS))
 def test_contract(check: PluginCheck) -> None:
     check()

@@ -252,7 +252,10 @@ def eps_of(module: nn.Module) -> set[float]:
     return {child.eps for child in module.modules() if isinstance(child, FrozenBatchNorm2d)}
 
 
-@pytest.mark.parametrize("arch", [RETINA, pytest.param(MASK, marks=pytest.mark.slow), "fcos_resnet50_fpn"])
+SLOW = [pytest.param(arch, marks=pytest.mark.slow) for arch in (MASK, "fcos_resnet50_fpn")]
+
+
+@pytest.mark.parametrize("arch", [RETINA, *SLOW])
 def test_frozen_norms_of_a_classifier_have_upstreams_epsilon(build: Any, tmp_path: Path, arch: str) -> None:
     """Real files of ImageNet have channels whose variance has underflowed to 0."""
     state = get_model("resnet50", weights=None).state_dict()

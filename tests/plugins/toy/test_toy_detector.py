@@ -141,6 +141,7 @@ def test_predictions_keep_the_contract(dense: Dense) -> None:
             assert overlap.max() <= 0.6
 
 
+@pytest.mark.slow  # the contract's overfits_one_image is in the fast suite
 def test_overfits_four_images(build, scenes: tuple[Tensor, list[Target]]) -> None:
     adapter, _ = build("tiny_detector", CLASSES)
     images, targets = scenes

@@ -62,6 +62,7 @@ def test_a_box_cuts_its_object_out_of_the_mask_of_its_class() -> None:
     assert cut_masks(logits, boxes[:0], labels[:0]).shape == (0, 8, 12)
 
 
+@pytest.mark.slow  # the contract's overfits_one_image is in the fast suite
 def test_overfits_four_images(build, scenes: tuple[Tensor, list[Target]]) -> None:
     adapter, _ = build("toy-instance", CLASSES)
     images, targets = scenes

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tlvision.conformance import PluginCheck, plugin_checks
+from zoo import contract
 
 ONE_HEAD, TWO_HEADS, MASKS, MASKS_OF_TWO_HEADS = "yolov8n", "yolo26n", "yolov8n-seg", "yolo26n-seg"
 ARCHITECTURES = (ONE_HEAD, TWO_HEADS, MASKS, MASKS_OF_TWO_HEADS)
-CHECKS = [check for arch in ARCHITECTURES for check in plugin_checks("yolo", arch=arch)]
-assert CHECKS
+CHECKS = {arch: plugin_checks("yolo", arch=arch) for arch in ARCHITECTURES}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS, ids=str)
+@pytest.mark.parametrize("check", contract(CHECKS))
 def test_contract(check: PluginCheck) -> None:
     check()

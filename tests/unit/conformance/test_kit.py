@@ -11,6 +11,7 @@ from tlvision.conformance import PluginCheck, plugin_checks
 from tlvision.conformance.case import Case
 from tlvision.conformance.check import Check, check
 from tlvision.conformance.checks import ALL_CHECKS
+from tlvision.conformance.kit import benches
 from tlvision.types import InputError
 from tlvision_toy.plugin import ToyPlugin
 
@@ -63,6 +64,12 @@ def for_progress(case: Case) -> None:
 @check(requires=("for_progress",))
 def beside_progress(case: Case) -> None:
     """It builds on the one about a capability."""
+
+
+@check(scope="plugin")
+def of_the_plugin(case: Case) -> None:
+    """It holds for the plugin."""
+    RUNS.append(f"{case.arch}, for the plugin")
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +127,42 @@ def test_each_check_is_run_once_an_architecture() -> None:
         each.outcome()
         each.outcome()
     assert RUNS == ["tiny_detector", "tiny_segmenter", "toy-instance"]
+
+
+def test_a_fact_about_the_plugin_is_checked_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tlvision.conformance.checks.ALL_CHECKS", (of_the_plugin, sound))
+    names = ["tiny_detector-of_the_plugin", "tiny_detector-sound", "tiny_segmenter-sound", "toy-instance-sound"]
+    assert [*checks_of()] == names
+    found = benches("toy")
+    assert [[each.name for each in bench.checks] for bench in found] == [["of_the_plugin", "sound"]] * 3
+    for bench in reversed(found):
+        assert bench.outcome("of_the_plugin").status == "pass"
+    assert RUNS == ["tiny_detector, for the plugin"]
+    assert [*checks_of(arch="toy-instance")] == ["toy-instance-of_the_plugin", "toy-instance-sound"]
+    capsys.readouterr()
+    assert main(["check-plugin", "toy"]) == 0
+    table = capsys.readouterr().out
+    assert table.count("of_the_plugin") == 3
+    assert "4 passed, 0 failed" in table
+
+
+def test_facts_about_a_plugin_are_asked_of_every_plugin() -> None:
+    found = [each for each in ALL_CHECKS if each.scope == "plugin"]
+    assert {each.name for each in found} == {
+        "plugin_describes_itself",
+        "import_is_light",
+        "building_leaves_the_process_alone",
+        "errors_are_for_people",
+    }
+    assert all((each.labels, each.needs, each.requires) == (None, None, ()) for each in found)
+
+
+def test_checks_that_use_the_overfitted_model_are_marked() -> None:
+    using = {each.name for each in ALL_CHECKS if "overfitted" in each.run.__code__.co_names}
+    assert len(using) > 4
+    assert {each.name for each in ALL_CHECKS if each.trains} == using | {"frozen_prefix"}
 
 
 def test_an_expected_failure_passes_quietly_and_its_dependants_are_not_run() -> None:

@@ -82,13 +82,17 @@ def test_a_mask_that_shrinks_strongly_is_averaged_not_picked() -> None:
 
 def share_covered(mask: np.ndarray, gain: float, offset: float, size: int) -> np.ndarray:
     """Return the share of each pixel of the shrunken image that the mask covers, by 24 x 24 samples a pixel."""
-    out, samples = np.zeros((size, size)), (np.arange(24) + 0.5) / 24
-    for row in range(size):
-        for column in range(size):
-            y, x = (row + samples - offset) / gain, (column + samples - offset) / gain
-            y, x = y[(y >= 0) & (y < len(mask))].astype(int), x[(x >= 0) & (x < mask.shape[1])].astype(int)
-            out[row, column] = mask[np.ix_(y, x)].sum() / 24**2
-    return out
+    samples = (np.arange(24 * size) + 0.5) / 24  # of one side of the shrunken image, 24 a pixel
+
+    def counts(length: int) -> np.ndarray:
+        """Return how many samples of each pixel (rows) lie in each pixel of the mask (columns)."""
+        at = (samples - offset) / gain
+        inside = (at >= 0) & (at < length)
+        found = np.zeros((size, length))
+        np.add.at(found, (np.arange(24 * size)[inside] // 24, at[inside].astype(int)), 1)
+        return found
+
+    return counts(len(mask)) @ mask @ counts(mask.shape[1]).T / 24**2
 
 
 @pytest.mark.parametrize("gain", [0.48, 0.4, 1 / 3, 0.29, 0.2, 0.1])
@@ -182,11 +186,10 @@ def warped_by_opencv(sample: Sample, index: int, placement: Placement, size: tup
     mask = rendered(sample, index)
     large = cv2.warpAffine(mask, centred[:2], (4 * size[1], 4 * size[0]), flags=cv2.INTER_LINEAR)
     x0, y0, x1, y1 = placement.region or (0.0, 0.0, float(sample.width), float(sample.height))
-    rows, columns = np.mgrid[: 4 * size[0], : 4 * size[1]] + 0.5
-    x, y = np.linalg.inv(g.scale(4, 4) @ placement.matrix)[:2] @ np.stack(
-        [columns.ravel(), rows.ravel(), np.ones(columns.size)]
-    )
-    inside = ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)).reshape(large.shape)
+    rows, columns = np.arange(4 * size[0])[:, None] + 0.5, np.arange(4 * size[1])[None] + 0.5
+    back = np.linalg.inv(g.scale(4, 4) @ placement.matrix)
+    x, y = (a * columns + b * rows + c for a, b, c in back[:2])
+    inside = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
     small = cv2.resize(large * inside.astype(np.uint8), size[::-1], interpolation=cv2.INTER_AREA)
     return (small > 127).astype(np.uint8)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import launch
 import tlvision
 from interrupt import interrupted
 from tlvision.engine import train as runs
@@ -153,6 +153,6 @@ def test_a_process_killed_at_any_moment(  # noqa: PLR0917
 @pytest.fixture
 def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
+        return launch.run_script(SCRIPT, *arguments)
 
     return run

@@ -107,6 +107,7 @@ def test_domains_share_most_classes_in_another_order() -> None:
     assert all(source.source_ids[source.index(name)] != target.source_ids[target.index(name)] for name in shared)
 
 
+@pytest.mark.slow  # the digest of the annotations, above, changes first
 def test_data_are_as_uneven_as_real_data(tmp_path: Path) -> None:
     render_inspection(tmp_path / "d", domain="source", train=80, val=1)
     value = _json(tmp_path / "d")

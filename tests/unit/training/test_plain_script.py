@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import yaml
 from safetensors.torch import load_file
 
 import tlvision
+from launch import run_script
 
 
 def test_the_loop_does_what_the_plain_script_does_to_the_bit(
@@ -25,9 +24,8 @@ def test_the_loop_does_what_the_plain_script_does_to_the_bit(
     run = tlvision.train(tiny_config).run
     path, out = tmp_path / "config.yaml", tmp_path / "plain.safetensors"
     path.write_text(yaml.safe_dump(tiny_config))
-    subprocess.run(
-        [sys.executable, str(repository / "tools/plain_train.py"), str(path), str(out)], check=True, capture_output=True
-    )
+    done = run_script(repository / "tools/plain_train.py", str(path), str(out))
+    assert done.returncode == 0, done.stderr
     loop, plain = load_file(str(run / "checkpoints" / "last" / "model.safetensors")), load_file(str(out))
     assert loop.keys() == plain.keys()
     assert loop

@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from launch import torchrun
+from launch import torchrun, torchrun_itself
 
 GLOBAL_BATCH = 6
 RANKS = Path(__file__).with_name("equal_ranks.py")
@@ -77,3 +77,8 @@ def test_processes_train_as_one_does(steps_of_20: dict[str, Any], tmp_path: Path
 @pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_means_over_processes(processes: int) -> None:
     torchrun(RANKS, processes=processes)
+
+
+@pytest.mark.slow
+def test_means_over_processes_that_torchrun_itself_starts() -> None:
+    torchrun_itself(RANKS)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from launch import run_script
 from tlvision.data import processes
 from tlvision.types import InputError, RunError
 
@@ -23,7 +24,7 @@ import multiprocessing
 import tlvision
 
 def main():
-    result = tlvision.train("c.yaml", ["data.workers=2"])
+    result = tlvision.train("c.yaml", ["data.workers=WORKERS"])
     print("AP", result.metrics["bbox"]["AP"])
 
 """
@@ -44,19 +45,19 @@ def folder(tiny_config: dict[str, Any], tmp_path: Path) -> Path:
 
 
 def run(folder: Path, script: str, *, stdin: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run a script in `folder`; a hang fails the test."""
+    """Run a script in `folder`, with two loading processes unless it says otherwise; a hang fails the test."""
+    script = script.replace("WORKERS", "2")
     (folder / "script.py").write_text(script)
     root = Path(__file__).parents[3]
-    return subprocess.run(
-        [sys.executable, "-" if stdin else "script.py"],
-        cwd=folder,
-        input=script if stdin else None,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'plugins'}", "OMP_NUM_THREADS": "1"},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PYTHONPATH", f"{root}{os.pathsep}{root / 'plugins'}")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        if not stdin:
+            return run_script(Path("script.py"))
+        return subprocess.run(
+            [sys.executable, "-"], input=script, capture_output=True, text=True, check=False, timeout=240
+        )
 
 
 def losses(run_folder: Path) -> list[float]:
@@ -64,10 +65,11 @@ def losses(run_folder: Path) -> list[float]:
     return [line["loss"] for line in lines if line["kind"] == "step"]
 
 
-def test_with_the_guard_a_run_trains_as_without_processes(folder: Path) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_with_the_guard_a_run_trains_as_without_processes(folder: Path, workers: int) -> None:
     import tlvision
 
-    done = run(folder, GUARDED.replace("METHOD", "spawn"))
+    done = run(folder, GUARDED.replace("METHOD", "spawn").replace("WORKERS", str(workers)))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "AP " in done.stdout
     plain = tlvision.train(folder / "c.yaml", ["data.workers=0"])

@@ -25,7 +25,7 @@ SURE = 0.9
 """From this score on a model knows the object, and a fresh row beside the known ones may reorder its boxes."""
 
 
-@check(requires=("overfits_one_image", "evaluation_deterministic"))
+@check(requires=("overfits_one_image", "evaluation_deterministic"), trains=True)
 def head_by_class_name(case: Case) -> None:
     """Built again from its own weights for other classes, or in another order, the head keeps what it knows by name."""
     trained = case.overfitted

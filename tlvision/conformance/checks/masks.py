@@ -27,7 +27,7 @@ SLACK = 2.0
 """Pixels by which a mask may reach beyond its box without that being counted."""
 
 
-@check(labels="masks", requires=("groups_partition", "losses_finite_and_differentiable"))
+@check(labels="masks", requires=("groups_partition", "losses_finite_and_differentiable"), trains=True)
 def masks_are_masks(case: Case) -> None:
     """predict() gives a mask of zeros and ones in the size of the network input for each of at most 100 objects."""
     fresh, _ = case.build()
@@ -53,7 +53,7 @@ def _check_masks(prediction: Prediction, images: Tensor, where: str) -> None:
     assert set(values) <= {0, 1}, f"{where} masks with the values {listing(values)}; expected 0 and 1"
 
 
-@check(labels="masks", requires=("overfits_one_image", "masks_are_masks", "loss_depends_on_masks"))
+@check(labels="masks", requires=("overfits_one_image", "masks_are_masks", "loss_depends_on_masks"), trains=True)
 def masks_are_learnt(case: Case) -> None:
     """Trained on one image that is not square, the masks cover the drawn objects and lie in their own boxes."""
     adapter = case.overfitted

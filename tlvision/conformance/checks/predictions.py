@@ -25,7 +25,7 @@ WORTH = 0.05
 """The score from which on an object is compared; the many below change places at the slightest rounding."""
 
 
-@check(requires=("groups_partition", "losses_finite_and_differentiable"))
+@check(requires=("groups_partition", "losses_finite_and_differentiable"), trains=True)
 def overfits_one_image(case: Case) -> None:
     """Trained on one off-centre image with the first and the last class, the model finds both in original pixels."""
     adapter = case.overfitted
@@ -36,7 +36,7 @@ def overfits_one_image(case: Case) -> None:
     )
 
 
-@check(requires=("groups_partition", "losses_finite_and_differentiable"))
+@check(requires=("groups_partition", "losses_finite_and_differentiable"), trains=True)
 def predictions_valid(case: Case) -> None:
     """predict() gives boxes inside the input, scores in 0..1, known classes and no graph, on any image."""
     fresh, _ = case.build()
@@ -117,7 +117,7 @@ def _row(boxes: Tensor, chosen: Tensor) -> list[float]:
     return [round(value, 1) for value in boxes[chosen][0].tolist()]
 
 
-@check(requires=("groups_partition", "losses_finite_and_differentiable", "evaluation_deterministic"))
+@check(requires=("groups_partition", "losses_finite_and_differentiable", "evaluation_deterministic"), trains=True)
 def predictions_stand_alone(case: Case) -> None:
     """What predict() gives for an image does not depend on the others in the batch, nor on its place in it."""
     adapter = case.overfitted

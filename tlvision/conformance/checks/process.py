@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tlvision.synthetic.shapes import Drawing
 
 
-@check()
+@check(scope="plugin")
 def plugin_describes_itself(case: Case) -> None:
     """The plugin says truthfully what it can do, what it stands on, and under which licence."""
     plugin = case.plugin
@@ -58,7 +58,7 @@ def _installed(plugin: Plugin) -> str:
         ) from None
 
 
-@check()
+@check(scope="plugin")
 def import_is_light(case: Case) -> None:
     """Importing the plugin and listing its architectures imports neither torch nor the upstream."""
     upstream = case.plugin.upstream
@@ -67,7 +67,7 @@ def import_is_light(case: Case) -> None:
     assert not heavy, f"importing '{_origin(case)}' imports {listing(heavy)}; import it in build()"
 
 
-@check()
+@check(scope="plugin")
 def building_leaves_the_process_alone(case: Case) -> None:
     """Building a model in a fresh process changes no global state but that of the random generators."""
     changes = changed_by_building(_origin(case), case.arch, case.classes.names, case.image_size)

@@ -64,7 +64,7 @@ def group_learning_rates(case: Case) -> None:
             )
 
 
-@check(requires=("groups_partition", "group_order", "group_learning_rates"))
+@check(requires=("groups_partition", "group_order", "group_learning_rates"), trains=True)
 def frozen_prefix(case: Case) -> None:
     """However many groups are frozen from the input on, they stay as they are while the rest is trained."""
     adapter, _ = case.build()

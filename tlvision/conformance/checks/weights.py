@@ -104,7 +104,7 @@ def _check_refused(case: Case, path: Path, what: str) -> None:
     raise AssertionError(f"{what} is accepted; expected an InputError")
 
 
-@check()
+@check(scope="plugin")
 def errors_are_for_people(case: Case) -> None:
     """A wrong name or a bad weight file is an InputError that says which, and no file can run code."""
     unknown, plugin = f"{case.arch}x", case.plugin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,16 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return torch.device(request.param)
+
+
+@pytest.fixture(params=["projected", pytest.param("every entry", marks=pytest.mark.slow)])
+def precision(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What gradcheck is given: to compare each entry of the Jacobian, which is slow, or a random projection of it.
+
+    A wrong entry is a small part of a projection, so the tolerances are far smaller: those for single entries would let
+    a gradient pass that is 1 % too large.
+    """
+    return {} if request.param == "every entry" else {"fast_mode": True, "atol": 1e-9, "rtol": 1e-6}
 
 
 @pytest.fixture

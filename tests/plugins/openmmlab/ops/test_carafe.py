@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,9 +50,9 @@ def test_it_is_the_formula(device: torch.device, setting: tuple[int, int, int]) 
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_gradients(device: torch.device, setting: tuple[int, int, int]) -> None:
+def test_gradients(device: torch.device, setting: tuple[int, int, int], precision: dict[str, Any]) -> None:
     leaves = [each.requires_grad_() for each in inputs(device, *setting)]
-    assert gradcheck(lambda x, m: carafe(x, m, *setting), leaves, fast_mode=setting[0] == 5)
+    assert gradcheck(lambda x, m: carafe(x, m, *setting), leaves, **(precision or {"fast_mode": setting[0] == 5}))
     # mmcv lets its naive form go backwards on a GPU alone, so the operator is asked itself.
     output = carafe(*leaves, *setting)
     grad = torch.randn_like(output)

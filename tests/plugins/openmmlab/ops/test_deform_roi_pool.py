@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,13 +72,15 @@ def pooled_by_hand(
 
 @pytest.mark.parametrize("ratio", [2, 0])
 @pytest.mark.parametrize("moved", [True, False])
-def test_deform_roi_pool(device: torch.device, ratio: int, moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deform_roi_pool(
+    device: torch.device, ratio: int, moved: bool, precision: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     layer, maps = DeformRoIPool((2, 3), 0.5, ratio, gamma=0.1), features(device)
     offset = torch.randn(len(ROIS), 2, 2, 3, dtype=torch.float64, device=device) if moved else None
     leaves = [each.requires_grad_() for each in (maps, offset) if each is not None]
     expected = pooled_by_hand(maps, (2, 3), 0.5, ratio, offset)
     torch.testing.assert_close(layer(maps, rois(device), offset), expected)
-    assert gradcheck(lambda x, *o: layer(x, rois(device), *o), leaves)
+    assert gradcheck(lambda x, *o: layer(x, rois(device), *o), leaves, **precision)
     found = torch.autograd.grad(layer(maps, rois(device), offset).square().sum(), leaves)
     monkeypatch.setattr(deform_roi_pool, "_AT_ONCE", 1)  # RoIs one by one
     alone = layer(maps, rois(device), offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -60,14 +61,16 @@ def slow_roi_align(  # noqa: PLR0917
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("ratio", [0, 2])
 @pytest.mark.parametrize("mode", ["avg", "max"])
-def test_values_and_gradients(rng: torch.Generator, device: torch.device, mode: str, ratio: int, aligned: bool) -> None:
+def test_values_and_gradients(  # noqa: PLR0917
+    rng: torch.Generator, device: torch.device, mode: str, ratio: int, aligned: bool, precision: dict[str, Any]
+) -> None:
     features = torch.randn(2, 3, 9, 8, dtype=torch.float64, generator=rng)
     expected = slow_roi_align(features, ROIS, (3, 2), ratio, mode, aligned)
     pool = RoIAlign((3, 2), 0.5, ratio, mode, aligned)
     features, rois = features.to(device).requires_grad_(), torch.tensor(ROIS, dtype=torch.float64, device=device)
     torch.testing.assert_close(pool(features, rois).cpu(), expected)
     assert (expected[:4] != 0).any(dim=(1, 2, 3)).all()
-    assert torch.autograd.gradcheck(lambda values: pool(values, rois), (features,), nondet_tol=1e-9)
+    assert torch.autograd.gradcheck(lambda values: pool(values, rois), (features,), nondet_tol=1e-9, **precision)
 
 
 @pytest.mark.parametrize("mode", ["avg", "max"])
