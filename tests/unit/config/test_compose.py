@@ -97,6 +97,15 @@ def test_the_command_line_adds_bases(files: Path, monkeypatch: pytest.MonkeyPatc
     assert hooks_of(compose(own, ["method"]).values)["mean_teacher"]["threshold"] == 0.4, "the file stays the strongest"
 
 
+def test_a_file_beside_the_config_comes_before_a_preset_of_its_name(files: Path) -> None:
+    path = write(files / "run.yaml", {"base": ["family", "adabn"]})
+    assert "adabn" in hooks_of(compose(path).values)
+    write(files / "adabn.yaml", OTHER)
+    assert "entropy" in hooks_of(compose(path).values)
+    (files / "l2_sp").mkdir()  # a folder hides no preset
+    assert "l2_sp" in hooks_of(compose(write(path, {"base": ["family", "l2_sp"]})).values)
+
+
 def test_null_removes_a_hook(files: Path) -> None:
     path = write(files / "run.yaml", {"base": "family", "hooks": [{"ema": None}]})
     assert list(hooks_of(compose(path).values)) == ["freeze"]

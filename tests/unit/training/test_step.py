@@ -127,6 +127,8 @@ def test_an_objective_adds_to_the_sum_and_sees_the_features_of_the_same_forward_
     # 1.0 from the square as above, 10 from the objective
     torch.testing.assert_close(after, torch.full((1, 3), 0.5 - 0.1 * 11))
     assert session.context.losses == pytest.approx({"square": 0.25, "pull_tap/mean": 15.0})
+    with pytest.raises(RuntimeError, match="only within a step"):
+        _ = session.context.step_data.batch
 
 
 def test_all_moments_of_a_step_come_once_and_in_order() -> None:
