@@ -119,6 +119,33 @@ def test_a_prediction_without_what_the_task_is_about_is_an_error(tmp_path: Path)
         get_task("semantic").named_results(tmp_path, classes, {}, {1: "1"}).add(sample(1), found(0.5))
 
 
+def test_label_maps_of_an_earlier_evaluation_are_gone(tmp_path: Path) -> None:
+    results = get_task("semantic").named_results(tmp_path, ClassMap(("a", "b"), (0, 1)), {}, {1: "deep/1"})
+    (tmp_path / "label_maps").mkdir()
+    (tmp_path / "label_maps" / "old.png").touch()
+    results.prepare()
+    results.add(sample(1), Prediction.empty(np.ones((20, 20), np.int64)))
+    assert [path.name for path in (tmp_path / "label_maps").rglob("*.png")] == ["1.png"]
+
+
+def test_pixels_without_an_object_are_a_class_of_their_own_or_unknown(tiny_dataset: Path, tmp_path: Path) -> None:
+    """The index of that class goes into training targets."""
+    content = json.loads((tiny_dataset / "train.json").read_text())
+    for row in content["annotations"]:
+        x, y, width, height = row["bbox"]
+        row["segmentation"] = [[x, y, x + width, y, x + width, y + height]]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    task = get_task("semantic")
+    source = Source(name="train", images=str(tiny_dataset / "images"), json=str(tmp_path / "train.json"))
+    for unlabelled in ("background", "ignore"):
+        options = LabelOptions(unlabelled=unlabelled)  # type: ignore[arg-type]
+        data = task.read(source, options, None)
+        parts = task.targets(data, options)
+        assert parts.label_map
+        assert ("background" in data.classes.names) == (parts.background is not None) == (unlabelled == "background")
+        assert parts.background is None or data.classes.names[parts.background] == "background"
+
+
 def test_labels_of_another_kind_are_refused() -> None:
     maps = Source(name="val", images="i", masks="m")
     both = Source(name="val", images="i", json="j", masks="m")
