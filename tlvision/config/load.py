@@ -50,7 +50,9 @@ def load_with_origins(
     composed = compose(source, extra, beside=beside)
     values, origins = composed.values, composed.origins
     for override in overrides:
-        origins[_apply(values, override)] = "--set"
+        key = _apply(values, override)
+        origins = {each: origin for each, origin in origins.items() if not f"{each}.".startswith(f"{key}.")}
+        origins[key] = "--set"
     check_size(values, origin)
     problems = []
     config = None

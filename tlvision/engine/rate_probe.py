@@ -191,7 +191,7 @@ def hold_out(parts: Run, folder: Path, fabric: Fabric) -> tuple[Run, Run]:
         raise InputError(f"train.lr: 'auto' needs two training images or more, there are {len(samples)}. Set a number.")
     judged = parts.task.subset(parts.train, held, folder / "held.json", write=fabric.is_global_zero)
     fabric.barrier()
-    trained = parts.task.subset(parts.train, fit, folder / "fit.json", write=False)
+    trained = parts.task.subset(parts.train, fit)
     return replace(parts, train=trained, val=judged), replace(parts, train=judged)
 
 

@@ -77,7 +77,8 @@ class Evaluator:
         self.left_out = results.left_out
         if main:
             results.write()
-            self.metrics = self.task.measure(self.ground_truth, results.path, self.data, self.measure)
+            measured = self.task.measure(self.ground_truth, results.path, self.data, self.measure)
+            self.metrics = {"task": self.task.name, **measured}
             write_json(self.out / "metrics.json", self.metrics, indent=1, nan="null")
         if self.fabric.world_size > 1:
             self.metrics = self.fabric.broadcast(self.metrics, src=0)

@@ -178,9 +178,13 @@ class Task(Protocol):
         """Return the task that predictions are measured for on `source`: this one, or a part that it has labels for."""
         ...
 
-    def subset(self, data: Dataset, samples: Sequence[Sample], path: Path, *, write: bool) -> Dataset:
-        """Return the dataset with these samples only, its ground truth at `path` if it needs a file of its own.
+    def subset(
+        self, data: Dataset, samples: Sequence[Sample], truth: Path | None = None, *, write: bool = False
+    ) -> Dataset:
+        """Return the dataset with these samples only.
 
+        truth: where the ground truth of these samples goes, if measuring them takes a file of its own; None if they
+               are trained on only.
         write: whether this process writes that file.
         """
         ...

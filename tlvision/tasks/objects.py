@@ -65,13 +65,17 @@ class ObjectTask:
             return self
         return DETECT
 
-    def subset(self, data: Dataset, samples: Sequence[Sample], path: Path, *, write: bool) -> Dataset:
-        """Return some samples, with a json of their own to be measured on."""
+    def subset(
+        self, data: Dataset, samples: Sequence[Sample], truth: Path | None = None, *, write: bool = False
+    ) -> Dataset:
+        """Return some samples, with a json of their own if they are to be measured on."""
         coco = as_coco(data)
+        if truth is None:
+            return replace(coco, samples=tuple(samples))
         if write:
-            write_dataset(path, samples, coco.classes, "held-out training images", images_dir=coco.images_dir)
+            write_dataset(truth, samples, coco.classes, "held-out training images", images_dir=coco.images_dir)
         ids = dict(enumerate(coco.classes.source_ids))
-        return replace(coco, path=path, samples=tuple(samples), category_ids=ids, unusable=frozenset())
+        return replace(coco, path=truth, samples=tuple(samples), category_ids=ids, unusable=frozenset())
 
     def targets(self, data: Dataset, options: LabelOptions) -> TargetParts:
         """Return boxes, and masks if the task has them."""

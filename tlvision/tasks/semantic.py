@@ -76,7 +76,9 @@ class SemanticTask:
         """Return this task."""
         return self
 
-    def subset(self, data: Dataset, samples: Sequence[Sample], path: Path, *, write: bool) -> Dataset:
+    def subset(
+        self, data: Dataset, samples: Sequence[Sample], truth: Path | None = None, *, write: bool = False
+    ) -> Dataset:
         """Return some samples; their ground truth is written from them."""
         return replace(as_readable(data), samples=tuple(samples))
 

@@ -151,6 +151,8 @@ def test_origins(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert by_key["train.lr"] == ["1.0", "--set"]
     assert by_key["train.optimizer"] == ["adamw", "default"]
     assert by_key["data.batch.unlabelled"][0] == "3"
+    _, origins = load_with_origins(path, ["hooks=[ema]", "data.batch.unlabelled=0"])
+    assert {origins[key] for key in origins if key.startswith("hooks")} == {"--set"}, "nothing of the files is left"
 
 
 @pytest.mark.parametrize(("family", "method"), list(product(BY_KIND["families"], BY_KIND["methods"])))
