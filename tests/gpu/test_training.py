@@ -25,9 +25,10 @@ MakeConfig = Callable[..., dict[str, Any]]
 Logged = Callable[[Path], list[dict[str, Any]]]
 DOOMED = Path(__file__).parents[1] / "unit" / "engine" / "doomed.py"
 QUIET = {"log": {"progress": "none", "tensorboard": "off", "every": 1}}
-BF16_FIRST, BF16_LATE = 0.06, 0.25
+BF16_FIRST, BF16_MEAN = 0.06, 0.15
 """How far bf16's loss may be from fp32's, as a share: of the first step, whose weights are the same, and the mean of
-the last three of 8 steps; two trainings from random weights drift apart (YOLOv8n: 17 % with torch 2.11 on a CPU)."""
+all 8 steps. Single steps of two trainings from random weights drift apart: the last three of YOLOv8n-seg by 27 % on one
+CPU and by less than 25 % on another, the mean of all by 9 %; no other family's mean by more than 8 %."""
 
 
 class Snapshots(ObserverHook):
@@ -72,8 +73,8 @@ def test_bf16_trains_as_fp32_does(gpu_config: MakeConfig, logged: Logged, family
         losses[precision] = [row["loss"] for row in rows]
     assert losses["bf16"] != losses["fp32"], "bf16 was not used"
     assert losses["bf16"][0] == pytest.approx(losses["fp32"][0], rel=BF16_FIRST)
-    late = {precision: float(np.mean(values[-3:])) for precision, values in losses.items()}
-    assert late["bf16"] == pytest.approx(late["fp32"], rel=BF16_LATE)
+    mean = {precision: float(np.mean(values)) for precision, values in losses.items()}
+    assert mean["bf16"] == pytest.approx(mean["fp32"], rel=BF16_MEAN)
 
 
 def test_what_is_frozen_stays_and_what_is_freed_moves(

@@ -41,7 +41,7 @@ def without_padding(found: Prediction, valid: Tensor) -> Prediction:
     y0, y1 = edges[:, 1].clamp(0, height), edges[:, 3].clamp(0, height)
     shown = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
     kept = shown >= _LEAST_SHOWN * ((x1 - x0) * (y1 - y0)).clamp(min=1)
-    inside = found[kept]
+    inside = found[kept.nonzero()[:, 0]]  # the one place here that waits for the device
     masks: Any = inside.masks
     return inside if masks is None else replace(inside, masks=masks * valid.to(masks.dtype))
 

@@ -48,7 +48,8 @@ class Prediction:
     def __getitem__(self, chosen: Array | slice) -> Prediction:
         """Return some of the objects; a label map stays as it is.
 
-        chosen: (K,) bool, indices, or a slice; an array of the same library as the fields.
+        chosen: (K,) bool, indices, or a slice; an array of the same library as the fields. On a GPU, a mask waits for
+                the device to know how many there are; indices and slices do not.
 
         >>> found = Prediction(
         ...     boxes=np.zeros((2, 4), np.float32), scores=np.array([0.5, 0.25], np.float32), labels=np.array([1, 0])

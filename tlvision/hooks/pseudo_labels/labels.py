@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tlvision.data.padding import blank_padding, valid_pixels, without_padding
@@ -58,8 +58,9 @@ def _ordinary(said: Any) -> Any:
     """Return a copy that autograd may save: what inference mode made, it refuses."""
     if not isinstance(said, Prediction):
         return said.clone()
-    every = said.labels.clone() >= 0  # indexing copies
-    return said[every]
+    masks = None if said.masks is None else said.masks.clone()
+    # Not by indexing: with a mask it waits for the device.
+    return replace(said, boxes=said.boxes.clone(), scores=said.scores.clone(), labels=said.labels.clone(), masks=masks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
