@@ -231,7 +231,10 @@ def _legacy_contents(file: BinaryIO, storages: Mapping[str, _Storage]) -> dict[s
     for key in _InertUnpickler(file).load():
         storage = storages[str(key)]
         (numel,) = struct.unpack("=q", file.read(8))
-        contents[storage.key] = file.read(numel * getattr(torch, storage.dtype).itemsize)
+        size = numel * getattr(torch, storage.dtype).itemsize
+        contents[storage.key] = file.read(size)
+        if len(contents[storage.key]) != size:  # also of a storage that no tensor of the model needs
+            raise ValueError("it is cut off")
     return contents
 
 

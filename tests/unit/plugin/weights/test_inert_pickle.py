@@ -286,6 +286,16 @@ def test_a_file_that_is_cut_off_anywhere_is_an_input_error(tmp_path: Path, zippe
             read_pickled_tensors(path)
 
 
+def test_a_cut_in_a_storage_that_no_tensor_needs_is_found(tmp_path: Path) -> None:
+    """The order of storages follows their addresses, so that a buffer which is not persistent may come last."""
+    models = [Detector() for _ in range(30)]
+    path = tmp_path / "cut.pt"
+    for model in models:
+        path.write_bytes(save({"model": model}, tmp_path / "whole.pt", zipped=False).read_bytes()[:-1])
+        with pytest.raises(InputError, match=r"cut\.pt"):
+            read_pickled_tensors(path)
+
+
 @FORMATS
 def test_a_damaged_file_is_read_or_refused_and_never_crashes(tmp_path: Path, zipped: bool) -> None:
     whole = save({"model": Detector(["cat"])}, tmp_path / "whole.pt", zipped).read_bytes()
