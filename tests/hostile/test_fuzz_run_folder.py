@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 import tlvision
 from tlvision.training.manifest import write_manifest
-from tlvision.types import TlvisionError
+from tlvision.training.restore import read_state
+from tlvision.types import InputError, TlvisionError
 
 FILES = (
     "config.yaml", "classes.json", "environment.json", "ledger.json", "metrics.json", "log.jsonl",
@@ -109,6 +110,15 @@ def test_any_damage_is_a_sentence_at_worst(
     small_run: Path, tmp_path: Path, changes: list[tuple[str, tuple[Any, ...]]], signed: bool
 ) -> None:
     survives(small_run, tmp_path / "run", changes, signed)
+
+
+@pytest.mark.parametrize("key", ["step", "closed_epochs", "images_seen", "best", "metrics", "stopped"])
+def test_a_state_without_a_key_is_refused(small_run: Path, tmp_path: Path, key: str) -> None:
+    state = json.loads((small_run / "checkpoints" / "last" / "state.json").read_text())
+    del state[key]
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match=f"state.json': {key}"):
+        read_state(tmp_path)
 
 
 @pytest.mark.slow

@@ -32,7 +32,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     for key in ("step", "closed_epochs", "images_seen"):
         if type(state.get(key)) is not int or state[key] < 0:
             raise InputError(f"'{path}': {key} is {state.get(key)!r}; expected a whole number from 0 on. {REMEDY}")
-    best, metrics, stopped = state.get("best"), state.get("metrics"), state.get("stopped")
+    if absent := [key for key in ("best", "metrics", "stopped") if key not in state]:
+        raise InputError(f"'{path}': {absent[0]} is missing. {REMEDY}")
+    best, metrics, stopped = state["best"], state["metrics"], state["stopped"]
     if not (best is None or (_is_number(best) and not math.isinf(best))):
         raise InputError(f"'{path}': best is {best!r}; expected a number or null. {REMEDY}")
     if not isinstance(metrics, dict) or not all(_is_number(value) for value in metrics.values()):
