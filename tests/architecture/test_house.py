@@ -90,6 +90,17 @@ def test_the_core_names_no_model_family(repository: Path) -> None:
         assert not found, f"{path} names {found}"
 
 
+def test_words_that_the_glossary_replaces_are_gone(repository: Path) -> None:
+    """Write "correct", "result" and "reported"; see STYLE.md in the shared folder."""
+    places = ("tlvision", "plugins", "tools", "docs", "README.md")
+    files = [path for place in places for path in (repository / place, *(repository / place).rglob("*"))]
+    files = [path for path in files if path.suffix in {".py", ".md", ".tmpl", ".yaml"}]
+    assert len(files) > 250
+    for path in files:
+        found = re.search(r"\b(mends?|what came of|said so)\b", path.read_text(encoding="utf-8"), re.IGNORECASE)
+        assert not found, f"{path}: '{found[0]}'"
+
+
 def test_tasks_are_asked_and_not_compared(repository: Path) -> None:
     """A new task is one object: nothing outside `tasks` and `plugin` branches on a task's name."""
     names = set(task_names())

@@ -1,4 +1,4 @@
-"""Run the checks on a plugin: what applies to which architecture, in which order, and what came of it."""
+"""Run the checks on a plugin: what applies to which architecture, in which order, with what result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Status = Literal["pass", "fail", "expected failure", "not run"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a check.
+    """Result of a check.
 
     status: "pass"; "fail", which an unexpected pass is too; "expected failure"; or "not run", where a check that it
             builds on has failed or the architecture lacks what it is about.
@@ -157,7 +157,7 @@ class PluginCheck:
         return f"{self.arch}-{self.name}"
 
     def outcome(self) -> Outcome:
-        """Run the check, unless that has been done, and return what came of it."""
+        """Return the result of the check, which is run once."""
         return self.bench.outcome(self.name)
 
     def __call__(self) -> None:

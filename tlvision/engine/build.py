@@ -44,7 +44,7 @@ class Run:
     """What a run is put together from.
 
     select: the metric that chooses the best checkpoint.
-    report: what came of loading the weights.
+    report: which weights were loaded.
     notes:  what is worth knowing of the data beside what their readers skipped.
     """
 

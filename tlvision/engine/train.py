@@ -60,7 +60,7 @@ def train(
     overrides: "train.lr=2e-4" and so on.
     extra:     files or presets that are added to the config's bases.
 
-    Raises InputError for what the user can mend, RunError where training cannot go on, KeyboardInterrupt after
+    Raises InputError for what the user can correct, RunError if training cannot go on, KeyboardInterrupt after
     Ctrl-C, when the state has been saved.
     """
     from tlvision.config.schema import Config

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Row:
-    """What came of one arm.
+    """Results of one experiment arm over all seeds.
 
     name, kind:   of the arm.
     values:       the metric on `data.val`, one a seed, of the checkpoint that was chosen without looking at it; empty

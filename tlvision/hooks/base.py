@@ -70,7 +70,7 @@ class Context:
     """What a hook sees of a run; never the loop itself.
 
     adapter, plan, classes: the model, what is trained when, and the classes.
-    weights:   what came of loading the weights: which were pretrained. On resume everything is from the checkpoint.
+    weights:   which weights were loaded when the run started; on resume all of them, from the checkpoint.
     run_dir:   the run's folder.
     is_main:   True in the one process that may write files and print.
     duration:  length of the run in epochs and steps.

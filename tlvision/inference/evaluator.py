@@ -130,8 +130,8 @@ def resolve_select(select: str, task: Task, max_detections: int = 100) -> Metric
 
     Raises InputError where a model for `task` has no metric of that name.
 
-    >>> from tlvision.tasks import get_task
-    >>> [resolve_select("auto", get_task(name)).name for name in ("detect", "instance", "semantic")]
+    >>> from tlvision.tasks.registry import built_in_tasks
+    >>> [resolve_select("auto", task).name for task in built_in_tasks()]
     ['bbox/AP', 'segm/AP', 'semantic/mean_class_iou']
     """
     metrics = {metric.name: metric for metric in task.metrics(max_detections)}

@@ -71,7 +71,7 @@ FRESH_ROWS = "all rows stay fresh"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightReport:
-    """What came of loading pretrained weights, so that "pretrained" is never a guess.
+    """Which checkpoint keys were loaded, missing, mismatched, remapped or unused.
 
     source:     where they came from: a path, a name such as "coco", or "none".
     loaded:     keys of the model that were filled unchanged.

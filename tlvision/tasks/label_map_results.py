@@ -36,7 +36,10 @@ class LabelMapResults:
     def add(self, sample: Sample, prediction: Prediction) -> None:
         """Write the label map of one image; RunError if the prediction has none."""
         if prediction.semantic is None:
-            raise RunError("the model gives no scores for pixels (HasDenseLogits); mend the plugin")
+            raise RunError(
+                "predict() returned no label map, which the task needs. This is a bug in the plugin: its adapter has no "
+                "dense_logits() (HasDenseLogits)."
+            )
         path = self.path / f"{self.stems[sample.image_id]}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_label_map(path, prediction.semantic)

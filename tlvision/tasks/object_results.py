@@ -51,7 +51,7 @@ class ObjectResults:
         Raises RunError if the task has masks and the prediction has none.
         """
         if self.masks and prediction.masks is None:
-            raise RunError("the model's predict() gives no masks, which the task 'instance' needs; mend the plugin")
+            raise RunError("predict() returned no masks, but the task has masks. This is a bug in the plugin.")
         rows, left_out = result_rows(sample.image_id, prediction, self.category_ids)
         if self.names is not None and self.classes is not None:
             categories = dict(zip(self.classes.source_ids, self.classes.names, strict=True))

@@ -1,6 +1,6 @@
 """What goes wrong, in one sentence a person can act on.
 
-`InputError` is the user's to mend (a file, a key, an option): the command line prints it without a traceback and
+`InputError` is the user's to correct (a file, a key, an option): the command line prints it without a traceback and
 exits with 2. `RunError` is a run that started well and could not go on (a loss that is not finite, a full disk):
 exit 1. Anything else that is raised is a bug of ours and keeps its traceback.
 """

@@ -27,7 +27,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def without_old_style() -> Iterator[None]:
-    """Keep to itself what upstream does that is going out of use or unusual, which no user can mend."""
+    """Hide warnings about deprecated or unusual calls within upstream, which no user can change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -125,7 +125,7 @@ def test_a_model_that_gives_no_masks_is_told_so(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(
         evaluate, "predict_samples", lambda *a, **o: ((s, prediction(masks=False)) for s in data.samples)
     )
-    with pytest.raises(RunError, match=r"predict\(\) gives no masks"):
+    with pytest.raises(RunError, match=r"predict\(\) returned no masks"):
         evaluator_of(data).evaluate(ADAPTER)
     assert "segm/AP" not in evaluator_of(data, "detect").evaluate(ADAPTER)
 

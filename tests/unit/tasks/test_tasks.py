@@ -113,9 +113,9 @@ def test_rows_of_images_without_labels_have_names(tmp_path: Path) -> None:
 
 def test_a_prediction_without_what_the_task_is_about_is_an_error(tmp_path: Path) -> None:
     classes = ClassMap(("a",), (1,))
-    with pytest.raises(RunError, match="gives no masks"):
+    with pytest.raises(RunError, match="returned no masks"):
         get_task("instance").named_results(tmp_path, classes, {1: "1.png"}, {}).add(sample(1), found(0.5))
-    with pytest.raises(RunError, match="no scores for pixels"):
+    with pytest.raises(RunError, match="returned no label map"):
         get_task("semantic").named_results(tmp_path, classes, {}, {1: "1"}).add(sample(1), found(0.5))
 
 

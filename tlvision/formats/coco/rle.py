@@ -50,7 +50,7 @@ def _polygon(part: object, where: str) -> npt.NDArray[np.float32]:
         )
     points = np.array(part, np.float32).reshape(-1, 2)
     if not np.isfinite(points).all():
-        raise InputError(f"{where}: a polygon holds a coordinate that is not finite; remove it or mend it")
+        raise InputError(f"{where}: a polygon has a coordinate that is not finite. Correct it, or remove the polygon")
     return points
 
 

@@ -1,4 +1,4 @@
-"""Which taps a hook looks at, said so that the same words serve every model family."""
+"""Resolve tap selectors that no model family owns ("coarsest", "stride 16") to the taps of a model."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def load_by_class_name(
     classes: Sequence[str],
     class_keys: Collection[str] | Mapping[str, Layout],
 ) -> WeightReport:
-    """Fill `module` from `file`, in place, and say what came of every key.
+    """Fill `module` from `file`, in place, and return the report on every key.
 
     module:     the model, freshly initialised.
     file:       what `read_tensors` returned; `class_names` tells which class each row of its head belongs to.
