@@ -18,6 +18,7 @@ from tlvision.config.presets import presets
 from tlvision.config.schema import Config
 from tlvision.config.yaml_text import MAX_BYTES, check_size, parse_yaml
 from tlvision.files.inputs import exists, read_text
+from tlvision.hooks.registry import hook_class
 from tlvision.types import InputError, nearest
 from tlvision.types.shown import clip, shown
 
@@ -241,7 +242,11 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _set_unlabelled(layers: Sequence[Layer], composed: Composed) -> None:
-    """Set `data.batch.unlabelled` to the largest number of the bases, if the file itself has none."""
+    """Set `data.batch.unlabelled` to the largest number of the bases, if the file itself has none.
+
+    Of a base with hooks that learn from unlabelled images, those that are left count, each with the number that a
+    `when` has for it, else with that of its file.
+    """
     *bases, top = layers
     if not bases or _unlabelled(top.values) is not None:
         return
@@ -249,15 +254,28 @@ def _set_unlabelled(layers: Sequence[Layer], composed: Composed) -> None:
         name: options[UNLABELLED] for each in layers for name, options in each.when.items() if UNLABELLED in options
     }
     numbers: list[tuple[Any, str]] = []
+    kept = {name for item in composed.values["hooks"] for name in item}
     for layer in bases:
         number = _unlabelled(layer.values)
-        if number is not None:
-            names = [name for name, options in _hook_list(layer) or [] if options is not None]
-            numbers.append((max([tuned[name] for name in names if name in tuned], default=number), layer.label))
+        brought = [name for name, options in _hook_list(layer) or [] if options is not None and _learns(name)]
+        names = [name for name in brought if name in kept]
+        if number is not None and (names or not brought):
+            wanted = [tuned.get(name, number) for name in names]
+            numbers.append((max(wanted, default=number), layer.label))
+    if not numbers and _unlabelled(composed.values) is not None:  # of methods whose hooks are all removed
+        numbers.append((0, top.label))
     if numbers and all(isinstance(number, int) for number, _ in numbers):
         largest, label = max(numbers)
         composed.values = merge(composed.values, {"data": {"batch": {UNLABELLED: largest}}})
         composed.origins[f"data.batch.{UNLABELLED}"] = label
+
+
+def _learns(name: str) -> bool:
+    """Tell whether a hook learns from unlabelled images; False if there is no such hook, which the schema reports."""
+    try:
+        return bool(getattr(hook_class(name), "uses_unlabelled", False))
+    except InputError:
+        return False
 
 
 def _unlabelled(values: Mapping[str, Any]) -> Any:

@@ -37,8 +37,8 @@ class LabelMapResults:
         """Write the label map of one image; RunError if the prediction has none."""
         if prediction.semantic is None:
             raise RunError(
-                "predict() returned no label map, which the task needs. This is a bug in the plugin: its adapter has no "
-                "dense_logits() (HasDenseLogits)."
+                "predict() returned no label map, but the task has label maps. This is a bug in the plugin: it "
+                "has no dense_logits() (HasDenseLogits)."
             )
         path = self.path / f"{self.stems[sample.image_id]}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -84,6 +84,11 @@ def test_the_number_of_unlabelled_images_is_the_largest_that_a_method_needs(file
     assert number("family", "method") == {"unlabelled": 3}, "as the family has it for that hook"
     assert number("family", "method", "other") == number("family", "other", "method") == {"unlabelled": 5}
     assert number("family", "method", own={"data": {"batch": {"unlabelled": 1}}}) == {"unlabelled": 1}
+    assert number("family", "method", own={"hooks": [{"mean_teacher": None}]}) == {"unlabelled": 0}, "nothing is left"
+    assert number("family", "method", "other", own={"hooks": [{"mean_teacher": None}]}) == {"unlabelled": 5}
+    both = {"data": {"batch": {"unlabelled": 8}}, "hooks": ["mean_teacher", "entropy"]}
+    write(files / "both.yaml", both)
+    assert number("family", "both") == {"unlabelled": 8}, "only one of the two is tuned"
 
 
 def test_the_command_line_adds_bases(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
