@@ -52,13 +52,15 @@ class Probe:
     """Result of one short run.
 
     rate:   peak learning rate.
-    metric: of `evaluate.select` on the held-out images, negated if lower is better.
+    metric: of `evaluate.select` on the held-out images.
+    higher_is_better: its direction.
     loss:   mean training loss on the held-out images without augmentation.
     failed: why there are no numbers; "" if the run went through.
     """
 
     rate: float
     metric: float = float("-inf")
+    higher_is_better: bool = True
     loss: float = float("inf")
     failed: str = ""
 
@@ -142,7 +144,7 @@ def best_of(probes: Sequence[Probe]) -> Probe:
     usable = [probe for probe in probes if not probe.failed]
     if not usable:
         raise RunError(f"train.lr: no candidate rate can be used: {probes[0].failed}. Set a number.")
-    return max(usable, key=lambda probe: (probe.metric, -probe.loss))
+    return max(usable, key=lambda probe: (probe.metric if probe.higher_is_better else -probe.metric, -probe.loss))
 
 
 def explain(rate: float, probes: Sequence[Probe], epochs: int) -> str:
@@ -177,8 +179,9 @@ def probe(config: Config, rate: float, epochs: int, folder: Path, fabric: Fabric
         if fabric.world_size > 1:
             raise  # the other processes still train
         return Probe(rate=rate, failed=str(error).partition(";")[0])
-    value = session.context.gain(session.context.metrics[session.context.select], over=0.0)
-    return Probe(rate=rate, metric=value, loss=held_loss(session, held))
+    context = session.context
+    value, loss = context.metrics[context.select], held_loss(session, held)
+    return Probe(rate=rate, metric=value, higher_is_better=context.higher_is_better, loss=loss)
 
 
 def hold_out(parts: Run, folder: Path, fabric: Fabric) -> tuple[Run, Run]:

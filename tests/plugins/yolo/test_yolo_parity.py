@@ -14,8 +14,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from tlvision.formats.coco.read import read_coco
 from tlvision.plugin.weights.files import read_tensors
@@ -26,15 +24,6 @@ def upstream(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module that trains with upstream's trainer and converts data sets and results."""
     monkeypatch.syspath_prepend(str(repository / "tools"))
     return import_module("benchmarks.parity.yolo")
-
-
-def average_precision(annotations: Path, predictions: Path) -> tuple[float, float]:
-    truth = COCO(str(annotations))
-    evaluation = COCOeval(truth, truth.loadRes(str(predictions)), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    return float(evaluation.stats[0]), float(evaluation.stats[1])
 
 
 def letterbox(image: np.ndarray[Any, Any], size: int) -> tuple[torch.Tensor, float, float, float]:
@@ -86,6 +75,7 @@ def test_predictions_on_real_images_are_as_good_as_upstreams(
     subprocess.run([sys.executable, "-c", code, weights, description, tmp_path], check=True, capture_output=True)
     theirs = upstream.write_results(tmp_path / "val" / "predictions.json", data.category_ids, tmp_path / "theirs.json")
 
+    average_precision = import_module("benchmarks.parity.tasks").pycocotools_ap
     expected, found = average_precision(annotations, theirs), average_precision(annotations, ours)
     assert expected[0] > 0.4
     assert found == pytest.approx(expected, abs=0.002)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from subsets import first_images
 from tlvision.formats.coco import read_coco
 from tlvision.hooks import Duration, initial_plan
 from tlvision.hooks.setup.freeze import Freeze
@@ -84,13 +85,7 @@ def test_a_frozen_backbone_keeps_less_for_the_backward_pass(build: Any, make_tar
 
 @pytest.fixture
 def sixteen(shared: Path, tmp_path: Path) -> Path:
-    content = json.loads((shared / "data" / "bccd" / "train.json").read_text(encoding="utf-8"))
-    content["images"] = content["images"][:16]
-    kept = {image["id"] for image in content["images"]}
-    content["annotations"] = [row for row in content["annotations"] if row["image_id"] in kept]
-    path = tmp_path / "sixteen.json"
-    path.write_text(json.dumps(content), encoding="utf-8")
-    return path
+    return first_images(shared / "data" / "bccd" / "train.json", 16, tmp_path / "sixteen.json")
 
 
 @pytest.mark.shared

@@ -18,7 +18,7 @@ from launch import torchrun
 from tlvision.config.load import load_config
 from tlvision.engine import rate_probe
 from tlvision.engine.build import build_run
-from tlvision.engine.rate_probe import Probe, best_of, hold_out
+from tlvision.engine.rate_probe import Probe, best_of, explain, hold_out
 from tlvision.engine.train import train
 from tlvision.formats.label_maps import write_label_map
 from tlvision.training.fabric import make_fabric
@@ -177,6 +177,9 @@ def test_the_best_metric_counts_then_the_loss_then_the_higher_rate() -> None:
     assert best_of([high, Probe(rate=3e-4, metric=0.2, loss=2.9)]).rate == 3e-4
     assert best_of([high, Probe(rate=3e-4, metric=0.21, loss=9.0)]).rate == 3e-4
     assert best_of([Probe(rate=1e-3, failed="loss"), low]) is low
+    near, far = (Probe(rate=1e-3, metric=value, higher_is_better=False, loss=1.0) for value in (0.25, 0.75))
+    assert best_of([far, near]) is near
+    assert "0.001: 0.2500" in explain(1e-3, [near], 3), "as it was measured"
     with pytest.raises(RunError, match="no candidate rate can be used: loss is nan"):
         best_of([Probe(rate=1e-3, failed="loss is nan")])
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from subsets import first_images
 from tlvision.formats.coco.read import read_coco
 from tlvision.types import InputError, Sample, Target
 
@@ -121,12 +122,7 @@ def test_training_batches_have_masks(
 @pytest.mark.shared
 @pytest.mark.slow
 def test_the_recipe_from_the_command_line(shared: Path, tmp_path: Path, upstream_side: Callable[..., str]) -> None:
-    content = json.loads((shared / "data" / "bccd" / "val.json").read_text(encoding="utf-8"))
-    content["images"] = content["images"][:8]
-    kept = {image["id"] for image in content["images"]}
-    content["annotations"] = [row for row in content["annotations"] if row["image_id"] in kept]
-    small = tmp_path / "small.json"
-    small.write_text(json.dumps(content), encoding="utf-8")
+    small = first_images(shared / "data" / "bccd" / "val.json", 8, tmp_path / "small.json")
     images = str(shared / "data" / "bccd" / "images")
     weights = str(shared / "weights" / "mobilenet_v2-imagenet-from-int8.pth")
     command = ["--train-json", small, "--train-images", images, "--val-json", small, "--val-images", images]
@@ -136,5 +132,6 @@ def test_the_recipe_from_the_command_line(shared: Path, tmp_path: Path, upstream
     assert len(result["ap"]) == 1
     rows = json.loads(Path(result["predictions"]).read_text(encoding="utf-8"))
     assert rows
-    assert {row["image_id"] for row in rows} <= kept
+    known = {image["id"] for image in json.loads(small.read_text(encoding="utf-8"))["images"]}
+    assert {row["image_id"] for row in rows} <= known
     assert {row["category_id"] for row in rows} <= {1, 2, 3}

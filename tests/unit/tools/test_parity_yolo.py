@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from subsets import first_images
 from tlvision.formats.coco.read import read_coco
 
 
@@ -83,12 +84,7 @@ def test_upstreams_results_in_the_ids_of_the_json(upstream: Any, tmp_path: Path)
 def test_upstreams_trainer_from_the_command_line(
     shared: Path, tmp_path: Path, upstream_side: Callable[..., str]
 ) -> None:
-    content = json.loads((shared / "data" / "bccd" / "val.json").read_text(encoding="utf-8"))
-    content["images"] = content["images"][:16]
-    kept = {image["id"] for image in content["images"]}
-    content["annotations"] = [row for row in content["annotations"] if row["image_id"] in kept]
-    small = tmp_path / "small.json"
-    small.write_text(json.dumps(content), encoding="utf-8")
+    small = first_images(shared / "data" / "bccd" / "val.json", 16, tmp_path / "small.json")
     images = str(shared / "data" / "bccd" / "images")
     weights = str(shared / "weights" / "yolov8n-coco-from-int8.pt")
     command = ["--train-json", small, "--train-images", images, "--val-json", small, "--val-images", images]
@@ -97,5 +93,6 @@ def test_upstreams_trainer_from_the_command_line(
     assert 0 < result["train_seconds"] < result["total_seconds"]
     rows = json.loads(Path(result["predictions"]).read_text(encoding="utf-8"))
     assert rows
-    assert {row["image_id"] for row in rows} <= kept
+    known = {image["id"] for image in json.loads(small.read_text(encoding="utf-8"))["images"]}
+    assert {row["image_id"] for row in rows} <= known
     assert {row["category_id"] for row in rows} <= {1, 2, 3}

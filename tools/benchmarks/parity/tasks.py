@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from benchmarks.evaluation import pycocotools_map
 from PIL import Image
 
 from tlvision.types import InputError
@@ -102,16 +101,8 @@ def pycocotools_ap(truth: Path, predictions: Path) -> tuple[float, float]:
     """Return AP and AP50 as pycocotools computes them; 0 where nothing at all was found, which it cannot read."""
     if not json.loads(predictions.read_text(encoding="utf-8")):
         return 0.0, 0.0
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        dataset = COCO(str(truth))
-        evaluation = COCOeval(dataset, dataset.loadRes(str(predictions)), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return float(evaluation.stats[0]), float(evaluation.stats[1])
+    ap, ap50, *_ = pycocotools_map(truth, predictions)
+    return ap, ap50
 
 
 TASKS: dict[str, Boxes | LabelMaps] = {
