@@ -1,4 +1,4 @@
-"""Where each value of a config comes from."""
+"""Print where each value of a config comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relative paths in a config: beside the config, if there is such a file or folder, else in the current folder."""
+"""Resolve relative paths in a config: from its own folder if the file exists there, else from the current folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets: configs that come with tlvision and are named instead of given by path."""
+"""Find presets: configs that come with tlvision and are given by name."""
 
 from __future__ import annotations
 

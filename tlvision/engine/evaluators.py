@@ -1,4 +1,4 @@
-"""Build what evaluates a run: one dataset, or two domains."""
+"""Build the evaluator of a run, for one dataset or two domains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def build_evaluator(config: Config, task: Task, data: Dataset, *, out: Path, fabric: Fabric, workers: int) -> Evaluator:
-    """Return what evaluates a model for `task` on `data`, and writes its results into `out`."""
+    """Return an evaluator of models for `task` on `data`; it writes its results into `out`."""
     from tlvision.inference.evaluator import Evaluator
 
     truth = task.ground_truth(data, label_options(config.data), out, write=fabric.is_global_zero)
@@ -43,7 +43,7 @@ def build_evaluator(config: Config, task: Task, data: Dataset, *, out: Path, fab
 def run_evaluator(
     parts: Run, unlabelled: UnlabelledImages | None, *, out: Path, fabric: Fabric, workers: int
 ) -> Evaluator | DomainEvaluator:
-    """Return what evaluates a run: on one dataset, or where there are two domains on all that is known of them."""
+    """Return the evaluator of a run; with two domains it measures both, and unlabelled images."""
     from tlvision.inference.domain_evaluator import DomainEvaluator
 
     def build(data: Dataset, folder: Path) -> Evaluator:

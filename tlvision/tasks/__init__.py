@@ -1,4 +1,4 @@
-"""What differs between tasks: how labels are read, results written, measured and checked. One object per task."""
+"""One object per task: it reads labels, writes and measures predictions, and checks data."""
 
 from tlvision.tasks.base import LabelOptions, MeasureOptions, Metric, Results, Source, Task, metric_names
 from tlvision.tasks.registry import get_task, task_names

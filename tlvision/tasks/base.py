@@ -54,8 +54,8 @@ class LabelOptions:
     """How labels are read: the keys of `data` that all datasets of a run share.
 
     classes:      names in order; names with their values in label maps; None takes the classes of the file.
-    ignore_value: value in label maps of pixels of which nothing is known, 0..255.
-    unlabelled:   what a pixel without an object is where a COCO json is read as label maps.
+    ignore_value: value in label maps that means "unknown", 0..255.
+    unlabelled:   class of pixels without an object if label maps are drawn from a COCO json; "ignore" means unknown.
     exif:         whether labels were drawn on images as shown or as stored.
     bits:         bits in use of images with 16-bit values; None measures them.
     """
@@ -117,7 +117,7 @@ class Results(Protocol):
         ...
 
     def share(self) -> object:
-        """Return what the first process needs of this one; it is pickled."""
+        """Return the part of this process, which is pickled and sent to the others."""
         ...
 
     def merge(self, shares: Sequence[object]) -> None:
@@ -125,7 +125,7 @@ class Results(Protocol):
         ...
 
     def write(self) -> None:
-        """Write what is left to write; called in the first process, after `merge` where there are several."""
+        """Finish the files; called in the first process, after `merge` if there are several."""
         ...
 
 
@@ -175,7 +175,7 @@ class Task(Protocol):
         ...
 
     def measured_as(self, source: Source) -> Task:
-        """Return the task that predictions are measured for on `source`: this one, or a part that it has labels for."""
+        """Return the task to measure on `source`: this one, or a simpler one if `source` lacks labels for it."""
         ...
 
     def subset(
@@ -224,13 +224,13 @@ class Task(Protocol):
         ...
 
     def results(self, path: Path, data: Dataset) -> Results:
-        """Return what takes the predictions for the images of `data`."""
+        """Return a `Results` for the images of `data`."""
         ...
 
     def named_results(
         self, folder: Path, classes: ClassMap, names: Mapping[int, str], stems: Mapping[int, str]
     ) -> Results:
-        """Return what takes the predictions for images without labels.
+        """Return a `Results` for images without labels.
 
         folder: gets the files.
         names:  the file name to write for each image id. stems: a name without suffix, unique on any file system.

@@ -1,6 +1,6 @@
 """Check that there are objects to learn and to measure.
 
-What leaves nothing is an error; what leaves less than the files seem to hold is a note with counts and names.
+Data without any is an InputError. Data with less than the files seem to hold is a note with counts and names.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def check_measurable(
 ) -> list[str]:
     """Return notes as `unmeasured_classes`; InputError if the evaluation refuses the file or cannot measure `select`.
 
-    kinds: what of an object is measured.
+    kinds: IoU types that are measured.
     """
     notes = unmeasured_classes(val)
     limits = three_limits(max_detections)

@@ -23,9 +23,9 @@ COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectTask:
-    """Objects of a COCO json; the methods are described at `tlvision.tasks.base.Task`.
+    """Task on objects of a COCO json; `tlvision.tasks.base.Task` describes the methods.
 
-    kinds: what of an object is measured, the kind that selects checkpoints first.
+    kinds: IoU types that are measured; the first one selects checkpoints.
     """
 
     name: str
@@ -117,13 +117,13 @@ class ObjectTask:
         return copy
 
     def results(self, path: Path, data: Dataset) -> ObjectResults:
-        """Return what writes a COCO results file with the category ids of `data`."""
+        """Return a writer of a COCO results file with the category ids of `data`."""
         return ObjectResults(path, as_coco(data).category_ids, masks=self.has_masks)
 
     def named_results(
         self, folder: Path, classes: ClassMap, names: Mapping[int, str], stems: Mapping[int, str]
     ) -> ObjectResults:
-        """Return what writes predictions.json, each row with the names of its image and class."""
+        """Return a writer of predictions.json in which each row names its image and class."""
         ids = dict(enumerate(classes.source_ids))
         return ObjectResults(folder / self.results_name, ids, masks=self.has_masks, names=names, classes=classes)
 

@@ -29,7 +29,7 @@ def read_json(
         )
     if source.masks is not None:
         raise InputError(
-            f"data.{source.name}: the task '{task}' takes a json without masks; leave data.{source.name}.masks out"
+            f"data.{source.name}: the task '{task}' takes a json without masks. Remove data.{source.name}.masks."
         )
     return read_coco(
         source.json,

@@ -34,7 +34,7 @@ METRICS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SemanticTask:
-    """Label maps, from files or drawn from a COCO json; the methods are described at `tlvision.tasks.base.Task`."""
+    """Task on label maps, from files or drawn from a COCO json; `tlvision.tasks.base.Task` describes the methods."""
 
     name: str = "semantic"
     noun: str = "label maps"
@@ -127,13 +127,13 @@ class SemanticTask:
         return folder
 
     def results(self, path: Path, data: Dataset) -> LabelMapResults:
-        """Return what writes <stem>.png for each image, named as `tlvision.files.names.stems_in` says."""
+        """Return a writer of <stem>.png for each image; `tlvision.files.names.stems_in` gives the names."""
         return LabelMapResults(path, _stems(data))
 
     def named_results(
         self, folder: Path, classes: ClassMap, names: Mapping[int, str], stems: Mapping[int, str]
     ) -> LabelMapResults:
-        """Return what writes label_maps/<stem>.png."""
+        """Return a writer of label_maps/<stem>.png."""
         return LabelMapResults(folder / "label_maps", stems)
 
     def measure(self, truth: Path, predictions: Path, data: Dataset, options: MeasureOptions) -> dict[str, Any]:

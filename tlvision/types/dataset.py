@@ -16,7 +16,7 @@ class Dataset(Protocol):
     images_dir: the folder that names of images are relative to.
     samples:    one per image; images without objects are kept.
     classes:    the classes that labels index.
-    skipped:    what was skipped, changed or is worth knowing, one sentence each.
+    skipped:    notes on what was skipped or changed, one sentence each.
     bits:       bits in use of images with 16-bit values; None if no image has them.
     """
 

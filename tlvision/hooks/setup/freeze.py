@@ -25,8 +25,8 @@ class Freeze(SetupHook):
     what:       what of the chosen groups: "both", everything; "norms", the normalisation layers, so scale, shift and
                 running statistics; "parameters", everything but those, so that the norms go on learning (one without
                 parameters follows its group). It does not restrict what the list `parameters` names.
-    norms:      roles of which the normalisation layers are frozen besides, whatever else is chosen: where batches are
-                too small for their statistics.
+    norms:      roles whose normalisation layers are frozen in addition, for example because batches are too small for
+                their statistics.
 
     A name or glob that matches nothing is an InputError that lists the real ones; so is a freeze that leaves nothing
     to train, or norms where a chosen group has none.
