@@ -270,7 +270,7 @@ def _compare(rows: Sequence[Row], sign: int = 1) -> None:
 
 
 def _count_note(found: Sequence[float], base: Sequence[float]) -> str:
-    """Say where a method finds less than half or more than twice of what source_only finds; labels are not asked."""
+    """Return a note if a method finds fewer than half or more than twice as many objects as source_only."""
     if not found or not base:
         return ""
     usual = statistics.mean(base)
@@ -278,10 +278,10 @@ def _count_note(found: Sequence[float], base: Sequence[float]) -> str:
     if not outside:
         return ""
     odd = max(outside, key=lambda count: abs(count - usual))
-    what = "it has fallen silent there" if odd < usual else "it may have taught itself its errors"
+    what = "prediction collapse" if odd < usual else "confirmation bias"
     return (
-        f"it finds {odd:.1f} objects an unlabelled image (score of 0.5 or more, the oddest seed) and source_only "
-        f"{usual:.1f}: {what}; look at its predictions before you believe it"
+        f"possible {what}: {odd:.1f} detections per unlabelled image (score of 0.5 or more, worst seed), source_only has "
+        f"{usual:.1f}. Inspect the predictions before using this result."
     )
 
 

@@ -3,7 +3,7 @@
     stability    its predictions on an image and on the mirrored image, compared
     agreement    those of the model in training and of its average (the teacher), compared
     certainty    how sure it is
-    objects      how many it finds in an image: chooses nothing, and tells of a model that has fallen silent
+    objects      how many it finds in an image: selects no checkpoint, and shows prediction collapse
 
 The first three are 0..1, more is better, and none of them knows the truth: a model that says the same of every image is
 stable. The problem is that of Saito et al., "Tune it the Right Way: Unsupervised Validation of Domain Adaptation via

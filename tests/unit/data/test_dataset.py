@@ -204,6 +204,8 @@ def test_what_is_missing_is_named(make_sample: MakeSample) -> None:
     for parts in (TargetParts(masks=True), TargetParts(label_map=True)):
         with pytest.raises(InputError, match=r"image 7 \(7\.png\): its object number 1 has no segmentation"):
             train_images([sample], STILL, num_classes=4, parts=parts).draw(0, False)
+    with pytest.raises(InputError, match="a label map has room for 255 classes, got 256"):
+        train_images([sample], STILL, num_classes=256, parts=TargetParts(label_map=True))
     with pytest.raises(InputError, match="there are no images"):
         train_images([])
 

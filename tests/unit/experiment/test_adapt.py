@@ -91,7 +91,7 @@ def test_what_sets_methods_apart_is_not_in_source_only(values: dict[str, Any], t
     keeps["hooks"] = [EMA, {"freeze": {"groups": ["stem"]}}, QUIET]
     keeps["data"]["batch"] = {"labelled": 4}
     kept = write(keeps, tmp_path / "keeps.yaml")
-    with pytest.raises(InputError, match="'keeps' learns nothing from the target, and so is source-only itself"):
+    with pytest.raises(InputError, match="'keeps' uses no target data, so it equals the source-only baseline"):
         make_arms([kept], (), ALL)
     assert make_arms([kept, paths[1]], (), ("source_only",))[0].config.hooks == [EMA, QUIET]
 
@@ -214,7 +214,8 @@ def test_a_metric_that_one_side_cannot_measure_is_a_note_in_its_row(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("objects", "word"), [([2.0, 4.4], "taught itself"), ([0.9, 3.9], "silent"), ([1.1, 3.9], ""), ([], "")]
+    ("objects", "word"),
+    [([2.0, 4.4], "confirmation bias"), ([0.9, 3.9], "prediction collapse"), ([1.1, 3.9], ""), ([], "")],
 )
 def test_a_method_that_finds_far_more_or_less_than_source_only_is_told_of(objects: list[float], word: str) -> None:
     rows = [
