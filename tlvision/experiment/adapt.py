@@ -280,8 +280,8 @@ def _count_note(found: Sequence[float], base: Sequence[float]) -> str:
     odd = max(outside, key=lambda count: abs(count - usual))
     what = "prediction collapse" if odd < usual else "confirmation bias"
     return (
-        f"possible {what}: {odd:.1f} detections per unlabelled image (score of 0.5 or more, worst seed), source_only has "
-        f"{usual:.1f}. Inspect the predictions before using this result."
+        f"possible {what}: {odd:.1f} detections per unlabelled image (score of 0.5 or more, worst seed), source_only "
+        f"has {usual:.1f}. Inspect the predictions before using this result."
     )
 
 

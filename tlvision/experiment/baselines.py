@@ -70,8 +70,8 @@ def make_arms(
     plain = source_only([arm.config for arm in methods])
     if all(arm.config == plain for arm in methods):
         raise InputError(
-            f"adapt: '{first_name}' uses no target data, so it equals the source-only baseline. Add at least one method "
-            "that uses the target, or the same config without its hooks."
+            f"adapt: '{first_name}' uses no target data, so it equals the source-only baseline. Add at least one "
+            "method that uses the target, or the same config without its hooks."
         )
     arms = [Arm(kind, kind, plain) for kind in KINDS[:2] if kind in kinds]
     arms += methods if "method" in kinds else []
