@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tlvision.data.batches import Batch, Views
+    from tlvision.hooks.objectives.pseudo_labels import PseudoLabels
     from tlvision.hooks.side_pass import Buffers
     from tlvision.plugin import Adapter, WeightReport
 
@@ -77,8 +78,9 @@ class Context:
     step:      optimizer steps finished so far; in before_step..after_backward the number of the current one, from 0.
     step_data: what belongs to the current micro-batch; reading it outside a step is a RuntimeError.
     teacher:   a second model, the moving average of the first, in eval mode; the hook `ema` keeps it where another one
-               says `uses_teacher`.
+               has `uses_teacher`.
     wants_teacher: whether one does.
+    pseudo_labels: the teacher's pseudo-labels for hooks with `uses_pseudo_labels`; the hook `pseudo_labels` sets it.
     unlabelled_batches: yields all unlabelled images of the run once, whole and with nothing random about them, in
                batches like `images`.
     losses:    the losses of the last step as floats, weights applied, averaged over micro-batches.
@@ -110,6 +112,7 @@ class Context:
     step: int = 0
     teacher: Adapter | None = None
     wants_teacher: bool = False
+    pseudo_labels: PseudoLabels | None = None
     unlabelled_batches: Callable[[], Iterator[Tensor]] = _no_unlabelled_images
     losses: dict[str, float] = field(default_factory=dict)
     losses_mean: dict[str, float] = field(default_factory=dict)
@@ -219,6 +222,8 @@ class ObjectiveHook(Hook):
     """Whether it wants `step_data.pyramid`, to pool features for boxes without a pass through the model of its own."""
     uses_teacher: bool = False
     """Whether it wants `context.teacher`; a run without the hook `ema` is then refused."""
+    uses_pseudo_labels: bool = False
+    """Whether it wants `context.pseudo_labels`; a run without the hook `pseudo_labels` is then refused."""
 
     def prepare(self, adapter: Adapter) -> None:
         """Look at the model before the optimizer exists: choose `taps`, build `module`."""
