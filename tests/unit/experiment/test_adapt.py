@@ -28,7 +28,8 @@ from tlvision.types import InputError
 ALL = ("zero_shot", "source_only", "method", "oracle")
 EMA = {"ema": {"decay": 0.9, "warmup": 0}}
 QUIET = {"log": {"progress": "none", "tensorboard": "off", "every": 1}}
-TEACHER = {"mean_teacher": {"threshold": 0.02, "burn_in": 0.2}}
+LABELS = {"pseudo_labels": {"threshold": 0.02, "burn_in": 0.2}}
+TEACHER: dict[str, Any] = {"mean_teacher": {}}
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def values(tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path) -> d
         "augment": {"mosaic": 0},
     }
     config["train"] |= {"epochs": 2, "lr": 3e-3}
-    config["hooks"] = [EMA, {"freeze": {"groups": ["stem"]}}, TEACHER, QUIET]
+    config["hooks"] = [EMA, {"freeze": {"groups": ["stem"]}}, LABELS, TEACHER, QUIET]
     return config
 
 
@@ -68,7 +69,7 @@ def test_the_arms_differ_in_what_uses_the_target_alone(values: dict[str, Any], t
         ("zero_shot", "zero_shot"), ("source_only", "source_only"), ("mt", "method"), ("oracle", "oracle"),
     ]  # fmt: skip
     plain, method, oracle = (arm.config for arm in arms[1:])
-    assert method.hooks == [EMA, {"freeze": {"groups": ["stem"]}}, TEACHER, QUIET]
+    assert method.hooks == [EMA, {"freeze": {"groups": ["stem"]}}, LABELS, TEACHER, QUIET]
     assert plain.hooks == oracle.hooks == [EMA, {"freeze": {"groups": ["stem"]}}, QUIET]
     assert plain.data.batch.unlabelled == 0
     assert plain.train == method.train
@@ -81,7 +82,7 @@ def test_the_arms_differ_in_what_uses_the_target_alone(values: dict[str, Any], t
 
 def test_what_sets_methods_apart_is_not_in_source_only(values: dict[str, Any], tmp_path: Path) -> None:
     other = deepcopy(values)
-    other["hooks"] = [EMA, TEACHER, QUIET]
+    other["hooks"] = [EMA, LABELS, TEACHER, QUIET]
     paths = [write(values, tmp_path / "frozen.yaml"), write(other, tmp_path / "whole.yaml")]
     for order in (paths, paths[::-1]):
         plain, oracle = (arm.config for arm in make_arms(order, (), ("source_only", "oracle")))
