@@ -24,7 +24,7 @@ ALLOWED = {
     "plugins/tlvision_toy/detector.py:select": "the teacher finds as many objects as there are",
     "tlvision/data/padding.py:without_padding": "of these as many are kept as lie on the image",
     "tlvision/hooks/pseudo_labels/labels.py:_target": "and as many as are sure; an image without any has no loss",
-    "tlvision/hooks/pseudo_labels/labels.py:_best": "an image in which nothing is likely is one without objects",
+    "tlvision/hooks/pseudo_labels/teacher.py:best_score": "an image in which nothing is likely is one without objects",
     "tlvision/hooks/pseudo_labels/labels.py:labelled_maps": "the student sees the images that have a pseudo-label",
     "tlvision/hooks/pseudo_labels/labels.py:_count_pixels": "how much has a label is the weight of the loss",
     "tlvision/hooks/pseudo_labels/thresholds.py:_confidence": "adaptive thresholds follow how sure the teacher is",

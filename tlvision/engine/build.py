@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tlvision.config.hook_config import all_hooks
 from tlvision.config.load import read_options
 from tlvision.config.schema import Config
 from tlvision.engine.check_data import check_images, check_overlap, check_unlabelled_overlap
@@ -26,7 +27,7 @@ from tlvision.engine.steps import processes, steps_per_epoch
 from tlvision.formats.coco import UnlabelledData, read_images
 from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.generators import own_generators
-from tlvision.hooks.registry import ALWAYS, build_hook
+from tlvision.hooks.registry import build_hook
 from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin, map_groups
 from tlvision.plugin.weights.files import looks_like_a_file, require_file
 from tlvision.tasks import Metric, Task, get_task
@@ -264,7 +265,4 @@ def _render(config: Config) -> None:
 
 def build_hooks(config: Config) -> list[Hook]:
     """Build the hooks in the order of the file; those that every run has come last unless the file names them."""
-    items: list[tuple[str, dict[str, Any]]] = [next(iter(item.items())) for item in config.hooks]
-    named = {name for name, _ in items}
-    items += [(name, {}) for name in ALWAYS if name not in named]
-    return [build_hook(name, options) for name, options in items]
+    return [build_hook(hook.name, hook.parameters) for hook in all_hooks(config.hooks)]

@@ -136,7 +136,7 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     if not folder.is_dir():
         raise InputError(f"--run: no folder '{folder}'")
     classes = read_classes(folder)
-    config = read_run_config(folder)
+    config = read_run_config(folder, finished=True)
     weights = _find_checkpoint(folder) / MODEL
     check_classes(folder, weights.parent, classes)
     plugin = get_plugin(config.model.plugin)

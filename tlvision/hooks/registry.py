@@ -101,14 +101,13 @@ def hook_class(name: str) -> type[Hook]:
     return found  # type: ignore[no-any-return]
 
 
-def build_hook(name: str, options: Mapping[str, Any]) -> Hook:
-    """Build the hook called `name` with checked options.
+def build_hook(name: str, parameters: BaseModel) -> Hook:
+    """Build the hook called `name` with parameters that its `hook_schema` has checked.
 
     Raises InputError if a hook of another package cannot be built, with the cause.
     """
     found = hook_class(name)
-    values = hook_schema(found).model_validate(options, strict=True)
-    arguments = {field: getattr(values, field) for field in type(values).model_fields}
+    arguments = {field: getattr(parameters, field) for field in type(parameters).model_fields}
     if name in BUILT_IN:
         return found(**arguments)
     try:
@@ -158,7 +157,16 @@ def _parameters(found: type[Hook]) -> list[inspect.Parameter]:
 
 
 def hook_schema(found: type[Hook]) -> type[BaseModel]:
-    """Return a strict pydantic model of the parameters of a hook; InputError if a type cannot be checked."""
+    """Return a strict pydantic model of the parameters of a hook, the same one at every call.
+
+    Raises InputError if the type of a parameter cannot be checked.
+    """
+    key: Any = found  # mypy does not know that classes are hashable
+    return _hook_schema(key)
+
+
+@cache
+def _hook_schema(found: Any) -> type[BaseModel]:
     try:
         hints = get_type_hints(found.__init__, include_extras=True) if _parameters(found) else {}
         return _schema(found, hints)

@@ -136,7 +136,7 @@ def test_null_removes_a_hook(files: Path) -> None:
         ({"base": "family", "when": {"adabn": {"x": 1}}}, r"when.adabn \(.*run.yaml\).x: unknown key"),
         ({"base": "family", "when": {"mmd": {"unlabelled": 0}}}, r"when.mmd .*unlabelled: expected a number of images"),
         ({"base": "family", "hooks": ["ema", {"ema": {}}]}, "hooks: 'ema' is given twice"),
-        ({"base": "family", "hooks": [1]}, r"hooks: expected one hook in each item, .* got 1"),
+        ({"base": "family", "hooks": [1]}, r"hooks\[0\]: expected one hook in each item, .* got 1"),
     ],
 )
 def test_what_cannot_be_composed_is_named(files: Path, values: dict[str, Any], words: str) -> None:
