@@ -37,9 +37,13 @@ def predict(adapter: Adapter) -> list[torch.Tensor]:
 def without_zero_scales(path: str, classes: ClassMap) -> str:
     """Set scales of 0 to 1: residual blocks may begin with a norm of scale 0, and have no gradient before it."""
     state = load_file(path)
-    state |= {name: tensor + 1 for name, tensor in state.items() if name.endswith("weight") and not tensor.any()}
+    state |= {name: tensor + 1 for name, tensor in state.items() if name.endswith("weight") and _is_zero_scale(tensor)}
     save_weights(Path(path), state, classes)
     return path
+
+
+def _is_zero_scale(tensor: torch.Tensor) -> bool:
+    return tensor.ndim == 1 and not tensor.any()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
