@@ -7,7 +7,8 @@ from typing import Any
 
 from tlvision.config.hook_config import all_hooks
 from tlvision.config.schema import Config
-from tlvision.hooks.registry import ALWAYS
+from tlvision.hooks import ModelHook
+from tlvision.hooks.registry import ALWAYS, hook_class
 
 MAY_CHANGE = {
     "run.out": "the run stays in the folder that --resume names",
@@ -104,6 +105,9 @@ def may_change(key: str, old: Any, new: Any) -> bool:
 
 def why_not(key: str) -> str | None:
     """Return why a key can never change on resume, or None if --set can change it."""
+    section, _, rest = key.partition(".")
+    if section == "hooks" and rest and issubclass(hook_class(rest.partition(".")[0]), ModelHook):
+        return "the checkpoint holds the weights of the modules that this hook adds"
     return next((why for fixed, why in CANNOT_CHANGE.items() if key == fixed or key.startswith(f"{fixed}.")), None)
 
 

@@ -14,12 +14,13 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 
-from tlvision.hooks.base import DataHook, Hook, ObjectiveHook, ObserverHook, SetupHook
+from tlvision.hooks.base import DataHook, Hook, ModelHook, ObjectiveHook, ObserverHook, SetupHook
 from tlvision.types import InputError, TlvisionError, listing, nearest
 from tlvision.types.shown import clip
 
 GROUP = "tlvision.hooks"
 BUILT_IN = {
+    "lora": "tlvision.hooks.model.lora:Lora",
     "freeze": "tlvision.hooks.setup.freeze:Freeze",
     "gradual_unfreeze": "tlvision.hooks.setup.gradual_unfreeze:GradualUnfreeze",
     "linear_probe": "tlvision.hooks.setup.linear_probe:LinearProbe",
@@ -133,11 +134,11 @@ def _cause(error: BaseException) -> str:
 
 
 def _check(name: str, origin: str, found: object) -> None:
-    kinds = (SetupHook, ObjectiveHook, DataHook, ObserverHook)
+    kinds = (ModelHook, SetupHook, ObjectiveHook, DataHook, ObserverHook)
     if not (isinstance(found, type) and issubclass(found, kinds)):
         raise InputError(
-            f"hook '{name}' ({origin}): expected a class derived from SetupHook, ObjectiveHook, DataHook or "
-            "ObserverHook"
+            f"hook '{name}' ({origin}): expected a class derived from ModelHook, SetupHook, ObjectiveHook, DataHook "
+            "or ObserverHook"
         )
     if found.key() != name:
         raise InputError(
