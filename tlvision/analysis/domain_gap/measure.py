@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tlvision import terminal
 from tlvision.analysis.domain_gap.advice import TapGap, advise, as_json, largest
-from tlvision.analysis.features import GapModel, ImageStatistics, ModelChoice, Numbers, extract, join, open_model
+from tlvision.analysis.features import GapModel, ImageStatistics, ModelChoice, Numbers, choose_model, extract, join
 from tlvision.data.images import write_image
 from tlvision.evaluation.distances import (
     MIN_IMAGES,
@@ -87,7 +87,7 @@ def domain_gap(a: ImageSource, b: ImageSource, model: ModelChoice, settings: Gap
     check_folder(settings.out, COMMAND, inputs=_inputs(a, b, model))
     files = {side: _read(source, side, settings.limit) for side, source in (("A", a), ("B", b))}
     names = _names(a, b)
-    opened = open_model(model, settings.seed)
+    opened = choose_model(model, settings.seed)
     _check_tap(opened, settings.tap)
     console = terminal.console(120)
     seen, fresh = _look_at(console, opened, files, names)
