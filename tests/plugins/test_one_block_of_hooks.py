@@ -21,8 +21,9 @@ BLOCK: list[dict[str, dict[str, Any]]] = [
     {"domain_adversarial": {}},
     {"mmd": {}},
     {"coral": {}},
-    {"mean_teacher": {"threshold": 0.0005, "burn_in": 0.0, "ramp": 0.0, "distillation": "both"}},
-    {"masked_consistency": {"threshold": 0.0005, "burn_in": 0.0, "ramp": 0.0}},
+    {"pseudo_labels": {"threshold": 0.0005, "burn_in": 0.0, "ramp": 0.0}},
+    {"mean_teacher": {"distillation": "both"}},
+    {"masked_consistency": {}},
     {"adabn": {}},
 ]
 FAMILIES = {

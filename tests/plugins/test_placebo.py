@@ -22,6 +22,7 @@ from tlvision.data.batches import Batch, Views
 from tlvision.hooks import Context, Duration, Hook, ObjectiveHook, initial_plan
 from tlvision.hooks.features.discriminators import MapDiscriminator
 from tlvision.hooks.generators import own_generators
+from tlvision.hooks.objectives.pseudo_labels import PseudoLabels
 from tlvision.hooks.observers.ema import Ema
 from tlvision.hooks.registry import BUILT_IN, hook_class
 from tlvision.plugin import BuildSpec, HasDenseLogits, WeightReport, get_plugin, map_groups
@@ -45,16 +46,17 @@ FAMILIES = [
     *(pytest.param(family, id=name) for name, family in TOYS.items()),
     *(pytest.param(family, id=name, marks=pytest.mark.slow) for name, family in OTHERS.items()),
 ]
-AT_ONCE: dict[str, Any] = {"burn_in": 0.0, "ramp": 0.0, "threshold": 0.0005}
+LABELS: dict[str, Any] = {"burn_in": 0.0, "ramp": 0.0, "threshold": 0.0005, "adaptive": True}
+"""Of the hook `pseudo_labels`, which adds no loss of its own."""
 OBJECTIVES: dict[str, dict[str, Any]] = {
-    "class_mix": AT_ONCE,
+    "class_mix": {},
     "coral": {},
     "domain_adversarial": {"hidden": 16},
     "entropy": {"weight": 1.0, "ramp": 0.0},
     "feature_distance": {"taps": ["all"]},
     "l2_sp": {},
-    "masked_consistency": AT_ONCE,
-    "mean_teacher": AT_ONCE | {"distillation": "both", "adaptive": True},
+    "masked_consistency": {},
+    "mean_teacher": {"distillation": "both"},
     "mmd": {},
 }
 FROM_THE_TARGET_ALONE = ("entropy", "masked_consistency", "mean_teacher")
@@ -65,7 +67,7 @@ CLASSES = ClassMap.from_names(("rectangle", "ellipse", "rhombus"))
 def test_no_objective_is_forgotten() -> None:
     found = [name for name in BUILT_IN if issubclass(hook_class(name), ObjectiveHook)]
     assert found
-    assert sorted(found) == sorted(OBJECTIVES)
+    assert sorted(found) == sorted([*OBJECTIVES, "pseudo_labels"])
 
 
 def fitting(family: tuple[str, str]) -> list[str]:
@@ -102,7 +104,7 @@ class Run:
             weights=WeightReport(source="file", loaded=tuple(module.state_dict())), select="x", wants_teacher=True,
         )  # fmt: skip
         self.ema = Ema(decay=0.5, warmup=0)
-        moments: list[Hook] = [self.ema, *self.hooks]
+        moments: list[Hook] = [self.ema, PseudoLabels(**LABELS), *self.hooks]
         for hook in moments:
             hook.before_fit(self.context)
         owned = [p for hook in self.hooks if hook.module is not None for p in hook.module.parameters()]

@@ -27,12 +27,12 @@ METRIC = {"tiny_detector": ("bbox", "AP"), "tiny_segmenter": ("semantic", "mean_
 QUIET = {"log": {"progress": "none", "tensorboard": "off"}}
 
 MIDDLE = ["stride 8", "stride 16"]
-SURE = {"threshold": 0.4, "burn_in": 0.2, "ramp": 0.1}
-SURER = SURE | {"threshold": 0.8}
+LABELS = {"tiny_detector": {"threshold": 0.4}, "tiny_segmenter": {"threshold": 0.8}}
+"""The hook `pseudo_labels` of each model."""
 HELPFUL: dict[str, tuple[dict[str, Any], ...]] = {
     "tiny_detector": (
-        {"mean_teacher": SURE},
-        {"masked_consistency": SURE},
+        {"mean_teacher": {}},
+        {"masked_consistency": {}},
         {"mmd": {"taps": MIDDLE}},
         {"coral": {"taps": MIDDLE}},
         {"fourier_style": {"beta": 0.02, "probability": 0.5}},
@@ -40,8 +40,8 @@ HELPFUL: dict[str, tuple[dict[str, Any], ...]] = {
         {"adabn": {}},
     ),
     "tiny_segmenter": (
-        {"mean_teacher": SURER},
-        {"class_mix": SURER},
+        {"mean_teacher": {}},
+        {"class_mix": {}},
         {"entropy": {"weight": 0.05}},
         # The shift is one of colour and texture, and so of the first features.
         {"domain_adversarial": {"taps": ["finest"], "weight": 0.1}},
@@ -85,6 +85,8 @@ class Pair:
             config["model"]["weights"] = weights or self.knows_source(arch)
             config["data"]["train"] = self._data(train, "train")
             if hook is not None:
+                if hook in MOVE_STATISTICS:
+                    config["hooks"].append({"pseudo_labels": LABELS[arch]})
                 config["hooks"].append(deepcopy(item))
                 config["data"]["batch"]["unlabelled"] = 0 if hook in ON_IMAGES else 8
             kind, key = METRIC[arch]

@@ -128,9 +128,11 @@ def _pretrained(choice: ModelChoice, seed: int) -> GapModel:
         names = read_class_file(names[0]).names
     classes = ClassMap(names, tuple(range(1, len(names) + 1))) if names else _NO_CLASSES
     from tlvision.engine.build import seed_everything
+    from tlvision.engine.model_hooks import refuse_unmerged
     from tlvision.training.fabric import make_fabric, place
     from tlvision.training.settings import TrainSettings
 
+    refuse_unmerged(choice.weights)
     seed_everything(seed)
     size = choice.image_size or 640
     spec = BuildSpec(arch=choice.arch, weights=choice.weights, classes=classes, image_size=size)

@@ -55,6 +55,8 @@ def type_text(annotation: object) -> str:
         return " | ".join(type_text(item) for item in inner)
     if origin is Literal:
         return " | ".join(map(str, inner))
+    if origin is tuple and inner[-1] is Ellipsis:
+        return f"list[{type_text(inner[0])}]"
     if origin is not None:
         return f"{type_text(origin)}[{', '.join(type_text(item) for item in inner)}]"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -20,6 +20,7 @@ VERBS = {
     "adapt": "methods of domain adaptation beside source-only and oracle, for several seeds, in one table",
     "evaluate": "COCO metrics of a run, or of two files",
     "predict": "predict objects or label maps in images with a trained run",
+    "merge": "write the weights of a run with a hook such as lora as plain weights of the model",
     "show": "weight report, groups, taps, ledger, phases and memory of a config, without training",
     "verify": "prove what a config freezes, in a few steps of every phase",
     "domain-gap": "how far apart two sets of images are for a model, and which objective fits",

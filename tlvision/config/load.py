@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from tlvision.config.compose import UNLABELLED, compose
+from tlvision.config.errors import sentences
+from tlvision.config.hook_config import parameter_problems
+from tlvision.config.renamed import upgrade
 from tlvision.config.schema import Config
 from tlvision.config.yaml_text import MAX_DEPTH, check_size, parse_yaml, write_yaml
 from tlvision.hooks.registry import hook_class, hook_schema
@@ -24,6 +26,7 @@ def load_config(
     extra: Sequence[str] = (),
     *,
     beside: bool = True,
+    earlier: bool = False,
 ) -> Config:
     """Return the config of a run.
 
@@ -32,10 +35,11 @@ def load_config(
     overrides: "train.lr=2e-4" and so on; the value is YAML. "hooks.ema.decay=0.9" changes a hook that is there.
     extra:     paths or names that are added to the bases.
     beside:    whether relative paths in files may mean files beside them; not in the config of a run's folder.
+    earlier:   whether hooks may have the parameters that earlier versions had; see `tlvision.config.renamed.upgrade`.
 
     Raises InputError that lists every wrong key with its path, and the nearest valid one.
     """
-    return load_with_origins(source, overrides, extra, beside=beside)[0]
+    return load_with_origins(source, overrides, extra, beside=beside, earlier=earlier)[0]
 
 
 def load_with_origins(
@@ -44,11 +48,14 @@ def load_with_origins(
     extra: Sequence[str] = (),
     *,
     beside: bool = True,
+    earlier: bool = False,
 ) -> tuple[Config, dict[str, str]]:
     """Return a config, and where its values come from: dotted key -> file, preset or "--set"; defaults are absent."""
     origin = "config" if isinstance(source, Mapping) else str(source)
     composed = compose(source, extra, beside=beside)
     values, origins = composed.values, composed.origins
+    if earlier and isinstance(values.get("hooks"), list):
+        values["hooks"] = upgrade(values["hooks"])
     for override in overrides:
         key = _apply(values, override)
         origins = {each: origin for each, origin in origins.items() if not f"{each}.".startswith(f"{key}.")}
@@ -59,8 +66,7 @@ def load_with_origins(
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        problems = [_sentence(dict(item), Config, "") for item in error.errors()]
-    problems += _hook_problems(values.get("hooks"))
+        problems = sentences(error, Config)
     for label, when in composed.when:
         problems += _when_problems(label, when)
     if problems or config is None:
@@ -84,7 +90,7 @@ def read_options(plugin: Plugin, given: Mapping[str, Any]) -> BaseModel | None:
     try:
         return schema.model_validate(given, strict=True)
     except ValidationError as error:
-        problems = [_sentence(dict(item), schema, "model.options") for item in error.errors()]
+        problems = sentences(error, schema, "model.options")
         raise InputError(f"config:\n  {_lines(problems)}") from error
 
 
@@ -146,25 +152,6 @@ def _apply_to_hook(values: dict[str, Any], keys: Sequence[str], value: Any) -> s
     return ".".join(keys)
 
 
-def _hook_problems(hooks: object) -> list[str]:
-    """Check every hook's name and parameters; what is not of the right form at all is the schema's to report."""
-    problems = []
-    for index, item in enumerate(hooks if isinstance(hooks, list) else []):
-        pair = {item: {}} if isinstance(item, str) else item
-        if not (isinstance(pair, dict) and len(pair) == 1):
-            continue
-        name, options = next(iter(pair.items()))
-        where = f"hooks[{index}]"
-        try:
-            schema = hook_schema(hook_class(str(name)))
-            schema.model_validate(options if options is not None else {}, strict=True)
-        except InputError as error:
-            problems.append(f"{where}: {error}")
-        except ValidationError as error:
-            problems += [_sentence(dict(each), schema, f"{where}.{name}") for each in error.errors()]
-    return problems
-
-
 def _when_problems(label: str, when: Mapping[str, Any]) -> list[str]:
     """Check the values that a base holds for hooks, whether a run has them or not; a parameter may be missing."""
     problems = []
@@ -172,75 +159,12 @@ def _when_problems(label: str, when: Mapping[str, Any]) -> list[str]:
         where = f"when.{name} ({label})"
         given = {key: value for key, value in options.items() if key != UNLABELLED}
         try:
-            schema = hook_schema(hook_class(str(name)))
-            schema.model_validate(given, strict=True)
+            hook_schema(hook_class(str(name))).model_validate(given, strict=True)
         except InputError as error:
             problems.append(f"{where}: {error}")
         except ValidationError as error:
-            problems += [_sentence(dict(each), schema, where) for each in error.errors() if each["type"] != "missing"]
+            problems += parameter_problems(error, str(name), where, partial=True)
         number = options.get(UNLABELLED, 1)
         if type(number) is not int or number < 1:
             problems.append(f"{where}.{UNLABELLED}: expected a number of images from 1 on, got {shown(number)}")
     return problems
-
-
-def _sentence(error: dict[str, Any], root: type[BaseModel], prefix: str) -> str:
-    """Turn one pydantic error into: path of the key, what came, what was expected."""
-    location = tuple(part for part in error["loc"] if not _is_union_tag(part))
-    path = _dotted(prefix, location)
-    kind, given = error["type"], error["input"]
-    if kind == "extra_forbidden":
-        return f"{path}: unknown key.{nearest(clip(str(location[-1])), _fields_at(root, location[:-1]))}"
-    if kind == "missing":
-        return f"{path}: missing; it has to be given"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    remedy = ""
-    if kind.startswith("bool") and str(given).lower() in {"yes", "no", "on", "off"}:
-        remedy = ". Write true or false; yes, no, on and off are texts"
-    elif kind in {"int_type", "float_type"} and isinstance(given, str) and _is_number(given):
-        remedy = f". Write the number without quotes: {given.strip()}"
-    return f"{path}: {message[0].lower() + message[1:]}, got {shown(given)}{remedy}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return len(text) < 30
-
-
-# What pydantic puts into a location for the branch of a union; these are no keys.
-_UNION_TAGS = {"int", "float", "str", "bool"}
-_UNION_TAG_STARTS = ("list[", "dict[", "literal[", "constrained-", "function-")
-
-
-def _is_union_tag(part: object) -> bool:
-    return isinstance(part, str) and (part in _UNION_TAGS or part.startswith(_UNION_TAG_STARTS))
-
-
-def _dotted(prefix: str, location: tuple[Any, ...]) -> str:
-    path = prefix
-    for part in location:
-        text = clip(str(part))
-        path += f"[{text}]" if isinstance(part, int) else f".{text}" if path else text
-    return path or "(top level)"
-
-
-def _fields_at(root: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    kinds: list[Any] = [root]  # the branches of a union side by side
-    for part in location:
-        kinds = [branch for kind in kinds for branch in _below(kind, str(part))]
-    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    return [field.alias or name for model in models for name, field in model.model_fields.items()]
-
-
-def _below(kind: Any, key: str) -> list[Any]:
-    """Return the types, unions taken apart, of what lies at `key` in a value of the type `kind`."""
-    if get_origin(kind) in {dict, list}:
-        inner = get_args(kind)[-1]
-    elif isinstance(kind, type) and issubclass(kind, BaseModel) and key in kind.model_fields:
-        inner = kind.model_fields[key].annotation
-    else:
-        return []
-    return list(get_args(inner)) if get_origin(inner) in {Union, UnionType} else [inner]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tlvision.config.hook_config import Hooks
 from tlvision.data.settings import MAX_SIDE, AugmentSettings
 from tlvision.files.inputs import path_problem
 from tlvision.training.settings import MAX_EPOCHS, MAX_SEED, TrainSettings
@@ -256,26 +257,10 @@ class Config(_Strict):
     model: ModelSettings = Field(description="Model and start weights.")
     data: DataSettings = Field(description="Images and labels.")
     train: TrainSettings = Field(description="Optimization.")
-    hooks: list[dict[str, dict[str, Any]]] = Field(
-        default_factory=list, description="Hooks with their parameters, in order. `tlvision hooks` lists them."
-    )
+    hooks: Hooks = Field((), description="Hooks with their parameters, in order. `tlvision hooks` lists them.")
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="Evaluation and checkpoint selection.")
     run: RunSettings = Field(description="Output.")
 
-    @field_validator("hooks", mode="before")
-    @classmethod
-    def _one_hook_each(cls, value: object) -> object:
-        """Accept `- ema` for `- ema: {}`; null is for removing a hook of a base."""
-        if not isinstance(value, list):
-            return value
-        result: list[dict[str, Any]] = []
-        for item in value:
-            if isinstance(item, str):
-                result.append({item: {}})
-            elif isinstance(item, dict) and len(item) == 1 and None not in item.values():
-                result.append(item)
-            else:
-                raise ValueError(
-                    f"expected one hook in each item, such as '- ema' or '- freeze: {{through: neck}}', got {item!r}"
-                )
-        return result
+    def hook(self, name: str) -> BaseModel | None:
+        """Return the parameters of a hook, or None if the run does not have it."""
+        return next((hook.parameters for hook in self.hooks if hook.name == name), None)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tlvision.config.hook_config import all_hooks
 from tlvision.config.load import read_options
 from tlvision.config.schema import Config
 from tlvision.engine.check_data import check_images, check_overlap, check_unlabelled_overlap
@@ -22,11 +23,12 @@ from tlvision.engine.compatibility import (
 from tlvision.engine.datasets import label_options, measure_options, read_data, read_source_val, with_bits
 from tlvision.engine.frozen import random_and_frozen
 from tlvision.engine.limits import objects_given, predict_spec
+from tlvision.engine.model_hooks import modify_model, refuse_unmerged
 from tlvision.engine.steps import processes, steps_per_epoch
 from tlvision.formats.coco import UnlabelledData, read_images
-from tlvision.hooks import DataHook, Duration, Hook, ObjectiveHook, Plan, SetupHook, initial_plan
+from tlvision.hooks import DataHook, Duration, Hook, ModelHook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.generators import own_generators
-from tlvision.hooks.registry import ALWAYS, build_hook
+from tlvision.hooks.registry import build_hook
 from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin, map_groups
 from tlvision.plugin.weights.files import looks_like_a_file, require_file
 from tlvision.tasks import Metric, Task, get_task
@@ -93,6 +95,8 @@ def build_run(
     check_unlabelled(config, hooks)
     if looks_like_a_file(weights or config.model.weights):
         require_file(Path(weights or config.model.weights))  # before images are rendered or read
+    if weights is None:
+        refuse_unmerged(config.model.weights)
     _render(config)
     train, val = read_data(config, task, classes)
     check_keys(config, task)  # after the data: labels of another task are the likelier mistake
@@ -122,7 +126,9 @@ def build_run(
     if unlabelled is not None:
         notes += check_unlabelled_overlap(unlabelled.images, val)
     for hook in hooks:
-        check_needs(hook, adapter, plugin)  # first: prepare may rely on it
+        check_needs(hook, adapter, plugin)  # first: modify and prepare may rely on it
+    notes += modify_model(hooks, adapter)
+    for hook in hooks:
         if isinstance(hook, ObjectiveHook):
             with own_generators("prepare", hook.key()):  # what it initialises depends on no other hook
                 hook.prepare(adapter)
@@ -131,7 +137,7 @@ def build_run(
     duration = Duration(config.train.epochs, steps_per_epoch(config, len(train.samples)))
     plan = initial_plan(adapter.module, groups, duration)
     for hook in hooks:
-        if isinstance(hook, SetupHook):
+        if isinstance(hook, SetupHook | ModelHook):
             plan = hook.setup(plan)
     notes += random_and_frozen(plan, report)
     return Run(
@@ -264,7 +270,4 @@ def _render(config: Config) -> None:
 
 def build_hooks(config: Config) -> list[Hook]:
     """Build the hooks in the order of the file; those that every run has come last unless the file names them."""
-    items: list[tuple[str, dict[str, Any]]] = [next(iter(item.items())) for item in config.hooks]
-    named = {name for name, _ in items}
-    items += [(name, {}) for name in ALWAYS if name not in named]
-    return [build_hook(name, options) for name, options in items]
+    return [build_hook(hook.name, hook.parameters) for hook in all_hooks(config.hooks)]

@@ -118,11 +118,30 @@ def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
                 f"hooks: '{hook.key()}' needs a teacher, which is the average that the hook 'ema' keeps; add "
                 "'- ema: {decay: 0.999, warmup: 100}' to hooks"
             )
+    _check_pseudo_labels(objectives)
     if unlabelled and not any(hook.uses_unlabelled for hook in objectives):
         raise InputError(
             f"data.batch.unlabelled is {unlabelled}, but no hook learns from unlabelled images; set it to 0, or add "
             "one of the hooks that `tlvision hooks` lists for domain adaptation"
         )
+
+
+def _check_pseudo_labels(objectives: Sequence[ObjectiveHook]) -> None:
+    users = [hook.key() for hook in objectives if hook.uses_pseudo_labels]
+    present = PSEUDO_LABELS in {hook.key() for hook in objectives}
+    if users and not present:
+        raise InputError(
+            f"hooks: '{users[0]}' learns from pseudo-labels, but the hook '{PSEUDO_LABELS}' is missing. Add "
+            f"'- {PSEUDO_LABELS}: {{threshold: 0.8, burn_in: 0.2}}' to hooks."
+        )
+    if present and not users:
+        raise InputError(
+            f"hooks: '{PSEUDO_LABELS}' has no effect, because no hook learns from pseudo-labels. Add mean_teacher, "
+            f"masked_consistency or class_mix, or remove it ('- {PSEUDO_LABELS}: null' if a base has it)."
+        )
+
+
+PSEUDO_LABELS = "pseudo_labels"
 
 
 def check_keys(config: Config, task: Task) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 from tlvision.config.load import read_options
 from tlvision.engine.limits import check_limit, predict_spec
+from tlvision.engine.model_hooks import modify_model
 from tlvision.engine.resume import read_run_config
 from tlvision.engine.run_folder import check_classes, read_classes
 from tlvision.files.atomic import find_folder
+from tlvision.hooks import ModelHook
 from tlvision.plugin import Adapter, BuildSpec, get_plugin
 from tlvision.tasks import Task, get_task
 from tlvision.types import ClassMap, InputError, Prediction, counted, listing
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LoadedModel:
-    """A model with the weights that a run selected; see `load`."""
+    """A model with the weights that a run selected; see `load`.
+
+    model_hooks: hooks of the run that have changed its modules, in their order.
+    """
 
     run: Path
     config: Config
@@ -37,6 +42,7 @@ class LoadedModel:
     classes: ClassMap
     adapter: Adapter
     fabric: Fabric
+    model_hooks: tuple[ModelHook, ...] = ()
 
     def __repr__(self) -> str:
         """Return three lines: the model, its classes, where it comes from."""
@@ -129,6 +135,7 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
 
     Example: ``tlvision.load("runs/quickstart").predict("part.jpg")``
     """
+    from tlvision.engine.build import build_hooks
     from tlvision.training.checkpoint import MODEL, load_model_strictly
     from tlvision.training.fabric import make_fabric, place
 
@@ -136,7 +143,7 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     if not folder.is_dir():
         raise InputError(f"--run: no folder '{folder}'")
     classes = read_classes(folder)
-    config = read_run_config(folder)
+    config = read_run_config(folder, finished=True)
     weights = _find_checkpoint(folder) / MODEL
     check_classes(folder, weights.parent, classes)
     plugin = get_plugin(config.model.plugin)
@@ -153,11 +160,15 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
         predict=predict,
     )
     adapter, _ = plugin.build(spec)
+    hooks = tuple(hook for hook in build_hooks(config) if isinstance(hook, ModelHook))
+    modify_model(hooks, adapter)
     load_model_strictly(adapter.module, weights)
     fabric = make_fabric(_settings(config, device or _device(config)))
     place(fabric, adapter.module)
     adapter.module.eval()
-    return LoadedModel(run=folder, config=config, task=task, classes=classes, adapter=adapter, fabric=fabric)
+    return LoadedModel(
+        run=folder, config=config, task=task, classes=classes, adapter=adapter, fabric=fabric, model_hooks=hooks
+    )
 
 
 def _find_checkpoint(run: Path) -> Path:

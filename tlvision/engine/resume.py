@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlvision.config.hook_config import parse_hook
 from tlvision.config.load import load_config
 from tlvision.engine.resume_keys import covers, differences, may_change, why_not
 from tlvision.engine.run_folder import REMEDY, check_classes, in_run, read_classes
@@ -72,13 +73,18 @@ class Resumed:
         return before or any(covers(given, path or key) for given in self.on_purpose)
 
 
-def read_run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
-    """Return the config of a run folder. Raises InputError that names config.yaml if it is missing or damaged."""
+def read_run_config(run: Path, overrides: Sequence[str] = (), *, finished: bool = False) -> Config:
+    """Return the config of a run folder.
+
+    finished: whether the run is only used; hooks may then have the parameters of an earlier version.
+
+    Raises InputError that names config.yaml if it is missing or damaged.
+    """
     path = in_run(run, "config.yaml")
     if path.stat().st_size == 0:
         raise InputError(f"'{path}' is empty: the run was stopped before it began. Remove '{run}' and start again.")
     try:
-        return load_config(path, overrides, beside=False)
+        return load_config(path, overrides, beside=False, earlier=finished)
     except (RecursionError, OSError, ValueError, TypeError) as error:
         raise InputError(f"'{path}' is damaged ({type(error).__name__}). {REMEDY}") from error
 
@@ -197,8 +203,8 @@ def _show(value: object) -> str:
 
 def _check_nothing_is_lost(run: Path, config: Config) -> None:
     """Raise InputError if a run without checkpoints/last must have had one: to start again would destroy results."""
-    options = next((item["checkpoint"] for item in config.hooks if "checkpoint" in item), {})
-    every, every_steps = options.get("every", 1), options.get("every_steps")
+    settings: Any = config.hook("checkpoint") or parse_hook("checkpoint").parameters
+    every, every_steps = settings.every, settings.every_steps
     lines = list(_steps_in_log(run / "log.jsonl"))
     steps, epochs = max((s for s, _ in lines), default=0), max((e for _, e in lines), default=0)
     if (run / "report.html").exists() or epochs > every or (every_steps is not None and steps > every_steps):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tlvision.config.hook_config import all_hooks
 from tlvision.config.schema import Config
-from tlvision.hooks.registry import ALWAYS, hook_class, hook_schema
+from tlvision.hooks import ModelHook
+from tlvision.hooks.registry import ALWAYS, hook_class
 
 MAY_CHANGE = {
     "run.out": "the run stays in the folder that --resume names",
@@ -59,17 +61,14 @@ def flatten(config: Config) -> dict[str, Any]:
     Hooks are keyed by their name: "hooks.ema.decay". The order of those that are not part of every run is "hooks".
     """
     values = config.model_dump(mode="json", by_alias=True)
-    hooks = values.pop("hooks")
-    hooks += [{name: {}} for name in ALWAYS if not any(name in item for item in hooks)]
+    del values["hooks"]
     flat = dict(_leaves("", values))
     names = []
-    for item in hooks:
-        name, options = next(iter(item.items()))
-        resolved = hook_schema(hook_class(name)).model_validate(options).model_dump(mode="json")
-        flat |= dict(_leaves(f"hooks.{name}", resolved))
-        if name not in ALWAYS:
-            names.append(name)
-            flat[f"hooks.{name}"] = "present"
+    for hook in all_hooks(config.hooks):
+        flat |= dict(_leaves(f"hooks.{hook.name}", hook.parameters.model_dump(mode="json")))
+        if hook.name not in ALWAYS:
+            names.append(hook.name)
+            flat[f"hooks.{hook.name}"] = "present"
     return {**flat, "hooks": names}
 
 
@@ -106,6 +105,9 @@ def may_change(key: str, old: Any, new: Any) -> bool:
 
 def why_not(key: str) -> str | None:
     """Return why a key can never change on resume, or None if --set can change it."""
+    section, _, rest = key.partition(".")
+    if section == "hooks" and rest and issubclass(hook_class(rest.partition(".")[0]), ModelHook):
+        return "the checkpoint holds the weights of the modules that this hook adds"
     return next((why for fixed, why in CANNOT_CHANGE.items() if key == fixed or key.startswith(f"{fixed}.")), None)
 
 

@@ -8,12 +8,13 @@ oracle        labels of the target, for as many steps: what could be had
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tlvision.config.compose import split_names
+from tlvision.config.hook_config import HookConfig, parse_hook
 from tlvision.config.load import load_config
 from tlvision.config.presets import presets
 from tlvision.config.schema import BatchSettings, Config
@@ -102,7 +103,7 @@ def uses_target(name: str) -> bool:
 
 def has_teacher(config: Config) -> bool:
     """Tell whether a hook of the config learns from a teacher."""
-    found = [hook_class(name) for item in config.hooks for name in item]
+    found = [hook_class(hook.name) for hook in config.hooks]
     return any(issubclass(each, ObjectiveHook) and each.uses_teacher for each in found)
 
 
@@ -114,24 +115,28 @@ def source_only(methods: Sequence[Config]) -> Config:
     they have with different parameters, the equal ones stay: norms that all freeze, if one freezes a backbone as well.
     """
     config = methods[0]
-    others = [{name: options for item in other.hooks for name, options in item.items()} for other in methods]
-    shared = [(name, _shared(name, others)) for item in config.hooks for name in item]
-    hooks = [{name: options} for name, options in shared if options is not None and not uses_target(name)]
+    others = [{hook.name: hook for hook in other.hooks} for other in methods]
+    shared = [_shared(hook.name, others) for hook in config.hooks if not uses_target(hook.name)]
+    hooks = tuple(hook for hook in shared if hook is not None)
     batch = BatchSettings(labelled=config.data.batch.labelled)
     return config.model_copy(update={"hooks": hooks, "data": config.data.model_copy(update={"batch": batch})})
 
 
-def _shared(name: str, methods: Sequence[dict[str, dict[str, Any]]]) -> dict[str, Any] | None:
-    """Return the parameters of a hook that all methods give it; None if one lacks the hook or nothing is equal."""
+def _shared(name: str, methods: Sequence[Mapping[str, HookConfig]]) -> HookConfig | None:
+    """Return a hook with the parameters that all methods give it; None if one lacks the hook or nothing is equal."""
     if not all(name in hooks for hooks in methods):
         return None
     first = methods[0][name]
+    if all(hooks[name] == first for hooks in methods):
+        return first
+    others = [hooks[name].given for hooks in methods]
     equal = {
-        key: value
-        for key, value in first.items()
-        if all(key in hooks[name] and hooks[name][key] == value for hooks in methods)
+        key: value for key, value in first.given.items() if all(other.get(key, _ABSENT) == value for other in others)
     }
-    return equal if equal or all(hooks[name] == first for hooks in methods) else None
+    return parse_hook(name, equal) if equal else None
+
+
+_ABSENT = object()
 
 
 def oracle(plain: Config) -> Config:

@@ -1,6 +1,6 @@
 """Transfer methods and observers, one idea a file."""
 
-from tlvision.hooks.base import Context, DataHook, Hook, ObjectiveHook, ObserverHook, SetupHook, StepData
+from tlvision.hooks.base import Context, DataHook, Hook, ModelHook, ObjectiveHook, ObserverHook, SetupHook, StepData
 from tlvision.hooks.plan import Duration, ParameterPlan, Plan, Schedule, initial_plan
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "DataHook",
     "Duration",
     "Hook",
+    "ModelHook",
     "ObjectiveHook",
     "ObserverHook",
     "ParameterPlan",

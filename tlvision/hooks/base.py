@@ -1,19 +1,19 @@
 """What a hook is, and what it sees.
 
 A hook's typed, keyword-only `__init__` is its schema in the config; its name there is its class name in snake_case.
-It derives from one of the four kinds below and overrides the moments it needs. Order is the order in the file.
+It derives from one of the five kinds below and overrides the moments it needs. Order is the order in the file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlvision.hooks.plan import Duration, Plan
-from tlvision.types import ClassMap
+from tlvision.types import ClassMap, InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tlvision.data.batches import Batch, Views
+    from tlvision.hooks.objectives.pseudo_labels import PseudoLabels
     from tlvision.hooks.side_pass import Buffers
     from tlvision.plugin import Adapter, WeightReport
 
@@ -77,8 +78,9 @@ class Context:
     step:      optimizer steps finished so far; in before_step..after_backward the number of the current one, from 0.
     step_data: what belongs to the current micro-batch; reading it outside a step is a RuntimeError.
     teacher:   a second model, the moving average of the first, in eval mode; the hook `ema` keeps it where another one
-               says `uses_teacher`.
+               has `uses_teacher`.
     wants_teacher: whether one does.
+    pseudo_labels: the teacher's pseudo-labels for hooks with `uses_pseudo_labels`; the hook `pseudo_labels` sets it.
     unlabelled_batches: yields all unlabelled images of the run once, whole and with nothing random about them, in
                batches like `images`.
     losses:    the losses of the last step as floats, weights applied, averaged over micro-batches.
@@ -110,6 +112,7 @@ class Context:
     step: int = 0
     teacher: Adapter | None = None
     wants_teacher: bool = False
+    pseudo_labels: PseudoLabels | None = None
     unlabelled_batches: Callable[[], Iterator[Tensor]] = _no_unlabelled_images
     losses: dict[str, float] = field(default_factory=dict)
     losses_mean: dict[str, float] = field(default_factory=dict)
@@ -148,7 +151,7 @@ class Context:
 
 
 class Hook:
-    """The moments of a run, all empty. Derive from `SetupHook`, `ObjectiveHook`, `DataHook` or `ObserverHook`."""
+    """The moments of a run, all empty. Derive from one of the five kinds, `ModelHook` to `ObserverHook`."""
 
     needs: tuple[type, ...] = ()
     """Capability Protocols that the adapter must have, checked before any step."""
@@ -195,6 +198,37 @@ class Hook:
         """Take back what `state_dict` gave."""
 
 
+class ModelHook(Hook):
+    """Changes modules of the model, before layer groups and plan exist.
+
+    The core calls it whenever it builds the model: for a run, to resume one, to evaluate and to predict. The
+    parameters that it adds are in the layer group of the module that they belong to, are trained by the run's
+    optimizer unless a hook freezes them, and are saved with the model.
+    """
+
+    def modify(self, adapter: Adapter) -> Sequence[str]:
+        """Change modules of `adapter.module` in place; return sentences for the user, such as what was left out.
+
+        Every pretrained parameter and buffer stays the same object under the same name, so that weights, freezing and
+        the ledger go by the names that the model family has. The same model always gives the same new parameters;
+        random numbers come from the global generators, which the core seeds for this hook alone.
+
+        Raises InputError if there is nothing to change.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is a ModelHook and needs modify(adapter)")
+
+    def setup(self, plan: Plan) -> Plan:
+        """Return the plan, changed if the new modules ask for it, as `SetupHook.setup` does."""
+        return plan
+
+    def merge(self, adapter: Adapter) -> None:
+        """Undo `modify` with the trained values kept: afterwards the model has its own parameters alone.
+
+        Predictions stay equal within rounding. Raises InputError if the change cannot be merged.
+        """
+        raise InputError(f"merge: the hook '{self.key()}' has no merge(); its modules stay part of the model")
+
+
 class SetupHook(Hook):
     """Decides what is trained, when and how fast, before the optimizer exists."""
 
@@ -219,6 +253,8 @@ class ObjectiveHook(Hook):
     """Whether it wants `step_data.pyramid`, to pool features for boxes without a pass through the model of its own."""
     uses_teacher: bool = False
     """Whether it wants `context.teacher`; a run without the hook `ema` is then refused."""
+    uses_pseudo_labels: bool = False
+    """Whether it wants `context.pseudo_labels`; a run without the hook `pseudo_labels` is then refused."""
 
     def prepare(self, adapter: Adapter) -> None:
         """Look at the model before the optimizer exists: choose `taps`, build `module`."""

@@ -14,12 +14,13 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 
-from tlvision.hooks.base import DataHook, Hook, ObjectiveHook, ObserverHook, SetupHook
+from tlvision.hooks.base import DataHook, Hook, ModelHook, ObjectiveHook, ObserverHook, SetupHook
 from tlvision.types import InputError, TlvisionError, listing, nearest
 from tlvision.types.shown import clip
 
 GROUP = "tlvision.hooks"
 BUILT_IN = {
+    "lora": "tlvision.hooks.model.lora:Lora",
     "freeze": "tlvision.hooks.setup.freeze:Freeze",
     "gradual_unfreeze": "tlvision.hooks.setup.gradual_unfreeze:GradualUnfreeze",
     "linear_probe": "tlvision.hooks.setup.linear_probe:LinearProbe",
@@ -35,6 +36,7 @@ BUILT_IN = {
     "entropy": "tlvision.hooks.objectives.entropy:Entropy",
     "fourier_style": "tlvision.hooks.data.fourier_style:FourierStyle",
     "colour_statistics": "tlvision.hooks.data.colour_statistics:ColourStatistics",
+    "pseudo_labels": "tlvision.hooks.objectives.pseudo_labels:PseudoLabels",
     "mean_teacher": "tlvision.hooks.objectives.mean_teacher:MeanTeacher",
     "masked_consistency": "tlvision.hooks.objectives.masked_consistency:MaskedConsistency",
     "class_mix": "tlvision.hooks.objectives.class_mix:ClassMix",
@@ -100,14 +102,13 @@ def hook_class(name: str) -> type[Hook]:
     return found  # type: ignore[no-any-return]
 
 
-def build_hook(name: str, options: Mapping[str, Any]) -> Hook:
-    """Build the hook called `name` with checked options.
+def build_hook(name: str, parameters: BaseModel) -> Hook:
+    """Build the hook called `name` with parameters that its `hook_schema` has checked.
 
     Raises InputError if a hook of another package cannot be built, with the cause.
     """
     found = hook_class(name)
-    values = hook_schema(found).model_validate(options, strict=True)
-    arguments = {field: getattr(values, field) for field in type(values).model_fields}
+    arguments = {field: getattr(parameters, field) for field in type(parameters).model_fields}
     if name in BUILT_IN:
         return found(**arguments)
     try:
@@ -133,11 +134,11 @@ def _cause(error: BaseException) -> str:
 
 
 def _check(name: str, origin: str, found: object) -> None:
-    kinds = (SetupHook, ObjectiveHook, DataHook, ObserverHook)
+    kinds = (ModelHook, SetupHook, ObjectiveHook, DataHook, ObserverHook)
     if not (isinstance(found, type) and issubclass(found, kinds)):
         raise InputError(
-            f"hook '{name}' ({origin}): expected a class derived from SetupHook, ObjectiveHook, DataHook or "
-            "ObserverHook"
+            f"hook '{name}' ({origin}): expected a class derived from ModelHook, SetupHook, ObjectiveHook, DataHook "
+            "or ObserverHook"
         )
     if found.key() != name:
         raise InputError(
@@ -157,7 +158,16 @@ def _parameters(found: type[Hook]) -> list[inspect.Parameter]:
 
 
 def hook_schema(found: type[Hook]) -> type[BaseModel]:
-    """Return a strict pydantic model of the parameters of a hook; InputError if a type cannot be checked."""
+    """Return a strict pydantic model of the parameters of a hook, the same one at every call.
+
+    Raises InputError if the type of a parameter cannot be checked.
+    """
+    key: Any = found  # mypy does not know that classes are hashable
+    return _hook_schema(key)
+
+
+@cache
+def _hook_schema(found: Any) -> type[BaseModel]:
     try:
         hints = get_type_hints(found.__init__, include_extras=True) if _parameters(found) else {}
         return _schema(found, hints)

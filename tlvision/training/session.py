@@ -17,7 +17,7 @@ import torch
 from tlvision.data.batches import eval_batches, normalise, train_batches
 from tlvision.files.atomic import atomic_folder, find_folder
 from tlvision.files.json_files import write_json
-from tlvision.hooks import ObjectiveHook, ObserverHook
+from tlvision.hooks import ModelHook, ObjectiveHook, ObserverHook
 from tlvision.inference.domain_evaluator import DomainEvaluator
 from tlvision.inference.evaluator import Evaluator
 from tlvision.training import checkpoint, manifest
@@ -264,6 +264,7 @@ class Session:
             "metrics": context.metrics,
             "images_seen": context.images_seen,
             "stopped": self.stopped,
+            "model_hooks": [hook.key() for hook in self.hooks if isinstance(hook, ModelHook)],
         }
 
     def _save_training_state(self, folder: Path, per_rank: list[dict[str, Any]]) -> list[str]:

@@ -26,11 +26,11 @@ FAMILY = {
     "train": {"epochs": 3, "lr": 0.5},
     "hooks": [{"freeze": {"norms": ["stem"]}}, {"ema": {"decay": 0.9}}],
     "run": {"out": "runs/x"},
-    "when": {"mean_teacher": {"threshold": 0.7, "unlabelled": 3}},
+    "when": {"masked_consistency": {"threshold": 0.7, "unlabelled": 3}},
 }
 METHOD = {
     "data": {"batch": {"unlabelled": 8}},
-    "hooks": [{"mean_teacher": {"threshold": 0.5, "burn_in": 0.25}}, {"freeze": {"roles": ["stem"]}}],
+    "hooks": [{"masked_consistency": {"threshold": 0.5, "patch": 16}}, {"freeze": {"roles": ["stem"]}}],
 }
 OTHER = {"data": {"batch": {"unlabelled": 5}}, "hooks": [{"entropy": {"weight": 0.5}}]}
 
@@ -56,20 +56,20 @@ def test_the_strength_of_every_layer(files: Path) -> None:
     path = write(
         files / "run.yaml",
         {"base": ["family", "method"], "train": {"lr": 0.25},
-         "hooks": [{"ema": {"warmup": 7}}, {"mean_teacher": {"ramp": 0.1}}]},
+         "hooks": [{"ema": {"warmup": 7}}, {"masked_consistency": {"ratio": 0.6}}]},
     )  # fmt: skip
     values = compose(path).values
     assert values["train"] == {"epochs": 3, "lr": 0.25}
     assert hooks_of(values) == {
         "freeze": {"norms": ["stem"], "roles": ["stem"]},
         "ema": {"decay": 0.9, "warmup": 7},
-        "mean_teacher": {"threshold": 0.7, "burn_in": 0.25, "ramp": 0.1},
+        "masked_consistency": {"threshold": 0.7, "patch": 16, "ratio": 0.6},
     }
-    assert [next(iter(item)) for item in values["hooks"]] == ["freeze", "ema", "mean_teacher"]
-    config = load_config(path, ["hooks.mean_teacher.threshold=0.9", "train.lr=1"])
-    assert (config.train.lr, hooks_of(config.model_dump())["mean_teacher"]["threshold"]) == (1.0, 0.9)
-    write(path, {"base": ["family", "method"], "hooks": [{"mean_teacher": {"threshold": 0.3}}]})
-    assert hooks_of(compose(path).values)["mean_teacher"]["threshold"] == 0.3
+    assert [next(iter(item)) for item in values["hooks"]] == ["freeze", "ema", "masked_consistency"]
+    config = load_config(path, ["hooks.masked_consistency.threshold=0.9", "train.lr=1"])
+    assert (config.train.lr, hooks_of(config.model_dump())["masked_consistency"]["threshold"]) == (1.0, 0.9)
+    write(path, {"base": ["family", "method"], "hooks": [{"masked_consistency": {"threshold": 0.3}}]})
+    assert hooks_of(compose(path).values)["masked_consistency"]["threshold"] == 0.3
     with pytest.raises(InputError, match=r"--set hooks.emma.decay: the config has no hook 'emma'. Did you mean 'ema'"):
         load_config(path, ["hooks.emma.decay=0.5"])
     with pytest.raises(InputError, match=r"--set hooks.ema: expected a parameter of the hook"):
@@ -84,9 +84,11 @@ def test_the_number_of_unlabelled_images_is_the_largest_that_a_method_needs(file
     assert number("family", "method") == {"unlabelled": 3}, "as the family has it for that hook"
     assert number("family", "method", "other") == number("family", "other", "method") == {"unlabelled": 5}
     assert number("family", "method", own={"data": {"batch": {"unlabelled": 1}}}) == {"unlabelled": 1}
-    assert number("family", "method", own={"hooks": [{"mean_teacher": None}]}) == {"unlabelled": 0}, "nothing is left"
-    assert number("family", "method", "other", own={"hooks": [{"mean_teacher": None}]}) == {"unlabelled": 5}
-    both = {"data": {"batch": {"unlabelled": 8}}, "hooks": ["mean_teacher", "entropy"]}
+    assert number("family", "method", own={"hooks": [{"masked_consistency": None}]}) == {"unlabelled": 0}, (
+        "nothing is left"
+    )
+    assert number("family", "method", "other", own={"hooks": [{"masked_consistency": None}]}) == {"unlabelled": 5}
+    both = {"data": {"batch": {"unlabelled": 8}}, "hooks": ["masked_consistency", "entropy"]}
     write(files / "both.yaml", both)
     assert number("family", "both") == {"unlabelled": 8}, "only one of the two is tuned"
 
@@ -98,8 +100,10 @@ def test_the_command_line_adds_bases(files: Path, monkeypatch: pytest.MonkeyPatc
     assert compose("family+method+other").values == expected
     assert compose("family", ["method", "other.yaml"]).values == expected
     assert compose({"base": ["family", "method"]}, ["other"]).values == expected
-    own = write(files / "own.yaml", {"base": "family", "hooks": [{"mean_teacher": {"threshold": 0.4}}]})
-    assert hooks_of(compose(own, ["method"]).values)["mean_teacher"]["threshold"] == 0.4, "the file stays the strongest"
+    own = write(files / "own.yaml", {"base": "family", "hooks": [{"masked_consistency": {"threshold": 0.4}}]})
+    assert hooks_of(compose(own, ["method"]).values)["masked_consistency"]["threshold"] == 0.4, (
+        "the file stays the strongest"
+    )
 
 
 def test_a_file_beside_the_config_comes_before_a_preset_of_its_name(files: Path) -> None:
@@ -132,7 +136,7 @@ def test_null_removes_a_hook(files: Path) -> None:
         ({"base": "family", "when": {"adabn": {"x": 1}}}, r"when.adabn \(.*run.yaml\).x: unknown key"),
         ({"base": "family", "when": {"mmd": {"unlabelled": 0}}}, r"when.mmd .*unlabelled: expected a number of images"),
         ({"base": "family", "hooks": ["ema", {"ema": {}}]}, "hooks: 'ema' is given twice"),
-        ({"base": "family", "hooks": [1]}, r"hooks: expected one hook in each item, .* got 1"),
+        ({"base": "family", "hooks": [1]}, r"hooks\[0\]: expected one hook in each item, .* got 1"),
     ],
 )
 def test_what_cannot_be_composed_is_named(files: Path, values: dict[str, Any], words: str) -> None:
@@ -146,8 +150,8 @@ def test_origins(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, origins = load_with_origins(path, ["train.lr=1"])
     name = {key: Path(value.split(" ")[0]).stem for key, value in origins.items()}
     assert name["train.epochs"] == "family"
-    assert name["hooks.mean_teacher.burn_in"] == "method"
-    assert origins["hooks.mean_teacher.threshold"].endswith("family.yaml (when mean_teacher)")
+    assert name["hooks.masked_consistency.patch"] == "method"
+    assert origins["hooks.masked_consistency.threshold"].endswith("family.yaml (when masked_consistency)")
     assert name["evaluate.every"] == "run"
     assert origins["train.lr"] == "--set"
     assert main(["show", str(path), "--origin", "--set", "train.lr=1"]) == 0
@@ -211,7 +215,10 @@ def test_presets_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> N
     text = capsys.readouterr().out
     assert all(f"  {name} " in text for names in BY_KIND.values() for name in names)
     assert main(["presets", "mean_teacher"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out)["hooks"] == [{"mean_teacher": {"burn_in": 0.2, "ramp": 0.1}}]
+    assert yaml.safe_load(capsys.readouterr().out)["hooks"] == [
+        {"pseudo_labels": {"burn_in": 0.2, "ramp": 0.1}},
+        "mean_teacher",
+    ]
     assert main(["presets", "mean_teachr"]) == 2
     assert all(preset.purpose() for preset in presets().values())
     assert len({preset.path.stem for preset in presets().values()}) == sum(map(len, BY_KIND.values()))

@@ -72,7 +72,7 @@ def test_set_overrides_with_yaml_values() -> None:
         ["train.lr=2e-4", "hooks=[{freeze: {roles: [backbone]}}]", "data.batch.labelled=4", "data.workers=auto"],
     )
     assert config.train.lr == 2e-4
-    assert config.hooks == [{"freeze": {"roles": ["backbone"]}}]
+    assert config.model_dump()["hooks"] == [{"freeze": {"roles": ["backbone"]}}]
     assert config.data.batch.labelled == 4
 
 

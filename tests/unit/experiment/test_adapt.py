@@ -17,6 +17,7 @@ from tlvision.cli.main import main
 from tlvision.config.load import load_config
 from tlvision.config.presets import KINDS as KINDS_OF_PRESETS
 from tlvision.config.presets import presets
+from tlvision.config.schema import Config
 from tlvision.engine.build import build_run
 from tlvision.experiment.adapt import Row, _compare, _read, adapt, format_rows
 from tlvision.experiment.baselines import make_arms, uses_target
@@ -28,7 +29,8 @@ from tlvision.types import InputError
 ALL = ("zero_shot", "source_only", "method", "oracle")
 EMA = {"ema": {"decay": 0.9, "warmup": 0}}
 QUIET = {"log": {"progress": "none", "tensorboard": "off", "every": 1}}
-TEACHER = {"mean_teacher": {"threshold": 0.02, "burn_in": 0.2}}
+LABELS = {"pseudo_labels": {"threshold": 0.02, "burn_in": 0.2}}
+TEACHER: dict[str, Any] = {"mean_teacher": {}}
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def values(tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path) -> d
         "augment": {"mosaic": 0},
     }
     config["train"] |= {"epochs": 2, "lr": 3e-3}
-    config["hooks"] = [EMA, {"freeze": {"groups": ["stem"]}}, TEACHER, QUIET]
+    config["hooks"] = [EMA, {"freeze": {"groups": ["stem"]}}, LABELS, TEACHER, QUIET]
     return config
 
 
@@ -62,14 +64,18 @@ def test_what_uses_the_target_is_known_of_every_hook() -> None:
     assert not using & {"ema", "freeze", "l2_sp", "layerwise_lr", "feature_distance", "log"}
 
 
+def hooks_of(config: Config) -> Any:
+    return config.model_dump(mode="json")["hooks"]
+
+
 def test_the_arms_differ_in_what_uses_the_target_alone(values: dict[str, Any], tmp_path: Path) -> None:
     arms = make_arms([write(values, tmp_path / "mt.yaml")], ["train.epochs=6"], ALL)
     assert [(arm.name, arm.kind) for arm in arms] == [
         ("zero_shot", "zero_shot"), ("source_only", "source_only"), ("mt", "method"), ("oracle", "oracle"),
     ]  # fmt: skip
     plain, method, oracle = (arm.config for arm in arms[1:])
-    assert method.hooks == [EMA, {"freeze": {"groups": ["stem"]}}, TEACHER, QUIET]
-    assert plain.hooks == oracle.hooks == [EMA, {"freeze": {"groups": ["stem"]}}, QUIET]
+    assert hooks_of(method) == [EMA, {"freeze": {"groups": ["stem"]}}, LABELS, TEACHER, QUIET]
+    assert hooks_of(plain) == hooks_of(oracle) == [EMA, {"freeze": {"groups": ["stem"]}}, QUIET]
     assert plain.data.batch.unlabelled == 0
     assert plain.train == method.train
     assert plain.data.train == method.data.train
@@ -81,11 +87,11 @@ def test_the_arms_differ_in_what_uses_the_target_alone(values: dict[str, Any], t
 
 def test_what_sets_methods_apart_is_not_in_source_only(values: dict[str, Any], tmp_path: Path) -> None:
     other = deepcopy(values)
-    other["hooks"] = [EMA, TEACHER, QUIET]
+    other["hooks"] = [EMA, LABELS, TEACHER, QUIET]
     paths = [write(values, tmp_path / "frozen.yaml"), write(other, tmp_path / "whole.yaml")]
     for order in (paths, paths[::-1]):
         plain, oracle = (arm.config for arm in make_arms(order, (), ("source_only", "oracle")))
-        assert plain.hooks == oracle.hooks == [EMA, QUIET]
+        assert hooks_of(plain) == hooks_of(oracle) == [EMA, QUIET]
         assert plain.data.batch.unlabelled == 0
     keeps = deepcopy(values)
     keeps["hooks"] = [EMA, {"freeze": {"groups": ["stem"]}}, QUIET]
@@ -93,7 +99,12 @@ def test_what_sets_methods_apart_is_not_in_source_only(values: dict[str, Any], t
     kept = write(keeps, tmp_path / "keeps.yaml")
     with pytest.raises(InputError, match="'keeps' uses no target data, so it equals the source-only baseline"):
         make_arms([kept], (), ALL)
-    assert make_arms([kept, paths[1]], (), ("source_only",))[0].config.hooks == [EMA, QUIET]
+    assert hooks_of(make_arms([kept, paths[1]], (), ("source_only",))[0].config) == [EMA, QUIET]
+    written_out = deepcopy(other)  # a default that is written out makes no other hook
+    written_out["hooks"] = [EMA, {"l2_sp": {}}, LABELS, TEACHER, QUIET]
+    other["hooks"] = [EMA, {"l2_sp": {"alpha": 0.1}}, LABELS, {"mean_teacher": {"weight": 0.5}}, QUIET]
+    paths = [write(each, tmp_path / f"{n}.yaml") for n, each in enumerate((written_out, other))]
+    assert hooks_of(make_arms(paths, (), ("source_only",))[0].config) == [EMA, {"l2_sp": {}}, QUIET]
 
 
 def test_the_methods_of_a_family_are_comparable() -> None:

@@ -23,17 +23,17 @@ def labelled(*classes: list[int]) -> Any:
     return SimpleNamespace(labels=torch.tensor(list(chain(*classes))), counts=tuple(len(each) for each in classes))
 
 
-def make_cap(at_most: float, classes: int) -> CountLimit:
-    cap = CountLimit(at_most)
+def make_cap(max_ratio: float, classes: int) -> CountLimit:
+    cap = CountLimit(max_ratio)
     cap.bind(classes)
     return cap
 
 
-@pytest.mark.parametrize("at_most", [0.5, 1.0, 2.0])
-def test_so_many_objects_pass_as_labelled_images_have(monkeypatch: pytest.MonkeyPatch, at_most: float) -> None:
+@pytest.mark.parametrize("max_ratio", [0.5, 1.0, 2.0])
+def test_so_many_objects_pass_as_labelled_images_have(monkeypatch: pytest.MonkeyPatch, max_ratio: float) -> None:
     monkeypatch.setattr(count_limit, "_KEEP", 1.0)
     torch.manual_seed(0)
-    cap = make_cap(at_most, 3)
+    cap = make_cap(max_ratio, 3)
     scores: list[float] = []
     labels: list[int] = []
     for _ in range(5):
@@ -44,7 +44,7 @@ def test_so_many_objects_pass_as_labelled_images_have(monkeypatch: pytest.Monkey
         scores += chain(*said)
         labels += chain(*classes)
     # A labelled image has 2.5 objects of class 0, 0.5 of class 1, none of class 2; there are ten unlabelled ones.
-    for index, allowed in enumerate([25 * at_most, 5 * at_most, 0]):
+    for index, allowed in enumerate([25 * max_ratio, 5 * max_ratio, 0]):
         own = sorted((s for s, label in zip(scores, labels, strict=True) if label == index), reverse=True)
         least = cap.values()[index]
         passing = sum(score >= least for score in own)

@@ -22,6 +22,7 @@ from tlvision.hooks import StepData
 from tlvision.hooks.objectives.class_mix import ClassMix, _half_of_the_classes
 from tlvision.hooks.objectives.masked_consistency import MaskedConsistency
 from tlvision.hooks.objectives.mean_teacher import MeanTeacher
+from tlvision.hooks.objectives.pseudo_labels import PseudoLabels
 from tlvision.plugin import BuildSpec, get_plugin
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, RunError
 
@@ -35,7 +36,8 @@ def build(arch: str) -> Any:
     return adapter
 
 
-def make_context(arch: str, progress: float = 1.0) -> Any:
+def make_context(arch: str, progress: float = 1.0, **settings: Any) -> Any:
+    """Return a context whose pseudo-labels have `settings`."""
     adapter = build(arch)
     teacher = deepcopy(adapter)
     with torch.no_grad():
@@ -44,7 +46,7 @@ def make_context(arch: str, progress: float = 1.0) -> Any:
     teacher.module.eval()
     adapter.module.eval()  # or dropout would make every pass another one
     weak = torch.randn(2, 3, 64, 64)
-    return SimpleNamespace(
+    context = SimpleNamespace(
         adapter=adapter, teacher=teacher, classes=CLASSES, progress=progress, measures={}, notices=[],
         step_data=StepData(
             unlabelled=Views(weak=weak, strong=weak + 0.1 * torch.randn_like(weak), image_ids=(1, 2)),
@@ -52,15 +54,18 @@ def make_context(arch: str, progress: float = 1.0) -> Any:
             batch=SimpleNamespace(semantic=torch.randint(0, 2, (2, 64, 64), dtype=torch.uint8)),  # type: ignore[arg-type]
         ),
     )  # fmt: skip
+    if arch == "tiny_detector":
+        context.step_data.batch = SimpleNamespace(counts=(1, 1))  # type: ignore[assignment]
+    PseudoLabels(**settings).before_fit(context)  # type: ignore[arg-type]
+    return context
 
 
 def test_nothing_in_the_burn_in_and_then_a_ramp() -> None:
     for kind in (MeanTeacher, MaskedConsistency, ClassMix):
-        hook = kind(burn_in=0.5, ramp=0.5, threshold=0.0)
+        hook = kind()
         sums = []
         for progress in (0.49, 0.75, 1.0):
-            context = make_context("tiny_segmenter", progress)
-            hook.before_fit(context)
+            context = make_context("tiny_segmenter", progress, burn_in=0.5, ramp=0.5, threshold=0.0)
             torch.manual_seed(0)
             losses = hook.losses(context)
             sums.append(sum(loss.item() for loss in losses.values()) if losses else None)
@@ -72,27 +77,21 @@ def test_nothing_in_the_burn_in_and_then_a_ramp() -> None:
 @pytest.mark.parametrize("kind", [MeanTeacher, MaskedConsistency])
 @pytest.mark.parametrize("background", [0.0, 1.0])
 def test_an_image_without_pseudo_labels_teaches_nothing_or_that_it_is_empty(kind: Any, background: float) -> None:
-    context = make_context("tiny_detector")
-    context.step_data.batch = SimpleNamespace(counts=(1, 1))
-    hook = kind(threshold=1.0, background=background)
-    hook.before_fit(context)
-    (loss,) = hook.losses(context).values()
+    (loss,) = kind().losses(make_context("tiny_detector", threshold=1.0, background=background)).values()
     assert bool(loss > 0) == (background == 1)
 
 
-@pytest.mark.parametrize("kind", [MeanTeacher, MaskedConsistency])
-@pytest.mark.parametrize("setting", [{"background": 0.3}, {"at_most": 1.0}])
-def test_pixels_cannot_be_counted(kind: Any, setting: dict[str, float]) -> None:
-    kind(**setting).before_fit(make_context("tiny_detector"))
+@pytest.mark.parametrize("setting", [{"background": 0.3}, {"max_pseudo_label_ratio": 1.0}])
+def test_settings_that_count_objects_are_refused_for_label_maps(setting: dict[str, float]) -> None:
+    make_context("tiny_detector", **setting)
     with pytest.raises(InputError, match="this model labels pixels"):
-        kind(**setting).before_fit(make_context("tiny_segmenter"))
+        make_context("tiny_segmenter", **setting)
 
 
 def test_hard_labels_of_label_maps_are_the_teachers_best_classes() -> None:
-    context = make_context("tiny_segmenter")
-    hook = MeanTeacher(threshold=0.55, burn_in=0.0, ramp=0.0, weight=3.0)
+    context = make_context("tiny_segmenter", threshold=0.55)
+    hook = MeanTeacher(weight=3.0)
     hook.prepare(context.adapter)
-    hook.before_fit(context)
     with torch.no_grad():
         scores = context.teacher.dense_logits(context.step_data.unlabelled.weak)
         value, label = torch.nn.functional.interpolate(scores, size=(64, 64), mode="bilinear").softmax(1).max(1)
@@ -104,14 +103,13 @@ def test_hard_labels_of_label_maps_are_the_teachers_best_classes() -> None:
         torch.nn.functional.interpolate(student, size=(64, 64), mode="bilinear"), label, ignore_index=IGNORE_INDEX
     )
     assert hook.losses(context)["hard"].item() == pytest.approx(3.0 * share * expected.item(), rel=1e-3)
-    assert context.measures["mean_teacher/share"] == pytest.approx(share)
+    assert context.measures["pseudo_labels/share"] == pytest.approx(share)
 
 
 def test_soft_labels_are_a_divergence_that_is_zero_for_equal_models() -> None:
     context = make_context("tiny_segmenter")
-    hook = MeanTeacher(distillation="soft", burn_in=0.0, ramp=0.0, temperature=2.0)
+    hook = MeanTeacher(distillation="soft", temperature=2.0)
     hook.prepare(context.adapter)
-    hook.before_fit(context)
     with torch.no_grad():
         teacher = (context.teacher.dense_logits(context.step_data.unlabelled.weak) / 2).softmax(1)
         student = (context.adapter.dense_logits(context.step_data.unlabelled.strong) / 2).softmax(1)
@@ -129,9 +127,8 @@ def test_soft_labels_are_a_divergence_that_is_zero_for_equal_models() -> None:
 
 def test_soft_distillation_of_a_detector_compares_its_feature_maps() -> None:
     context = make_context("tiny_detector")
-    hook = MeanTeacher(distillation="soft", burn_in=0.0, ramp=0.0, taps=["stride 8", "coarsest"])
+    hook = MeanTeacher(distillation="soft", taps=["stride 8", "coarsest"])
     hook.prepare(context.adapter)
-    hook.before_fit(context)
     with torch.no_grad():
         names = [tap.name for tap in hook._seen]
         assert len(names) == 2
@@ -174,12 +171,10 @@ def test_half_of_the_classes_rounded_up_and_nothing_of_what_is_ignored() -> None
 
 
 def test_a_mixture_has_pixels_and_labels_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    context = make_context("tiny_segmenter")
+    context = make_context("tiny_segmenter", threshold=0.0)
     context.step_data.batch.semantic[:, :, 32:] = 1
     context.step_data.batch.semantic[:, :, :32] = 0
-    hook = ClassMix(threshold=0.0)
-    hook.before_fit(context)
-    images, label_maps, share = hook._mix(context)
+    images, label_maps, share = ClassMix()._mix(context, context.pseudo_labels)
     assert share == 1.0
     with torch.no_grad():
         scores = context.teacher.dense_logits(context.step_data.unlabelled.weak)
@@ -196,10 +191,8 @@ def test_a_mixture_has_pixels_and_labels_of_both(monkeypatch: pytest.MonkeyPatch
 def test_inputs_of_two_sizes_cannot_be_mixed() -> None:
     context = make_context("tiny_segmenter")
     context.step_data.images = torch.zeros(2, 3, 64, 96)
-    hook = ClassMix()
-    hook.before_fit(context)
     with pytest.raises(RunError, match=r"\(64, 96\) and unlabelled ones \(64, 64\)"):
-        hook._mix(context)
+        ClassMix()._mix(context, context.pseudo_labels)
 
 
 # Whole runs.
@@ -216,8 +209,9 @@ def detector(tiny_config: dict[str, Any], tiny_dataset: Path, hooks: list[Any]) 
 
 
 ALL: list[dict[str, dict[str, Any]]] = [
-    {"mean_teacher": {"threshold": 0.02, "burn_in": 0.3, "adaptive": True, "distillation": "both"}},
-    {"masked_consistency": {"threshold": 0.02, "burn_in": 0.3}},
+    {"pseudo_labels": {"threshold": 0.02, "burn_in": 0.3, "adaptive": True}},
+    {"mean_teacher": {"distillation": "both"}},
+    {"masked_consistency": {}},
 ]
 
 
@@ -245,7 +239,7 @@ def segmenter(folder: Path) -> dict[str, Any]:
             "augment": {"mosaic": 0, "crop": 64},
         },
         "train": {"epochs": 4, "lr": 3e-3, "warmup": 0, "device": "cpu"},
-        "hooks": [{"ema": {"decay": 0.9, "warmup": 0}}, *ALL, {"class_mix": {"threshold": 0.5, "burn_in": 0.3}}, QUIET],
+        "hooks": [{"ema": {"decay": 0.9, "warmup": 0}}, *ALL, {"class_mix": {"threshold": 0.5}}, QUIET],
         "run": {"out": str(folder / "run")},
     }
 
@@ -261,8 +255,8 @@ def test_a_detector_learns_from_unlabelled_images(tiny_config: dict[str, Any], t
     assert not any("teacher" in name for name in early)
     assert {"mean_teacher/hard", "mean_teacher/soft", "masked_consistency/masked"} <= late.keys()
     assert late["mean_teacher/hard"] > 0
-    assert steps[-1]["measures"]["mean_teacher/labels"] > 0
-    assert "mean_teacher/threshold/dark" in steps[-1]["measures"]
+    assert steps[-1]["measures"]["pseudo_labels/labels"] > 0
+    assert "pseudo_labels/threshold/dark" in steps[-1]["measures"]
 
 
 def test_a_segmenter_learns_from_unlabelled_images(tmp_path: Path) -> None:
@@ -277,22 +271,23 @@ def test_a_segmenter_learns_from_unlabelled_images(tmp_path: Path) -> None:
 def test_an_interrupted_run_ends_with_the_same_bits(
     tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path, step: int
 ) -> None:
-    capped = {"mean_teacher": ALL[0]["mean_teacher"] | {"at_most": 2.0, "background": 0.01}}
-    config = detector(tiny_config, tiny_dataset, [capped, ALL[1]])
+    limited = {"pseudo_labels": ALL[0]["pseudo_labels"] | {"max_pseudo_label_ratio": 2.0, "background": 0.01}}
+    config = detector(tiny_config, tiny_dataset, [limited, ALL[1], {"masked_consistency": {"threshold": 0.05}}])
     config["run"]["out"] = str(tmp_path / "straight")
     straight = tlvision.train(config).run
     config["run"]["out"] = str(tmp_path / "broken")
     with interrupted(step):
         tlvision.train(config)
     broken = tlvision.train(config, resume=tmp_path / "broken").run
-    for name in ("model", "optimizer", "hook.ema", "hook.mean_teacher"):
+    for name in ("model", "optimizer", "hook.ema", "hook.pseudo_labels"):
         one, other = (
             load_file(str(run / "checkpoints" / "last" / f"{name}.safetensors")) for run in (straight, broken)
         )
         assert one.keys() == other.keys() != set()
         assert all(torch.equal(one[key], other[key]) for key in one), name
-    for name in ("hook.mean_teacher.json", "hook.masked_consistency.json"):
-        assert (straight / "checkpoints/last" / name).read_text() == (broken / "checkpoints/last" / name).read_text()
+    states = [(run / "checkpoints/last/hook.pseudo_labels.json").read_text() for run in (straight, broken)]
+    assert states[0] == states[1]
+    assert json.loads(states[0])["monitors"].keys() == {"masked_consistency", "pseudo_labels"}
 
 
 def test_the_teacher_is_the_average_with_its_buffers(tiny_config: dict[str, Any], tiny_dataset: Path) -> None:
@@ -317,7 +312,7 @@ def test_the_teacher_is_the_average_with_its_buffers(tiny_config: dict[str, Any]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "build_session", watched)
-        run = tlvision.train(detector(tiny_config, tiny_dataset, ALL[:1])).run
+        run = tlvision.train(detector(tiny_config, tiny_dataset, ALL[:2])).run
     assert len(seen) == 9
     moving = [name for name in seen[0][0] if "running_mean" in name]
     assert moving
@@ -332,12 +327,15 @@ def test_the_teacher_is_the_average_with_its_buffers(tiny_config: dict[str, Any]
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"target": None}, "'mean_teacher' learns from unlabelled images; give them as data.target"),
-        ({"batch": {"labelled": 4}}, "'mean_teacher' wants unlabelled images in each batch; set data.batch.unlabelled"),
-        ({"ema": None}, "'mean_teacher' needs a teacher, which is the average that the hook 'ema' keeps"),
+        ({"target": None}, "'pseudo_labels' learns from unlabelled images; give them as data.target"),
+        (
+            {"batch": {"labelled": 4}},
+            "'pseudo_labels' wants unlabelled images in each batch; set data.batch.unlabelled",
+        ),
+        ({"ema": None}, "'pseudo_labels' needs a teacher, which is the average that the hook 'ema' keeps"),
         (
             {"floor": None},
-            "model.score_floor: 'mean_teacher' also looks at what its teacher is unsure of, .*; remove it",
+            "model.score_floor: 'pseudo_labels' also looks at what its teacher is unsure of, .*; remove it",
         ),
         ({"hooks": None}, "data.batch.unlabelled is 3, but no hook learns from unlabelled images"),
         (
@@ -345,12 +343,14 @@ def test_the_teacher_is_the_average_with_its_buffers(tiny_config: dict[str, Any]
             "'class_mix' needs HasDenseLogits, which this model of plugin 'toy' does not offer; models of .*smp",
         ),
         ({"empty": None}, "holds no image"),
+        ({"labels": None}, "'mean_teacher' learns from pseudo-labels, but the hook 'pseudo_labels' is missing. Add "),
+        ({"student": None}, "'pseudo_labels' has no effect, because no hook learns from pseudo-labels. Add mean_teac"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_anything_is_trained(
     tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path, change: dict[str, Any], expected: str
 ) -> None:
-    config = detector(tiny_config, tiny_dataset, [{"mean_teacher": {}}])
+    config = detector(tiny_config, tiny_dataset, [{"pseudo_labels": {}}, {"mean_teacher": {}}])
     if "ema" in change:
         config["hooks"] = config["hooks"][1:]
     elif "floor" in change:
@@ -359,6 +359,10 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_trained(
         config["hooks"] = [QUIET]
     elif "class_mix" in change:
         config["hooks"].append("class_mix")
+    elif "labels" in change:
+        del config["hooks"][1]
+    elif "student" in change:
+        del config["hooks"][2]
     elif "empty" in change:
         (tmp_path / "nothing").mkdir()
         config["data"]["target"] = {"images": str(tmp_path / "nothing")}

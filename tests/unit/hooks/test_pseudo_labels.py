@@ -7,12 +7,9 @@ import pytest
 import torch
 
 from tlvision.hooks import StepData
-from tlvision.hooks.pseudo_labels.labels import (
-    TeacherLabels,
-    filter_by_confidence,
-    self_training_loss,
-    teacher_predictions,
-)
+from tlvision.hooks.objectives.pseudo_labels import PseudoLabels
+from tlvision.hooks.pseudo_labels.labels import filter_by_confidence, self_training_loss
+from tlvision.hooks.pseudo_labels.teacher import teacher_predictions
 from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, Prediction
 
@@ -107,12 +104,12 @@ def test_a_rare_class_that_is_known_well_keeps_its_threshold_and_one_that_is_no_
 
 
 def test_a_class_that_is_not_there_is_an_error_with_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"mean_teacher\.thresholds: no class 'aa'"):
-        Thresholds(0.5, {"aa": 0.4}, adaptive=False).bind(CLASSES, "mean_teacher")
+    with pytest.raises(InputError, match=r"pseudo_labels\.thresholds: no class 'aa'"):
+        Thresholds(0.5, {"aa": 0.4}, adaptive=False).bind(CLASSES, "pseudo_labels")
 
 
 class Teacher:
-    """Says the same of every image, and counts how often it was asked."""
+    """Predicts the same whatever the images, and counts its passes."""
 
     def __init__(self, said: list[Prediction]) -> None:
         self.said, self.asked = said, 0
@@ -223,64 +220,86 @@ def test_probabilities_are_taken_as_they_are() -> None:
     assert filter_by_confidence(teacher_predictions(context), [0.99] * 3).share == 1.0
 
 
-@pytest.mark.parametrize(("objects", "told"), [(6, False), (7, True)])
-def test_a_teacher_that_finds_too_much_is_told_of(objects: int, told: bool) -> None:
-    # Two objects a labelled image: up to six are believed.
+def make_hook(context: Any, **settings: Any) -> PseudoLabels:
+    hook = PseudoLabels(**settings)
+    hook.before_fit(context)
+    assert context.pseudo_labels is hook
+    return hook
+
+
+@pytest.mark.parametrize(("objects", "warned"), [(6, False), (7, True)])
+def test_too_many_pseudo_labels_are_reported(objects: int, warned: bool) -> None:
+    # Two objects a labelled image: up to six raise no suspicion.
     context = make_context([prediction([0.9] * objects, [1] * objects)])
-    labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)
-    labels.bind(context)
+    hook = make_hook(context, threshold=0.7, patience=3)
     for step in range(6):
         context.step_data.cache = {}
         if step == 4:  # a resumed run counts on
-            state = labels.state_dict()
-            labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)
-            labels.load_state_dict(state)
-            labels.bind(context)
-        labels.of(context)
-        assert len(context.notices) == (told and (step + 1) // 3)
-    if told:
-        assert "sure of 7.0 objects an unlabelled image, and labelled images have 2.0" in context.notices[1]
+            state = hook.state_dict()
+            hook = PseudoLabels(threshold=0.7, patience=3)
+            hook.load_state_dict(state)
+            hook.before_fit(context)
+        hook.targets(context, "mean_teacher")
+        assert len(context.notices) == (warned and (step + 1) // 3)
+    if warned:
+        assert "pseudo_labels: possible confirmation bias: 7.0 pseudo-labels per unlabelled image" in context.notices[1]
+        assert "labelled images have 2.0 objects" in context.notices[1]
 
 
-def test_images_that_hold_nothing_do_not_break_the_silence() -> None:
+def test_empty_targets_do_not_hide_that_there_are_no_pseudo_labels() -> None:
     context = make_context([prediction([0.123], [1])])
-    labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3, background=0.5)
-    labels.bind(context)
+    hook = make_hook(context, threshold=0.7, patience=3, background=0.5)
     for _ in range(3):
         context.step_data.cache = {}
-        assert labels.of(context).images == [0]
+        assert hook.targets(context, "mean_teacher").images == [0]
     assert len(context.notices) == 1
 
 
-def test_a_teacher_that_finds_too_much_can_be_held_to_what_labelled_images_have() -> None:
+def test_the_number_of_pseudo_labels_can_be_limited_to_what_labelled_images_have() -> None:
     context = make_context([prediction([0.95, 0.9, 0.85, 0.8, 0.75], [1] * 5)])
     context.step_data.batch.labels = torch.ones(4, dtype=torch.int64)  # two objects a labelled image
-    labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=50, at_most=1.0)
-    labels.bind(context)
-    assert labels.of(context).targets[0].boxes.shape == (2, 4)
-    assert context.measures["mean_teacher/threshold/b"] == pytest.approx(0.851)
-    state = labels.state_dict()
-    again = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=50, at_most=1.0)
+    hook = make_hook(context, threshold=0.7, max_pseudo_label_ratio=1.0)
+    assert hook.targets(context, "mean_teacher").targets[0].boxes.shape == (2, 4)
+    assert context.measures["pseudo_labels/threshold/b"] == pytest.approx(0.851)
+    state = hook.state_dict()
+    again = PseudoLabels(threshold=0.7, max_pseudo_label_ratio=1.0)
     again.load_state_dict(state)
-    again.bind(context)
-    assert torch.equal(again.state_dict()["cap_scores"], state["cap_scores"])
-    assert again.cap is not None
-    assert again.cap.values() == [0.0, pytest.approx(0.851), 0.0]
+    again.before_fit(context)
+    assert torch.equal(again.state_dict()["limit_scores"], state["limit_scores"])
+    assert again.limit is not None
+    assert again.limit.values() == [0.0, pytest.approx(0.851), 0.0]
 
 
-def test_a_silent_teacher_is_told_of_with_the_threshold_and_the_numbers() -> None:
+def test_no_pseudo_label_is_reported_with_the_threshold_and_the_best_score() -> None:
     context = make_context([prediction([0.123], [1])])
-    labels = TeacherLabels("mean_teacher", Thresholds(0.7, {}, adaptive=False), patience=3)
-    labels.bind(context)
+    hook = make_hook(context, threshold=0.7, patience=3)
     for step in range(7):
         context.step_data.cache = {}
-        labels.of(context)
+        hook.targets(context, "mean_teacher")
         assert len(context.notices) == (step + 1) // 3
-    assert "for 3 micro-batches" in context.notices[0]
-    assert "best score just now is 0.123, the threshold 0.70" in context.notices[0]
-    assert context.measures == {"mean_teacher/share": 0.0, "mean_teacher/labels": 0.0}
+    assert "in the last 3 micro-batches (best score 0.123, threshold 0.70)" in context.notices[0]
+    assert context.measures == {"pseudo_labels/share": 0.0, "pseudo_labels/labels": 0.0}
     context.teacher.said = [prediction([0.9], [1])]
     context.step_data.cache = {}
-    labels.of(context)
-    assert labels.state_dict() == {"silent": 0, "seen": [2, 2, 1, 4, 8], "known": [[0.0] * 3, [0.0] * 3]}
-    assert context.measures == {"mean_teacher/share": 1.0, "mean_teacher/labels": 1.0}
+    hook.targets(context, "mean_teacher")
+    assert hook.state_dict() == {
+        "thresholds": [[0.0] * 3, [0.0] * 3],
+        "monitors": {"pseudo_labels": {"silent": 0, "seen": [2, 2, 1, 4, 8]}},
+    }
+    assert context.measures == {"pseudo_labels/share": 1.0, "pseudo_labels/labels": 1.0}
+
+
+def test_hooks_share_pseudo_labels_unless_one_has_a_threshold_of_its_own() -> None:
+    context = make_context([prediction([0.95, 0.8, 0.75], [0, 1, 1])])
+    context.step_data.batch.labels = torch.tensor([0, 1, 1, 1])
+    hook = make_hook(context, threshold=0.7, thresholds={"a": 0.9}, adaptive=True, max_pseudo_label_ratio=9.0)
+    shared = hook.targets(context, "mean_teacher")
+    assert hook.targets(context, "masked_consistency") is shared
+    own = hook.targets(context, "class_mix", 0.82)
+    assert (shared.count, own.count) == (3, 2), "0.95 reaches the threshold of its class in both"
+    assert context.measures["class_mix/labels"] == 2
+    assert context.measures["class_mix/threshold/b"] > context.measures["pseudo_labels/threshold/b"]
+    alone = make_hook(make_context([]), threshold=0.7, thresholds={"a": 0.9}, adaptive=True)
+    alone.thresholds.learn(teacher_predictions(context))
+    assert hook.thresholds.state() == alone.thresholds.state(), "they learn once in a micro-batch"
+    assert context.teacher.asked == 1

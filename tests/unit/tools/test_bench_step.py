@@ -21,7 +21,11 @@ def test_each_step_is_set_beside_both_supervised_ones(  # noqa: PLR0917  (pytest
     config = deepcopy(tiny_config)
     config["data"] |= {"target": {"images": str(tiny_dataset / "images")}, "batch": {"labelled": 2, "unlabelled": 3}}
     config["data"]["source_val"] = config["data"]["val"]
-    config["hooks"] = [{"ema": {"decay": 0.9, "warmup": 0}}, {"mean_teacher": {"threshold": 0.0, "burn_in": 0.5}}]
+    config["hooks"] = [
+        {"ema": {"decay": 0.9, "warmup": 0}},
+        {"pseudo_labels": {"threshold": 0.0, "burn_in": 0.5}},
+        "mean_teacher",
+    ]
     path = tmp_path / "teacher.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     monkeypatch.syspath_prepend(str(repository / "tools"))

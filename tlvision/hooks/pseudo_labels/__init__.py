@@ -1,1 +1,1 @@
-"""What self-training hooks share: a teacher's labels, the confidence from which they count, and how many may."""
+"""Helpers of self-training hooks: teacher predictions, thresholds, the limit on counts, and targets."""

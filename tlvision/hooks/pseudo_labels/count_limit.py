@@ -1,8 +1,8 @@
-"""A teacher that finds ever more objects is held to as many as labelled images have, by its scores.
+"""Limit the number of pseudo-labels of each class to what labelled images have, by raising score thresholds.
 
 After Chen et al., "Label Matching Semi-Supervised Object Detection" (LabelMatch), CVPR 2022: the threshold of a class
-is the score at which unlabelled images have as many objects of it, on average, as labelled ones. Different here: that
-is a lower bound on the thresholds of the config, kept up at every step instead of every so often.
+is the score at which unlabelled images have as many objects of it, on average, as labelled ones. Difference: it is
+a lower bound on the thresholds of the config, updated at every step instead of every few thousand.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ _KEEP = 0.98
 
 
 class CountLimit:
-    """The least score of each class with which the teacher finds no more objects an image than it may.
+    """The lowest score of each class that lets no more objects through than the limit allows.
 
-    at_most: so many times the objects of a class that a labelled image has on average.
+    max_ratio: an unlabelled image may have, on average, this many times the objects of a class that a labelled image
+               has.
 
-    >>> cap = CountLimit(1.0)
-    >>> cap.bind(2)
-    >>> cap.values()
+    >>> limit = CountLimit(1.0)
+    >>> limit.bind(2)
+    >>> limit.values()
     [0.0, 0.0]
     """
 
-    def __init__(self, at_most: float) -> None:
-        self.at_most = at_most
+    def __init__(self, max_ratio: float) -> None:
+        self.max_ratio = max_ratio
         self._classes = 0
 
     def bind(self, classes: int) -> None:
-        """Fit it to the number of classes; what was loaded for as many is kept."""
+        """Fit it to the number of classes; a state that was loaded for as many is kept."""
         import torch
 
         if self._classes == classes:
@@ -48,39 +49,39 @@ class CountLimit:
         self._objects = torch.zeros(classes, dtype=torch.float64)  # in labelled images
         self._images = torch.zeros(2, dtype=torch.float64)  # unlabelled, faded, and labelled
 
-    def learn(self, said: list[Prediction], batch: Batch) -> None:
-        """Take note of what was found in unlabelled images and of what labelled ones hold, in all processes."""
+    def learn(self, predictions: list[Prediction], batch: Batch) -> None:
+        """Count predictions on unlabelled images and objects of labelled ones, in all processes."""
         import torch
 
         classes = self._classes
-        scores, labels = torch.cat([one.scores for one in said]), torch.cat([one.labels for one in said])
+        scores, labels = (torch.cat([getattr(each, name) for each in predictions]) for name in ("scores", "labels"))
         place = labels * _BINS + (scores.float() * _BINS).long().clamp(0, _BINS - 1)
         found = torch.bincount(place, minlength=classes * _BINS)  # (classes * _BINS,)
         objects = torch.bincount(batch.labels.to(found.device), minlength=classes)
-        images = constants([len(said), len(batch.counts)], found)
+        images = constants([len(predictions), len(batch.counts)], found)
         new = _of_all_processes(torch.cat([found, objects, images])).cpu().double()
         self._scores = _KEEP * self._scores + new[: classes * _BINS].reshape(classes, _BINS)
         self._objects += new[classes * _BINS : -2]
         self._images = self._images * self._images.new_tensor([_KEEP, 1.0]) + new[-2:]
 
     def values(self) -> list[float]:
-        """Return the least score of each class, 0..1; the highest scores of all always count."""
+        """Return the lowest score of each class, 0..1; the highest bin of scores always passes."""
         unlabelled, labelled = self._images.tolist()
         if not labelled:
             return [0.0] * self._classes
-        allowed = self.at_most * self._objects / labelled * unlabelled  # (classes,)
+        allowed = self.max_ratio * self._objects / labelled * unlabelled  # (classes,)
         above = self._scores.flip(1).cumsum(1).flip(1)  # (classes, bins): found with the bin's score or more
         too_many = (above > allowed[:, None]).sum(dim=1).clamp(max=_BINS - 1)
         return [float(number) / _BINS for number in too_many]
 
     def state(self) -> dict[str, Tensor]:
         """Return what a resumed run needs."""
-        return {"cap_scores": self._scores, "cap_objects": self._objects, "cap_images": self._images}
+        return {"limit_scores": self._scores, "limit_objects": self._objects, "limit_images": self._images}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
         self._scores, self._objects, self._images = (
-            state[f"cap_{name}"].clone() for name in ("scores", "objects", "images")
+            state[f"limit_{name}"].clone() for name in ("scores", "objects", "images")
         )
         self._classes = len(self._objects)
 

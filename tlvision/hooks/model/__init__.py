@@ -1,0 +1,1 @@
+"""Hooks that change modules of the model."""
