@@ -27,6 +27,7 @@ VERBS = {
     "check-plugin": "hold a model family to the contract: every promise, checked, in a table",
     "new-plugin": "write the folder of a plugin for a new model family, working as it stands",
     "plugins": "the model families that are installed",
+    "config-reference": "every key of a config with type, limits, default and description",
     "presets": "configs that come with tlvision: model families, methods, data",
     "hooks": "the transfer methods that are installed, with their parameters",
 }

@@ -7,7 +7,7 @@ import textwrap
 
 from tlvision.types import InputError, nearest
 
-_TITLES = {
+TITLES = {
     "start": "a first run, with images that tlvision draws: tlvision train quickstart",
     "families": "model families, with the values that suit them",
     "methods": "methods, for any family: tlvision train FAMILY --with METHOD DATA",
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
 
     known = presets()
     if options.name is None:
-        for kind, title in _TITLES.items():
+        for kind, title in TITLES.items():
             print(title)
             for preset in known.values():
                 if preset.kind == kind:

@@ -1,4 +1,4 @@
-"""What a config may say. Strict: an unknown key anywhere is an error."""
+"""Schema of a config. An unknown key is an error. `tlvision config-reference` prints it."""
 
 from __future__ import annotations
 
@@ -26,45 +26,48 @@ PathText = Annotated[str, AfterValidator(_checked_path)]
 
 
 class _Strict(BaseModel):
-    """Strict in types too: 64 is a number and "64" is not, true is no number, a whole number may stand for 64.0."""
+    """Base of all sections: unknown keys and wrong types are errors; an integer is accepted for a float."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelSettings(_Strict):
-    """Which model, and from which weights."""
+    """The model and the weights that it starts from."""
 
-    plugin: str = Field(max_length=200, description="a model family; `tlvision plugins` lists them")
-    arch: str = Field(max_length=200, description="an architecture of the plugin; `tlvision plugins` lists them")
+    plugin: str = Field(max_length=200, description="Model family. `tlvision plugins` lists them.")
+    arch: str = Field(max_length=200, description="Architecture of the plugin. `tlvision plugins` lists them.")
     weights: PathText = Field(
-        description="coco, imagenet, pretrained, none, or the path of a weight file; see the plugin"
+        description="`coco`, `imagenet`, `pretrained`, `none`, or the path of a weight file; see the plugin."
     )
     rename: dict[str, str | Annotated[list[str], Field(min_length=1)]] = Field(
         {},
-        description="{our class: the weights' class} where names differ, so that its rows of the head are taken over; "
-        "or a list where several of theirs are one of ours: training starts from the first, zero-shot has all of them",
+        description="Class names of the weights, if they differ: `{class: class of the weights}`. Rows of the head are "
+        "copied by these names. With a list, training starts from the first class and zero-shot merges all of them.",
     )
-    options: dict[str, Any] = Field({}, description="what else the plugin lets one choose; `tlvision plugins` lists it")
+    options: dict[str, Any] = Field({}, description="Options of the plugin. `tlvision plugins` lists them.")
     max_detections: int | None = Field(
-        None, ge=1, le=10_000, description="objects that the model finds in an image at most; null: 300, 100 with masks"
+        None,
+        ge=1,
+        le=10_000,
+        description="Maximum number of predicted objects of an image. null: 300, or 100 with masks.",
     )
     score_floor: float | None = Field(
-        None, ge=0, lt=1, description="objects with a lower score are left out; null: 0.001, or as the model has it"
+        None, ge=0, lt=1, description="Objects with a lower score are removed. null: 0.001, or the model's own value."
     )
     nms_iou: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="IoU above which the worse of two boxes of a class goes; null: as the model has it",
+        description="IoU threshold of non-maximum suppression within a class. null: the model's own value.",
     )
 
 
 class DatasetSettings(_Strict):
-    """Labelled images: a COCO json and the folder that its file names are relative to, or a folder of label maps."""
+    """Labelled images: a folder of images with a COCO json, or with a folder of label maps."""
 
-    json_: PathText | None = Field(None, alias="json", description="COCO json; with masks, a COCO panoptic json")
-    images: PathText = Field(description="folder of the images")
-    masks: PathText | None = Field(None, description="folder of PNG label maps, <stem>.png for each image")
+    json_: PathText | None = Field(None, alias="json", description="COCO json. With `masks`: COCO panoptic json.")
+    images: PathText = Field(description="Folder of the images. File names in the json are relative to it.")
+    masks: PathText | None = Field(None, description="Folder of PNG label maps, `STEM.png` for each image.")
 
     @model_validator(mode="after")
     def _labels(self) -> Self:
@@ -74,73 +77,87 @@ class DatasetSettings(_Strict):
 
 
 class TargetSettings(_Strict):
-    """Unlabelled images: of the domain that the model is meant for, or just more of the same."""
+    """Unlabelled images: of the target domain, or of the same domain (semi-supervised training)."""
 
-    images: PathText = Field(description="folder of the images")
+    images: PathText = Field(description="Folder of the images.")
     json_: PathText | None = Field(
-        None, alias="json", description="take only the `images` of this json; no label is read"
+        None, alias="json", description="Use only the `images` of this json. Labels are not read."
     )
 
 
 class BatchSettings(_Strict):
-    """What one micro-batch of one process holds."""
+    """Contents of one micro-batch of one process.
 
-    labelled: int = Field(16, ge=1, le=MAX_BATCH, description="labelled images")
-    unlabelled: int = Field(0, ge=0, le=MAX_BATCH, description="images of data.target, for hooks that learn from them")
+    One optimizer step takes `data.batch.labelled` x `train.accumulate` x (number of processes) images. It may take each
+    training image at most 32 times: `data.batch.labelled: 10000` with 8 images is an error that states both numbers.
+    The same limit holds for `data.batch.unlabelled` and the images of `data.target`.
+    """
+
+    labelled: int = Field(16, ge=1, le=MAX_BATCH, description="Number of labelled images.")
+    unlabelled: int = Field(0, ge=0, le=MAX_BATCH, description="Number of images of `data.target`.")
 
 
 class RenderSettings(_Strict):
-    """A dataset that the project renders itself, so that a first run needs no download."""
+    """A synthetic dataset, rendered before the run if it does not exist. A first run needs no download."""
 
-    scene: Literal["inspection"] = Field("inspection", description="what is rendered")
-    domain: Literal["source", "target"] = Field("target", description="source, or shifted target")
-    out: PathText = Field(description="folder that gets images/, train.json and val.json if it does not exist yet")
-    train: int = Field(40, ge=1, le=MAX_RENDERED, description="training images")
-    val: int = Field(60, ge=1, le=MAX_RENDERED, description="validation images")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="of the renderer")
+    scene: Literal["inspection"] = Field("inspection", description="Kind of scene.")
+    domain: Literal["source", "target"] = Field(
+        "target", description="Source domain, or target domain with a distribution shift."
+    )
+    out: PathText = Field(description="Folder for images/, train.json and val.json.")
+    train: int = Field(40, ge=1, le=MAX_RENDERED, description="Number of training images.")
+    val: int = Field(60, ge=1, le=MAX_RENDERED, description="Number of validation images.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the renderer.")
 
 
 class DataSettings(_Strict):
-    """Which images, and what is done to them."""
+    """Images, labels, and how they become batches.
 
-    train: DatasetSettings = Field(description="to train on")
-    val: DatasetSettings | None = Field(None, description="to evaluate on; with data.target, labels of the target")
+    A relative path means a file beside the config that names it, or else a file in the current folder.
+    """
+
+    train: DatasetSettings = Field(description="Training images.")
+    val: DatasetSettings | None = Field(
+        None, description="Validation images. With `data.target`: labelled images of the target."
+    )
     source_val: DatasetSettings | None = Field(
-        None, description="labelled images like those of data.train, where data.val is of another domain"
+        None, description="Validation images of the source, if `data.val` is of another domain."
     )
     oracle: DatasetSettings | None = Field(
-        None, description="labelled images of the target, for `tlvision adapt`'s oracle alone; nothing else reads them"
+        None, description="Labelled images of the target. Only the oracle of `tlvision adapt` reads them."
     )
-    target: TargetSettings | None = Field(None, description="unlabelled images, for hooks that learn from them")
+    target: TargetSettings | None = Field(None, description="Unlabelled images, for hooks that train on them.")
     classes: list[str] | dict[str, Annotated[int, Field(ge=0, le=255)]] | str | None = Field(
         None,
         min_length=1,
-        description="use these classes only, in this order; or a text file with one name a line; or, for label maps, "
-        "{name: value in the label maps}",
+        description="Classes to use, in this order; or a text file with one name per line; or, for label maps, "
+        "`{name: value in the label maps}`. null: all classes of the json.",
     )
     exif: Literal["auto", "apply", "ignore"] = Field(
         "auto",
-        description="EXIF rotation, where the size does not tell if labels were drawn on the picture as shown (apply) "
-        "or as stored (ignore); auto: like the other images",
+        description="Whether labels were drawn on images as shown (`apply`) or as stored (`ignore`), if the image size "
+        "does not decide it. auto: like the other images.",
     )
     bit_depth: int | Literal["auto"] = Field(
-        "auto", description="bits in use of images with 16-bit values, 8 to 16; auto: measured on the training images"
+        "auto", description="Used bits of images with 16-bit values, 8 to 16. auto: measured on the training images."
     )
-    ignore_value: int = Field(255, ge=0, le=255, description="value in label maps for pixels of which nothing is known")
+    ignore_value: int = Field(255, ge=0, le=255, description="Value of unlabelled pixels in label maps.")
     unlabelled: Literal["background", "ignore"] = Field(
-        "background", description="semantic models on a COCO json: what a pixel without an object is"
+        "background", description="Semantic models on a COCO json: class of pixels without an object."
     )
-    render: RenderSettings | None = Field(None, description="render a dataset first")
-    image_size: int = Field(640, ge=32, le=MAX_SIDE, description="long side of the network input in pixels")
+    render: RenderSettings | None = Field(None, description="Render a synthetic dataset before the run.")
+    image_size: int = Field(640, ge=32, le=MAX_SIDE, description="Long side of the network input (pixels).")
     canvas: Literal["square", "fitted"] = Field(
-        "square", description="training inputs and windows: square; or fitted: as high and wide as their images need"
+        "square", description="Shape of training inputs. `fitted`: as high and wide as the images of the batch need."
     )
-    batch: BatchSettings = BatchSettings()
-    augment: AugmentSettings = AugmentSettings()
-    workers: int | Literal["auto"] = Field("auto", description="loading processes; auto: none on a small CPU machine")
+    batch: BatchSettings = Field(BatchSettings(), description="Size of micro-batches.")
+    augment: AugmentSettings = Field(AugmentSettings(), description="Augmentation of training images.")
+    workers: int | Literal["auto"] = Field(
+        "auto", description="Loading processes, at most 256. auto: none on a small CPU machine."
+    )
 
     cache: int | Literal["auto"] = Field(
-        "auto", description="MiB for decoded images; auto: by the free memory; 0: none"
+        "auto", description="Memory for decoded images (MiB). auto: a part of the free memory. 0: none."
     )
 
     @field_validator("bit_depth")
@@ -194,47 +211,55 @@ class DataSettings(_Strict):
 
 
 class EvaluateSettings(_Strict):
-    """When to evaluate, and what chooses the best checkpoint."""
+    """Evaluation during training, and checkpoint selection."""
 
     every: int = Field(
-        1, ge=1, le=MAX_EPOCHS, description="epochs between evaluations; the last epoch always is evaluated"
+        1, ge=1, le=MAX_EPOCHS, description="Epochs between evaluations. The last epoch is always evaluated."
     )
     select: str = Field(
         "auto",
         max_length=200,
-        description="the metric that selects checkpoints/best; auto: that of the task, with data.target "
-        "unlabelled/stability; target/… uses the target's labels",
+        description="Metric that selects checkpoints/best. auto: the main metric of the task, or with `data.target` "
+        "`unlabelled/stability`. Metrics that begin with `target/` use labels of the target.",
     )
     window: int = Field(
         0,
         ge=0,
         le=MAX_SIDE,
-        description="semantic: slide a window of this side over the image, which overlaps by a third; 0: whole",
+        description="Semantic models: side of a sliding window with an overlap of a third (pixels). 0: whole images.",
     )
-    boundary: bool = Field(False, description="semantic: boundary IoU as well")
+    boundary: bool = Field(False, description="Semantic models: also measure boundary IoU.")
     max_detections: int = Field(
-        100, ge=3, le=10_000, description="detections that count for an image and class; 100 is COCO's number"
+        100, ge=3, le=10_000, description="Detections that count for an image and class. COCO's value is 100."
     )
     batch: int = Field(
-        32, ge=1, le=MAX_BATCH, description="images predicted at once; masks take about 40 MB an image at 640 px"
+        32, ge=1, le=MAX_BATCH, description="Images in a batch. Masks take about 40 MB per image at 640 px."
     )
 
 
 class RunSettings(_Strict):
-    """Where the run goes."""
+    """Output of the run."""
 
-    out: PathText = Field(description="the run's folder; where it holds a run already, a number is appended")
+    out: PathText = Field(description="Folder of the run. If it holds a run already, a number is appended.")
 
 
 class Config(_Strict):
-    """One run."""
+    """One run. A file may also have the keys `base` and `when`, which are resolved before the schema is checked.
 
-    model: ModelSettings
-    data: DataSettings
-    train: TrainSettings
-    hooks: Hooks = Field((), description="in this order")
-    evaluate: EvaluateSettings = EvaluateSettings()
-    run: RunSettings
+    Configs are YAML 1.2. Only `true` and `false` are booleans: `off`, `on`, `yes` and `no` are texts, as are dates,
+    `12:30` and `010`. Types are strict: `"64"` is not a number, `true` is not a number, `1.0` is not an integer. An
+    integer is accepted for a float (`lr: 1`). `.inf` and `.nan` are errors.
+
+    A config file has at most 256 KiB, 10,000 values with aliases expanded, and 50 levels. A path is not empty, has no
+    NUL character, and has at most 4,096 bytes, 255 for each part.
+    """
+
+    model: ModelSettings = Field(description="Model and start weights.")
+    data: DataSettings = Field(description="Images and labels.")
+    train: TrainSettings = Field(description="Optimization.")
+    hooks: Hooks = Field((), description="Hooks with their parameters, in order. `tlvision hooks` lists them.")
+    evaluate: EvaluateSettings = Field(EvaluateSettings(), description="Evaluation and checkpoint selection.")
+    run: RunSettings = Field(description="Output.")
 
     def hook(self, name: str) -> BaseModel | None:
         """Return the parameters of a hook, or None if the run does not have it."""

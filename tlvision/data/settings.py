@@ -1,4 +1,4 @@
-"""What training images go through, as it stands in a config."""
+"""The section `data.augment` of a config."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ MAX_SIDE = 16_384
 
 
 class StrongView(BaseModel):
-    """How the strong view of an image looks: its geometry is that of the weak one, pixel by pixel.
+    """Changes from the weak to the strong view of an image. Both views have the same geometry.
 
-    The kinds and their sizes follow the common practice of semi-supervised detection (Liu et al., "Unbiased Teacher for
-    Semi-Supervised Object Detection", ICLR 2021, appendix). 0 switches each off.
+    Kinds and strengths follow Liu et al., "Unbiased Teacher for Semi-Supervised Object Detection", ICLR 2021, appendix.
+    0 switches each off.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    colour: float = Field(0.8, ge=0, le=1, description="probability of another brightness, contrast, saturation, hue")
-    brightness: float = Field(0.4, ge=0, lt=1, description="with colour: multiplied by 1 - this to 1 + this")
-    contrast: float = Field(0.4, ge=0, lt=1, description="with colour: about the mean, by 1 - this to 1 + this")
-    saturation: float = Field(0.4, ge=0, lt=1, description="with colour: multiplied by 1 - this to 1 + this")
-    hue: float = Field(0.1, ge=0, le=0.5, description="with colour: shifted by up to this part of the colour circle")
-    grey: float = Field(0.2, ge=0, le=1, description="probability of no colour at all")
-    blur: float = Field(0.5, ge=0, le=1, description="probability of a Gaussian blur of 0.1 to 2 pixels")
-    erase: float = Field(0.5, ge=0, le=1, description="probability that rectangles are painted over")
+    colour: float = Field(
+        0.8, ge=0, le=1, description="Probability of a change of brightness, contrast, saturation and hue."
+    )
+    brightness: float = Field(0.4, ge=0, lt=1, description="Brightness is multiplied by 1 - b to 1 + b.")
+    contrast: float = Field(0.4, ge=0, lt=1, description="Contrast about the mean is multiplied by 1 - c to 1 + c.")
+    saturation: float = Field(0.4, ge=0, lt=1, description="Saturation is multiplied by 1 - s to 1 + s.")
+    hue: float = Field(0.1, ge=0, le=0.5, description="Maximum shift of the hue (fraction of the colour circle).")
+    grey: float = Field(0.2, ge=0, le=1, description="Probability of a conversion to grey.")
+    blur: float = Field(0.5, ge=0, le=1, description="Probability of a Gaussian blur (0.1 to 2 pixels).")
+    erase: float = Field(0.5, ge=0, le=1, description="Probability that rectangles are erased.")
     erase_count: int = Field(
-        3, ge=1, le=100, description="with erase: at most so many rectangles, of 2 to 10 % of the image"
+        3, ge=1, le=100, description="Maximum number of erased rectangles, each 2 to 10 % of the image."
     )
 
 
 class AugmentSettings(BaseModel):
-    """Random changes to training images; 0 switches each off. Evaluation images are never changed.
+    """Augmentation of training images. 0 switches each kind off. Evaluation images are not augmented.
 
     >>> AugmentSettings(rotate=10).rotate
     10.0
@@ -39,32 +41,38 @@ class AugmentSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    mosaic: float = Field(1.0, ge=0, le=1, description="probability that an image is a mosaic of four")
-    mosaic_off: float = Field(0.1, ge=0, le=1, description="fraction of the run, at its end, without mosaic")
-    scale: float = Field(0.5, ge=0, lt=1, description="size is multiplied by 1 - scale to 1 + scale")
-    translate: float = Field(0.1, ge=0, le=1, description="shift in both directions, as a fraction of the image size")
-    rotate: float = Field(0.0, ge=0, le=180, description="turn by up to this many degrees either way")
-    shear: float = Field(0.0, ge=0, lt=60, description="slant by up to this many degrees either way, along x and y")
-    flip: float = Field(0.5, ge=0, le=1, description="probability of mirroring left and right")
-    flip_vertical: float = Field(0.0, ge=0, le=1, description="probability of mirroring top and bottom")
+    mosaic: float = Field(1.0, ge=0, le=1, description="Probability of a mosaic of four images.")
+    mosaic_off: float = Field(0.1, ge=0, le=1, description="Fraction at the end of the run without mosaics.")
+    scale: float = Field(0.5, ge=0, lt=1, description="Size is multiplied by 1 - scale to 1 + scale.")
+    translate: float = Field(0.1, ge=0, le=1, description="Maximum shift along each axis (fraction of the image size).")
+    rotate: float = Field(0.0, ge=0, le=180, description="Maximum rotation in both directions (degrees).")
+    shear: float = Field(0.0, ge=0, lt=60, description="Maximum shear along x and y in both directions (degrees).")
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    flip_vertical: float = Field(0.0, ge=0, le=1, description="Probability of a vertical flip.")
     hue: float = Field(
-        0.015, ge=0, le=0.5, description="shift of the hue either way, as a fraction of the colour circle"
+        0.015, ge=0, le=0.5, description="Maximum shift of the hue in both directions (fraction of the colour circle)."
     )
-    saturation: float = Field(0.7, ge=0, le=1, description="saturation is multiplied by 1 - this to 1 + this")
-    value: float = Field(0.4, ge=0, le=1, description="brightness is multiplied by 1 - this to 1 + this")
-    strong: float = Field(
-        0.0, ge=0, le=1, description="probability that a labelled image is seen as `strong_view` says"
+    saturation: float = Field(0.7, ge=0, le=1, description="Saturation is multiplied by 1 - s to 1 + s.")
+    value: float = Field(0.4, ge=0, le=1, description="Brightness is multiplied by 1 - v to 1 + v.")
+    strong: float = Field(0.0, ge=0, le=1, description="Probability of the strong view for a labelled image.")
+    strong_view: StrongView = Field(
+        StrongView(), description="Strong view of unlabelled images, and of labelled ones with `strong`."
     )
-    strong_view: StrongView = Field(StrongView(), description="the strong view of unlabelled images, and of these")
     crop: int = Field(
         0,
         ge=0,
         le=MAX_SIDE,
-        description="side of a random window of the image, in pixels of the network input; 0: the whole image",
+        description="Side of a random window (pixels of the network input). 0: the whole image.",
     )
     crop_limit: float = Field(
-        0.75, gt=0, le=1, description="with crop, label maps: look for a window of which no class fills more than this"
+        0.75,
+        gt=0,
+        le=1,
+        description="Label maps with `crop`: maximum share of one class in a window, for 10 tries.",
     )
     crop_class_aware: float = Field(
-        0.0, ge=0, le=1, description="with crop, label maps: probability of a window around a class, all classes alike"
+        0.0,
+        ge=0,
+        le=1,
+        description="Label maps with `crop`: probability of a window around a class, drawn uniformly.",
     )

@@ -14,32 +14,53 @@ MAX_EPOCHS = 1_000_000
 
 
 class TrainSettings(BaseModel):
-    """How to train.
+    """Optimization. Steps are optimizer steps: `accumulate` micro-batches on every process.
 
-    Steps are optimizer steps: `accumulate` micro-batches of `data.batch.labelled` images on every process.
+    `lr: auto` chooses the peak learning rate before training. Use it if the pretrained weights have your classes by
+    name (people, cars), because the default rate may be too high for them.
+
+    - Candidates are 1e-3, 3e-4 and 1e-4 for `adamw`, and 1e-2, 3e-3 and 1e-3 for `sgd`. They are tried from the
+      highest down, as long as each is better than all before it.
+    - Each candidate trains from the run's start weights on three quarters of the training images. It takes a tenth of
+      the epochs, at least 12 optimizer steps, with warm-up and decay of that length.
+    - The rate with the best `evaluate.select` on the other quarter is chosen; if equal, the one with the lower loss.
+      Val images are not used. A rate whose loss is not finite is not chosen.
+    - All training images are used afterwards. The run is bit-identical to one with that rate given as a number.
+    - A run shorter than two probes takes the highest rate.
+    - The run's `config.yaml` has the number, so `--resume` does not choose again. `rate.json`, `ledger.json`,
+      `log.jsonl` and the report have the scores.
+    - Not with `data.target` or `data.source_val`: labels of the source would choose the rate for the target.
+    - Rates of the hook `lr_groups` are not changed.
+
+    Short runs prefer higher rates than long runs, so a probe may choose 1e-3 although 3e-4 is better at the end.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    epochs: int = Field(ge=1, le=MAX_EPOCHS, description="passes over the training images")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum")
+    epochs: int = Field(ge=1, le=MAX_EPOCHS, description="Passes over the training images.")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with Nesterov momentum.")
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-        1e-3, description="peak learning rate; auto: chosen by short runs on a part of the training images"
+        1e-3, description="Peak learning rate. auto: chosen by short runs on a part of the training images."
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum, AdamW's first beta")
-    weight_decay: float = Field(5e-4, ge=0, description="none on norms and biases")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD, or first beta of AdamW.")
+    weight_decay: float = Field(5e-4, ge=0, description="Weight decay. Norms and biases have none.")
     schedule: Literal["cosine", "linear", "constant", "step"] = Field(
-        "cosine", description="after the warm-up; step: a tenth of the rate from 2/3 of the run, a hundredth from 11/12"
+        "cosine", description="Schedule after the warm-up. `step`: lr / 10 after 2/3 of the run, lr / 100 after 11/12."
     )
-    final_lr: float = Field(0.01, ge=0, le=1, description="where the schedule ends, as a fraction of lr")
-    warmup: float = Field(0.05, ge=0, lt=1, description="fraction of the run in which the rate rises from 0")
-    accumulate: int = Field(1, ge=1, le=MAX_EPOCHS, description="micro-batches summed before one optimizer step")
-    clip: float = Field(10.0, gt=0, description="largest norm of the gradient")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the GPU has it")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="of weights, order of images and augmentation")
+    final_lr: float = Field(0.01, ge=0, le=1, description="End of the schedule (fraction of `lr`).")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Fraction of the run in which the rate rises from 0.")
+    accumulate: int = Field(1, ge=1, le=MAX_EPOCHS, description="Micro-batches per optimizer step.")
+    clip: float = Field(10.0, gt=0, description="Maximum norm of the gradient.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Precision of the forward pass. auto: bf16 if the GPU supports it."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Device. auto: the first GPU, or the CPU if there is none."
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of weights, order of images and augmentation.")
     verify: Literal["first_steps", "every_step", "off"] = Field(
-        "first_steps", description="when to prove that what is frozen is frozen; first_steps: of each phase"
+        "first_steps",
+        description="When to verify that what is frozen does not change. `first_steps`: of each phase.",
     )
 
     @property
