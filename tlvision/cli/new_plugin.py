@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the folder and say what to do next."""
+    """Write the plugin folder and print the next steps."""
     from tlvision.conformance.new_plugin import new_plugin
 
     folder = new_plugin(options.name, options.parent)
