@@ -22,7 +22,7 @@ from tlvision.engine.summary import describe
 from tlvision.evaluation import format_table
 from tlvision.files.atomic import copy_any, recover_folder
 from tlvision.files.json_files import read_object, write_json, write_text
-from tlvision.hooks import Context
+from tlvision.hooks import Context, ObserverHook
 from tlvision.report import write_report
 from tlvision.types import InputError, RunError, counted
 
@@ -52,6 +52,7 @@ def train(
     extra: Sequence[str] = (),
     *,
     resume: str | Path | None = None,
+    observers: Sequence[ObserverHook] = (),
 ) -> TrainResult:
     """Train with a config, from the start or, with `resume`, from the last checkpoint of a run.
 
@@ -59,6 +60,8 @@ def train(
                file, or a loaded Config; unused with `resume`, which goes by the run's own config.yaml.
     overrides: "train.lr=2e-4" and so on.
     extra:     files or presets that are added to the config's bases.
+    observers: hooks of the caller behind those of the config, for example to draw a curve in a notebook. They are in
+               no file of the run: whoever resumes it gives them again.
 
     Raises InputError for what the user can correct, RunError if training cannot go on, KeyboardInterrupt after
     Ctrl-C, when the state has been saved.
@@ -84,6 +87,7 @@ def train(
     if not fabric.is_global_zero:
         console.quiet = True
     parts = _build_run(config, resumed, fabric)
+    parts.hooks.extend(observers)
     describe(console, parts)
     if resume is None:
         run = new_folder(config.run.out, fabric, dump_config(config))
