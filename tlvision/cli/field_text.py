@@ -55,10 +55,9 @@ def type_text(annotation: object) -> str:
         return " | ".join(type_text(item) for item in inner)
     if origin is Literal:
         return " | ".join(map(str, inner))
-    if origin is tuple and inner[-1] is Ellipsis:
-        return f"list[{type_text(inner[0])}]"
     if origin is not None:
-        return f"{type_text(origin)}[{', '.join(type_text(item) for item in inner)}]"
+        outer, parts = (list, inner[:1]) if inner[-1] is Ellipsis else (origin, inner)
+        return f"{type_text(outer)}[{', '.join(type_text(item) for item in parts)}]"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"{{{', '.join(annotation.model_fields)}}}"
     return "null" if annotation is NoneType else getattr(annotation, "__name__", str(annotation))
