@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.data.settings import MAX_SIDE
+from tlvision.engine.model import load, open_model
 from tlvision.formats.label_maps import read_class_file
 from tlvision.plugin import Adapter, BuildSpec, WeightReport, get_plugin
+from tlvision.training.settings import TrainSettings
 from tlvision.types import ClassMap, ImageFile, InputError, counted
 from tlvision.types.shown import shown
 
@@ -85,7 +87,7 @@ class ImageStatistics:
     numbers: Mapping[str, Numbers]
 
 
-def open_model(choice: ModelChoice, seed: int) -> GapModel:
+def choose_model(choice: ModelChoice, seed: int) -> GapModel:
     """Return the model in eval mode on its device.
 
     seed: of what is freshly initialised.
@@ -105,8 +107,6 @@ def open_model(choice: ModelChoice, seed: int) -> GapModel:
         raise InputError(
             "domain-gap: a run has its own arch, weights and classes; leave --arch, --weights, --classes out"
         )
-    from tlvision.engine.model import load
-
     model = load(choice.run)
     return GapModel(
         title=f"{model.config.model.plugin} {model.config.model.arch}, run {choice.run}",
@@ -127,27 +127,17 @@ def _pretrained(choice: ModelChoice, seed: int) -> GapModel:
     if len(names) == 1 and Path(names[0]).is_file():
         names = read_class_file(names[0]).names
     classes = ClassMap(names, tuple(range(1, len(names) + 1))) if names else _NO_CLASSES
-    from tlvision.engine.build import seed_everything
-    from tlvision.engine.model_hooks import refuse_unmerged
-    from tlvision.training.fabric import make_fabric, place
-    from tlvision.training.settings import TrainSettings
-
-    refuse_unmerged(choice.weights)
-    seed_everything(seed)
     size = choice.image_size or 640
     spec = BuildSpec(arch=choice.arch, weights=choice.weights, classes=classes, image_size=size)
-    adapter, report = plugin.build(spec)
-    fabric = make_fabric(TrainSettings(epochs=1, precision="fp32"))
-    place(fabric, adapter.module)
-    adapter.module.eval()
+    model = open_model(plugin, spec, TrainSettings(epochs=1, precision="fp32", seed=seed))
     return GapModel(
-        title=f"{choice.plugin} {choice.arch}, {report.summary()}",
-        adapter=adapter,
-        fabric=fabric,
+        title=f"{choice.plugin} {choice.arch}, {model.report.summary()}",
+        adapter=model.adapter,
+        fabric=model.fabric,
         classes=classes,
         image_size=size,
-        uninitialised=_uninitialised(report),
-        no_predictions_because=_why_no_predictions(report) if names else "no --classes were given",
+        uninitialised=_uninitialised(model.report),
+        no_predictions_because=_why_no_predictions(model.report) if names else "no --classes were given",
     )
 
 

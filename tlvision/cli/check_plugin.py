@@ -78,15 +78,12 @@ def _run_all(console: Console, found: list[Bench]) -> dict[str, float]:
 
 
 def _print_table(console: Console, bench: Bench, seconds: dict[str, float]) -> None:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
+    from tlvision import terminal
+
     title = f"{bench.plugin.name}: {bench.arch} ({bench.plugin.task_of(bench.arch)})"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("check, and its promise")
-    table.add_column("outcome")
-    table.add_column("seconds", justify="right")
+    table = terminal.table("check, and its promise", "outcome", "seconds", title=title, right=["seconds"])
     for check in bench.checks:
         status = check.outcome().status
         promise = Text.assemble(f"{check.name}\n", (check.promise, "dim"))

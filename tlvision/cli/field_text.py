@@ -56,8 +56,8 @@ def type_text(annotation: object) -> str:
     if origin is Literal:
         return " | ".join(map(str, inner))
     if origin is not None:
-        outer, parts = (list, inner[:1]) if inner[-1] is Ellipsis else (origin, inner)
-        return f"{type_text(outer)}[{', '.join(type_text(item) for item in parts)}]"
+        kind, items = (list, inner[:1]) if origin is tuple and inner[-1] is Ellipsis else (origin, inner)
+        return f"{type_text(kind)}[{', '.join(type_text(item) for item in items)}]"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"{{{', '.join(annotation.model_fields)}}}"
     return "null" if annotation is NoneType else getattr(annotation, "__name__", str(annotation))

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-
 from tlvision import terminal
 from tlvision.config.load import load_config
 from tlvision.engine.build import Run, build_run, training_images
@@ -55,18 +52,14 @@ def _print_weights(console: Console, parts: Run) -> None:
 
 
 def _print_groups(console: Console, parts: Run) -> None:
-    table = Table(box=box.SIMPLE_HEAD, title="layer groups, from input to output", title_justify="left")
-    for name in ("depth", "group", "role", "modules"):
-        table.add_column(name)
+    table = terminal.table("depth", "group", "role", "modules", title="layer groups, from input to output")
     for depth, group in enumerate(parts.plan.groups.groups):
         table.add_row(str(depth), group.name, group.role, ", ".join(group.modules))
     console.print(table)
 
 
 def _print_taps(console: Console, parts: Run) -> None:
-    table = Table(box=box.SIMPLE_HEAD, title="taps", title_justify="left")
-    for name in ("tap", "module", "channels", "stride"):
-        table.add_column(name)
+    table = terminal.table("tap", "module", "channels", "stride", title="taps")
     for tap in parts.adapter.taps:
         table.add_row(tap.name, tap.module_path, str(tap.channels), str(tap.stride))
     console.print(table)

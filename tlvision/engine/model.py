@@ -1,20 +1,20 @@
-"""A trained run as an object that predicts."""
+"""Build a model for everything that does not train it, and a trained run as an object that predicts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from tlvision.config.load import read_options
 from tlvision.engine.limits import check_limit, predict_spec
-from tlvision.engine.model_hooks import modify_model
+from tlvision.engine.model_hooks import modify_model, refuse_unmerged
 from tlvision.engine.resume import read_run_config
 from tlvision.engine.run_folder import check_classes, read_classes
 from tlvision.files.atomic import find_folder
-from tlvision.hooks import ModelHook
-from tlvision.plugin import Adapter, BuildSpec, get_plugin
+from tlvision.hooks import Hook, ModelHook
+from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin
 from tlvision.tasks import Task, get_task
 from tlvision.types import ClassMap, InputError, Prediction, counted, listing
 
@@ -25,24 +25,75 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from tlvision.config.schema import Config
+    from tlvision.training.settings import TrainSettings
 
     OneImage = str | Path | Image | npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class LoadedModel:
-    """A model with the weights that a run selected; see `load`.
+class Model:
+    """A model in eval mode on its device; see `open_model`.
 
-    model_hooks: hooks of the run that have changed its modules, in their order.
+    report:      which weights were loaded.
+    model_hooks: hooks that have changed its modules, in their order.
     """
 
-    run: Path
-    config: Config
     task: Task
     classes: ClassMap
     adapter: Adapter
     fabric: Fabric
+    report: WeightReport
     model_hooks: tuple[ModelHook, ...] = ()
+
+
+def open_model(
+    plugin: Plugin,
+    spec: BuildSpec,
+    settings: TrainSettings,
+    hooks: Sequence[Hook] = (),
+    *,
+    checkpoint: Path | None = None,
+) -> Model:
+    """Return a model that is not going to be trained: for predictions, measures and exports.
+
+    spec:       what the plugin builds.
+    settings:   device and precision are used, and the seed of parameters that no weights are loaded for.
+    hooks:      the model hooks among them change its modules.
+    checkpoint: weights of a run; every key of the file and of the model must fit.
+
+    Raises InputError if the weights hold parameters of a model hook that is not among `hooks`, the device does not
+    exist, or the weights do not fit; and whatever the plugin raises.
+    """
+    from tlvision.engine.build import seed_everything
+    from tlvision.training.checkpoint import load_model_strictly
+    from tlvision.training.fabric import make_fabric, place
+
+    if checkpoint is None:
+        refuse_unmerged(spec.weights)
+        seed_everything(settings.seed)  # not otherwise: whoever loads a run keeps the state of the generators
+    adapter, report = plugin.build(spec)
+    modify_model(hooks, adapter)
+    if checkpoint is not None:
+        load_model_strictly(adapter.module, checkpoint)
+    fabric = make_fabric(settings)
+    place(fabric, adapter.module)
+    adapter.module.eval()
+    return Model(
+        task=get_task(plugin.task_of(spec.arch)),
+        classes=spec.classes,
+        adapter=adapter,
+        fabric=fabric,
+        report=report,
+        model_hooks=tuple(hook for hook in hooks if isinstance(hook, ModelHook)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LoadedModel(Model):
+    """A model with the weights that a run selected; see `load`."""
+
+    run: Path
+    config: Config
 
     def __repr__(self) -> str:
         """Return three lines: the model, its classes, where it comes from."""
@@ -136,8 +187,7 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     Example: ``tlvision.load("runs/quickstart").predict("part.jpg")``
     """
     from tlvision.engine.build import build_hooks
-    from tlvision.training.checkpoint import MODEL, load_model_strictly
-    from tlvision.training.fabric import make_fabric, place
+    from tlvision.training.checkpoint import MODEL
 
     folder = Path(run)
     if not folder.is_dir():
@@ -159,16 +209,9 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
         options=read_options(plugin, config.model.options),
         predict=predict,
     )
-    adapter, _ = plugin.build(spec)
-    hooks = tuple(hook for hook in build_hooks(config) if isinstance(hook, ModelHook))
-    modify_model(hooks, adapter)
-    load_model_strictly(adapter.module, weights)
-    fabric = make_fabric(_settings(config, device or _device(config)))
-    place(fabric, adapter.module)
-    adapter.module.eval()
-    return LoadedModel(
-        run=folder, config=config, task=task, classes=classes, adapter=adapter, fabric=fabric, model_hooks=hooks
-    )
+    settings = _settings(config, device or _device(config))
+    opened = open_model(plugin, spec, settings, build_hooks(config), checkpoint=weights)
+    return LoadedModel(run=folder, config=config, **{each.name: getattr(opened, each.name) for each in fields(opened)})
 
 
 def _find_checkpoint(run: Path) -> Path:
@@ -185,7 +228,7 @@ def _find_checkpoint(run: Path) -> Path:
     return folder
 
 
-def _settings(config: Config, device: str) -> Any:
+def _settings(config: Config, device: str) -> TrainSettings:
     if device not in {"auto", "cpu", "cuda"}:
         raise InputError(f"device: expected 'cpu', 'cuda' or 'auto', got '{device}'")
     return config.train.model_copy(update={"device": device})

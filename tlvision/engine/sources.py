@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tlvision.files.outputs import MANIFEST
-from tlvision.formats.coco.unlabelled import SUFFIXES
+from tlvision.formats.image_headers import SUFFIXES
 from tlvision.types import InputError, counted, listing
 
 _VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})

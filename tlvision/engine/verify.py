@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 from tlvision import terminal
 from tlvision.config.load import load_config
@@ -91,9 +89,8 @@ def _prove_phases(session: Session, console: Console) -> list[PhaseProof]:
 
 
 def _print(console: Console, proved: list[PhaseProof]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, title="proved on the real model and images", title_justify="left")
-    for name in ("phase from step", "steps taken", "frozen tensors", "outcome"):
-        table.add_column(name, justify="left" if name == "outcome" else "right")
+    numbers = ("phase from step", "steps taken", "frozen tensors")
+    table = terminal.table(*numbers, "outcome", title="proved on the real model and images", right=numbers)
     for phase in proved:
         table.add_row(
             str(phase.first),

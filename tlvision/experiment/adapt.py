@@ -154,7 +154,7 @@ def _zero_shot(arm: Arm, row: Row, folder: Path, metric: Metric, console: Consol
     from tlvision.training.fabric import make_fabric
 
     console.rule("zero_shot")
-    config = arm.config.model_copy(update={"hooks": []})
+    config = arm.config.model_copy(update={"hooks": ()})
     parts = build_run(config, as_pretrained=True)
     fresh = [*parts.report.missing, *parts.report.mismatched, *(t for t in parts.report.remapped if "; fresh " in t)]
     if fresh:

@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from tlvision.types import InputError, listing
 
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+"""Of file names that are images, in lower case."""
 _ORIENTATION_TAG = 0x0112
 _LONGEST = 1024
 _THREADS = 8  # opening files waits for the disk, more than it computes

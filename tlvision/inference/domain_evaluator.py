@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,7 +123,7 @@ def resolve_domain_select(
     """
     domains = sorted({main, *(["source"] if source else [])})
     metrics = task.metrics(most)
-    found = [Metric(f"{domain}/{each.name}", each.higher_is_better) for domain in domains for each in metrics]
+    found = [replace(each, name=f"{domain}/{each.name}") for domain in domains for each in metrics]
     found += [Metric(f"unlabelled/{name}") for name in MEASURES] if unlabelled else []
     known = {metric.name: metric for metric in found}
     if select == "auto":

@@ -82,7 +82,10 @@ class Evaluator:
             write_json(self.out / "metrics.json", self.metrics, indent=1, nan="null")
         if self.fabric.world_size > 1:
             self.metrics = self.fabric.broadcast(self.metrics, src=0)
-        return flatten(self.metrics)
+        values = flatten(self.metrics)
+        for metric in self.task.metrics(self.measure.max_detections):
+            metric.check(values)
+        return values
 
     def _predict(self, adapter: Adapter, results: Results) -> None:
         if self._images is None:  # kept, with its cache of decoded images, for the next evaluation

@@ -19,12 +19,13 @@ A new task is one module with such an object and an entry point of the group `tl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tlvision.types import ClassMap, Dataset, InputSpec, Prediction, Sample, Target
+from tlvision.types import ClassMap, Dataset, InputSpec, Prediction, RunError, Sample, Target
 
 if TYPE_CHECKING:
     from tlvision.data.dataset import TargetParts
@@ -85,10 +86,28 @@ class Metric:
 
     name:             "<kind>/<number>", as `metrics.json` nests them: "bbox/AP".
     higher_is_better: its direction.
+    range:            lowest and highest value; a measured value outside of it is an error.
+
+    >>> Metric("points/distance", higher_is_better=False, range=(0, math.inf)).check({"points/distance": 3.5})
     """
 
     name: str
     higher_is_better: bool = True
+    range: tuple[float, float] = (-math.inf, math.inf)
+
+    def check(self, values: Mapping[str, float]) -> None:
+        """Raise RunError if the metric is among the measured values, {name: value}, and outside of its range."""
+        value = values.get(self.name)
+        low, high = self.range
+        if value is not None and not low <= value <= high:
+            raise RunError(
+                f"metric '{self.name}': {value} is outside of its range, {low:g} to {high:g}. This is a bug in the "
+                "task that measures it."
+            )
+
+
+UNIT: tuple[float, float] = (0.0, 1.0)
+"""The range of shares, such as precision, recall and IoU."""
 
 
 class Results(Protocol):

@@ -11,7 +11,7 @@ from tlvision.data.dataset import TargetParts
 from tlvision.evaluation import coco_map, has_masks, instance_map, three_limits
 from tlvision.formats.coco import CocoData, restrict_classes, write_dataset
 from tlvision.plugin.protocol import DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS
-from tlvision.tasks.base import LabelKind, LabelOptions, MeasureOptions, Metric, Source, Task
+from tlvision.tasks.base import UNIT, LabelKind, LabelOptions, MeasureOptions, Metric, Source, Task
 from tlvision.tasks.object_checks import check_limits, check_measurable, check_sizes, check_train
 from tlvision.tasks.object_results import ObjectResults, read_objects
 from tlvision.tasks.reading import read_json
@@ -84,7 +84,9 @@ class ObjectTask:
     def metrics(self, max_detections: int = 100) -> tuple[Metric, ...]:
         """Return COCO's twelve numbers of each kind; average recall is named after the number of detections."""
         limits = dict(zip(("AR1", "AR10", "AR100"), (f"AR{n}" for n in three_limits(max_detections)), strict=True))
-        return tuple(Metric(f"{kind}/{limits.get(name, name)}") for kind in self.kinds for name in COCO_METRICS)
+        return tuple(
+            Metric(f"{kind}/{limits.get(name, name)}", range=UNIT) for kind in self.kinds for name in COCO_METRICS
+        )
 
     def check_train(self, train: Dataset) -> list[str]:
         """Return a note on classes without an object."""

@@ -13,7 +13,7 @@ from tlvision.evaluation import label_map_iou
 from tlvision.files.names import stems_in
 from tlvision.formats.coco import CocoData
 from tlvision.formats.label_maps import LabelMapData, read_label_maps, read_panoptic, write_label_map
-from tlvision.tasks.base import LabelKind, LabelOptions, MeasureOptions, Metric, Source, Task
+from tlvision.tasks.base import UNIT, LabelKind, LabelOptions, MeasureOptions, Metric, Source, Task
 from tlvision.tasks.label_map_results import LabelMapResults, read_maps
 from tlvision.tasks.object_checks import check_train, unmeasured_classes
 from tlvision.tasks.pixel_checks import check_pixels, check_two_classes
@@ -88,7 +88,7 @@ class SemanticTask:
 
     def metrics(self, max_detections: int = 100) -> tuple[Metric, ...]:
         """Return the overall numbers of `tlvision.evaluation.class_iou`."""
-        return tuple(Metric(f"semantic/{name}") for name in METRICS)
+        return tuple(Metric(f"semantic/{name}", range=UNIT) for name in METRICS)
 
     def check_train(self, train: Dataset) -> list[str]:
         """Check that there are two classes to tell apart."""

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from tlvision import terminal
 from tlvision.files.json_files import read_object, write_json
 from tlvision.training.optim import peak_lr_of, weight_decay_of
 from tlvision.types import InputError, counted, listing
@@ -125,9 +124,8 @@ def _brief(row: dict[str, Any] | None) -> str:
 
 def print_ledger(console: Console, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> None:
     """Print one line for each layer group, and for each part of a group that is treated differently; the schedule."""
-    table = Table(box=box.SIMPLE_HEAD, title="ledger", title_justify="left")
-    for name in ("group", "role", "tensors", "parameters", "lr", "decay", "trained from", "why"):
-        table.add_column(name, justify="right" if name in {"tensors", "parameters", "lr", "decay"} else "left")
+    numbers = ("tensors", "parameters", "lr", "decay")
+    table = terminal.table("group", "role", *numbers, "trained from", "why", title="ledger", right=numbers)
     parts: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         parts.setdefault((row["group"], row["role"], row["lr"], row["trainable_from"], row["why"]), []).append(row)

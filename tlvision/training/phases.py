@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from rich import box
-from rich.table import Table
 
+from tlvision import terminal
 from tlvision.data.batches import normalise
 from tlvision.training.fabric import choose_precision
 from tlvision.training.modes import set_modes
@@ -124,11 +123,8 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
 def print_phases(console: Console, phases: list[Phase], steps_per_epoch: int, batch_size: int) -> None:
     """Print one line for each phase: what is freed, how much is trained, and the memory that it takes."""
     title = f"phases; memory in MiB, for {counted(batch_size, 'image')} at once"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for name in ("from step", "epoch", "freed"):
-        table.add_column(name)
-    for name in ("parameters trained", "weights", "gradients", "optimizer", "activations", "sum"):
-        table.add_column(name, justify="right")
+    numbers = ("parameters trained", "weights", "gradients", "optimizer", "activations", "sum")
+    table = terminal.table("from step", "epoch", "freed", *numbers, title=title, right=numbers)
     for phase in phases:
         sizes = (phase.weights, phase.gradients, phase.optimizer, phase.activations, phase.memory)
         table.add_row(

@@ -69,7 +69,7 @@ def score_as_one(truth: Path, rows: Sequence[dict[str, Any]], names: Sequence[st
 
 def main() -> None:
     """Print the markdown table."""
-    from tlvision.analysis.features import ModelChoice, open_model
+    from tlvision.analysis.features import ModelChoice, choose_model
     from tlvision.plugin.weights.files import read_tensors
 
     options = arguments()
@@ -83,7 +83,7 @@ def main() -> None:
         classes=tuple(names),
         image_size=options.image_size,
     )
-    model = open_model(choice, seed=0)
+    model = choose_model(choice, seed=0)
     print("| cell | held-out images | any class as one | classes | these alone |\n|---|---|---|---|---|")
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlvision.analysis.features import ModelChoice, extract, join, open_model
+from tlvision.analysis.features import ModelChoice, choose_model, extract, join
 from tlvision.cli.main import main
 from tlvision.formats.coco import read_images
 from tlvision.types import InputSpec
@@ -119,7 +119,7 @@ def test_a_limit_takes_images_from_first_to_last(
 
 
 def test_a_dense_model_has_shares_of_pixels(folders: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = open_model(
+    model = choose_model(
         ModelChoice(plugin="toy", arch="tiny_segmenter", weights="none", classes=("a", "b", "c"), image_size=64), 0
     )
     assert (
@@ -148,7 +148,7 @@ class _Averages:
 def test_padding_takes_no_part(tmp_path: Path) -> None:
     """Wide and high images are padded at other places: a classifier would tell the domains apart by that alone."""
     rows = {}
-    model = open_model(ModelChoice(plugin="toy", arch="tiny_detector", weights="none", image_size=64), 0)
+    model = choose_model(ModelChoice(plugin="toy", arch="tiny_detector", weights="none", image_size=64), 0)
     values = {**{name: getattr(model, name) for name in model.__slots__}, "adapter": _Averages(), "uninitialised": ()}
     for name, size in (("wide", (16, 64)), ("high", (64, 24)), ("odd", (37, 64))):
         folder = tmp_path / name
@@ -163,7 +163,7 @@ def test_padding_takes_no_part(tmp_path: Path) -> None:
 
 
 def test_taps_that_see_through_fresh_weights_are_told(folders: SimpleNamespace) -> None:
-    model = open_model(ModelChoice(plugin="toy", arch="tiny_detector", weights="none", image_size=64), 0)
+    model = choose_model(ModelChoice(plugin="toy", arch="tiny_detector", weights="none", image_size=64), 0)
     names = [name for name, _ in model.adapter.module.named_parameters()]
     values = {name: getattr(model, name) for name in model.__slots__}
 

@@ -245,7 +245,7 @@ def test_a_teacher_has_the_same_modules(lora_config: dict[str, Any], tiny_datase
         "target": {"images": str(tiny_dataset / "images")},
         "batch": {"labelled": 4, "unlabelled": 4},
     }
-    lora_config["hooks"] += [{"mean_teacher": {"burn_in": 0.0}}, "adabn"]
+    lora_config["hooks"] += [{"pseudo_labels": {"burn_in": 0.0}}, "mean_teacher", "adabn"]
     result = tlvision.train(lora_config)
     assert result.metrics
     tlvision.load(result.run)

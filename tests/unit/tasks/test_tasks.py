@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from tlvision.hooks import Context
 from tlvision.hooks.observers.checkpoint import Checkpoint
 from tlvision.hooks.observers.early_stop import EarlyStop
 from tlvision.tasks import LabelOptions, Metric, Source, get_task, metric_names, registry, task_names
+from tlvision.tasks.registry import built_in_tasks
 from tlvision.types import ClassMap, InputError, Prediction, RunError, Sample, empty_target
 
 BOX = np.array([[1, 2, 11, 12]], np.float32)
@@ -204,3 +206,13 @@ def test_a_table_of_methods_knows_the_direction(tmp_path: Path) -> None:
     row = Row("mt", "method")
     _read(tmp_path, row, Metric("points/distance", higher_is_better=False), [{"points/distance": 0.3}])
     assert (row.values, row.best) == ([0.5], [0.3])
+
+
+def test_a_value_outside_of_the_range_of_a_metric_is_an_error() -> None:
+    for task in built_in_tasks():
+        assert {metric.range for metric in task.metrics()} == {(0.0, 1.0)}
+    metric = Metric("points/distance", higher_is_better=False, range=(0.0, math.inf))
+    metric.check({"points/distance": 5.0, "bbox/AP": -3.0})
+    metric.check({})
+    with pytest.raises(RunError, match=r"'points/distance': -0.1 is outside of its range, 0 to inf"):
+        metric.check({"points/distance": -0.1})

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from tlvision import terminal
 from tlvision.analysis.domain_gap.advice import TapGap, advise, as_json, largest
-from tlvision.analysis.features import GapModel, ImageStatistics, ModelChoice, Numbers, extract, join, open_model
+from tlvision.analysis.features import GapModel, ImageStatistics, ModelChoice, Numbers, choose_model, extract, join
 from tlvision.data.images import write_image
 from tlvision.evaluation.distances import (
     MIN_IMAGES,
@@ -87,7 +86,7 @@ def domain_gap(a: ImageSource, b: ImageSource, model: ModelChoice, settings: Gap
     check_folder(settings.out, COMMAND, inputs=_inputs(a, b, model))
     files = {side: _read(source, side, settings.limit) for side, source in (("A", a), ("B", b))}
     names = _names(a, b)
-    opened = open_model(model, settings.seed)
+    opened = choose_model(model, settings.seed)
     _check_tap(opened, settings.tap)
     console = terminal.console(120)
     seen, fresh = _look_at(console, opened, files, names)
@@ -265,12 +264,8 @@ def _print(
     size = taps[0].gap.size
     title = f"distances between {size} images and {size}; in brackets the floor: between halves of one side"
     console.print(title, style="italic", highlight=False, soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("tap", "stride"):
-        table.add_column(name)
-    for name in ("A-distance, 0 to 2", "Fréchet", "MMD", "p"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+    numbers = ("A-distance, 0 to 2", "Fréchet", "MMD", "p")
+    table = terminal.table("tap", "stride", *numbers, "", right=numbers)
     for tap in taps:
         gap = tap.gap
         notes = ["apart"] if tap.apart() else []
@@ -292,10 +287,7 @@ def _print(
 
 
 def _prediction_table(predictions: Mapping[str, Any], names: tuple[str, str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for name in (*names, "difference"):
-        table.add_column(name, justify="right")
+    table = terminal.table("", *names, "difference", right=[*names, "difference"])
     for name, row in predictions["statistics"].items():
         apart = row["difference_in_deviations"]
         table.add_row(name, _said(row["a"]), _said(row["b"]), "-" if apart is None else f"{apart:+.2f} deviations")

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from tlvision.formats.bit_depth import FULL, choose_bits
 from tlvision.formats.coco.document import Row, load_image_rows
-from tlvision.formats.image_headers import Header, read_headers
+from tlvision.formats.image_headers import SUFFIXES, Header, read_headers
 from tlvision.types import ImageFile, InputError
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from tlvision.files.inputs import exists, read_text
 from tlvision.formats.bit_depth import FULL, choose_bits
-from tlvision.formats.image_headers import Header, read_headers
+from tlvision.formats.image_headers import SUFFIXES, Header, read_headers
 from tlvision.formats.label_maps.files import read_label_map
 from tlvision.formats.orientation import Exif, decide
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, Sample, counted, empty_target, listing
 from tlvision.types.shown import shown
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _THREADS = 8
 _MOST_BYTES = 1 << 20
 

@@ -8,13 +8,13 @@ it has in the other image (Gonzalez & Woods, "Digital Image Processing", histogr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field
 
 from tlvision.hooks.base import DataHook
+from tlvision.hooks.parameters import Share
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,8 +33,8 @@ class ColourStatistics(DataHook):
         self,
         *,
         match: Literal["statistics", "histogram"] = "statistics",
-        probability: Annotated[float, Field(ge=0, le=1)] = 0.5,
-        strength: Annotated[float, Field(ge=0, le=1)] = 1.0,
+        probability: Share = 0.5,
+        strength: Share = 1.0,
     ) -> None:
         self.match, self.probability, self.strength = match, probability, strength
 

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from tlvision.hooks.base import DataHook
+from tlvision.hooks.parameters import Share
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,7 +38,7 @@ class FourierStyle(DataHook):
         self,
         *,
         beta: Annotated[float, Field(ge=0, lt=0.5)] = 0.01,
-        probability: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        probability: Share = 0.5,
     ) -> None:
         self.beta, self.probability = beta, probability
 

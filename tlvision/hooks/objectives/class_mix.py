@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.parameters import Share
 from tlvision.hooks.pseudo_labels.labels import labelled_maps, self_training_loss
 from tlvision.plugin import HasDenseLogits
 from tlvision.types import IGNORE_INDEX, RunError
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tlvision.hooks.objectives.pseudo_labels import PseudoLabels
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ClassMix(ObjectiveHook):

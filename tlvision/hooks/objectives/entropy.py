@@ -17,6 +17,7 @@ from pydantic import Field
 
 from tlvision.data.padding import mean_over_images, valid_pixels
 from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.parameters import Share
 from tlvision.hooks.side_pass import side_pass
 from tlvision.plugin import HasDenseLogits, ScoreKind, class_log_probabilities, score_kind
 from tlvision.types import InputError
@@ -40,8 +41,8 @@ class Entropy(ObjectiveHook):
         self,
         *,
         weight: Annotated[float, Field(ge=0)] = 0.001,
-        start: Annotated[float, Field(ge=0, le=1)] = 0.0,
-        ramp: Annotated[float, Field(ge=0, le=1)] = 0.1,
+        start: Share = 0.0,
+        ramp: Share = 0.1,
     ) -> None:
         self.weight, self.start, self.ramp = weight, start, ramp
 

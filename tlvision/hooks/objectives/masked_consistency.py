@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.parameters import Share
 from tlvision.hooks.pseudo_labels.labels import self_training_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class MaskedConsistency(ObjectiveHook):

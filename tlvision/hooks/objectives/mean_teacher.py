@@ -24,6 +24,7 @@ from pydantic import Field
 from tlvision.data.padding import mean_over_images, valid_pixels
 from tlvision.hooks.base import Context, ObjectiveHook
 from tlvision.hooks.features.taps import choose_taps
+from tlvision.hooks.parameters import Share
 from tlvision.hooks.pseudo_labels.labels import self_training_loss
 from tlvision.hooks.pseudo_labels.teacher import TeacherOutput, teacher_predictions
 from tlvision.plugin import HasDenseLogits, class_log_probabilities, interpolate, score_kind
@@ -56,7 +57,7 @@ class MeanTeacher(ObjectiveHook):
         distillation: Literal["hard", "soft", "both"] = "hard",
         temperature: Annotated[float, Field(gt=0)] = 1.0,
         taps: list[str] = ["coarsest"],  # noqa: B006  (a schema; never written to)
-        threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
+        threshold: Share | None = None,
     ) -> None:
         self.weight, self.threshold = weight, threshold
         self.distillation, self.temperature, self.selectors = distillation, temperature, list(taps)

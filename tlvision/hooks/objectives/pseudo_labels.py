@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.parameters import Share
 from tlvision.hooks.pseudo_labels.count_limit import CountLimit
 from tlvision.hooks.pseudo_labels.labels import PseudoTargets, filter_by_confidence
 from tlvision.hooks.pseudo_labels.monitor import LabelMonitor
@@ -29,7 +30,6 @@ from tlvision.types import InputError, Prediction
 if TYPE_CHECKING:
     from torch import Tensor
 
-Share = Annotated[float, Field(ge=0, le=1)]
 _LEARNT = "pseudo_labels"
 
 

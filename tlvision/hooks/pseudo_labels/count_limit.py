@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tlvision.hooks.pseudo_labels.processes import sum_over_processes
 from tlvision.plugin import constants
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class CountLimit:
         found = torch.bincount(place, minlength=classes * _BINS)  # (classes * _BINS,)
         objects = torch.bincount(batch.labels.to(found.device), minlength=classes)
         images = constants([len(predictions), len(batch.counts)], found)
-        new = _of_all_processes(torch.cat([found, objects, images])).cpu().double()
+        new = sum_over_processes(torch.cat([found, objects, images])).cpu().double()
         self._scores = _KEEP * self._scores + new[: classes * _BINS].reshape(classes, _BINS)
         self._objects += new[classes * _BINS : -2]
         self._images = self._images * self._images.new_tensor([_KEEP, 1.0]) + new[-2:]
@@ -84,11 +85,3 @@ class CountLimit:
             state[f"limit_{name}"].clone() for name in ("scores", "objects", "images")
         )
         self._classes = len(self._objects)
-
-
-def _of_all_processes(counts: Tensor) -> Tensor:
-    import torch
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(counts)
-    return counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tlvision.hooks.pseudo_labels.processes import sum_over_processes
 from tlvision.plugin import constants
 from tlvision.types import ClassMap, InputError, Prediction, nearest
 
@@ -115,7 +116,5 @@ def _confidence(
     both = torch.stack(
         [torch.bincount(index[used], weights, minlength=len(least)) for weights in (value[used], None)]  # (2, C)
     )
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(both)
-    sums, counts = both.tolist()
+    sums, counts = sum_over_processes(both).tolist()
     return sums, counts

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tlvision.hooks.base import SetupHook
+from tlvision.hooks.parameters import Share
 from tlvision.hooks.plan import Plan
 
 
@@ -31,7 +32,7 @@ class LayerwiseLr(SetupHook):
         self,
         *,
         decay: Annotated[float, Field(gt=0, le=1)],
-        minimum: Annotated[float, Field(ge=0, le=1)] = 0.0,
+        minimum: Share = 0.0,
     ) -> None:
         self.decay, self.minimum = decay, minimum
 
