@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,7 +26,7 @@ class GroundTruth:
 
     path:        the file.
     images:      as stored, ids unique.
-    categories:  as stored, ids and names unique.
+    categories:  id and name of each, both unique.
     annotations: new dicts with id, image_id, category_id, bbox (x, y, width, height in pixels), area (square pixels),
                  iscrowd (0 or 1) and, for "segm", segmentation. Their ids are 1..n in the order of the file: COCO's
                  matching uses an id as a truth value, so that an id 0 would count as "not matched".
@@ -55,50 +54,32 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
     twice, a class name twice, an unknown image or category, a box that is not four numbers, and, for "segm", a mask
     that is neither polygons nor an RLE of the image's size.
     """
+    from tlvision.formats.coco.document import load_document
     from tlvision.formats.coco.duplicates import check_one_row_a_file, repeated_annotations
 
     path = Path(path)
-    content = _load(path)
-    if not isinstance(content, dict):
-        hint = "; is it the predictions file?" if isinstance(content, list) else ""
-        raise InputError(f"{path}: expected a COCO object with images, annotations and categories, got a JSON "
-                         f"{_json_type(content)}{hint}")  # fmt: skip
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            came = f"a JSON {_json_type(content[key])}" if key in content else f"only the keys {sorted(content)}"
-            raise InputError(f"{path}: expected a COCO file with the list '{key}', got {came}")
-        if not all(isinstance(item, dict) for item in content[key]):
-            raise InputError(f"{path}: expected only objects in the list '{key}'; write them as COCO does")
-    images = _by_id(path, content, "images")
-    named = {number: row for number, row in images.items() if isinstance(row.get("file_name"), str)}
+    document = load_document(path, require_objects=False, for_evaluation=True)
+    named = {number: row for number, row in document.images.items() if isinstance(row.get("file_name"), str)}
     check_one_row_a_file(str(path), named)
-    _by_id(path, content, "annotations")
-    content["categories"] = _without_double_root(content)
-    categories = _by_id(path, content, "categories")
-    _check_names(path, content["categories"])
-    for item in content["annotations"]:
-        for key, known in (("image_id", images), ("category_id", categories)):
-            _check_reference(path, item, key, known)
-    _check_fields(path, content["annotations"])
-    usable = _usable(path, content["annotations"], images)
+    usable = _usable(path, document.annotations, document.images)
     annotations = []
     for number, item in enumerate(usable, start=1):
         annotation = _annotation(number, item)
         if iou_type == "segm":
             from tlvision.formats.coco.segments import without_short_polygons
 
-            image = images[item["image_id"]]
+            where, size = f"{path}, annotation {item['id']}", _size(document.images[item["image_id"]])
             mask, _ = without_short_polygons(item.get("segmentation"))
-            _checked_mask(_where_annotation(path, item), mask, _size(image), polygons=True)
+            _checked_mask(where, mask, size, polygons=True)
             annotation["segmentation"] = mask
         annotations.append(annotation)
     return GroundTruth(
         path,
-        content["images"],
-        content["categories"],
+        list(document.images.values()),
+        [{"id": number, "name": name} for number, name in document.categories.items()],
         annotations,
         areas_from_boxes=sum(item.get("area") is None for item in usable),
-        unusable=len(content["annotations"]) - len(usable),
+        unusable=len(document.annotations) - len(usable),
         repeated=len(repeated_annotations(usable)),
     )
 
@@ -106,17 +87,6 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
 def _side(value: object) -> float:
     """Return the width or height of an image; what the file does not tell bounds nothing."""
     return float(value) if _is_number(value) else _LIMIT  # type: ignore[arg-type]
-
-
-def _without_double_root(content: Json) -> list[Json]:
-    """Return the categories without an empty root that shares its name with another one, as Roboflow may write it."""
-    categories: list[Json] = content["categories"]
-    names = Counter(str(category.get("name")) for category in categories)
-    if all(count == 1 for count in names.values()):
-        return categories
-    from tlvision.formats.coco.document import used_categories, without_empty_roots
-
-    return without_empty_roots(categories, used_categories(content["annotations"]))
 
 
 def _usable(path: Path, annotations: list[Json], images: dict[int, Json]) -> list[Json]:
@@ -206,39 +176,6 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "null")
 
 
-def _by_id(path: Path, content: Json, key: str) -> dict[int, Json]:
-    """Index the list `key` by id; an empty list is an error for images and categories."""
-    items: list[Json] = content[key]
-    if not items and key != "annotations":
-        raise InputError(f"{path}: the list '{key}' is empty; there is nothing to evaluate")
-    for index, item in enumerate(items):
-        if type(item.get("id")) is not int:
-            raise InputError(f"{path}: {key}[{index}]: expected an integer 'id', got {item.get('id', 'none')!r}")
-    found = {item["id"]: item for item in items}
-    if len(found) < len(items):
-        counted = Counter(item["id"] for item in items)
-        twice = [number for number, count in counted.items() if count > 1]
-        raise InputError(f"{path}: {len(twice)} id(s) stand twice in '{key}' ({listing(twice)}); make them unique")
-    return found
-
-
-def _check_names(path: Path, categories: list[Json]) -> None:
-    for category in categories:
-        if not isinstance(category.get("name"), str) or not category["name"].strip():
-            raise InputError(f"{path}: category id {category['id']}: expected a 'name', got {category.get('name')!r}")
-    twice = [name for name, count in Counter(category["name"] for category in categories).items() if count > 1]
-    if twice:
-        raise InputError(f"{path}: more than one category is called {listing(twice)}; make the names unique")
-
-
-def _check_reference(path: Path, item: Json, key: str, known: dict[int, Json]) -> None:
-    if type(item.get(key)) is not int or item[key] not in known:
-        raise InputError(
-            f"{_where_annotation(path, item)}: its {key} is {item.get(key, 'missing')!r}, which is not in the file; "
-            f"the ids there are {listing(sorted(known))}"
-        )
-
-
 def _annotation(number: int, item: Json) -> Json:
     box, area = item["bbox"], item.get("area")
     return {
@@ -249,28 +186,6 @@ def _annotation(number: int, item: Json) -> Json:
         "area": box[2] * box[3] if area is None else area,
         "iscrowd": int(item.get("iscrowd") or 0),
     }
-
-
-def _check_fields(path: Path, annotations: list[Json]) -> None:
-    from tlvision.formats.coco.rules import area_problem, crowd_problem
-
-    for item in annotations:
-        box = item.get("bbox")
-        # One set of types an annotation: the usual case is decided by three comparisons.
-        if type(box) is not list or len(box) != 4 or not {*map(type, box)} <= _NUMBERS:
-            raise InputError(
-                f"{_where_annotation(path, item)}: expected a 'bbox' of four numbers x, y, width, height, got "
-                f"{box!r:.80}"
-            )
-        crowd, area = item.get("iscrowd"), cast(Any, item.get("area"))
-        if type(crowd) is int and crowd in (0, 1) and type(area) in _NUMBERS and 0 <= area < _LIMIT:
-            continue
-        for problem in (crowd_problem(crowd), area_problem(area)):
-            if problem:
-                raise InputError(f"{_where_annotation(path, item)}: {problem}")
-
-
-_NUMBERS = {int, float}
 
 
 def _check_result(path: Path, index: int, item: Any, keys: tuple[str, ...]) -> None:
@@ -287,10 +202,6 @@ def _check_result(path: Path, index: int, item: Any, keys: tuple[str, ...]) -> N
         raise InputError(f"{where}: expected a finite 'score', got {item['score']!r}")
     if "bbox" in keys:
         _check_box(where, item["bbox"])
-
-
-def _where_annotation(path: Path, item: Json) -> str:
-    return f"{path}: annotation id {item['id']}"
 
 
 def _size(image: Json) -> tuple[Any, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os.path
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from tlvision.files.json_input import load_json
-from tlvision.formats.coco.rules import area_problem, crowd_problem
+from tlvision.formats.coco.rules import LIMIT, area_problem, crowd_problem
 from tlvision.formats.image_headers import nearby
 from tlvision.types import InputError, listing
 
@@ -35,21 +35,27 @@ class Document:
     notes: tuple[str, ...] = ()
 
 
-def load_document(path: Path, *, require_objects: bool, folder: Path | None = None) -> Document:
+def load_document(
+    path: Path, *, require_objects: bool, folder: Path | None = None, for_evaluation: bool = False
+) -> Document:
     """Read and check a json file; see `Document` for what holds afterwards.
 
     require_objects: whether a file without any annotation is an error.
     folder:          the image folder, in which a file name that cannot be used is looked for, for the message.
+    for_evaluation:  no image file is going to be opened, so file names may be missing or unsafe; the list of
+                     annotations may be empty, but not missing. Messages name the whole path.
 
     Raises InputError, one sentence, with the file and the id in question.
     """
-    name = path.name
+    name = str(path) if for_evaluation else path.name
     content = load_json(path, "a COCO json")
-    _check_top_level(name, content, require_objects)
+    _check_top_level(name, content, require_annotations=require_objects or for_evaluation)
     images = _unique(name, "image", _rows(name, "images", content))
     if not images:
         raise InputError(f"{name}: 'images' is empty; a dataset needs at least one image")
-    images, notes = _with_slashes(name, images, folder)
+    notes: list[str] = []
+    if not for_evaluation:
+        images, notes = _with_slashes(name, images, folder)
     annotations = _unique(name, "annotation", _rows(name, "annotations", content))
     rows = without_empty_roots(_rows(name, "categories", content), used_categories(annotations.values()))
     notes += _dropped_note(name, _rows(name, "categories", content), rows)
@@ -59,7 +65,8 @@ def load_document(path: Path, *, require_objects: bool, folder: Path | None = No
             f"{name}: 'annotations' is empty, so there is nothing to learn or to evaluate; label some images"
         )
     for annotation_id, row in annotations.items():
-        _check_annotation(f"{name}, annotation {annotation_id}", row, images, categories)
+        if not _is_plain(row, images, categories):
+            _check_annotation(f"{name}, annotation {annotation_id}", row, images, categories)
     return Document(name, images, list(annotations.values()), categories, tuple(notes))
 
 
@@ -92,8 +99,7 @@ def _with_slashes(name: str, images: dict[int, Row], folder: Path | None = None)
 
 def used_categories(annotations: Iterable[Row]) -> set[int]:
     """Return the category ids that annotations have, as far as they are integers."""
-    found = (row.get("category_id") for row in annotations)
-    return {number for number in found if isinstance(number, int) and is_integer(number)}
+    return {number for number in (row.get("category_id") for row in annotations) if type(number) is int}
 
 
 def without_empty_roots(categories: list[Row], used: set[int]) -> list[Row]:
@@ -125,12 +131,13 @@ def _dropped_note(name: str, before: list[Row], after: list[Row]) -> list[str]:
     ]
 
 
-def _check_top_level(name: str, content: object, require_objects: bool) -> None:
+def _check_top_level(name: str, content: object, *, require_annotations: bool) -> None:
     foreign = _foreign_format(content)
     if foreign:
-        raise InputError(f"{name}: {foreign}, not a COCO dataset; convert it to COCO json first")
+        remedy = "give the annotation file" if foreign == _RESULTS else "convert it to COCO json first"
+        raise InputError(f"{name}: {foreign}, not a COCO dataset; {remedy}")
     assert isinstance(content, dict)
-    wanted = ["images", "categories"] + (["annotations"] if require_objects else [])
+    wanted = ["images", "categories"] + (["annotations"] if require_annotations else [])
     missing = [key for key in wanted if key not in content]
     if missing:
         raise InputError(
@@ -153,9 +160,12 @@ def _foreign_format(content: object) -> str:
     return next((words for words, found in signs.items() if found), "")
 
 
+_RESULTS = "a list of COCO results (predictions)"
+
+
 def _foreign_list(first: object) -> str:
     if isinstance(first, dict) and "score" in first and "category_id" in first:
-        return "a list of COCO results (predictions)"
+        return _RESULTS
     if isinstance(first, dict) and "image_id" in first:
         return "a bare list of annotations without images and categories"
     return "a bare list"
@@ -194,8 +204,14 @@ def shown(value: object) -> str:
     return (text if len(text) <= 60 else text[:57] + "...") + (f" ({kind})" if kind else "")
 
 
-def _unique(name: str, what: str, rows: Iterable[Row]) -> dict[int, Row]:
+def _unique(name: str, what: str, rows: Sequence[Row]) -> dict[int, Row]:
+    keys = [row.get("id") for row in rows]
     found: dict[int, Row] = {}
+    if {*map(type, keys)} <= {int}:  # the usual case, without a look at each
+        found = dict(zip(keys, rows, strict=True))  # type: ignore[arg-type]
+        if len(found) == len(rows):
+            return found
+        found = {}
     twice = []
     for number, row in enumerate(rows):
         key = row.get("id")
@@ -205,7 +221,9 @@ def _unique(name: str, what: str, rows: Iterable[Row]) -> dict[int, Row]:
             twice.append(key)
         found[key] = row
     if twice:
-        raise InputError(f"{name}: {what} id {listing(sorted(set(twice)))} stands more than once; make ids unique")
+        raise InputError(
+            f"{name}: duplicate {what} id {listing(sorted(set(twice)))}. {what.capitalize()} ids must be unique."
+        )
     return found
 
 
@@ -254,10 +272,24 @@ def _categories(name: str, categories: list[Row]) -> dict[int, str]:
             raise InputError(f"{name}, category {category_id}: 'name' must be a text, got {row.get('name')!r}")
     twice = [text for text, count in Counter(row["name"] for row in rows.values()).items() if count > 1]
     if twice:
-        raise InputError(f"{name}: category name {listing(twice)} stands more than once; make names unique")
+        raise InputError(f"{name}: duplicate category name {listing(twice)}. Category names must be unique.")
     if not rows:
         raise InputError(f"{name}: 'categories' is empty; name at least one class")
     return {category_id: row["name"] for category_id, row in rows.items()}
+
+
+def _is_plain(row: Row, images: Mapping[int, Row], categories: Mapping[int, str]) -> bool:
+    """Tell whether an annotation is right, as nearly all are; if not, `_check_annotation` finds out."""
+    box, crowd, area = row.get("bbox"), row.get("iscrowd"), row.get("area")
+    ids = type(row.get("image_id")) is int and type(row.get("category_id")) is int
+    if not ids or row["image_id"] not in images or row["category_id"] not in categories:
+        return False
+    if type(box) is not list or len(box) != 4 or not {*map(type, box)} <= _NUMBERS:
+        return False
+    return type(crowd) is int and crowd in (0, 1) and type(area) in _NUMBERS and 0 <= area < LIMIT  # type: ignore[operator]
+
+
+_NUMBERS = {int, float}
 
 
 def _check_annotation(where: str, row: Row, images: Mapping[int, Row], categories: Mapping[int, str]) -> None:
@@ -266,7 +298,7 @@ def _check_annotation(where: str, row: Row, images: Mapping[int, Row], categorie
         if not is_integer(value) or value not in known:
             raise InputError(
                 f"{where}: its {key} {shown(value)} is not in '{'images' if known is images else 'categories'}'"
-                + ("" if is_integer(value) else "; ids must be integers")
+                + (f" (ids {listing(sorted(known))})" if is_integer(value) else "; ids must be integers")
             )
     box = row.get("bbox")
     if box is None:

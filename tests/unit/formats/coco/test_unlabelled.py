@@ -67,7 +67,7 @@ def test_the_rotation_of_a_photograph_is_applied(tmp_path: Path) -> None:
         ({"images": []}, "'images' is empty"),
         ({"images": [{"id": 1, "file_name": "../x.png"}]}, "leaves the image folder"),
         ({"images": [{"id": 1, "file_name": "gone.png"}]}, "1 of 1 image files do not exist"),
-        ({"images": [{"id": 1, "file_name": "b.png"}, {"id": 1, "file_name": "a.JPG"}]}, "stands more than once"),
+        ({"images": [{"id": 1, "file_name": "b.png"}, {"id": 1, "file_name": "a.JPG"}]}, "duplicate image id 1"),
         ({"images": [{"id": 1, "file_name": "b.png", "width": 9, "height": 9}]}, "b.png is 30 x 20 but .* says 9 x 9"),
     ],
 )
