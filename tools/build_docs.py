@@ -2,14 +2,15 @@
 
 Collects README.md, CONTRIBUTING.md, CHANGELOG.md, docs/ and the READMEs of the plugins in build/docs-source, with the
 folders of the repository, so that links between them hold. Adds the pages that are generated from schema, registries
-and docstrings, and runs zensical on it. The site is in build/docs. Broken links and pages that are missing in the
-navigation (zensical.toml) are errors. Needs `pip install "tlvision[docs]"`, and no network.
+and docstrings, and runs zensical on it. The site is in build/docs. Broken links, missing files, and pages that are
+missing in the navigation (zensical.toml) are errors. Needs `pip install "tlvision[docs]"`, and no network.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,17 @@ def check_navigation(folder: Path) -> None:
         raise SystemExit("\n".join(f"error: zensical.toml: {problem}." for problem in problems))
 
 
+def check_files(folder: Path) -> None:
+    """Exit with an error if a page shows or links a file that does not exist: zensical checks links to pages only."""
+    problems = []
+    for page in sorted(folder.rglob("*.md")):
+        links = re.findall(r"\]\(([^)\s#]+)", page.read_text(encoding="utf-8"))
+        missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+        problems += [f"{page.relative_to(folder)}: {link} does not exist" for link in missing]
+    if problems:
+        raise SystemExit("\n".join(f"error: {problem}." for problem in problems))
+
+
 def _pages(entry: Any) -> Iterator[str]:
     if isinstance(entry, str):
         yield entry
@@ -78,6 +90,7 @@ def main() -> int:
     options = parser.parse_args()
     collect(SOURCE)
     check_navigation(SOURCE)
+    check_files(SOURCE)
     action = ["serve"] if options.serve else ["build", "--clean", "--strict"]
     path = os.pathsep.join([str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(

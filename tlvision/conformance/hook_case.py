@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from tlvision.config.hook_config import parse_hook
 from tlvision.hooks import Context, Hook, ObjectiveHook, ObserverHook
 from tlvision.hooks.registry import ALWAYS, build_hook, hook_class
 from tlvision.plugin import get_plugin
@@ -49,7 +50,7 @@ class HookCase:
     def build(self) -> Hook:
         """Return a new hook."""
         try:
-            return build_hook(self.name, self.options)
+            return build_hook(self.name, parse_hook(self.name, self.options).parameters)
         except ValidationError as error:
             problems = listing(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
             raise InputError(f"hook '{self.name}' cannot be built with {self.options}: {problems}") from None

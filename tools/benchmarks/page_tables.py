@@ -6,9 +6,9 @@ A page has a marker for each table, and what is between it and `<!-- end -->` is
     <!-- table: NAME rows -->     the table alone
     <!-- end -->
 
-A json has `date`, `device` and `command` (a list of lines; all three may be "not recorded"), `columns`, `rows` and
-`notes`, which are not shown. A row is a list of cells, or `{"cells", "formats", "bold"}` if it has formats of its own or
-bold cells (by index). `formats` has a Python format for each column. A cell is:
+A json has `date`, `device`, `command` (a list of lines; may be "not recorded"), `columns`, `formats` (a Python format
+for each column), `rows`, and `notes`, which are not shown. A row is a list of cells, or `{"cells", "formats", "bold"}`
+if it has formats of its own or bold cells (by index). A cell is:
 
     null, text or number          as its format writes it
     [value, other]                "value (other)"
@@ -26,7 +26,13 @@ from typing import Any
 
 UNKNOWN = "not recorded"
 FOLDER = Path("docs/benchmarks")
-PAGES = ("README.md", "docs/benchmarks.md", "docs/benchmarks-adaptation.md", "docs/choosing-a-method.md")
+PAGES = (
+    "README.md",
+    "docs/benchmarks.md",
+    "docs/benchmarks-adaptation.md",
+    "docs/choosing-a-method.md",
+    "docs/domain-adaptation.md",
+)
 _MARKED = re.compile(r"(<!-- table: (\w+)( rows)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -91,9 +97,7 @@ def _resolve(root: Path, cell: Any) -> Any:
         place = other["columns"].index(cell["column"])
     else:
         kind = next(iter(cell))
-        found = [
-            [run[cell["key"]]] for run in read(root, "recipes")[f"{kind}s"] if cell[kind].items() <= run.items()
-        ]
+        found = [[run[cell["key"]]] for run in read(root, "recipes")[f"{kind}s"] if cell[kind].items() <= run.items()]
         place = 0
     if len(found) != 1:
         raise ValueError(f"{len(found)} rows fit {cell}")

@@ -1,6 +1,7 @@
-"""Write docs/benchmarks-gpu.md from what `bench.py gpu` has measured.
+"""Write the tables of the docs from docs/benchmarks/*.json, and docs/benchmarks-gpu.md from results of `bench.py gpu`.
 
-python tools/bench.py tables runs/gpu/gpu.json
+python tools/bench.py tables                        # tables of README.md and docs/*.md
+python tools/bench.py tables runs/gpu/gpu.json      # docs/benchmarks-gpu.md
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import argparse
 import json
 from pathlib import Path
 from typing import Any
+
+from benchmarks import page_tables
 
 PAGE = Path("docs/benchmarks-gpu.md")
 HEAD = """# Benchmarks on a GPU
@@ -114,10 +117,14 @@ def _failures(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Write the page of the docs."""
+    """Write the tables of the docs, or the page about a GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("report", type=Path, help="gpu.json")
+    parser.add_argument("report", type=Path, nargs="?", help="gpu.json")
     options = parser.parse_args()
+    if options.report is None:
+        for path, text in page_tables.update(Path()).items():
+            path.write_text(text, encoding="utf-8")
+        return
     report = json.loads(options.report.read_text(encoding="utf-8"))
     if report["small"]:
         raise SystemExit(f"error: {options.report} is a rehearsal (--small); its numbers do not belong into the docs")

@@ -21,6 +21,21 @@ class ApiPage:
     objects: tuple[str, ...]
 
 
+EVALUATION = (
+    "coco_map",
+    "instance_map",
+    "class_iou",
+    "label_map_files",
+    "boundary_iou",
+    "confusion",
+    "pseudo_labels",
+    "pseudo_pixels",
+    "distances",
+    "protocol",
+    "read",
+    "summary",
+)
+
 PAGES = (
     ApiPage(
         "python",
@@ -39,6 +54,7 @@ PAGES = (
             "tlvision.plugin.registry",
             "tlvision.plugin.taps",
             "tlvision.plugin.dense",
+            "tlvision.plugin.constants",
             "tlvision.conformance.plugin_checks",
         ),
     ),
@@ -69,8 +85,12 @@ PAGES = (
             "tlvision.formats.label_maps",
         ),
     ),
+    # Not the package: it names functions as the modules that they are in, which hides them.
     ApiPage(
-        "evaluation", "Evaluation", "Metrics from two files. Nothing here imports torch.", ("tlvision.evaluation",)
+        "evaluation",
+        "Evaluation",
+        "Metrics from two files. Nothing here imports torch.",
+        tuple(f"tlvision.evaluation.{name}" for name in EVALUATION),
     ),
 )
 

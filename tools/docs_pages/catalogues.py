@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import os
 import sys
 from collections.abc import Iterable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -38,6 +38,9 @@ PLUGINS = {
 }
 """The plugins of this repository, and the folders with their READMEs."""
 
+WIDTH = 84
+"""Characters that fit into a code block of the site."""
+
 
 def config_page() -> str:
     """Return the reference of all config keys."""
@@ -47,10 +50,13 @@ def config_page() -> str:
 
 def commands_page() -> str:
     """Return the help of every command."""
-    os.environ["COLUMNS"] = "100"
     parts = ["# Command line\n\nEvery command is also a script of a checkout: `python tools/VERB.py`."]
     for verb, purpose in VERBS.items():
-        parser = argparse.ArgumentParser(prog=f"tlvision {verb}", description=purpose[0].upper() + purpose[1:])
+        parser = argparse.ArgumentParser(
+            prog=f"tlvision {verb}",
+            description=purpose[0].upper() + purpose[1:],
+            formatter_class=partial(argparse.HelpFormatter, width=WIDTH),
+        )
         import_module(f"tlvision.cli.{verb.replace('-', '_')}").add_arguments(parser)
         parts.append(f"## tlvision {verb}\n\n```text\n{parser.format_help().rstrip()}\n```")
     return "\n\n".join(parts) + "\n"

@@ -57,6 +57,15 @@ def test_a_page_that_is_missing_on_either_side_is_an_error(tools: Any, tmp_path:
         build_docs.check_navigation(tmp_path / "source")
 
 
+def test_a_picture_that_does_not_exist_is_an_error(tools: Any, tmp_path: Path) -> None:
+    build_docs = tools("build_docs")
+    build_docs.collect(tmp_path / "source")
+    build_docs.check_files(tmp_path / "source")
+    (tmp_path / "source/docs/images/quickstart.jpg").unlink()
+    with pytest.raises(SystemExit, match=r"README\.md: docs/images/quickstart\.jpg does not exist"):
+        build_docs.check_files(tmp_path / "source")
+
+
 def test_catalogues_have_every_hook_parameter_preset_task_and_command(catalogues: Any) -> None:
     hooks = catalogues.hooks_page()
     assert len(BUILT_IN) > 20
