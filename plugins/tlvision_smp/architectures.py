@@ -105,13 +105,13 @@ def why_not(decoder: str, encoder: str) -> str:
     """Return why decoder and encoder do not fit and a pair that does, or "" if no problem is known."""
     if decoder == "dpt" and not encoder.startswith("tu-"):
         return (
-            "DPT takes encoders of timm alone, and is made for its vision transformers; take for example "
+            "DPT works only with encoders of timm, and is made for its vision transformers; use for example "
             "'dpt/tu-vit_small_patch16_224', or the decoder 'fpn' for this encoder"
         )
     if decoder in DILATED and encoder.startswith(_NOT_DILATABLE):
         return (
-            f"{decoder} wants its encoder dilated to stride {DILATED[decoder]}, which smp does not do with this one; "
-            f"take for example '{decoder}/resnet34', '{decoder}/mobilenet_v2' or '{decoder}/efficientnet-b0', or the "
+            f"{decoder} needs its encoder dilated to stride {DILATED[decoder]}, which smp does not do with this one; "
+            f"use for example '{decoder}/resnet34', '{decoder}/mobilenet_v2' or '{decoder}/efficientnet-b0', or the "
             "decoder 'fpn' for this encoder"
         )
     if decoder in {"unetplusplus", "linknet"} and encoder.startswith(_NO_MAP_OF_STRIDE_2):

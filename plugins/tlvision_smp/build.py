@@ -60,7 +60,7 @@ def build_model(arch: Architecture, num_classes: int) -> tuple[Any, Probe, int]:
 
     Returns the model, what a pass of a black image through it shows, and of what its input must be a multiple.
 
-    Raises InputError where smp cannot build it or cannot pass an image through it, with smp's reason.
+    Raises InputError if smp cannot build it or cannot pass an image through it, with smp's reason.
     """
     smp = import_upstream("segmentation_models_pytorch")
     first: Exception | None = None
@@ -96,12 +96,12 @@ def _advice(arch: Architecture) -> str:
         return "DPT works with vision transformers of timm with patches of 8, 16 or 32 pixels"
     if arch.decoder in DILATED:
         return (
-            f"{arch.decoder} wants an encoder that can be dilated to stride {DILATED[arch.decoder]}, such as resnet34, "
+            f"{arch.decoder} needs an encoder that can be dilated to stride {DILATED[arch.decoder]}, such as resnet34, "
             "mobilenet_v2, efficientnet-b0 or tu-resnet18"
         )
     return (
         "take an encoder that gives maps of strides 2 (or 4) to 32 for images of any size, such as resnet34, mit_b0 or "
-        "tu-convnext_tiny; vision transformers with maps of one stride alone are for the decoder 'dpt'"
+        "tu-convnext_tiny; vision transformers with maps of only one stride are for the decoder 'dpt'"
     )
 
 

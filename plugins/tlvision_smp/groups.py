@@ -56,7 +56,7 @@ class PassThrough:
 def probe(model: Any, multiple_of: int) -> Probe:
     """Pass a black image through `model`, whose modes and buffers are left as they were.
 
-    Raises ValueError where the scores are not of the image's size, and whatever the model does where it cannot take it.
+    Raises ValueError if the scores are not of the image's size, and whatever the model does where it cannot take it.
     """
     side = multiple_of * math.ceil(_PROBE_SIDE / multiple_of)
     seen: dict[str, Any] = {}

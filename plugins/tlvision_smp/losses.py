@@ -35,7 +35,7 @@ class Losses:
 
     options: which, and their weights. classes: names in the order of the logits.
 
-    Raises InputError where the class weights do not fit the classes.
+    Raises InputError if the class weights do not fit the classes.
     """
 
     def __init__(self, options: SmpOptions, classes: Sequence[str]) -> None:
@@ -46,7 +46,7 @@ class Losses:
     def __call__(self, logits: Tensor, labels: Tensor) -> Mapping[str, Tensor]:
         """Return `{"loss_<name>": 0-d float32}`, weights applied.
 
-        logits: (N, C, H, W) of any floating-point type. labels: (N, H, W) int64, IGNORE_INDEX where nothing is known.
+        logits: (N, C, H, W) of any floating-point type. labels: (N, H, W) int64, IGNORE_INDEX if nothing is known.
         """
         # Half precision cannot count pixels.
         with torch.autocast(logits.device.type, enabled=False):
@@ -106,7 +106,7 @@ def _lovasz(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def stack_labels(targets: Sequence[Target], arch: str) -> Tensor:
-    """Return the label maps of a batch, (N, H, W) int64; InputError where a target has none."""
+    """Return the label maps of a batch, (N, H, W) int64; InputError if a target has none."""
     maps = [target.semantic for target in targets if target.semantic is not None]
     if len(maps) < len(targets):
         raise InputError(

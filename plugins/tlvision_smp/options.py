@@ -42,16 +42,16 @@ class SmpOptions(BaseModel):
                 "add it or leave label_smoothing out"
             )
         if self.class_weights is not None and set(self.losses) == {"lovasz"}:
-            raise ValueError("class_weights have no effect on lovasz; add another loss or leave class_weights out")
+            raise ValueError("class_weights have no effect on lovasz. Add another loss or remove class_weights.")
         return self
 
 
 def weights_in_order(
     given: Sequence[float] | Mapping[str, float] | None, classes: Sequence[str]
 ) -> tuple[float, ...] | None:
-    """Return one weight a class, in the order of `classes`, or None where none are given.
+    """Return one weight a class, in the order of `classes`, or None if none are given.
 
-    Raises InputError where a list is of another length, or a name is no class (with the nearest).
+    Raises InputError if a list is of another length, or a name is no class (with the nearest).
 
     >>> weights_in_order({"crack": 3.0}, ["road", "crack"])
     (1.0, 3.0)

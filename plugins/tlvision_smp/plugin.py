@@ -55,7 +55,7 @@ class SmpPlugin:
                       dict, or of the encoder's or its classifier's with torchvision's or timm's key names.
         spec.options: `SmpOptions`, or None for the defaults.
 
-        Raises InputError where the architecture is unknown or cannot be, smp is not installed, the weights are not
+        Raises InputError if the architecture is unknown or cannot be, smp is not installed, the weights are not
         offered, cannot be had, cannot be read or belong to another architecture, or class weights name no class.
         """
         arch = find_architecture(spec.arch)

@@ -26,7 +26,7 @@ def load_weights(model: Any, arch: Architecture, source: Source, classes: Sequen
              case and surrounding blanks aside. Other rows keep what they have.
     given:   what the user calls the weights, for the report.
 
-    Raises InputError where the file belongs to another architecture: a tensor outside the class rows (of an encoder's
+    Raises InputError if the file belongs to another architecture: a tensor outside the class rows (of an encoder's
     file: a tensor of the encoder) is of another shape or not there.
     """
     if source.of_encoder:
@@ -76,7 +76,7 @@ def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:
 
 
 def _check_encoder(model: Any, file: TensorFile, given: TensorFile, arch: Architecture) -> None:
-    """Raise InputError where a tensor of the encoder is not in `file` or has another shape there."""
+    """Raise InputError if a tensor of the encoder is not in `file` or has another shape there."""
     state = {key: tensor for key, tensor in model.state_dict().items() if key.startswith("encoder.")}
     held = file.tensors
     absent = [key for key in state if key not in held and not key.endswith(_COUNTER)]

@@ -31,7 +31,7 @@ class Source:
 def find_weights(arch: Architecture, weights: str) -> Source | None:
     """Read the file that `weights` refers to; None for "none".
 
-    Raises InputError where they are not offered, cannot be downloaded, or the file cannot be read.
+    Raises InputError if they are not offered, cannot be downloaded, or the file cannot be read.
     """
     if weights == "none":
         return None
@@ -53,14 +53,14 @@ def _download(arch: Architecture) -> TensorFile:
     # No network, no such page, no space; timm has a name and no weights for it.
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"model.weights: 'imagenet' wants {what}, which is not in the cache of huggingface_hub and could not be "
+            f"model.weights: 'imagenet' needs {what}, which is not in the cache of huggingface_hub and could not be "
             f"downloaded ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
             "fetch it on a connected machine and give its path, or a classifier's file of torchvision or timm"
         ) from error
 
 
 def _offer(arch: Architecture) -> tuple[str, Callable[[], TensorFile]]:
-    """Return what would be fetched, in words, and the function that fetches it; InputError where smp offers none."""
+    """Return what would be fetched, in words, and the function that fetches it; InputError if smp offers none."""
     if arch.encoder.startswith("tu-"):
         name = arch.encoder.removeprefix("tu-")
         config = import_upstream("timm").models.get_pretrained_cfg(name, allow_unregistered=True)

@@ -73,7 +73,7 @@ class TorchvisionAdapter:
         return losses
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
+        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients if they are enabled."""
         with capture(self._model, self.taps) as features:
             self._model.backbone(images)
         return features
@@ -84,7 +84,7 @@ class TorchvisionAdapter:
         images: as in `loss`. Boxes are clipped to the network input, in its pixels; which objects these
         are `BuildSpec.predict` says, with suppression by class, at upstream's IoU where nobody says.
 
-        Raises RuntimeError where the module is in train mode.
+        Raises RuntimeError if the module is in train mode.
         """
         if self._model.training:
             raise RuntimeError("TorchvisionAdapter.predict: the module must be in eval mode; call module.eval() first")

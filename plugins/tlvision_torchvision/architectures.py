@@ -44,7 +44,7 @@ class Architecture:
     name:     its name in a config, for example "fasterrcnn_resnet50_fpn".
     detector: "fasterrcnn", "maskrcnn", "retinanet", "fcos" or "ssdlite".
     backbone: torchvision's name of the classifier that it stands on.
-    coco:     name of torchvision's enumeration of COCO weights; empty where there are none. An architecture that has
+    coco:     name of torchvision's enumeration of COCO weights; empty if there are none. An architecture that has
               them is built by torchvision's own function of the same name, any other out of torchvision's parts.
     frozen:   whether the norms of the backbone are FrozenBatchNorm2d when it is pretrained, as upstream has it; they
               are trained (BatchNorm2d) otherwise.

@@ -49,7 +49,7 @@ class TorchvisionPlugin:
         Norms of the backbone are FrozenBatchNorm2d where the model is pretrained and BatchNorm2d where it is not, as
         upstream has it; those of `…_v2` and of SSDlite are always trained. A file of a detector brings its own kind.
 
-        Raises InputError where the architecture is unknown or the weights are not offered, cannot be had, cannot be
+        Raises InputError if the architecture is unknown or the weights are not offered, cannot be had, cannot be
         read, or belong to another architecture.
         """
         arch = find_architecture(spec.arch)

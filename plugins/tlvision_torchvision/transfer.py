@@ -34,7 +34,7 @@ def load_weights(model: Any, arch: Architecture, source: Source, classes: Sequen
              case and surrounding blanks aside. Other rows keep what they have.
     given:   what the user calls the weights, for the report.
 
-    Raises InputError where the file belongs to another architecture: a tensor outside the class rows is of another
+    Raises InputError if the file belongs to another architecture: a tensor outside the class rows is of another
     shape, or a tensor of the body is not there. A neck or a head may be absent.
     """
     file = _respelt(_renamed(model, arch, source), classes)
@@ -102,7 +102,7 @@ def _check_belongs(model: Any, file: TensorFile, class_keys: Set[str], source: S
     absent = [key for key in state if key in body and key not in file.tensors]
     held = file.tensors
     wrong = [key for key in state if key in judged and key in held and held[key].shape != state[key].shape]
-    advice = "set model.arch to what the file holds, or give its own weights"
+    advice = "set model.arch to the file's architecture, or give other weights"
     if absent:
         raise InputError(
             f"model.weights: '{file.path}' belongs to another architecture than '{arch.name}': {len(absent)} of the "

@@ -33,7 +33,7 @@ def find_weights(arch: Architecture, weights: str) -> Source | None:
 
     A file with the name of torchvision's own COCO weights has COCO's class names wherever it lies.
 
-    Raises InputError where they are not offered, cannot be downloaded, or the file cannot be read.
+    Raises InputError if they are not offered, cannot be downloaded, or the file cannot be read.
     """
     if weights == "none":
         return None
@@ -45,12 +45,12 @@ def find_weights(arch: Architecture, weights: str) -> Source | None:
 
 
 def coco_weights(arch: Architecture) -> Any:
-    """Return torchvision's COCO weights of `arch`; InputError where it has none."""
+    """Return torchvision's COCO weights of `arch`; InputError if it has none."""
     if not arch.coco:
         offered = ", ".join(name for name, each in ARCHITECTURES.items() if each.coco)
         raise InputError(
             f"model.weights: torchvision has no 'coco' weights for '{arch.name}'; it has them for {offered}; "
-            "give 'imagenet' for the backbone alone, 'none' or a path"
+            "give 'imagenet' for the backbone only, 'none' or a path"
         )
     return get_weight(f"{arch.coco}.COCO_V1")
 
@@ -85,7 +85,7 @@ def _download(weights: Any, given: str) -> Path:
         torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=prefix, progress=True)
     except (OSError, RuntimeError) as error:  # no network, no such page, no space; a hash that is another
         raise InputError(
-            f"model.weights: '{given}' wants torchvision's file {path.name}, which is not in '{folder}' and could not "
+            f"model.weights: '{given}' needs torchvision's file {path.name}, which is not in '{folder}' and could not "
             f"be downloaded ({type(error).__name__}: {error}); fetch it on a connected machine from {weights.url} and "
             f"put it there, or give 'weights: path/to/{path.name}'"
         ) from error

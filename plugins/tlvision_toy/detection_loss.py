@@ -39,7 +39,7 @@ def detection_losses(dense: Dense, targets: Sequence[Target]) -> dict[str, Tenso
 
 
 def _padded(targets: Sequence[Target], like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, M, 4) boxes, (N, M) labels, (N, M) True where there is an object; M at least 1."""
+    """(N, M, 4) boxes, (N, M) labels, (N, M) True if there is an object; M at least 1."""
     rows = max(1, *(len(target) for target in targets)) if targets else 1
     boxes = like.new_zeros((len(targets), rows, 4))
     labels = torch.zeros((len(targets), rows), dtype=torch.int64, device=like.device)
@@ -58,7 +58,7 @@ def assign(dense: Dense, boxes: Tensor, labels: Tensor, real: Tensor) -> tuple[T
     boxes, labels, real: (N, M, 4), (N, M), (N, M) as `_padded` makes them.
 
     Returns target scores (N, P, classes) float32 in 0..1, zero where a cell learns background, and (N, P) int64, the
-    row of `boxes` that a cell learns (0 where it learns none).
+    row of `boxes` that a cell learns (0 if it learns none).
     """
     predicted = dense.logits.sigmoid()
     own_score = torch.gather(predicted.transpose(1, 2), 1, labels[..., None].expand(-1, -1, predicted.shape[1]))
@@ -86,7 +86,7 @@ def assign(dense: Dense, boxes: Tensor, labels: Tensor, real: Tensor) -> tuple[T
 
 
 def _iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of boxes (..., 4) with broadcasting; 0 where both are empty."""
+    """IoU of boxes (..., 4) with broadcasting; 0 if both are empty."""
     inter, union = _inter_union(a, b)
     return inter / union.clamp(min=1e-9)
 

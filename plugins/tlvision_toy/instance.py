@@ -39,7 +39,7 @@ def mask_losses(logits: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
     logits:  (N, classes, H, W) float32.
     targets: N targets with masks of H x W. What a class has to cover is where any object of it is.
 
-    Raises InputError where a target with objects has no masks.
+    Raises InputError if a target with objects has no masks.
     """
     wanted = torch.zeros_like(logits)
     for index, target in enumerate(targets):

@@ -52,7 +52,7 @@ class TinySegmenter(nn.Module):
 def segmentation_losses(logits: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
     """Return {"loss_pixel"}: cross entropy, averaged over the known pixels of an image, then over the images.
 
-    Raises InputError where a target has no label map.
+    Raises InputError if a target has no label map.
     """
     maps = [target.semantic for target in targets if target.semantic is not None]
     if len(maps) < len(targets):

@@ -76,7 +76,7 @@ class YoloAdapter:
         return {name: loss for name, loss in named if name}
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
+        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients if they are enabled."""
         self._forget_anchors()
         with capture(self._model, self.taps) as features:
             self.module(images)
@@ -89,7 +89,7 @@ class YoloAdapter:
         `BuildSpec.predict` says; suppression is by class, at IoU 0.7 where nobody says, with several classes
         a place allowed, as upstream's validator has it. A head set to its one-to-one branch gives its own best instead.
 
-        Raises RuntimeError where the module is in train mode.
+        Raises RuntimeError if the module is in train mode.
         """
         if self._model.training:
             raise RuntimeError("YoloAdapter.predict: the module must be in eval mode; call module.eval() first")

@@ -15,7 +15,7 @@ class Architecture:
 
     name:    its name in a config, for example "yolov8n".
     yaml:    ultralytics' description of it, below its `cfg/models`.
-    scale:   which of the description's scales it is; empty where the description has none.
+    scale:   which of the description's scales it is; empty if the description has none.
     weights: file name of ultralytics' COCO weights.
     task:    what it does.
     """

@@ -62,7 +62,7 @@ def read_description(arch: Architecture) -> dict[str, Any]:
 
 
 def class_branch_width(description: dict[str, Any], file: TensorFile | None) -> int | None:
-    """Return the hidden width of the class branch that `file` holds, or None where it holds none."""
+    """Return the hidden width of the class branch that `file` holds, or None if it holds none."""
     head = len(description["backbone"]) + len(description["head"]) - 1
     last = file.tensors.get(f"model.{head}.cv3.0.2.weight") if file is not None else None
     return int(last.shape[1]) if last is not None and last.ndim == 4 else None
@@ -122,7 +122,7 @@ def _make_projection_constant(model: Any) -> None:
 def find_weights(arch: Architecture, weights: str) -> TensorFile | None:
     """Read the file that `weights` refers to; None for "none".
 
-    Raises InputError where they are not offered, cannot be downloaded, or the file cannot be read.
+    Raises InputError if they are not offered, cannot be downloaded, or the file cannot be read.
     """
     if weights == "none":
         return None
@@ -144,7 +144,7 @@ def _coco_file(arch: Architecture) -> Path:
         path, reason = Path(arch.weights), f"{type(error).__name__}: {error}"
     if not path.is_file():
         raise InputError(
-            f"model.weights: 'coco' wants ultralytics' file {arch.weights}, which could not be downloaded ({reason}); "
+            f"model.weights: 'coco' needs ultralytics' file {arch.weights}, which could not be downloaded ({reason}); "
             f"fetch it on a connected machine from {ASSETS} and give 'weights: path/to/{arch.weights}'"
         )
     return path

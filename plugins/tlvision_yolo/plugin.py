@@ -43,7 +43,7 @@ class YoloPlugin:
                       ultralytics' weights folder), "none", or the path of a `.pt` of ultralytics, of a state dict that
                       torch.save wrote, or of our own `model.safetensors`. A pickle is read, never run.
 
-        Raises InputError where the architecture is unknown, ultralytics is not installed, or the weights are not
+        Raises InputError if the architecture is unknown, ultralytics is not installed, or the weights are not
         offered, cannot be had, cannot be read, or belong to another architecture.
         """
         arch = find_architecture(spec.arch)

@@ -49,15 +49,15 @@ class YoloSegmentAdapter(YoloAdapter):
 
 
 def _owners(target: Target, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Return (H / 4, W / 4) int32: 1 + the row of the object that each pixel belongs to, 0 where there is none.
+    """Return (H / 4, W / 4) int32: 1 + the row of the object that each pixel belongs to, 0 if there is none.
 
-    Raises InputError where objects have no masks.
+    Raises InputError if objects have no masks.
     """
     if not len(target):
         return torch.zeros([side // MASK_RATIO for side in size], dtype=torch.int32, device=device)
     if target.masks is None:
         raise InputError(
-            "yolo: a '-seg' model wants a mask for every object, and the targets have none; give polygons or run "
+            "yolo: a '-seg' model needs a mask for every object, and the targets have none; give polygons or run "
             "lengths in the json, or choose a detector"
         )
     masks = shrink_masks(target.masks.to(device))
@@ -81,6 +81,6 @@ def shrink_masks(masks: Tensor) -> Tensor:
 
 
 def _classes(owners: Tensor, target: Target) -> Tensor:
-    """Return (H / 4, W / 4) float32: the class of the object that each pixel belongs to, 0 where there is none."""
+    """Return (H / 4, W / 4) float32: the class of the object that each pixel belongs to, 0 if there is none."""
     labels = target.labels.to(owners.device)
     return torch.cat([labels.new_zeros(1), labels]).float()[owners.long()]

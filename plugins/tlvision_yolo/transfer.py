@@ -38,7 +38,7 @@ def load_weights(model: Any, file: TensorFile, classes: Sequence[str], *, source
     source, arch: what the user calls the weights and the model, for the report and for errors.
 
     The head may be absent from the file, or in it only in part: a detector's file gives an instance segmenter of the
-    same size all but the masks' branch. Raises InputError where the file belongs to another architecture or size: a
+    same size all but the masks' branch. Raises InputError if the file belongs to another architecture or size: a
     tensor before the head is of another shape, or fewer than half of those tensors are there.
     """
     _check_belongs(model, file, arch)
@@ -55,7 +55,8 @@ def _check_belongs(model: Any, file: TensorFile, arch: str) -> None:
         shown = listing((_both_shapes(key, body[key], file.tensors[key]) for key in wrong), limit=3)
         raise InputError(
             f"model.weights: '{file.path}' belongs to another architecture or size than '{arch}', {len(wrong)} tensors "
-            f"before the head differ in shape: {shown}; set model.arch to what the file holds, or give its own weights"
+            f"before the head differ in shape: {shown}; set model.arch to the file's architecture, or give other "
+            "weights"
         )
     if 2 * len(found) < len(body):
         raise InputError(

@@ -66,8 +66,8 @@ BROKEN_PLUGINS: list[tuple[str, str, str]] = [
     ("raises", "raise ZeroDivisionError('at import')", "cannot be imported (ZeroDivisionError: at import)"),
     ("leaves", "import sys\nsys.exit(3)", "cannot be imported (SystemExit: 3)"),
     ("no_attribute", "other = 3", "cannot be imported (AttributeError"),
-    ("a_number", "plugin = 3", "the contract asks for the attribute 'name'"),
-    ("nothing", "plugin = None", "the contract asks for the attribute 'name'"),
+    ("a_number", "plugin = 3", "the contract requires the attribute 'name'"),
+    ("nothing", "plugin = None", "the contract requires the attribute 'name'"),
     (
         "bad_property",
         "class P:\n    @property\n    def name(self): raise OSError('no name')\nplugin = P()",

@@ -39,7 +39,7 @@ _NO_CLASSES = ClassMap(("object", "background"), (1, 2))
 class ModelChoice:
     """The model to extract features with: a run, or a plugin with arch and weights.
 
-    classes:    of a plugin's model: names, or one text file of them; empty where predictions are not wanted.
+    classes:    of a plugin's model: names, or one text file of them; empty if predictions are not wanted.
     image_size: long side of the network input in pixels; None takes the run's, or 640.
     """
 
@@ -58,7 +58,7 @@ class GapModel:
     title:     for people.
     uninitialised: names of the parameters that no weights were loaded for.
     window:    as `evaluate.window` of a config.
-    no_predictions_because: why its predictions mean nothing; empty where they do.
+    no_predictions_because: why its predictions mean nothing; empty if they do.
     """
 
     title: str
@@ -77,7 +77,7 @@ class ImageStatistics:
 
     features: {tap name: (N, C)}: each feature map averaged over the cells that show the image, not its padding.
     colours:  (N, 6): mean and standard deviation of red, green and blue, 0..1, padding left out.
-    classes:  (N, K): objects of each class, or share of the pixels; None where the model's predictions mean nothing.
+    classes:  (N, K): objects of each class, or share of the pixels; None if the model's predictions mean nothing.
     numbers:  {what: (N,)}: statistics of the predictions of each image, nan where it has none.
     """
 
@@ -105,7 +105,7 @@ def choose_model(choice: ModelChoice, seed: int) -> GapModel:
         return _pretrained(choice, seed)
     if choice.arch or choice.weights or choice.classes:
         raise InputError(
-            "domain-gap: a run has its own arch, weights and classes; leave --arch, --weights, --classes out"
+            "domain-gap: a run has its own arch, weights and classes. Remove --arch, --weights and --classes."
         )
     model = load(choice.run)
     return GapModel(
@@ -179,7 +179,7 @@ def uninitialised_taps(model: GapModel, inputs: Tensor) -> frozenset[str]:
 def extract(model: GapModel, images: Sequence[ImageFile]) -> Iterator[tuple[int, ImageStatistics, frozenset[str]]]:
     """Yield what the model sees, batch by batch: the number of images, what was seen, and the fresh taps.
 
-    Raises InputError where an image cannot be read, RunError where a feature is not finite.
+    Raises InputError if an image cannot be read, RunError if a feature is not finite.
     """
     import torch
 

@@ -56,7 +56,7 @@ def markdown(found: list[Section], key: str | None = None) -> str:
     entries = [entry for section in found for entry in section.entries if entry[0] == key]
     if not below and not entries:
         known = [section.key for section in found] + [entry[0] for section in found for entry in section.entries]
-        raise InputError(f"config-reference: there is no key '{key}'.{nearest(key, known)}")
+        raise InputError(f"config-reference: no key '{key}'.{nearest(key, known)}")
     return "\n".join(map(_section_text, below)) if below else "\n".join(map(_entry_text, entries))
 
 

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         nargs="+",
         metavar="NAME",
-        help="with --plugin: the classes to predict, or a text file of them; without it features alone are compared",
+        help="with --plugin: the classes to predict, or a text file of them; without it only features are compared",
     )
     parser.add_argument("--image-size", type=int, help="long side of the network input (default: the run's, or 640)")
     parser.add_argument("--limit", type=int, default=200, help="images of a side, evenly spread (default: 200)")

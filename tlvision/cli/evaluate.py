@@ -26,18 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iou",
         choices=("auto", "bbox", "segm", "both"),
-        help="with --gt: compare boxes, masks or both; auto (the default): masks as well where both files have some",
+        help="with --gt: compare boxes, masks or both; auto (the default): masks as well if both files have some",
     )
     parser.add_argument(
         "--pseudo-labels",
         action="store_true",
-        help="with --gt, boxes: what the predictions are worth as labels, per class and over thresholds of the score",
+        help="with --gt, boxes: precision and recall of the predictions as labels, per class and over score thresholds",
     )
     parser.add_argument(
         "--max-detections",
         type=int,
         metavar="N",
-        help="detections that count for an image and class (default: 100, COCO's number, or as the run's config says)",
+        help="detections that count for an image and class (default: 100, or the value of the run's config)",
     )
     parser.add_argument("--output", metavar="FILE", help="write the metrics here as well, as JSON")
 
@@ -146,7 +146,7 @@ def _evaluate_files(ground_truth: str, predictions: str, iou: str, most: int) ->
         labelled, found = has_masks(ground_truth), has_masks(predictions)
         iou = "both" if labelled and found else "bbox"
         if found and not labelled:
-            print(f"note           {ground_truth} has no masks: boxes alone are compared")
+            print(f"note           {ground_truth} has no masks: only boxes are compared")
     if iou == "both":
         return instance_map(ground_truth, predictions, max_detections=limits)
     return coco_map(ground_truth, predictions, iou_type="segm" if iou == "segm" else "bbox", max_detections=limits)

@@ -16,18 +16,18 @@ from types import ModuleType
 from tlvision.types import InputError, RunError
 
 VERBS = {
-    "train": "fine-tune a model as a config says",
-    "adapt": "methods of domain adaptation beside source-only and oracle, for several seeds, in one table",
+    "train": "fine-tune a model with a config",
+    "adapt": "compare domain-adaptation methods with source-only and oracle baselines over several seeds",
     "evaluate": "COCO metrics of a run, or of two files",
     "predict": "predict objects or label maps in images with a trained run",
     "merge": "write the weights of a run with a hook such as lora as plain weights of the model",
     "show": "weight report, groups, taps, ledger, phases and memory of a config, without training",
-    "verify": "prove what a config freezes, in a few steps of every phase",
+    "verify": "prove in a few steps of every phase that frozen parameters stay unchanged",
     "domain-gap": "how far apart two sets of images are for a model, and which objective fits",
     "check-plugin": "hold a model family to the contract: every promise, checked, in a table",
-    "new-plugin": "write the folder of a plugin for a new model family, working as it stands",
+    "new-plugin": "write a working plugin package for a new model family",
     "check-hook": "hold a transfer method to the contract of hooks, in small runs of the toy model",
-    "new-hook": "write the folder of a hook for a new transfer method, working as it stands",
+    "new-hook": "write a working hook package for a new transfer method",
     "plugins": "the model families that are installed",
     "config-reference": "every key of a config with type, limits, default and description",
     "presets": "configs that come with tlvision: model families, methods, data",

@@ -23,6 +23,6 @@ def run(options: argparse.Namespace) -> None:
     from tlvision.conformance.new_hook import new_hook
 
     folder = new_hook(options.name, options.parent, kind=options.kind)
-    print(f"{folder}: a hook of the kind {options.kind} that works as it stands")
+    print(f"{folder}: a hook of the kind {options.kind} that works without changes")
     print(f"next           pip install -e {folder}")
     print(f"then           tlvision check-hook {options.name}")

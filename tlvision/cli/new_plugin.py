@@ -23,6 +23,6 @@ def run(options: argparse.Namespace) -> None:
     from tlvision.conformance.new_plugin import NOUNS, new_plugin
 
     folder = new_plugin(options.name, options.parent, task=options.task)
-    print(f"{folder}: a plugin with a tiny {NOUNS[options.task]} that works as it stands")
+    print(f"{folder}: a plugin with a tiny {NOUNS[options.task]} that works without changes")
     print(f"next           pip install -e {folder}")
     print(f"then           tlvision check-plugin {options.name}")

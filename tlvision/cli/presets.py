@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
             print()
         return
     if options.name not in known:
-        raise InputError(f"presets: there is no preset '{options.name}'.{nearest(options.name, known)}")
+        raise InputError(f"presets: no preset '{options.name}'.{nearest(options.name, known)}")
     print(known[options.name].path.read_text(encoding="utf-8"), end="")
 
 

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("config", help=CONFIG)
     add_composition(parser)
-    parser.add_argument("--origin", action="store_true", help="print every value and where it comes from, nothing else")
+    parser.add_argument("--origin", action="store_true", help="print only the config values, each with its origin")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -20,9 +20,9 @@ def run(options: argparse.Namespace) -> None:
     if options.config is None and options.resume is None:
         raise InputError("train: give a config, or --resume and the folder of a run")
     if options.config is not None and options.resume is not None:
-        raise InputError("train: --resume goes by the run's own config.yaml; leave the config out")
+        raise InputError("train: --resume uses the run's own config.yaml. Remove the config.")
     if options.extra and options.resume is not None:
-        raise InputError("train: --resume goes by the run's own config.yaml; leave --with out")
+        raise InputError("train: --resume uses the run's own config.yaml. Remove --with.")
     from tlvision.engine.train import train
 
     train(options.config or "", options.set, options.extra, resume=options.resume)

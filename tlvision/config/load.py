@@ -75,7 +75,7 @@ def load_with_origins(
 
 
 def read_options(plugin: Plugin, given: Mapping[str, Any]) -> BaseModel | None:
-    """Return `model.options` as the plugin's own type, or None where the plugin has none.
+    """Return `model.options` as the plugin's own type, or None if the plugin has none.
 
     Raises InputError that lists every wrong key, or says that the plugin has no options.
     """
@@ -83,7 +83,7 @@ def read_options(plugin: Plugin, given: Mapping[str, Any]) -> BaseModel | None:
         if given:
             raise InputError(
                 f"model.options: the plugin '{plugin.name}' has no options, got {', '.join(map(str, given))}; "
-                "leave model.options out"
+                "remove model.options"
             )
         return None
     schema = plugin.options_type()

@@ -40,7 +40,7 @@ class Case:
     """One architecture of one plugin under test; every check of the kit takes it.
 
     plugin:     the plugin's light object.
-    origin:     the entry point's value, such as "tlvision_toy.plugin:plugin"; empty where it is not known.
+    origin:     the entry point's value, such as "tlvision_toy.plugin:plugin"; empty if it is not known.
     arch:       the architecture.
     weights:    what it is built from, as `BuildSpec.weights`.
     image_size: long side of the network input in pixels.
@@ -147,7 +147,7 @@ class Case:
         return names.index("background") if "background" in names else IGNORE_INDEX
 
     def groups(self, adapter: Adapter) -> GroupMap:
-        """Sort the adapter's tensors into its layer groups; InputError where they are no partition."""
+        """Sort the adapter's tensors into its layer groups; InputError if they are no partition."""
         return map_groups(adapter.module, adapter.groups)
 
     def plan(self, adapter: Adapter, *, steps: int = 100) -> Plan:

@@ -113,7 +113,7 @@ class Bench:
             if required not in self._by_name or self._lacks(self._by_name[required]):
                 continue
             if self.outcome(required).status != "pass":
-                return Outcome("not run", f"it says nothing where {required} does not hold")
+                return Outcome("not run", f"it says nothing if {required} does not hold")
         expected = self._expected.get(check.name)
         try:
             if self._lacks(check):
@@ -161,7 +161,7 @@ class PluginCheck:
         return self.bench.outcome(self.name)
 
     def __call__(self) -> None:
-        """Raise AssertionError where the check fails, or passes though it was expected to fail."""
+        """Raise AssertionError if the check fails, or passes though it was expected to fail."""
         outcome = self.outcome()
         if outcome.status == "fail":
             raise AssertionError(f"{self}: {outcome.detail}") from outcome.error
@@ -224,7 +224,7 @@ def plugin_checks(
                 as it passes.
     origin:     where to import the plugin from, "module:object"; None takes it from the installed plugin's entry point.
 
-    Raises InputError where the plugin or architecture is unknown, the plugin lacks a member of the contract, or a name
+    Raises InputError if the plugin or architecture is unknown, the plugin lacks a member of the contract, or a name
     in `expected_failures` is no check that applies (with the nearest).
     """
     found = benches(

@@ -40,7 +40,7 @@ class MiniTrainer:
     def take_step(self, images: Tensor, targets: Sequence[Target]) -> dict[str, float]:
         """Train on one batch, given as `Adapter.loss` takes it, and return the losses.
 
-        Raises AssertionError where a loss is not finite.
+        Raises AssertionError if a loss is not finite.
         """
         duration = self.plan.duration
         set_learning_rates(self.optimizer, schedule_factor(self.step, self.plan, self.settings), self.step)

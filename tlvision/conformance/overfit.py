@@ -132,7 +132,7 @@ def find(case: Case, adapter: Adapter, one: OneImage) -> Prediction:
 def mask_overlaps(prediction: Prediction, drawing: Drawing) -> list[float]:
     """Return for each drawn object, one a class, the IoU of its mask with that of the best object of its class, 0..1.
 
-    prediction: as `find` gives it. 0.0 where no object of the class is found, or it has no mask.
+    prediction: as `find` gives it. 0.0 if no object of the class is found, or it has no mask.
     """
     overlaps = []
     for label, drawn in zip(drawing.labels, drawing.masks, strict=True):
@@ -146,7 +146,7 @@ def mask_overlaps(prediction: Prediction, drawing: Drawing) -> list[float]:
 
 
 def best_of(prediction: Prediction, label: int) -> int | None:
-    """Return the row of the object with the highest score of the class `label`; None where there is none."""
+    """Return the row of the object with the highest score of the class `label`; None if there is none."""
     rows = [row for row, other in enumerate(prediction.labels.tolist()) if other == label]
     return max(rows, key=lambda row: float(prediction.scores[row]), default=None)
 

@@ -123,7 +123,7 @@ class Batch:
 
 
 def collate(draws: Sequence[Draw]) -> Batch:
-    """Join draws of one shape; Raises ValueError where shapes differ."""
+    """Join draws of one shape; Raises ValueError if shapes differ."""
     images, targets, metas = zip(*draws, strict=True)
     # (N, H, W, 3) in memory, seen as (N, 3, H, W): the transposing copy is left to the device.
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
@@ -143,7 +143,7 @@ def collate(draws: Sequence[Draw]) -> Batch:
 
 
 def collate_views(draws: Sequence[tuple[Pixels, Pixels, Meta]]) -> Views:
-    """Join pairs of views of one shape; Raises ValueError where shapes differ."""
+    """Join pairs of views of one shape; Raises ValueError if shapes differ."""
     weak, strong, metas = zip(*draws, strict=True)
     return Views(
         weak=torch.from_numpy(np.stack(weak)).permute(0, 3, 1, 2),
@@ -238,7 +238,7 @@ def train_batches(
     workers: processes that prepare batches ahead; 0 prepares each when it is asked for.
     pin:     whether to page-lock the batches, for a GPU.
 
-    Raises InputError where an image cannot be read, also from a worker.
+    Raises InputError if an image cannot be read, also from a worker.
     """
     positions = partial(train_positions, accumulate=accumulate, rank=rank, world=world)
     labelled = partial(positions, batch_size=batch_size)
@@ -251,7 +251,7 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Yield all images of the dataset (or the share of process `rank` of `world`) once, in batches of one shape.
 
-    Raises InputError where an image cannot be read, also from a worker.
+    Raises InputError if an image cannot be read, also from a worker.
     """
     return _batches(_EvalPlans(dataset, dataset.groups(batch_size)[rank::world]), workers, pin)
 

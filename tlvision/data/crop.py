@@ -50,7 +50,7 @@ def place_crop(  # noqa: PLR0917
     size:      height and width of the image.
     full:      height and width of the canvas that the whole image would be fitted into, before it is scaled.
     crop:      height and width of the window.
-    label_map: gives (height, width) uint8 class indices of the image; None where any window will do.
+    label_map: gives (height, width) uint8 class indices of the image; None if any window will do.
     """
     matrix = _affine(rng, settings, size, full, spec)
     corners = apply(matrix, np.array([[0, 0], [size[1], 0], [size[1], size[0]], [0, size[0]]], np.float64))
@@ -110,7 +110,7 @@ def _around_a_class(
 
 
 def _largest_share(labels: Pixels, placement: Placement, crop: tuple[int, int]) -> float:
-    """Return which part of the known pixels of the window has the most frequent class, 0..1; 1 where none is known."""
+    """Return which part of the known pixels of the window has the most frequent class, 0..1; 1 if none is known."""
     small = np.full((-(-crop[0] // _COARSE), -(-crop[1] // _COARSE)), IGNORE_INDEX, np.uint8)
     paint(small, labels, scale(1 / _COARSE, 1 / _COARSE) @ placement.matrix, nearest=True)
     counts = np.bincount(small.ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]

@@ -144,7 +144,7 @@ class TrainImages:
     cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
 
     Crowd objects are taken out of boxes and masks, and are IGNORE_INDEX in label maps.
-    Raises InputError where there are no samples or a label is out of range.
+    Raises InputError if there are no samples or a label is out of range.
     """
 
     def __init__(

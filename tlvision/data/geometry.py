@@ -185,7 +185,7 @@ def paint(
 def paint_mask(canvas: Pixels, mask: Pixels, matrix: Matrix, region: Region | None = None) -> None:
     """Warp a mask into a canvas, in place, with smooth edges: linearly interpolated, and set from one half on.
 
-    canvas: (H, W) uint8 of zeros; becomes 1 where the mask falls.
+    canvas: (H, W) uint8 of zeros; becomes 1 at the pixels of the mask.
     mask:   uint8 with values 0 and 1. Only the part around what is set is looked at, so a small object costs little.
     matrix: mask pixels -> canvas pixels.
     region: x0, y0, x1, y1 in mask pixels, the part that is painted; None means all.

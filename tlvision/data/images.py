@@ -217,7 +217,7 @@ def _eight_bit_values(image: npt.NDArray[np.generic], bits: int) -> Image:
 def write_image(path: str | Path, image: Image) -> None:
     """Write an (H, W, 3) uint8 RGB image; the suffix of `path` chooses the format.
 
-    Raises RunError where the file cannot be written.
+    Raises RunError if the file cannot be written.
     """
     path = Path(path)
     try:

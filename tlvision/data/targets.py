@@ -38,7 +38,7 @@ def place_target(
     masks: whether to render `Target.masks`; an object whose mask comes out empty is then left out too, and one that is
            cut gets the box around what is left of its mask.
 
-    Raises InputError where masks are wanted and an object has no segmentation.
+    Raises InputError if masks are wanted and an object has no segmentation.
     """
     boxes, labels, rendered = [], [], []
     for sample, placement in zip(samples, placements, strict=True):
@@ -153,9 +153,9 @@ def semantic_map(sample: Sample, background: int | None) -> Pixels:
 
     Of a sample with a `label_map` it is that file's. Else the objects are drawn one after the other: where they overlap
     the later annotation wins. Crowd regions are IGNORE_INDEX. A pixel without an object is `background`, the index of
-    the class of that name, or IGNORE_INDEX where that is None.
+    the class of that name, or IGNORE_INDEX if that is None.
 
-    Raises InputError where an object has no segmentation or the file cannot be used.
+    Raises InputError if an object has no segmentation or the file cannot be used.
     """
     if sample.label_map is not None:
         return read_label_map(sample.label_map)

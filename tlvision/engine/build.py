@@ -189,7 +189,7 @@ def _merged(adapter: Adapter, target_classes: Sequence[int]) -> Adapter:
 
 
 def selection_metric(config: Config, task: Task) -> Metric:
-    """Return the metric that chooses the best checkpoint; InputError where the run does not measure it."""
+    """Return the metric that chooses the best checkpoint; InputError if the run does not measure it."""
     from tlvision.inference.domain_evaluator import resolve_domain_select
     from tlvision.inference.evaluator import resolve_select
 
@@ -207,7 +207,7 @@ def selection_metric(config: Config, task: Task) -> Metric:
 
 
 def unlabelled_images(parts: Run) -> UnlabelledImages | None:
-    """Return the unlabelled images of a run as pairs of views, or None where it has none."""
+    """Return the unlabelled images of a run as pairs of views, or None if it has none."""
     from tlvision.data.unlabelled import UnlabelledImages
 
     if parts.unlabelled is None:

@@ -13,7 +13,7 @@ Names = Mapping[str, str | Sequence[str]]
 def trained_classes(classes: ClassMap, names: Names) -> ClassMap:
     """Return our classes under the names of those whose rows of the head training starts from.
 
-    Where several of the weights' classes are one of ours, that is the first. Raises InputError where a class is not
+    Where several of the weights' classes are one of ours, that is the first. Raises InputError if a class is not
     ours, or one of the weights' classes would be two of ours.
 
     >>> target_classes = ClassMap.from_names(["vehicle", "person"])

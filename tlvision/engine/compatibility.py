@@ -15,7 +15,7 @@ from tlvision.types import InputError, counted
 
 
 def check_pairing(hooks: Sequence[Hook], plugin: Plugin, task: Task) -> None:
-    """Raise InputError where a hook needs what no model of `plugin` for `task` has; the models need not be built."""
+    """Raise InputError if a hook needs what no model of `plugin` for `task` has; the models need not be built."""
     for hook in hooks:
         for needed in hook.needs:
             if not _may_have(plugin, task, needed):
@@ -35,7 +35,7 @@ def check_taps(hook: Hook, adapter: Adapter) -> None:
         known = [tap.name for tap in adapter.taps]
         for tap in hook.taps:
             if tap not in known:
-                raise InputError(f"hooks: '{hook.key()}' wants the tap '{tap}'; this model has {', '.join(known)}")
+                raise InputError(f"hooks: '{hook.key()}' needs the tap '{tap}'; this model has {', '.join(known)}")
 
 
 def _may_have(plugin: Plugin, task: Task, needed: type) -> bool:
@@ -93,25 +93,25 @@ def check_step_size(config: Config, labelled: int, unlabelled: int | None, proce
 
 
 def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
-    """Raise InputError where hooks and `data` do not agree on unlabelled images and on a teacher."""
+    """Raise InputError if hooks and `data` do not agree on unlabelled images and on a teacher."""
     names = {hook.key() for hook in hooks}
     objectives = [hook for hook in hooks if isinstance(hook, ObjectiveHook)]
     target, unlabelled = config.data.target, config.data.batch.unlabelled
     for hook in hooks:
         if target is None and (hook.uses_target or (hook in objectives and hook.uses_unlabelled)):
             raise InputError(
-                f"hooks: '{hook.key()}' learns from unlabelled images; give them as data.target: {{images: FOLDER}}"
+                f"hooks: '{hook.key()}' learns from unlabelled images. Set data.target: {{images: FOLDER}}."
             )
     for hook in objectives:
         if hook.uses_unlabelled and not unlabelled:
             raise InputError(
-                f"hooks: '{hook.key()}' wants unlabelled images in each batch; set data.batch.unlabelled, as many as "
-                f"data.batch.labelled ({config.data.batch.labelled}) for a start"
+                f"hooks: '{hook.key()}' needs unlabelled images in each batch. Set data.batch.unlabelled, "
+                f"for example to data.batch.labelled ({config.data.batch.labelled})."
             )
         if hook.uses_teacher and config.model.score_floor is not None:
             raise InputError(
-                f"model.score_floor: '{hook.key()}' also looks at what its teacher is unsure of, which would be left "
-                "out; remove it"
+                f"model.score_floor: '{hook.key()}' also uses predictions of low confidence, which would be left "
+                "out. Remove it."
             )
         if hook.uses_teacher and "ema" not in names:
             raise InputError(

@@ -223,7 +223,7 @@ def _find_checkpoint(run: Path) -> Path:
         folder, other = find_folder(run / "checkpoints" / "best"), "last"
     except InputError:
         folder, other = find_folder(run / "checkpoints" / "last"), "best"
-    remedy = f"Restore it from a copy. If '{run / 'checkpoints' / other}' exists, it can take the place of this folder."
+    remedy = f"Restore it from a copy. If '{run / 'checkpoints' / other}' exists, it can replace this folder."
     check_manifest(folder, remedy, (MODEL,), quick=True)
     return folder
 

@@ -81,7 +81,7 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def differences(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
-    """Return {key: (old, new)} of all keys that differ; None where one side does not have the key.
+    """Return {key: (old, new)} of all keys that differ; None if one side does not have the key.
 
     A section that only one side has is one difference for each of its keys, but a hook is one in all.
     """

@@ -63,7 +63,7 @@ def check_classes(run: Path, folder: Path, classes: ClassMap) -> None:
 
 
 def in_run(run: Path, name: str) -> Path:
-    """Return the path of a file that every run has; InputError where `run` is not the folder of one."""
+    """Return the path of a file that every run has; InputError if `run` is not the folder of one."""
     path = run / name
     try:
         found = path.is_file()

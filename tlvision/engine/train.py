@@ -39,7 +39,7 @@ class TrainResult:
     """The result of a run.
 
     run:     its folder.
-    metrics: the content of metrics.json, for the weights in checkpoints/best; empty where it was interrupted.
+    metrics: the content of metrics.json, for the weights in checkpoints/best; empty if it was interrupted.
     """
 
     run: Path

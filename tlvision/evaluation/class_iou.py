@@ -32,7 +32,7 @@ def class_iou(
     names:    the classes in the order of the index, at most 255.
     boundary: whether to compute boundary IoU as well, which takes longer than all the rest.
 
-    Returns a dict for a JSON file; each metric is in 0..1, or None where there is nothing to measure:
+    Returns a dict for a JSON file; each metric is in 0..1, or None if there is nothing to measure:
         task:           "semantic"
         protocol:       what was computed, with its `hash`
         semantic:       mean_class_iou, mean_class_dice, mean_class_accuracy, mean_class_boundary_iou (if asked for),

@@ -37,7 +37,7 @@ def coco_map(
     iou_type:       "bbox" compares boxes, "segm" compares masks.
     max_detections: how many results per image and class count, best scores first, ascending.
 
-    Returns a dict for a JSON file; each metric is in 0..1, or None where there is nothing to measure (COCO's -1):
+    Returns a dict for a JSON file; each metric is in 0..1, or None if there is nothing to measure (COCO's -1):
         task:           "detect"
         protocol:       thresholds, area ranges, max_detections, library and version, and `hash` of those that change
                         the number: results with unequal hashes are not comparable
@@ -66,7 +66,7 @@ def coco_map(
     results = read_predictions(predictions, truth, iou_type)
     evaluator = _evaluate(truth, results, iou_type, max_detections)
     # precision: (T IoU thresholds, R recall thresholds, K classes by ascending id, A areas, M max_detections);
-    # recall: (T, K, A, M); -1 where a class has no ground truth of that area.
+    # recall: (T, K, A, M); -1 if a class has no ground truth of that area.
     precision, recall = evaluator.eval["precision"], evaluator.eval["recall"]
     per_class = _per_class(truth, results, precision, recall, max_detections[-1])
     return {

@@ -53,7 +53,7 @@ class FeatureGap:
     a_distance: 0 (nobody can tell the sets apart) to 2 (a linear classifier always can).
     frechet:    >= 0, squared, on `components` principal components, where 1 is the total variance of both sets there:
                 two points far apart have 4.
-    mmd:        squared maximum mean discrepancy, unbiased: may be below 0 where the sets are alike.
+    mmd:        squared maximum mean discrepancy, unbiased: may be below 0 if the sets are alike.
     p_value:    share of random relabellings with an MMD as large: 1 / (permutations + 1) .. 1.
     size:       vectors in each of the subsets that `a_distance` and `frechet` compare.
     components: principal components that `frechet` is computed on.
@@ -67,7 +67,7 @@ class FeatureGap:
     components: int
 
     def share(self) -> float:
-        """Return where the A-distance lies between its floor (0) and 2 (1); below 0 where it is under its floor."""
+        """Return where the A-distance lies between its floor (0) and 2 (1); below 0 if it is under its floor."""
         floor = self.a_distance.floor
         return (self.a_distance.value - floor) / (2 - floor) if floor < 2 else 0.0
 
@@ -85,7 +85,7 @@ def feature_gap(
     All distances grow as there are fewer vectors, so that a floor is comparable only if it comes from sets of the same
     size: gap and floor are both measured between sets of min(N, M) // 2.
 
-    Raises ValueError where the shapes do not fit, a side has fewer than 8 rows, or a value is not finite.
+    Raises ValueError if the shapes do not fit, a side has fewer than 8 rows, or a value is not finite.
 
     >>> rng = np.random.default_rng(0)
     >>> gap = feature_gap(rng.normal(size=(60, 5)), rng.normal(size=(60, 5)) + 4)
@@ -333,7 +333,7 @@ def class_shift(first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int = 0) -
 def mean_shift(first: Sequence[float] | Vectors, second: Sequence[float] | Vectors) -> float | None:
     """Return the difference of two means, second minus first, in pooled standard deviations (Cohen's d).
 
-    Values that are not finite are left out. None where a side has fewer than two left or nothing varies at all.
+    Values that are not finite are left out. None if a side has fewer than two left or nothing varies at all.
 
     >>> mean_shift([0.0, 2.0], [2.0, 4.0])
     1.414213562373095

@@ -45,7 +45,7 @@ def pseudo_label_quality(
         per_class:       {name: {"ground_truths": n, "thresholds": [row, …]}} in the order of the file
         all:             a list of rows, over all classes together (not a mean over them)
     with a row for each threshold: threshold, pseudo_labels, right, precision (right / pseudo_labels), recall (right /
-    ground truths), mean_iou (of the right ones); in 0..1, None where there is nothing to measure.
+    ground truths), mean_iou (of the right ones); in 0..1, None if there is nothing to measure.
 
     Raises InputError for thresholds or an iou outside 0..1, and for bad files as `tlvision.evaluation.read` does: no
     json, an image id or class id that the ground truth does not have.

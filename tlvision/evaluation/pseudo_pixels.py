@@ -46,7 +46,7 @@ class PixelQuality:
         truth:      (H, W) class indices; 255 is not counted. labels: (H, W) predicted class indices.
         confidence: (H, W), 0..1.
 
-        Raises InputError where the shapes differ or a label is no class.
+        Raises InputError if the shapes differ or a label is no class.
         """
         if not truth.shape == labels.shape == confidence.shape:
             raise InputError(

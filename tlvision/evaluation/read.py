@@ -146,7 +146,7 @@ def read_predictions(path: str | Path, truth: GroundTruth, iou_type: IouType = "
 def has_masks(path: str | Path) -> bool:
     """Say whether anything in a file has a mask: an annotation of a COCO json, or an entry of a results list.
 
-    Raises InputError where the file cannot be read as JSON.
+    Raises InputError if the file cannot be read as JSON.
     """
     content = _load(Path(path))
     rows = content.get("annotations") if isinstance(content, dict) else content

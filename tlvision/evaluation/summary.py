@@ -82,7 +82,7 @@ def _align(rows: Sequence[Sequence[str]]) -> str:
 def _notes(metrics: Mapping[str, Any]) -> str:
     lines = []
     if metrics.get("absent_classes"):
-        lines.append(f"left out of the mean (nothing to measure): {', '.join(metrics['absent_classes'])}")
+        lines.append(f"excluded from the mean (nothing to measure): {', '.join(metrics['absent_classes'])}")
     counts = metrics.get("counts") or {}
     if counts:
         shown = {name: value for name, value in counts.items() if name not in _WARNED}

@@ -38,7 +38,7 @@ class Row:
     name, kind:   of the arm.
     values:       the metric on `data.val`, one a seed, of the checkpoint that was chosen without looking at it; empty
                   if `data.val` has nothing to measure it on.
-    source:       the same metric on `data.source_val`; empty where there is none.
+    source:       the same metric on `data.source_val`; empty if there is none.
     best:         the best value on `data.val` of any evaluated epoch, one a seed: the regret is |best - value|.
     objects:      how many it finds in an unlabelled image with a score of 0.5 or more, one a seed; of detectors.
     selected_by:  the metric that chose the checkpoint.
@@ -46,7 +46,7 @@ class Row:
     pseudo_labels: what its final teacher's labels were worth on `data.oracle`, first seed; of methods with a teacher.
     note:         why there is nothing, or what else is to be known.
     mean, low, high: of `values`.
-    gap_closed:   (mean - source_only) / (oracle - source_only), 0..1 and beyond; None where one of them is missing, or
+    gap_closed:   (mean - source_only) / (oracle - source_only), 0..1 and beyond; None if one of them is missing, or
                   the oracle is not better than source_only.
     forgetting:   source_only's mean on the source minus this arm's.
     """
@@ -87,7 +87,7 @@ def adapt(
 
     Returns {"metric", "seeds", "rows": [the fields of `Row`, …]}.
 
-    Raises InputError where the configs are not comparable, or a run in `out` was made with another config.
+    Raises InputError if the configs are not comparable, or a run in `out` was made with another config.
     """
     folder, console = Path(out), terminal.console(140)
     _check_seeds(seeds)
@@ -160,7 +160,7 @@ def _zero_shot(arm: Arm, row: Row, folder: Path, metric: Metric, console: Consol
     if fresh:
         row.note = (
             f"the weights do not have all of it ({parts.report.summary()}; for example {fresh[0]}), so there is "
-            "nothing to evaluate before training; model.rename tells which of their classes is which of ours"
+            "nothing to evaluate before training; model.rename maps their classes to yours"
         )
         return
     run = folder / arm.name
@@ -223,7 +223,7 @@ def _read(run: Path, row: Row, metric: Metric, evaluations: Sequence[dict[str, f
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     value, source = _measured(metrics, name), _measured(metrics.get("source", {}), name)
     if value is None:
-        _add_note(row, f"{name} is not measured on the target: data.val has nothing of that kind")
+        _add_note(row, f"{name} is not measured on the target: data.val has no such object")
     else:
         row.values.append(value)
         seen = [each[key] for each in evaluations for key in (f"target/{name}", name) if key in each]
@@ -231,7 +231,7 @@ def _read(run: Path, row: Row, metric: Metric, evaluations: Sequence[dict[str, f
     if source is not None:
         row.source.append(source)
     elif "source" in metrics:
-        _add_note(row, f"{name} is not measured on the source: data.source_val has nothing of that kind")
+        _add_note(row, f"{name} is not measured on the source: data.source_val has no such object")
     if "objects" in metrics.get("unlabelled", {}):
         row.objects.append(metrics["unlabelled"]["objects"])
     row.selected_by = row.selected_by or metrics.get("selection", {}).get("by", f"target/{name}")

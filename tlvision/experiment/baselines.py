@@ -51,7 +51,7 @@ def make_arms(
     extra:     files or presets that are added to the bases of all of them.
     kinds:     which arms to run; an oracle only where the config has `data.oracle`.
 
-    Raises InputError where the configs do not fit a comparison: no `data.val`, another model, data or schedule.
+    Raises InputError if the configs do not fit a comparison: no `data.val`, another model, data or schedule.
     """
     names = arm_names(sources)
     methods = [
@@ -164,7 +164,7 @@ def _images(config: Config, name: Literal["train", "oracle"]) -> int:
 
 
 def _require_match(one: Arm, other: Arm) -> None:
-    """Raise InputError where two methods would not be compared on the same work."""
+    """Raise InputError if two methods would not be compared on the same work."""
     for key in ("model", "train", "evaluate"):
         if getattr(one.config, key) != getattr(other.config, key):
             raise InputError(f"adapt: '{other.name}' has another '{key}' than '{one.name}'; only hooks may differ")

@@ -24,7 +24,7 @@ class Header:
     """The header of an image file.
 
     width, height: in pixels, as stored, before any rotation.
-    orientation:   EXIF orientation 1..8; 1 where there is none. 5..8 exchange width and height.
+    orientation:   EXIF orientation 1..8; 1 if there is none. 5..8 exchange width and height.
     bits:          of one value of a pixel, as stored: 8 (or fewer), 16 or 32.
     """
 
@@ -42,7 +42,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """Read one header.
 
-    Raises FileNotFoundError where the file is absent, InputError where it is not an image that can be read.
+    Raises FileNotFoundError where the file is absent, InputError if it is not an image that can be read.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever

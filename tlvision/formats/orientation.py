@@ -39,7 +39,7 @@ def decide(
     """Decide for every image of a dataset.
 
     headers: of each image id.
-    said:    width and height that the labels were drawn on (from the json, or of the label map); None where unknown.
+    said:    width and height that the labels were drawn on (from the json, or of the label map); None if unknown.
     names:   file name of each image, for messages.
     exif:    "apply" or "ignore" decides where the size does not; "auto" lets the other images decide.
 
@@ -86,7 +86,7 @@ def _notes(
     notes = []
     if as_stored:
         listed = listing([names[image_id] for image_id in as_stored])
-        notes.append(f"the EXIF rotation is not applied where the labels have the size as stored: {listed}")
+        notes.append(f"the EXIF rotation is not applied if the labels have the stored size: {listed}")
     if open_questions and answer is not None:
         listed = listing([names[image_id] for image_id in open_questions])
         done = "applied" if answer else "not applied"

@@ -156,7 +156,7 @@ class Hook:
     needs: tuple[type, ...] = ()
     """Capability Protocols that the adapter must have, checked before any step."""
     uses_target: bool = False
-    """Whether it wants `data.target`, the unlabelled images; a run without them is then refused."""
+    """Whether it needs `data.target`, the unlabelled images; a run without them is then refused."""
 
     @classmethod
     def key(cls) -> str:
@@ -241,20 +241,20 @@ class ObjectiveHook(Hook):
     """Adds losses to a step."""
 
     taps: tuple[str, ...] = ()
-    """Names of the adapter's taps whose features it wants in `context.step_data.features`."""
+    """Names of the adapter's taps whose features it needs in `context.step_data.features`."""
     module: nn.Module | None = None
     """Parameters of its own, trained with the run's optimizer at `train.lr`; they join the ledger as a group."""
 
     uses_unlabelled: bool = False
-    """Whether it wants unlabelled images in each batch; a run with `data.batch.unlabelled: 0` is then refused."""
+    """Whether it needs unlabelled images in each batch; a run with `data.batch.unlabelled: 0` is then refused."""
     sees_unlabelled: bool = False
     """Whether it uses unlabelled images and their features if the batch has some, and does without if not."""
     uses_pyramid: bool = False
-    """Whether it wants `step_data.pyramid`, to pool features for boxes without a pass through the model of its own."""
+    """Whether it needs `step_data.pyramid`, to pool features for boxes without a pass through the model of its own."""
     uses_teacher: bool = False
-    """Whether it wants `context.teacher`; a run without the hook `ema` is then refused."""
+    """Whether it needs `context.teacher`; a run without the hook `ema` is then refused."""
     uses_pseudo_labels: bool = False
-    """Whether it wants `context.pseudo_labels`; a run without the hook `pseudo_labels` is then refused."""
+    """Whether it needs `context.pseudo_labels`; a run without the hook `pseudo_labels` is then refused."""
 
     def prepare(self, adapter: Adapter) -> None:
         """Look at the model before the optimizer exists: choose `taps`, build `module`."""

@@ -128,7 +128,7 @@ class Plan:
         )
 
     def with_schedule(self, schedule: Schedule) -> Plan:
-        """Let the learning rate follow `schedule` after the warm-up; InputError where another hook has set one."""
+        """Let the learning rate follow `schedule` after the warm-up; InputError if another hook has set one."""
         if self.schedule is not None:
             raise InputError(f"hooks: two hooks set the schedule, {self.schedule} and {schedule}; keep one of them")
         return replace(self, schedule=schedule)

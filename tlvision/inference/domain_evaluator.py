@@ -115,7 +115,7 @@ def resolve_domain_select(
     auto is the stability on unlabelled images, else the source's own metric: never labels of the target, which nobody
     has in earnest. The source's metric may fall while a model adapts, and then chooses what has adapted least.
 
-    Raises InputError where there is no such metric, or a target metric is asked for without the domain's name.
+    Raises InputError if there is no such metric, or a target metric is asked for without the domain's name.
 
     >>> from tlvision.tasks import get_task
     >>> resolve_domain_select("auto", get_task("detect"), main="target", source=True, unlabelled=True).name
@@ -130,7 +130,7 @@ def resolve_domain_select(
         return known["unlabelled/stability" if unlabelled else f"source/{metrics[0].name}"]
     if select in {metric.name for metric in metrics}:
         raise InputError(
-            f"evaluate.select: '{select}' of which domain? That labels of the target choose has to be said: "
+            f"evaluate.select: '{select}' is ambiguous with two domains. Choose one of: "
             f"{', '.join(name for name in known if name.endswith(select) or name.startswith('unlabelled'))}, or auto"
         )
     if select not in known:

@@ -131,7 +131,7 @@ def resolve_select(select: str, task: Task, max_detections: int = 100) -> Metric
 
     max_detections: detections that count for an image and class, after which average recall is named.
 
-    Raises InputError where a model for `task` has no metric of that name.
+    Raises InputError if a model for `task` has no metric of that name.
 
     >>> from tlvision.tasks.registry import built_in_tasks
     >>> [resolve_select("auto", task).name for task in built_in_tasks()]

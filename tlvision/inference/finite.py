@@ -83,6 +83,6 @@ def fail_if_silenced(found: Sequence[Prediction] | Tensor, nan_in: Sequence[str]
     """Raise RunError if a layer computed nan and not one object was predicted."""
     if nan_in and not isinstance(found, torch.Tensor) and not any(len(prediction.scores) for prediction in found):
         raise RunError(
-            f"the model gives nan (first in the layer '{nan_in[0]}'), so it predicts nothing. Check the weights, or "
+            f"the model gives nan (first in the layer '{nan_in[0]}'), so it has no predictions. Check the weights, or "
             "train with a lower train.lr"
         )

@@ -41,7 +41,7 @@ class MergedClasses:
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """Refuse: targets have our classes, the model has its own."""
-        raise NotImplementedError("a model whose classes are merged is for evaluation alone")
+        raise NotImplementedError("a model with merged classes is for evaluation only")
 
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return the model's predictions with target classes."""

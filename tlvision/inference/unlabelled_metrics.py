@@ -101,9 +101,9 @@ def compare(one: Outputs, other: Outputs) -> float:
 
     Label maps: the mean over classes that either side sees of the intersection over the union. Objects from a score of
     0.1 on: 2 * sum over matched pairs of IoU * min(score) / sum of all scores, pairs of one class with an IoU of at
-    least 0.5, best score first; 0 where nobody finds anything.
+    least 0.5, best score first; 0 if nobody finds anything.
 
-    Raises ValueError where the two do not have the same number of images.
+    Raises ValueError if the two do not have the same number of images.
     """
     maps: list[tuple[Tensor, Tensor]] = []
     shared = total = 0.0

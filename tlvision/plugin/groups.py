@@ -60,7 +60,7 @@ class GroupMap:
             raise InputError(f"no layer group '{name}'.{nearest(name, self.names())}") from None
 
     def with_role(self, role: str) -> tuple[int, ...]:
-        """Return the depths of all groups of `role`; InputError where no group has it."""
+        """Return the depths of all groups of `role`; InputError if no group has it."""
         depths = tuple(depth for depth, group in enumerate(self.groups) if group.role == role)
         if not depths:
             present = [known for known in ROLES if any(group.role == known for group in self.groups)]
@@ -70,7 +70,7 @@ class GroupMap:
     def matching(self, pattern: str) -> tuple[str, ...]:
         """Return the parameter names that match the glob `pattern`, anchored at both ends.
 
-        ``model.1.*`` matches ``model.1.conv.weight`` and not ``model.10.conv.weight``. InputError where none matches.
+        ``model.1.*`` matches ``model.1.conv.weight`` and not ``model.10.conv.weight``. InputError if none matches.
         """
         names = tuple(name for name in self.parameters if fnmatchcase(name, pattern))
         if not names:
@@ -178,7 +178,7 @@ def _tensors_at(module: nn.Module, path: str, group: str) -> Iterator[tuple[str,
 
 
 def _modules_at(module: nn.Module, path: str) -> Iterator[str]:
-    """Yield the names of the module at `path` and of all below it; nothing where it names a tensor."""
+    """Yield the names of the module at `path` and of all below it; nothing if it names a tensor."""
     submodules = dict(module.named_modules())
     if path in submodules:
         prefix = f"{path}." if path else ""

@@ -153,7 +153,7 @@ class BuildSpec:
                 upstream's format, the core's own `model.safetensors` (`tlvision.plugin.weights.files.read_tensors`).
     classes:    the classes the head must have, in this order.
     image_size: long side of the network input in pixels, for families that fix it when built.
-    options:    what the config's `model.options` says, as the plugin's own type (see `HasOptions`); None where the
+    options:    what the config's `model.options` says, as the plugin's own type (see `HasOptions`); None if the
                 plugin has none, or to take its defaults.
     predict:    which objects `Adapter.predict` gives.
     """
@@ -202,7 +202,7 @@ class Adapter(Protocol):
         ...
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Return `{tap name: (N, C, H / s, W / s)}` without needing labels, with gradients where enabled.
+        """Return `{tap name: (N, C, H / s, W / s)}` without needing labels, with gradients if enabled.
 
         `return tap_features(self.module, self.taps, images)` will do where a plain forward works.
         """
@@ -241,7 +241,7 @@ class HasDenseLogits(Protocol):
 
         images: as in `Adapter.loss`. h and w are the height and width of `images`, or those divided by one whole
         stride. The class of a pixel is the one with the highest score once the scores are interpolated to where it is
-        wanted: that of the current mode, with gradients where they are enabled.
+        wanted: that of the current mode, with gradients if they are enabled.
         """
         ...
 
@@ -275,7 +275,7 @@ class HasInstanceFeatures(Protocol):
         most: int | None = None,
         pyramid: Any = None,
     ) -> Sequence[InstanceFeatures]:
-        """Return boxes and their features for each image, with gradients where they are enabled; needs no labels.
+        """Return boxes and their features for each image, with gradients if they are enabled; needs no labels.
 
         images:  as in `Adapter.loss`.
         boxes:   (K, 4) float32 in network-input pixels for each image; None takes the model's own proposals.
@@ -303,9 +303,9 @@ class Plugin(Protocol):
     tasks: tuple[str, ...]
     """Names of the tasks that its architectures are for, as `tlvision.tasks` has them."""
     upstream: str
-    """The distribution it stands on, for example "ultralytics"; empty where it needs none."""
+    """The distribution it stands on, for example "ultralytics"; empty if it needs none."""
     upstream_versions: str
-    """Version range of `upstream` that was tested, for example ">=8.4,<9"; empty where it needs none."""
+    """Version range of `upstream` that was tested, for example ">=8.4,<9"; empty if it needs none."""
     licence: str
     """SPDX identifier of what the user takes on by using it, the upstream's included."""
     capabilities: Mapping[str, str]
@@ -322,7 +322,7 @@ class Plugin(Protocol):
     def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:
         """Build the model and load its weights.
 
-        Raises InputError where the upstream is not installed (with the pip command), the weights cannot be read or
+        Raises InputError if the upstream is not installed (with the pip command), the weights cannot be read or
         downloaded (with what to do offline), or belong to another architecture.
         """
         ...

@@ -87,9 +87,9 @@ def check_plugin_object(name: str, origin: str, plugin: object) -> None:
 
     for attribute in get_type_hints(Plugin):
         if not hasattr(plugin, attribute):
-            raise InputError(f"plugin '{name}' ({origin}): the contract asks for the attribute '{attribute}'")
+            raise InputError(f"plugin '{name}' ({origin}): the contract requires the attribute '{attribute}'")
     for method in _METHODS:
         if not callable(getattr(plugin, method, None)):
-            raise InputError(f"plugin '{name}' ({origin}): the contract asks for the method '{method}()'")
+            raise InputError(f"plugin '{name}' ({origin}): the contract requires the method '{method}()'")
     if plugin.name != name:  # type: ignore[attr-defined]
         raise InputError(f"plugin '{name}' ({origin}): calls itself '{plugin.name}'; both names must be the same")  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ def capture(module: nn.Module, taps: Sequence[Tap]) -> Iterator[dict[str, Tensor
     Yields a dict that is filled by the forward pass: `{tap name: (N, C, H / s, W / s)}`; a place that runs twice keeps
     its last output. The hooks are removed at the end, also after an error.
 
-    Raises InputError where a tap names a module that does not exist, TypeError where its output is not one tensor.
+    Raises InputError if a tap names a module that does not exist, TypeError if its output is not one tensor.
     """
     submodules = dict(module.named_modules()) if taps else {}
     features: dict[str, Tensor] = {}

@@ -16,7 +16,7 @@ _LINES = tuple(colour for colour in (PALETTE[4], PALETTE[5], PALETTE[2], PALETTE
 
 
 def curves(files: RunFiles) -> str:
-    """Return figures of the loss, its parts, the metrics and the learning rate; empty where nothing was logged."""
+    """Return figures of the loss, its parts, the metrics and the learning rate; empty if nothing was logged."""
     figures = [
         ("Loss", _loss(files)),
         ("Parts of the loss", _parts(files)),

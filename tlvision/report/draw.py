@@ -46,7 +46,7 @@ def draw_prediction(
     Returns an RGB picture of the size of `image`, with these exceptions: an image with a long side under 320 pixels is
     enlarged by a whole factor, and a label map gets a legend below.
 
-    Raises ValueError or TypeError where image, masks or label map have another shape or dtype, or where a label is
+    Raises ValueError or TypeError if image, masks or label map have another shape or dtype, or where a label is
     not an index of `class_names`.
 
     >>> box = Prediction(

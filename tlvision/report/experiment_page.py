@@ -32,7 +32,7 @@ def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
         section(f"{result['metric']} on the target", _dots(rows)),
         section("Table", _table(result["rows"])),
         section("How the checkpoint was chosen", _selection(rows)),
-        section("What the pseudo-labels were worth", _pseudo_labels(rows)),
+        section("Quality of the pseudo-labels", _pseudo_labels(rows)),
         section("Notes", "".join(notes)),
     ]
     path = folder / "adapt.html"

@@ -21,7 +21,7 @@ class _Group:
 
 
 def ledger_section(files: RunFiles) -> str:
-    """Return a bar (trained, freed later, frozen) and a table by layer group; empty where there is no ledger."""
+    """Return a bar (trained, freed later, frozen) and a table by layer group; empty if there is no ledger."""
     rows = files.ledger.get("rows")
     rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     if not rows:

@@ -57,7 +57,7 @@ def write_report(run: str | Path) -> Path:
          pictures/*.jpg or *.png. What is missing or broken is said in the report. Pictures are embedded, at most 24 and
          at most 1280 pixels wide; the report says how many more there are.
 
-    Raises InputError where the folder does not exist.
+    Raises InputError if the folder does not exist.
     """
     files = read_run(run)
     pictures = _pictures(files)
@@ -98,7 +98,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def section(title: str, content: str) -> str:
-    """Return a titled part of a page; empty where there is no content."""
+    """Return a titled part of a page; empty if there is no content."""
     return f"<section><h2>{escape(title)}</h2>{content}</section>\n" if content else ""
 
 

@@ -46,7 +46,7 @@ def read_run(folder: str | Path) -> RunFiles:
     """Read the files of a run folder; InputError only if the folder itself does not exist."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: expected the folder of a run, got nothing there; check the path")
+        raise InputError(f"{folder}: no such folder. Give the folder of a run.")
     files = RunFiles(folder)
     files.config_text = _text(files, "config.yaml")
     try:

@@ -44,7 +44,7 @@ def scatter(clouds: Sequence[PointGroup], *, title: str, x_label: str, y_label: 
     clouds: at least one with a point; drawn point by point in turn, so that none hides another. All text is cut where
             it would leave the picture.
 
-    Returns (900, 1200, 3) uint8 RGB. Raises ValueError where there is no point, or one is not finite.
+    Returns (900, 1200, 3) uint8 RGB. Raises ValueError if there is no point, or one is not finite.
 
     >>> scatter([PointGroup("a", np.zeros((3, 2)), (0, 0, 0))], title="t", x_label="x", y_label="y").shape
     (900, 1200, 3)

@@ -58,7 +58,7 @@ class SemanticTask:
         if source.json is not None:
             if options.classes is not None:
                 raise InputError(
-                    "data.classes: a panoptic json brings its own classes, all of which take part; leave it out"
+                    "data.classes: a panoptic json has its own classes, and all of them are used. Remove data.classes."
                 )
             return read_panoptic(
                 source.json, source.images, source.masks, classes, exif=options.exif, bits=options.bits
@@ -187,7 +187,7 @@ def with_background(data: CocoData) -> CocoData:
 
 
 def background_index(data: Dataset, options: LabelOptions) -> int | None:
-    """Return the index of the class of pixels that no object covers; None where those are not known."""
+    """Return the index of the class of pixels that no object covers; None if those are not known."""
     if isinstance(data, LabelMapData) or options.unlabelled == "ignore":
         return None
     return data.classes.index(BACKGROUND)

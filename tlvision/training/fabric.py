@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def make_fabric(settings: TrainSettings) -> Fabric:
     """Return a launched Fabric for this process; several processes are those that `torchrun` started.
 
-    Raises InputError where `train.device` or `train.precision` asks for what the machine does not have.
+    Raises InputError if `train.device` or `train.precision` asks for what the machine does not have.
     """
     use_cuda = _use_cuda(settings)
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -38,7 +38,7 @@ def make_fabric(settings: TrainSettings) -> Fabric:
 def choose_precision(settings: TrainSettings) -> Literal["fp32", "bf16"]:
     """Return what "auto" means on this machine: bf16 (mixed) where the GPU has it, else fp32.
 
-    Raises InputError where bf16 is asked for of a GPU that does not have it.
+    Raises InputError if bf16 is asked for of a GPU that does not have it.
     """
     if settings.precision == "fp32":
         return "fp32"
@@ -47,14 +47,14 @@ def choose_precision(settings: TrainSettings) -> Literal["fp32", "bf16"]:
     if settings.precision == "auto":
         return "bf16" if has_bf16 else "fp32"
     if use_cuda and not has_bf16:
-        raise InputError("train.precision: 'bf16' was asked for, but this GPU has no bf16; use 'auto' or 'fp32'")
+        raise InputError("train.precision: 'bf16' is set, but this GPU has no bf16. Use 'auto' or 'fp32'.")
     return "bf16"
 
 
 def _use_cuda(settings: TrainSettings) -> bool:
     has_cuda = torch.cuda.is_available()
     if settings.device == "cuda" and not has_cuda:
-        raise InputError("train.device: 'cuda' was asked for, but this machine has no usable GPU; use 'auto' or 'cpu'")
+        raise InputError("train.device: 'cuda' is set, but this machine has no usable GPU. Use 'auto' or 'cpu'.")
     return has_cuda and settings.device != "cpu"
 
 

@@ -87,7 +87,7 @@ def write_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any
 def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> str | None:
     """Compare the ledger with that of the resumed run.
 
-    Returns a sentence where the schedule alone has changed (a longer run, say), which may be meant; None where nothing
+    Returns a sentence where the schedule alone has changed (a longer run, say), which may be meant; None if nothing
     has. Raises InputError that says which rows differ: what is trained, when and how fast must stay.
     """
     ledger = _read_ledger(path)
@@ -103,7 +103,7 @@ def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any
             "start a new run"
         )
     if ledger["schedule"] != schedule:
-        return f"the run was started with the schedule {ledger['schedule']} and goes on with {schedule}"
+        return f"the run was started with the schedule {ledger['schedule']} and continues with {schedule}"
     return None
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def fit(session: Session) -> None:
     """Train from `session.context.step` to the end of the run, or until a hook or Ctrl-C stops it.
 
-    Raises RunError where a loss is not finite (the batch is saved) or the disk is full.
+    Raises RunError if a loss is not finite (the batch is saved) or the disk is full.
     """
     context = session.context
     try:
@@ -66,7 +66,7 @@ def fit(session: Session) -> None:
 
 
 def train_epoch(session: Session, batches: Iterator[Batch]) -> bool:
-    """Train to the end of the first epoch that is not closed and return True, or False where Ctrl-C came before it."""
+    """Train to the end of the first epoch that is not closed and return True, or False if Ctrl-C came before it."""
     context = session.context
     last = (session.closed_epochs + 1) * context.duration.steps_per_epoch
     if context.step >= last:

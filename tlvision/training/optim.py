@@ -57,7 +57,7 @@ def build_optimizer(
             decay = settings.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((f"hook.{hook}", settings.base_lr, decay, 0, 0), []).append(parameter)
     if not groups:
-        raise InputError("hooks: nothing is left to train; freeze less")
+        raise InputError("hooks: no parameter is left to train. Freeze less.")
     first = min(since for _, _, _, since, _ in groups)
     if first > 0:
         raise InputError(

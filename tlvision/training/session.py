@@ -144,7 +144,7 @@ class Session:
     def unlabelled_batches(self) -> Iterator[Tensor]:
         """Yield all unlabelled images once, normalised, in batches of one shape; see `Context`."""
         if self.unlabelled is None:
-            raise InputError("data.target: a hook wants unlabelled images, and the config names none")
+            raise InputError("data.target: a hook needs unlabelled images, but the config has none")
         images = self.unlabelled.for_evaluation()
         pin = self.fabric.device.type == "cuda"
         for batch in eval_batches(images, batch_size=self.batch_size, workers=self.workers, pin=pin):

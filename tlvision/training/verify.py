@@ -64,7 +64,7 @@ class FrozenProof:
             yield
 
     def check(self, averaged: Mapping[str, Tensor] | None = None, *, bits: bool = True) -> None:
-        """Raise RunError where a fact does not hold.
+        """Raise RunError if a fact does not hold.
 
         averaged: a moving average of the weights by state-dict name, whose frozen part must equal the model's.
         bits:     compare the hashes as well; without, only what costs next to nothing is checked.

@@ -34,7 +34,7 @@ class ClassMap:
         for what, values in (("name", self.names), ("id", self.source_ids)):
             twice = sorted({str(value) for value, count in Counter(values).items() if count > 1})
             if twice:
-                raise InputError(f"classes: {what} {listing(twice)} stands for more than one class; make it unique")
+                raise InputError(f"classes: {what} {listing(twice)} is used for more than one class. Make it unique.")
         if any(not name.strip() for name in self.names):
             raise InputError(f"classes: an empty class name was given in {shown(list(self.names))}")
 

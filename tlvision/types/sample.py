@@ -25,7 +25,7 @@ class LabelMapFile:
 
     path:     a PNG with one 8-bit channel (greyscale or palette, whose indices count), or, where `coloured`, three:
               the value of a pixel is then red + 256 green + 65536 blue, as in COCO's panoptic format.
-    values:   what each value means: a class index, or IGNORE_INDEX where nothing is known. Others may not occur.
+    values:   what each value means: a class index, or IGNORE_INDEX if nothing is known. Others may not occur.
     """
 
     path: Path
@@ -61,13 +61,13 @@ class Sample:
     width, height: size in pixels as the json says, which the decoded image must have.
     target:    boxes, labels and crowd in pixels of the original image; `masks` and `semantic` are None here
                (they are rendered from `segments` after the warp).
-    segments:  one entry per object, in the order of `target`: polygons, an RLE, or None where the file has neither.
-    exif:      whether the rotation that the file's EXIF header asks for is applied when it is decoded; False where it
+    segments:  one entry per object, in the order of `target`: polygons, an RLE, or None if the file has neither.
+    exif:      whether the rotation that the file's EXIF header asks for is applied when it is decoded; False if it
                asks for none, or where the labels were drawn on the image as stored.
-    label_map: for semantic tasks, the file of the label map; None where the labels are objects.
+    label_map: for semantic tasks, the file of the label map; None if the labels are objects.
     bits:      of a file with 16-bit values: how many of the 16 are in use, 8..16.
 
-    Raises ValueError where segments and objects differ in number or the size is not positive.
+    Raises ValueError if segments and objects differ in number or the size is not positive.
     """
 
     image_id: int

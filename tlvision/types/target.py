@@ -23,7 +23,7 @@ class Target:
     labels:   (M,) int64, contiguous class index, 0..len(class_map) - 1. There is no background class.
     crowd:    (M,) bool, COCO's iscrowd: a region of many objects that is neither to be learnt nor counted against.
     masks:    None, or (M, H, W) uint8 with values 0 and 1, one instance mask per object.
-    semantic: None, or (H, W) int64 class index per pixel, with IGNORE_INDEX where nothing is known.
+    semantic: None, or (H, W) int64 class index per pixel, with IGNORE_INDEX if nothing is known.
 
     Raises ValueError or TypeError that shows the expected and the actual shape or dtype.
 

@@ -19,10 +19,10 @@ class ModelConfig:
     path:       the file.
     model:      the description that the library builds the model from, as the file has it.
     input_spec: how images must arrive.
-    classes:    names of the classes that the config's own dataset has; None where it is not known.
+    classes:    names of the classes that the config's own dataset has; None if it is not known.
     backbone_weights: where the config takes its backbone's weights from ("torchvision://resnet50", a URL or a path),
-                and the prefix of their keys; None where from nowhere.
-    load_from:  checkpoint of the whole model that the config starts from; None where from none.
+                and the prefix of their keys; None if from nowhere.
+    load_from:  checkpoint of the whole model that the config starts from; None if from none.
     """
 
     library: str
@@ -35,7 +35,7 @@ class ModelConfig:
 
 
 def load_config(path: Path) -> Any:
-    """Run the config at `path` and return it; InputError where it cannot be run or describes no backbone."""
+    """Run the config at `path` and return it; InputError if it cannot be run or describes no backbone."""
     try:
         with quiet():
             config = Config.fromfile(path)
@@ -124,7 +124,7 @@ def input_spec(
 
 
 def dataset_classes(config: Mapping[str, Any], datasets: Any) -> tuple[str, ...] | None:
-    """Return the names of the classes of the config's own training data; None where they are not known.
+    """Return the names of the classes of the config's own training data; None if they are not known.
 
     datasets: upstream's registry of datasets.
     """

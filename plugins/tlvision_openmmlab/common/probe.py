@@ -60,7 +60,7 @@ class PassThrough:
 class Unit:
     """A part of the backbone.
 
-    path: dotted name in the model. stride: of the map that it gives, of several the first, times its dilation; 0 where
+    path: dotted name in the model. stride: of the map that it gives, of several the first, times its dilation; 0 if
     it gives none.
     """
 

@@ -32,7 +32,7 @@ def find_weights(config: ModelConfig, weights: str, *, trained: str) -> TensorFi
              `load_from`; "imagenet" is what the config starts its backbone from. Both are downloaded into torch's hub
              folder unless they lie there.
 
-    Raises InputError where there is none, it cannot be had, or it cannot be read.
+    Raises InputError if there is none, it cannot be had, or it cannot be read.
     """
     if weights == "none":
         return None
@@ -70,7 +70,7 @@ def load_weights(
 
     A file for the backbone alone may lack the prefix "backbone.", and may be another library's, as long as it has the
     same layers in the same order. A file that does not name its classes has those of the config's own dataset, where
-    their number fits. Raises InputError where the file belongs to another architecture.
+    their number fits. Raises InputError if the file belongs to another architecture.
     """
     file = _named_classes(_fitted(model, file), config)
     layouts: dict[str, Layout] = {}
@@ -105,7 +105,7 @@ def class_layouts(model: nn.Module, larger: nn.Module, classes: int) -> dict[str
 def _layout(key: str, added: int, rest: int, dim: int = 0) -> ClassRows | None:
     """Return the layout of a dimension that grows by `added` rows a class and has `rest` rows of none.
 
-    None where it is not known. The names are those of mmdet's and mmseg's layers, and the order is what their forward
+    None if it is not known. The names are those of mmdet's and mmseg's layers, and the order is what their forward
     passes make of the rows.
     """
     layer = next(name for name in reversed(key.split(".")[:-1]) if not name.isdigit())
@@ -171,7 +171,7 @@ def _check_belongs(model: nn.Module, file: TensorFile, layouts: Mapping[str, Lay
         shown = listing((_both_shapes(key, body[key], file.tensors[key]) for key in wrong), limit=3)
         raise InputError(
             f"model.weights: '{file.path}' belongs to another architecture than '{config.path.stem}', {len(wrong)} "
-            f"tensors of the backbone differ in shape: {shown}; set model.arch to what the file holds"
+            f"tensors of the backbone differ in shape: {shown}; set model.arch to the file's architecture"
         )
     if 2 * len(found) < len(body):
         raise InputError(
@@ -215,7 +215,7 @@ def _local(address: str, weights: str) -> Path:
         torch.hub.download_url_to_file(url, str(path))
     except OSError as error:  # urllib's errors are OSErrors
         raise InputError(
-            f"model.weights: '{weights}' wants {url}, which could not be downloaded ({error}); fetch it on a connected "
+            f"model.weights: '{weights}' needs {url}, which could not be downloaded ({error}); fetch it on a connected "
             f"machine and put it into {path.parent}, or give 'weights: path/to/{path.name}'"
         ) from error
     return path

@@ -13,7 +13,7 @@ from tlvision.types import InputError, nearest
 
 
 def zoo_folder(library: str) -> Path | None:
-    """Return the folder of the configs that the installed library ships; None where it is not installed."""
+    """Return the folder of the configs that the installed library ships; None if it is not installed."""
     found = find_spec(library)
     if found is None or found.origin is None:
         return None

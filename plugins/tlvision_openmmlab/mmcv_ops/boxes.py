@@ -16,7 +16,7 @@ def bbox_overlaps(first: Tensor, second: Tensor, overlaps: Tensor, mode: int, al
 
     first, second: (M, 4) and (N, 4) x0 y0 x1 y1 in pixels.
     mode:          0 for the IoU, 1 for the part of the first box that is covered.
-    offset:        1 where x1 and y1 name the last pixel inside, else 0.
+    offset:        1 if x1 and y1 name the last pixel inside, else 0.
 
     Where there is no area to divide by the overlap is 0; upstream's kernels give nan there.
     """

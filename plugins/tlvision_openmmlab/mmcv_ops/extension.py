@@ -72,7 +72,7 @@ def uncovered(name: str) -> Callable[..., Any]:
 
 
 def install() -> bool:
-    """Put the stand-in in place; return whether it is there: False where a real compiled mmcv is used instead.
+    """Put the stand-in in place; return whether it is there: False if a real compiled mmcv is used instead.
 
     Raises ImportError with the pip command where there is no mmcv at all.
     """

@@ -78,7 +78,7 @@ def _of_target(softmax: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_class(weight: Tensor, target: Tensor, like: Tensor) -> Tensor:
-    """Return the weight of each row's class, 1 where it has none or there are no weights: (N,)."""
+    """Return the weight of each row's class, 1 if it has none or there are no weights: (N,)."""
     if not weight.numel():
         return like.new_ones(len(target))
     known = (target >= 0) & (target < len(weight))

@@ -20,7 +20,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     """Return the indices of the boxes that stay, best score first: (K,) int64.
 
     boxes:  (N, 4) x0 y0 x1 y1 in pixels. scores: (N,).
-    offset: 1 where x1 and y1 name the last pixel inside (a box of x0 = x1 is one pixel wide), else 0.
+    offset: 1 if x1 and y1 name the last pixel inside (a box of x0 = x1 is one pixel wide), else 0.
 
     A box goes where its IoU with a better one that stays is above `iou_threshold`.
     """

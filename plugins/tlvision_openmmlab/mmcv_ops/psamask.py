@@ -59,7 +59,7 @@ def _cells(
 ) -> tuple[Tensor, Tensor]:
     """Return for each other place, seen from each place, its cell in the window, and whether the window reaches it.
 
-    Both are (H * W, H * W), other place first; the cell is 0 where the window does not reach.
+    Both are (H * W, H * W), other place first; the cell is 0 if the window does not reach.
     """
     steps = [torch.arange(side, device=device)[:, None] - torch.arange(side, device=device) for side in size]
     y, x = (step + middle for step, middle in zip(steps, half, strict=True))  # (other, place) along one side

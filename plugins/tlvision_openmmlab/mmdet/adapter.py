@@ -64,7 +64,7 @@ class MmdetAdapter:
         return {name: loss if loss.requires_grad else loss + zero for name, loss in losses.items()}
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
+        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients if they are enabled."""
         with capture(self._model, self.taps) as features, without_old_style():
             self._model.extract_feat(images)
         return features
@@ -75,7 +75,7 @@ class MmdetAdapter:
         images: as in `loss`. Boxes are clipped to the network input, in its pixels; which objects
         these are `BuildSpec.predict` says, and where it says nothing the config's test settings, scores from 0.001.
 
-        Raises RuntimeError where the module is in train mode.
+        Raises RuntimeError if the module is in train mode.
         """
         if self._model.training:
             raise RuntimeError("MmdetAdapter.predict: the module must be in eval mode; call module.eval() first")
@@ -142,7 +142,7 @@ class TwoStageAdapter(MmdetAdapter):
         most: int | None = None,
         pyramid: Any = None,
     ) -> Sequence[InstanceFeatures]:
-        """Return the features that the box head pools for each box, of the current mode, with gradients where enabled.
+        """Return the features that the box head pools for each box, of the current mode, with gradients if enabled.
 
         images: as in `loss`. boxes: (K, 4) float32 in network-input pixels for each image; None takes the model's own
         proposals, best first, without gradients of their places. most: how many of these an image has at most. pyramid:

@@ -105,7 +105,7 @@ def _set_nms(settings: Any, iou: float) -> int:
 def build_model(config: ModelConfig, num_classes: int) -> Any:
     """Build and initialise the model of `config` for `num_classes` classes, in train mode, all of it trainable.
 
-    InputError where mmdet cannot build it.
+    InputError if mmdet cannot build it.
     """
     try:
         with quiet(), DefaultScope.overwrite_default_scope("mmdet"):

@@ -23,7 +23,7 @@ from tlvision_openmmlab.mmdet.upstream import DATASETS, ConfigDict
 
 
 def read_config(path: Path) -> ModelConfig:
-    """Read an mmdet 3.x config; InputError where it cannot be read or describes no detector."""
+    """Read an mmdet 3.x config; InputError if it cannot be read or describes no detector."""
     config = load_config(path)
     model = config["model"]
     stretched = any(
@@ -44,7 +44,7 @@ def adapted(config: ModelConfig, num_classes: int) -> ConfigDict:
     """Return the description of the same model for `num_classes` classes, with nothing loaded and nothing frozen.
 
     What upstream freezes when it builds (`frozen_stages`, `norm_eval`, norms without gradient) is the business of
-    hooks here; semantic branches, which want a label map beside the boxes, are left out. InputError where no part of
+    hooks here; semantic branches, which want a label map beside the boxes, are left out. InputError if no part of
     the model counts classes.
     """
     model = copy.deepcopy(config.model)

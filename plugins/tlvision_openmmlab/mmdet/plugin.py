@@ -36,7 +36,7 @@ class MmdetPlugin:
         return tuple(zoo())
 
     def task_of(self, arch: str) -> str:
-        """Return "instance" where the model finds masks, else "detect"; InputError where `arch` is unknown."""
+        """Return "instance" where the model finds masks, else "detect"; InputError if `arch` is unknown."""
         return find_config(arch).task
 
     def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:
@@ -47,7 +47,7 @@ class MmdetPlugin:
                       "none", or the path of a checkpoint of mmdet, of a backbone's state dict, or of our own
                       `model.safetensors`. A pickle is read, never run.
 
-        Raises InputError where the config is unknown, mmdet is not installed or cannot build the model, or the weights
+        Raises InputError if the config is unknown, mmdet is not installed or cannot build the model, or the weights
         cannot be had, cannot be read, or belong to another architecture.
         """
         found = find_config(spec.arch)

@@ -29,7 +29,7 @@ class MmsegAdapter:
 
     model:      the segmenter that mmseg built, on the CPU in train mode.
     input_spec: what its config says of images.
-    edge_width: width in pixels of the edges that its decode head learns beside the classes; None where it does not.
+    edge_width: width in pixels of the edges that its decode head learns beside the classes; None if it does not.
     """
 
     module: nn.Module
@@ -59,7 +59,7 @@ class MmsegAdapter:
         Returns 0-d tensors: those of upstream's results whose name has "loss" in it, which are what upstream sums.
         What upstream gives as a plain zero, where every pixel is to be ignored, is a part of the graph here.
 
-        Raises InputError where a target has no label map, or where a head that pools over the whole image normalises
+        Raises InputError if a target has no label map, or where a head that pools over the whole image normalises
         over a batch of a single image.
         """
         samples = [self._sample(images, target) for target in targets]
@@ -72,7 +72,7 @@ class MmsegAdapter:
         return {name: loss if loss.requires_grad else loss + zero for name, loss in losses.items()}
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
-        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients where they are enabled."""
+        """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients if they are enabled."""
         with capture(self._model, self.taps) as features:
             self._scores(images)
         return features
@@ -80,7 +80,7 @@ class MmsegAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return a label map of the size of the network input for each image, and no boxes.
 
-        Raises RuntimeError where the module is in train mode.
+        Raises RuntimeError if the module is in train mode.
         """
         if self._model.training:
             raise RuntimeError("MmsegAdapter.predict: the module must be in eval mode; call module.eval() first")
@@ -90,7 +90,7 @@ class MmsegAdapter:
     def dense_logits(self, images: Tensor) -> Tensor:
         """Return (N, C, H, W) scores of the C classes, as the decode head gives them when upstream tests.
 
-        What they are says `score_kind`. Of the current mode, with gradients where they are enabled. In eval mode each
+        What they are says `score_kind`. Of the current mode, with gradients if they are enabled. In eval mode each
         image's scores are its own: the same whenever it is asked, alone or among others.
         """
         head = type(self._model.decode_head).__name__
@@ -167,6 +167,6 @@ def _sizes_explained(images: Tensor) -> Iterator[None]:
         if "Output size is too small" not in str(error):
             raise
         raise InputError(
-            f"mmseg: images of {height} x {width} are smaller than what the model pools over at once; give larger ones "
+            f"mmseg: images of {height} x {width} are smaller than the model's pooling windows; use larger ones "
             "(`data.image_size`, `data.augment.crop`), or another decode head"
         ) from error

@@ -47,7 +47,7 @@ def build_adapter(path: Path, spec: BuildSpec) -> tuple[MmsegAdapter, WeightRepo
 def build_model(config: ModelConfig, num_classes: int, image_size: int) -> Any:
     """Build and initialise the model of `config` for `num_classes` classes, in train mode, all of it trainable.
 
-    image_size: long side of the input in pixels, for backbones that fix it. InputError where mmseg cannot build it.
+    image_size: long side of the input in pixels, for backbones that fix it. InputError if mmseg cannot build it.
     """
     try:
         # Some backbones print what they initialise.
@@ -66,5 +66,5 @@ def build_model(config: ModelConfig, num_classes: int, image_size: int) -> Any:
 
 
 def _zero_where_nothing_is_hard(module: nn.Module, inputs: tuple[Any, ...], loss: Tensor) -> Tensor:
-    """Return the loss, or 0 where upstream takes the mean over no pixel, because all are as sure as each other."""
+    """Return the loss, or 0 if upstream takes the mean over no pixel, because all are as sure as each other."""
     return torch.where(loss.isnan(), 0 * inputs[0].sum(), loss)  # scores that are NaN themselves stay so

@@ -28,7 +28,7 @@ _SEGMENTERS = frozenset({"EncoderDecoder", "CascadeEncoderDecoder"})
 
 
 def read_config(path: Path) -> ModelConfig:
-    """Read an mmseg 1.x config; InputError where it cannot be read or describes no segmenter of images."""
+    """Read an mmseg 1.x config; InputError if it cannot be read or describes no segmenter of images."""
     config = load_config(path)
     model = config["model"]
     if model.get("type") not in _SEGMENTERS:
@@ -66,7 +66,7 @@ def adapted(config: ModelConfig, num_classes: int, image_size: int) -> ConfigDic
 
     Every class has a channel of its own, also where the config has one channel for two classes, and softmax. Weights of
     classes belong to the config's own dataset and are left out; what is ignored is 255; batch norm is that of the
-    process, so that it runs on a CPU. image_size: long side of the input, for backbones that fix it. InputError where
+    process, so that it runs on a CPU. image_size: long side of the input, for backbones that fix it. InputError if
     no head counts classes.
     """
     model = copy.deepcopy(config.model)

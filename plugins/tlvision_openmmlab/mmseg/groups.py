@@ -134,7 +134,7 @@ def _beside(module: nn.Module, path: str, inner: str) -> list[str]:
 
 
 def _declared_segments(backbone: nn.Module, path: str) -> list[list[str]] | None:
-    """Return the stem and the stages that the backbone itself declares; None where it does not."""
+    """Return the stem and the stages that the backbone itself declares; None if it does not."""
     layers = getattr(backbone, "res_layers", None)  # of everything that is like a ResNet
     names = named_parts(backbone)
     if isinstance(layers, list) and layers and set(layers) <= set(names):

@@ -36,7 +36,7 @@ class MmsegPlugin:
         return tuple(zoo())
 
     def task_of(self, arch: str) -> str:
-        """Return "semantic"; InputError where `arch` is unknown."""
+        """Return "semantic"; InputError if `arch` is unknown."""
         find_config(arch)
         return "semantic"
 
@@ -49,7 +49,7 @@ class MmsegPlugin:
                       or the path of a checkpoint of mmseg, of a backbone's state dict, or of our own
                       `model.safetensors`. A pickle is read, never run.
 
-        Raises InputError where the config is unknown, mmseg is not installed or cannot build the model, or the weights
+        Raises InputError if the config is unknown, mmseg is not installed or cannot build the model, or the weights
         cannot be had, cannot be read, or belong to another architecture.
         """
         path = find_config(spec.arch)

@@ -202,7 +202,7 @@ def test_offline_it_says_which_file_and_where_to_put_it(
     with pytest.raises(InputError) as caught:
         build(SSDLITE, CLASSES, weights)
     told = str(caught.value)
-    assert f"'{weights}' wants torchvision's file" in told
+    assert f"'{weights}' needs torchvision's file" in told
     for part in ("no network", str(hub), "https://download.pytorch.org/models/", "weights: path/to/", file[:-1]):
         assert part in told
 

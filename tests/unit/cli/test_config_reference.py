@@ -61,4 +61,4 @@ def test_a_section_is_printed_with_those_below_it(capsys: pytest.CaptureFixture[
     assert "`data.augment.strong_view.blur`" in text
     assert "data.batch" not in text
     assert main(["config-reference", "data.agment"]) == 2
-    assert "there is no key 'data.agment'. Did you mean 'data.augment'?" in capsys.readouterr().err
+    assert "no key 'data.agment'. Did you mean 'data.augment'?" in capsys.readouterr().err

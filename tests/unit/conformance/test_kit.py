@@ -199,7 +199,7 @@ def test_a_capability_that_the_plugin_claims_and_the_architecture_lacks_is_not_r
 
 
 def test_an_object_that_is_no_plugin_is_refused() -> None:
-    with pytest.raises(InputError, match="the contract asks for the attribute 'name'"):
+    with pytest.raises(InputError, match="the contract requires the attribute 'name'"):
         plugin_checks(object())  # type: ignore[arg-type]
 
 

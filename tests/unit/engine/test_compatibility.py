@@ -83,5 +83,5 @@ def test_a_tap_that_the_model_does_not_have_is_named_with_those_that_it_has(
             self.taps = ("c9",)
 
     monkeypatch.setattr("tlvision.engine.build.build_hooks", lambda config: [Curious()])
-    with pytest.raises(InputError, match=r"wants the tap 'c9'; this model has stage1, "):
+    with pytest.raises(InputError, match=r"needs the tap 'c9'; this model has stage1, "):
         tlvision.train(tiny_config)

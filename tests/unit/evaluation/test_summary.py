@@ -24,7 +24,7 @@ def test_detection_table(truth: Any, results: Any, write_files: Any) -> None:
     assert rows[1].split() == ["cell", "1.0000", "1.0000", "1.0000", "2", "2"]
     assert rows[2].split() == ["dust", "-", "-", "-", "0", "0"]
     assert len({len(row) for row in rows}) == 1
-    assert "left out of the mean (nothing to measure): dust" in lines
+    assert "excluded from the mean (nothing to measure): dust" in lines
     assert f"protocol {metrics['protocol']['hash']}" in lines
 
 

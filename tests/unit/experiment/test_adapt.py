@@ -266,7 +266,7 @@ def test_the_command_trains_every_arm_and_can_be_repeated(
     assert quality["counts"]["images"] == 12
     assert [row["threshold"] for row in quality["all"]][::4] == [0.1, 0.5, 0.9]
     assert rows["source_only"]["pseudo_labels"] is None
-    assert "What the pseudo-labels were worth" in page
+    assert "Quality of the pseudo-labels" in page
     assert "unlabelled/stability" in page
 
     def no_training(*arguments: Any, **options: Any) -> None:

@@ -293,7 +293,7 @@ def test_the_probe_of_a_box_leaves_the_model_as_it_was() -> None:
 
 def test_what_the_model_does_not_have_is_said() -> None:
     with pytest.raises(
-        InputError, match=r"'domain_adversarial' wants the tap 'c6'.*stage\.3 \(stride 16\), c5 \(stride"
+        InputError, match=r"'domain_adversarial' needs the tap 'c6'.*stage\.3 \(stride 16\), c5 \(stride"
     ):
         build(Boxless(), taps=["c6"])
     with pytest.raises(InputError, match="instance: on needs HasInstanceFeatures"):
@@ -303,7 +303,7 @@ def test_what_the_model_does_not_have_is_said() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"target": None}, "'domain_adversarial' learns from unlabelled images; give them as data.target"),
+        ({"target": None}, "'domain_adversarial' learns from unlabelled images. Set data.target"),
         ({"batch": {"labelled": 4}}, "'domain_adversarial' wants unlabelled images in each batch"),
     ],
 )

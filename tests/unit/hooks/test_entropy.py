@@ -116,7 +116,7 @@ def test_a_run_without_unlabelled_images_is_refused(
 ) -> None:
     segment_config["hooks"].append("entropy")
     for change, expected in (
-        ({"data": {"target": None}}, "'entropy' learns from unlabelled images; give them as data.target"),
+        ({"data": {"target": None}}, "'entropy' learns from unlabelled images. Set data.target"),
         ({"data": {"batch": {"labelled": 4}}}, "'entropy' wants unlabelled images in each batch"),
     ):
         config = {**segment_config, "data": segment_config["data"] | change["data"]}

@@ -188,7 +188,7 @@ def test_a_tap_that_is_fresh_or_absent_is_an_error() -> None:
     adapter = TwoTaps()
     with pytest.raises(InputError, match=r"nothing of the tap 'coarse' was pretrained .*; choose among fine"):
         build(adapter).before_fit(make_context(adapter, loaded=("0.weight",)))
-    with pytest.raises(InputError, match=r"'feature_distance' wants the tap 'coarsee'.*fine \(stride 1\), coarse"):
+    with pytest.raises(InputError, match=r"'feature_distance' needs the tap 'coarsee'.*fine \(stride 1\), coarse"):
         build(adapter, taps=["coarsee"])
 
 

@@ -138,7 +138,7 @@ def test_soft_distillation_of_a_detector_compares_its_feature_maps() -> None:
         )
         parts = [float(((seen[n] - wanted[n]) ** 2).mean() / (wanted[n] ** 2).mean()) for n in names]
     assert hook.losses(context)["soft"].item() == pytest.approx(sum(parts) / 2, rel=1e-4)
-    with pytest.raises(InputError, match="wants the tap 'c99'"):
+    with pytest.raises(InputError, match="needs the tap 'c99'"):
         MeanTeacher(distillation="both", taps=["c99"]).prepare(context.adapter)
 
 
@@ -327,15 +327,15 @@ def test_the_teacher_is_the_average_with_its_buffers(tiny_config: dict[str, Any]
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"target": None}, "'pseudo_labels' learns from unlabelled images; give them as data.target"),
+        ({"target": None}, "'pseudo_labels' learns from unlabelled images. Set data.target"),
         (
             {"batch": {"labelled": 4}},
-            "'pseudo_labels' wants unlabelled images in each batch; set data.batch.unlabelled",
+            "'pseudo_labels' needs unlabelled images in each batch. Set data.batch.unlabelled",
         ),
         ({"ema": None}, "'pseudo_labels' needs a teacher, which is the average that the hook 'ema' keeps"),
         (
             {"floor": None},
-            "model.score_floor: 'pseudo_labels' also looks at what its teacher is unsure of, .*; remove it",
+            "model.score_floor: 'pseudo_labels' also uses predictions of low confidence, .*. Remove it",
         ),
         ({"hooks": None}, "data.batch.unlabelled is 3, but no hook learns from unlabelled images"),
         (

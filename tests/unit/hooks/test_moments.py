@@ -188,7 +188,7 @@ def test_a_single_vector_and_an_absent_tap_are_refused(hook: Any) -> None:
     made.prepare(SimpleNamespace(taps=TAPS))
     with pytest.raises(InputError, match=f"'{hook.key()}' compares spreads.*data.batch.unlabelled to 2 or more"):
         made.losses(make_context(unlabelled=1))
-    with pytest.raises(InputError, match=f"'{hook.key()}' wants the tap 'c33'. Did you mean 'c3'"):
+    with pytest.raises(InputError, match=f"'{hook.key()}' needs the tap 'c33'. Did you mean 'c3'"):
         hook(taps=["c33"]).prepare(SimpleNamespace(taps=TAPS))
 
 

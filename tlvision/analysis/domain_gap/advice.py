@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tlvision.evaluation.distances import FeatureGap, Measured
 
 LITTLE = 0.25
-"""A tap whose A-distance is less than a quarter of the way from its floor to 2 has no gap worth a method."""
+"""A tap whose A-distance is less than a quarter of the way from its floor to 2 needs no method."""
 LARGE = 0.75
 _SURE = 0.05
 _CLASSES = 0.1
@@ -38,7 +38,7 @@ def advise(taps: Sequence[TapGap], classes: Measured | None) -> str:
 
     taps:    what was measured, the colours (stride 0) among them; taps behind fresh weights are left out, unless there
              are no others.
-    classes: shift of the class shares of the predictions (`class_shift`); None where it was not measured.
+    classes: shift of the class shares of the predictions (`class_shift`); None if it was not measured.
 
     Rules, in `docs/domain-gap.md`: a tap is coarse where its stride is at least half of the largest and not the
     smallest of several, else fine.
@@ -58,8 +58,8 @@ def advise(taps: Sequence[TapGap], classes: Measured | None) -> str:
             )
     elif low:
         parts.append(
-            "That is how the images look, not what they show: `fourier_style`, `colour_statistics` or `adabn` fit; "
-            "aligning coarse features has nothing to do here."
+            "The images differ in appearance, not in content: `fourier_style`, `colour_statistics` or `adabn` fit; "
+            "aligning coarse features is not needed."
         )
     elif not shifted:
         parts.append("Nothing needs to be done: train on A, and see on B.")
@@ -103,14 +103,14 @@ def _where(high: Sequence[TapGap], low: Sequence[TapGap], coarse: Sequence[TapGa
         return f"There is a {size} gap in the coarse taps ({_names(high)})."
     if low:
         return f"There is a gap in {_names(low)}, and little in the coarse taps ({_names(coarse)})."
-    return "There is little gap: no tap tells A and B apart much better than two halves of one of them."
+    return "The gap is small: no tap separates A and B much better than two halves of one of them."
 
 
 def _for_coarse(shifted: bool) -> str:
     if shifted:
         return "`mean_teacher` fits, and `masked_consistency` on top of it."
     return (
-        "`mean_teacher` fits, and `masked_consistency` on top of it. What makes features equal (`mmd`, `coral`, "
+        "`mean_teacher` fits, and `masked_consistency` on top of it. Feature alignment (`mmd`, `coral`, "
         "`domain_adversarial`) gained nothing on the real pairs that were measured (docs/benchmarks-adaptation.md)."
     )
 
@@ -121,7 +121,7 @@ def _labels(classes: Measured, high: bool) -> str:
         f"{classes.value:.2f}, {classes.floor:.2f} between halves of one side)."
     )
     if not high:
-        return f"{text} Either B holds other things, or the model fails there: look at its predictions first."
+        return f"{text} Either B has other content, or the model fails on it: inspect its predictions first."
     return (
         f"{text} Where B truly holds other things, features that are made equal (`domain_adversarial`, `mmd`, `coral`) "
         "are made wrong; prefer `mean_teacher`, with thresholds per class."

@@ -72,7 +72,7 @@ def domain_gap(a: ImageSource, b: ImageSource, model: ModelChoice, settings: Gap
     shares and statistics of both sides), predictions_left_out (why there are none), advice.
 
     Raises InputError: a folder that is absent or has fewer than 8 images, an image that cannot be read, no model or two
-    of them, a tap that the model does not have. Raises RunError where a feature is not finite.
+    of them, a tap that the model does not have. Raises RunError if a feature is not finite.
 
     Example: ``domain_gap(ImageSource(Path("day")), ImageSource(Path("dusk")), ModelChoice(run=Path("runs/day")),
     GapSettings())``
@@ -138,7 +138,7 @@ def _read(source: ImageSource, side: str, limit: int) -> list[ImageFile]:
     if len(found) < MIN_IMAGES:
         raise InputError(
             f"domain-gap: side {side} has {len(found)} image(s) in '{source.json_path or source.images}'; expected "
-            f"{MIN_IMAGES} at least, and a hundred for numbers worth a decision"
+            f"{MIN_IMAGES} at least, and a hundred for reliable numbers"
         )
     chosen = np.unique(np.linspace(0, len(found) - 1, min(limit, len(found))).round().astype(int))
     return [found[index] for index in chosen]
@@ -156,7 +156,7 @@ def _names(a: ImageSource, b: ImageSource) -> tuple[str, str]:
 def _check_tap(model: GapModel, tap: str | None) -> None:
     known = [known.name for known in model.adapter.taps]
     if not known:
-        raise InputError("domain-gap: this model has no taps to look at; `tlvision show CONFIG` lists a model's taps")
+        raise InputError("domain-gap: this model has no such tap; `tlvision show CONFIG` lists a model's taps")
     if tap is not None and tap not in (*known, COLOURS):
         raise InputError(
             f"domain-gap: --tap: this model has no tap '{tap}'.{nearest(tap, known)} It has {', '.join(known)}"

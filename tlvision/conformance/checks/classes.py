@@ -39,7 +39,7 @@ def head_by_class_name(case: Case) -> None:
         adapter, report = case.build(classes=turned, weights=str(path), seed=1)
         difference = differing(case, known, predict_one(adapter, images), turned.names)
         assert not difference, f"with its classes in the reverse order, {difference}"
-        assert report.remapped, "with the classes in the reverse order, the weight report calls nothing remapped"
+        assert report.remapped, "with the classes in the reverse order, the weight report lists nothing as remapped"
 
         mixed = ClassMap.from_names((names[-1], "new", names[0]))
         adapter, report = case.build(classes=mixed, weights=str(path), seed=1)
@@ -79,7 +79,7 @@ def _best(prediction: Prediction, label: int) -> tuple[torch.Tensor, float]:
 
 
 def _check_told(report: WeightReport, classes: ClassMap) -> None:
-    assert report.remapped, f"the weight report calls nothing remapped for the classes {listing(classes.names)}"
+    assert report.remapped, f"the weight report lists nothing as remapped for the classes {listing(classes.names)}"
     for entry in report.remapped:
         key, _, told = entry.partition(":")
         assert "new" in told.split(), f"the weight report does not say that 'new' is fresh in '{key}': '{entry}'"

@@ -27,7 +27,7 @@ def groups_partition(case: Case) -> None:
     adapter, _ = case.build()
     groups = adapter.groups
     case.groups(adapter)
-    assert groups == adapter.groups, "groups has another value when it is asked again"
+    assert groups == adapter.groups, "groups has another value when it is read again"
     roles = [group.role for group in groups]
     for group in groups:
         assert group.role in ROLES, (

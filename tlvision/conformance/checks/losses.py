@@ -138,7 +138,7 @@ def inputs_stay_unchanged(case: Case) -> None:
 
 
 def check_losses(losses: Mapping[str, Tensor], where: str) -> None:
-    """Raise AssertionError where `losses` is not what `Adapter.loss` promises; `where` says on which images."""
+    """Raise AssertionError if `losses` is not what `Adapter.loss` promises; `where` says on which images."""
     assert isinstance(losses, Mapping), f"loss() gives a {type(losses).__name__}, not a mapping"
     assert losses, "loss() gives an empty mapping"
     for name, loss in losses.items():

@@ -169,7 +169,7 @@ def _unmatched(a: Prediction, b: Prediction, target_classes: Sequence[str], sour
 
 
 def _mask_iou(a: Tensor, b: Tensor) -> float:
-    """Return the IoU of two (H, W) masks; 1 where both are empty."""
+    """Return the IoU of two (H, W) masks; 1 if both are empty."""
     union = int(((a > 0) | (b > 0)).sum())
     return int(((a > 0) & (b > 0)).sum()) / union if union else 1.0
 

@@ -247,7 +247,7 @@ def _check_file_name(name: str, image_id: int, row: Row, folder: Path | None) ->
 
 
 def unsafe_name(file_name: str) -> str:
-    """Say why a file name from a json may not be used; empty where it stays inside its folder.
+    """Say why a file name from a json may not be used; empty if it stays inside its folder.
 
     >>> unsafe_name("a/b.png"), unsafe_name("a/../../b.png")
     ('', 'leaves the image folder')

@@ -26,8 +26,8 @@ def parse_segmentation(value: object, height: int, width: int, where: str) -> Po
     height, width: of its image, in pixels.
     where:         file and annotation id, for messages.
 
-    Returns polygons in pixels of the original image, an RLE in the compressed form, or None where there is nothing.
-    Raises InputError where it is neither, or a run-length mask has another size than the image.
+    Returns polygons in pixels of the original image, an RLE in the compressed form, or None if there is nothing.
+    Raises InputError if it is neither, or a run-length mask has another size than the image.
 
     >>> parse_segmentation([[1, 1, 4, 1, 4, 3]], 5, 6, "a.json, annotation 1")[0].shape
     (3, 2)

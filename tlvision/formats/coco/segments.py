@@ -15,7 +15,7 @@ Segments = dict[int, Polygons | Rle | None]
 def read_segments(
     name: str, rows: Sequence[Row], sizes: Mapping[int, tuple[int, int]], notes: list[str], *, strict: bool
 ) -> Segments:
-    """Return the segmentation of each annotation by its id, None where it has none or it cannot be read.
+    """Return the segmentation of each annotation by its id, None if it has none or it cannot be read.
 
     name:   of the json, for messages.
     rows:   annotations with a usable box.

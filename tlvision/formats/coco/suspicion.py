@@ -14,7 +14,7 @@ _MARGIN = 1.0  # pixels by which an annotation tool's boxes leave the image with
 
 
 def suspect_boxes(xywh: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64], origin: str) -> str:
-    """Return a sentence about boxes that fit another notation better than COCO's; empty where nothing is suspicious.
+    """Return a sentence about boxes that fit another notation better than COCO's; empty if nothing is suspicious.
 
     xywh:   (M, 4) float64, finite, as the json has them.
     sizes:  (M, 2) float64, width and height of the image of each box in pixels.

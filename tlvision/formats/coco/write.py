@@ -43,7 +43,7 @@ def write_predictions(
     category_ids: contiguous class index -> category id of the ground-truth json (`CocoData.category_ids`).
 
     Floats are written with the digits that float32 needs and no more; masks as run lengths. Detections of a class
-    that `category_ids` lacks are left out and counted in the result. Raises RunError where the file cannot be written.
+    that `category_ids` lacks are left out and counted in the result. Raises RunError if the file cannot be written.
     """
     rows: list[Json] = []
     left_out: Counter[int] = Counter()
@@ -107,7 +107,7 @@ def write_dataset(
     description: one line that goes to "info".
     images_dir:  what "file_name" is relative to; without it, file names only, which must then differ.
 
-    Raises InputError for double image ids or file names, or an image outside `images_dir`; RunError where the file
+    Raises InputError for double image ids or file names, or an image outside `images_dir`; RunError if the file
     cannot be written.
     """
     images = [
@@ -142,7 +142,7 @@ def _file_names(samples: Sequence[Sample], images_dir: str | Path | None) -> lis
 def _all_differ(what: str, values: Sequence[object]) -> None:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
-        raise InputError(f"samples: {what} {listing(twice)} stands for more than one image; make it unique")
+        raise InputError(f"samples: {what} {listing(twice)} is used for more than one image. Make it unique.")
 
 
 def _annotations(sample: Sample, classes: ClassMap, first_id: int) -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ def restrict_classes(
 
     without: ids of annotations that are left out.
 
-    Raises InputError where `source` is not a COCO dataset, RunError where `path` cannot be written.
+    Raises InputError if `source` is not a COCO dataset, RunError if `path` cannot be written.
     """
     document = load_document(Path(source), require_objects=False)
     kept = {category_id for category_id, name in document.categories.items() if name in names}

@@ -16,7 +16,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def read_label_map(file: LabelMapFile) -> Pixels:
-    """Return a label map: (height, width) uint8 class indices, IGNORE_INDEX where nothing is known.
+    """Return a label map: (height, width) uint8 class indices, IGNORE_INDEX if nothing is known.
 
     Raises InputError with the path where the file is absent, is no picture of the kind that `LabelMapFile` tells of, or
     has values that stand for no class.

@@ -18,7 +18,7 @@ def choose_taps(adapter: Adapter, words: Sequence[str], hook: str) -> tuple[Tap,
            "stride 16" (the last with that stride, which is the most processed one), "all".
     hook:  the hook's key, for messages.
 
-    Raises InputError where a word means no tap of this model (with those that it has), or there is no word.
+    Raises InputError if a word means no tap of this model (with those that it has), or there is no word.
     """
     taps = adapter.taps
     if not words:
@@ -38,7 +38,7 @@ def _meant(taps: Sequence[Tap], word: str, hook: str) -> Sequence[Tap]:
     found = [tap for tap in taps if word in {tap.name, f"stride {tap.stride}"}][-1:]
     if not found:
         raise InputError(
-            f"hooks: '{hook}' wants the tap '{word}'.{nearest(word, [tap.name for tap in taps])} This model has "
+            f"hooks: '{hook}' needs the tap '{word}'.{nearest(word, [tap.name for tap in taps])} This model has "
             f"{_listed(taps)}; 'coarsest', 'finest', 'stride 16' and 'all' work on every model"
         )
     return found

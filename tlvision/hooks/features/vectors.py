@@ -39,7 +39,7 @@ def both_domains(
 ) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Return `{tap: vectors of labelled images, vectors of unlabelled ones}`, (n, C) and (m, C) float32.
 
-    Raises InputError where a domain has a single vector, which has no spread to compare.
+    Raises InputError if a domain has a single vector, which has no spread to compare.
     """
     found = {
         tap: (

@@ -89,7 +89,7 @@ class DomainAdversarial(ObjectiveHook):
         elif self.instance == "on":
             raise InputError(
                 "hooks: 'domain_adversarial' with instance: on needs HasInstanceFeatures, which this model does not "
-                "offer (two-stage detectors do); 'auto' goes by the model"
+                "offer (two-stage detectors do); 'auto' depends on the model"
             )
         # The names in a ModuleDict must not have dots, those of taps may.
         self.module = nn.ModuleDict({f"at_{name.replace('.', '_')}": part for name, part in self._parts.items()})

@@ -47,11 +47,11 @@ class Entropy(ObjectiveHook):
         self.weight, self.start, self.ramp = weight, start, ramp
 
     def before_fit(self, context: Context) -> None:
-        """Raise InputError where a single class leaves nothing to be unsure of."""
+        """Raise InputError if a single class leaves nothing to be unsure of."""
         if len(context.classes) < 2:
             raise InputError(
                 f"hooks: 'entropy' needs two classes to choose between, and the data has '{context.classes.names[0]}' "
-                "alone; leave it out"
+                "only. Remove it."
             )
 
     def losses(self, context: Context) -> Mapping[str, Tensor]:

@@ -29,7 +29,7 @@ class Adabn(ObserverHook):
 
     Norms of frozen parts, and those that are frozen for good (FrozenBatchNorm2d), take the target's statistics too:
     frozen is a promise about training, whose weights stay bit-equal, and AdaBN is most useful where little is trained.
-    Each evaluation costs a prediction of all unlabelled images. Raises InputError where the model has no batch norm.
+    Each evaluation costs a prediction of all unlabelled images. Raises InputError if the model has no batch norm.
     """
 
     uses_target = True
@@ -38,11 +38,11 @@ class Adabn(ObserverHook):
         self.momentum = momentum
 
     def before_fit(self, context: Context) -> None:
-        """Raise InputError where there is nothing to adapt, before a step is wasted."""
+        """Raise InputError if there is nothing to adapt, before a step is wasted."""
         if not _norms(context.adapter.module):
             raise InputError(
                 "hooks: 'adabn' needs batch norm with running statistics, and this model has none (its norms, if any, "
-                "keep nothing of the images they have seen); leave it out"
+                "keep no statistics of images). Remove it."
             )
 
     def adapt_weights(self, context: Context, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

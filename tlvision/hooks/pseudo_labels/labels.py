@@ -62,7 +62,7 @@ def _count_pixels(output: TeacherOutput, targets: Sequence[Target]) -> tuple[flo
     maps = torch.stack([torch.as_tensor(target.semantic) for target in targets])  # (K, H, W)
     classes, known = len(probabilities[0]), maps != IGNORE_INDEX
     seen = maps.new_zeros((len(maps), classes + 1))
-    seen = seen.scatter(1, maps.where(known, classes).flatten(1), 1)[:, :classes]  # (K, C): 1 where a map has the class
+    seen = seen.scatter(1, maps.where(known, classes).flatten(1), 1)[:, :classes]  # (K, C): 1 if a map has the class
     shown = torch.stack([(each[0] >= 0).sum() for each in probabilities]).sum()
     labelled, all_shown, count = torch.stack([known.sum(), shown, seen.sum()]).tolist()  # in one: a GPU waits for it
     return labelled / all_shown, count

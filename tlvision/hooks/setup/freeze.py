@@ -48,7 +48,7 @@ class Freeze(SetupHook):
         self.through, self.groups, self.roles, self.parameters = through, groups or [], roles or [], parameters or []
         self.what, self.norms = what, norms or []
         if through is None and not (groups or roles or parameters or norms):
-            raise InputError("freeze: nothing is chosen. Give through, groups, roles, parameters or norms.")
+            raise InputError("freeze: no parameter is selected. Set through, groups, roles, parameters or norms.")
 
     def setup(self, plan: Plan) -> Plan:
         """Return the plan with the chosen parameters never trained."""
@@ -66,7 +66,7 @@ class Freeze(SetupHook):
         for pattern in self.parameters:
             plan = plan.train_from(plan.groups.matching(pattern), None, f"freeze {pattern}")
         if not plan.trained():
-            raise InputError("freeze: nothing is left to train; leave at least the head out of it")
+            raise InputError("freeze: no parameter is left to train. Exclude at least the head.")
         return plan
 
     def _chosen(self, plan: Plan, depths: Iterable[int]) -> tuple[str, ...]:

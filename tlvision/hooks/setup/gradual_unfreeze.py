@@ -30,7 +30,7 @@ class GradualUnfreeze(SetupHook):
              frees all.
     rewarm:  epochs over which the learning rate of a freed unit rises from 0 to the scheduled one; 0 is at once.
 
-    What another hook freezes for good stays frozen. Raises InputError where a unit would never be trained, or the
+    What another hook freezes for good stays frozen. Raises InputError if a unit would never be trained, or the
     fractions do not match the units.
 
     >>> GradualUnfreeze(every=2).key()
@@ -55,7 +55,7 @@ class GradualUnfreeze(SetupHook):
         units = self._units(plan)
         if not units:
             raise InputError(
-                "gradual_unfreeze: the model has nothing but a head, so there is nothing to free; leave it out"
+                "gradual_unfreeze: the model has nothing but a head, so there is nothing to unfreeze. Remove the hook."
             )
         names = [name for name, _ in units]
         if self.down_to is not None and self.down_to not in names:

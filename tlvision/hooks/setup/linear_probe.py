@@ -20,7 +20,7 @@ class LinearProbe(SetupHook):
     """
 
     def setup(self, plan: Plan) -> Plan:
-        """Return the plan with only the head trained; InputError where the model has nothing but a head."""
+        """Return the plan with only the head trained; InputError if the model has nothing but a head."""
         heads = set(plan.groups.with_role("head"))
         others = [depth for depth in range(len(plan.groups.groups)) if depth not in heads]
         if not others:

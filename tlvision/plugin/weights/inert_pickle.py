@@ -167,7 +167,7 @@ def read_pickled_tensors(path: str | Path) -> TensorFile:
     are those of the chosen model's attribute or key `names`, or of `names`, `classes` or `CLASSES` at the top level,
     under "meta" or under "dataset_meta" in it.
 
-    Raises InputError where the file cannot be read, is not a whole torch checkpoint, or holds no tensor.
+    Raises InputError if the file cannot be read, is not a whole torch checkpoint, or holds no tensor.
     """
     path = Path(path)
     try:
@@ -314,7 +314,7 @@ def _descriptions(root: object) -> Iterator[object]:
 
 
 def _class_names(holder: object) -> tuple[str, ...] | None:
-    """Return the names as a tuple by index, or None where there are none or the indices are not 0..n-1."""
+    """Return the names as a tuple by index, or None if there are none or the indices are not 0..n-1."""
     attributes = holder.attributes() if isinstance(holder, _StandIn) else {}
     found = {**_entries(holder), **attributes}
     names = next((found[key] for key in ("names", "classes", "CLASSES") if key in found), None)

@@ -98,7 +98,7 @@ def render_inspection(out: str | Path, *, domain: Domain, train: int = 60, val: 
                 there are; pixels may differ by the last bit of a JPEG codec.
 
     Images are 256 x 192 pixels. Objects have polygons, which the image border cuts; boxes are the polygons' bounds.
-    Images without objects occur. Raises InputError where `out` holds anything else, which is never overwritten.
+    Images without objects occur. Raises InputError if `out` holds anything else, which is never overwritten.
     """
     setting, out = _setting(domain), Path(out)
     sizes: dict[Split, int] = {"train": train, "val": val}
@@ -140,7 +140,7 @@ def _layout(setting: _Setting, domain: Domain, split: Split, index: int, seed: i
 
 
 def _visible(mark: Mark) -> Polygons:
-    """The outline inside the image, in (K, 2) float32 parts; empty where too little is left."""
+    """The outline inside the image, in (K, 2) float32 parts; empty if too little is left."""
     parts = [clip_to_image(part) for part in mark.parts]
     return tuple(
         part.astype(np.float32) for part in parts if len(part) > 2 and np.ptp(part, axis=0).min() >= SMALLEST_SIDE
@@ -168,7 +168,7 @@ def _description(domain: Domain, split: Split, size: int, seed: int) -> str:
 
 
 def _check_folder(out: Path, domain: Domain, sizes: dict[Split, int], seed: int) -> set[Split]:
-    """Return the splits whose json is still to be written; InputError where the folder holds anything else."""
+    """Return the splits whose json is still to be written; InputError if the folder holds anything else."""
     if out.exists() and not out.is_dir():
         raise InputError(f"inspection: '{out}' is a file; give a new or empty folder")
     for split, size in sizes.items():

@@ -206,7 +206,7 @@ def _dust(surface: Surface, rng: np.random.Generator) -> None:
 
 
 def _clear_of(centre: Points, radius: float, marks: Sequence[Mark]) -> bool:
-    """True where a disc touches no outline's bounding box."""
+    """True if a disc touches no outline's bounding box."""
     for mark in marks:
         points = np.concatenate(mark.parts)
         nearest = np.clip(centre, points.min(axis=0), points.max(axis=0))

@@ -98,7 +98,7 @@ class LabelMaps:
 
 
 def pycocotools_ap(truth: Path, predictions: Path) -> tuple[float, float]:
-    """Return AP and AP50 as pycocotools computes them; 0 where nothing at all was found, which it cannot read."""
+    """Return AP and AP50 as pycocotools computes them; 0 if nothing at all was found, which it cannot read."""
     if not json.loads(predictions.read_text(encoding="utf-8")):
         return 0.0, 0.0
     ap, ap50, *_ = pycocotools_map(truth, predictions)
