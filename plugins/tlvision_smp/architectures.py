@@ -149,7 +149,7 @@ def import_upstream(module: str) -> Any:
 
 
 def _nearest(name: str, options: Iterable[str]) -> str:
-    """Say which was probably meant, or name the first few: there are hundreds."""
+    """Return which was probably meant, or name the first few: there are hundreds."""
     options = list(options)
     said = nearest(name, options)
     return said if said.startswith(" Did") else f" Known: {listing(options)}."

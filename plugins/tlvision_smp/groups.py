@@ -126,7 +126,7 @@ def find_groups(model: Any, seen: Probe) -> tuple[LayerGroup, ...]:
 def _stages(encoder: nn.Module, maps: Iterable[Tensor]) -> dict[str, int]:
     """Return for every parameter and buffer of `encoder` the position of the first map that depends on it.
 
-    What no map depends on in the graph, such as a buffer, goes with the parameters beside it; what has no such
+    What no map depends on in the graph, such as a buffer, goes with the parameters of its module; what has no such
     neighbour, such as a stage that is not used, goes last.
     """
     names = {id(parameter): name for name, parameter in encoder.named_parameters()}

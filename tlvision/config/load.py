@@ -34,7 +34,7 @@ def load_config(
                of a file; see `tlvision.config.compose`.
     overrides: "train.lr=2e-4" and so on; the value is YAML. "hooks.ema.decay=0.9" changes a hook that is there.
     extra:     paths or names that are added to the bases.
-    beside:    whether relative paths in files may mean files beside them; not in the config of a run's folder.
+    beside:    whether relative paths in files may mean files next to them; not in the config of a run's folder.
     earlier:   whether hooks may have the parameters that earlier versions had; see `tlvision.config.renamed.upgrade`.
 
     Raises InputError that lists every wrong key with its path, and the nearest valid one.

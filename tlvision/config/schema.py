@@ -113,7 +113,7 @@ class RenderSettings(_Strict):
 class DataSettings(_Strict):
     """Images, labels, and how they become batches.
 
-    A relative path means a file beside the config that names it, or else a file in the current folder.
+    A relative path means a file next to the config that names it, or else a file in the current folder.
     """
 
     train: DatasetSettings = Field(description="Training images.")
@@ -194,7 +194,7 @@ class DataSettings(_Strict):
 
     @property
     def two_domains(self) -> bool:
-        """Tell whether metric names need a domain."""
+        """Return whether metric names need a domain."""
         return self.target is not None or self.source_val is not None
 
     @property

@@ -185,7 +185,7 @@ class Case:
         return MiniTrainer(adapter, plan, settings)
 
     def one_image(self, adapter: Adapter) -> OneImage:
-        """Return the image that every model must be able to learn by heart; see `overfit.one_image`."""
+        """Return the image that every model must be able to overfit; see `overfit.one_image`."""
         from tlvision.conformance.overfit import one_image
 
         return one_image(self, adapter)

@@ -105,7 +105,7 @@ class Bench:
         return Case(self.plugin, self.arch, origin=self._origin, weights=self._weights, image_size=self._image_size)
 
     def _lacks(self, check: Check) -> bool:
-        """Tell whether this architecture has not what the check is about, although the plugin says that it can."""
+        """Return whether this architecture has not what the check is about, although the plugin says that it can."""
         return check.needs is not None and check.needs not in self._case.capabilities
 
     def _run(self, check: Check) -> Outcome:

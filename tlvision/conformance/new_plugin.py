@@ -22,7 +22,7 @@ TASK_FILES = {
     "instance": ("instance/adapter.py.tmpl", "detect/model.py.tmpl", "instance/masks.py.tmpl"),
     "semantic": ("semantic/adapter.py.tmpl", "semantic/model.py.tmpl"),
 }
-"""Task: templates of its package beside those."""
+"""Task: templates of its package in addition to those."""
 NOUNS = {"detect": "detector", "instance": "instance segmenter", "semantic": "semantic segmenter"}
 COMMAND = "new-plugin"
 

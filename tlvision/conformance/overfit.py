@@ -1,4 +1,4 @@
-"""One image that every model must be able to learn by heart, and the training that gets it there."""
+"""One image that every model must be able to overfit, and the training that gets it there."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from tlvision.types import ClassMap, Prediction
 
 ENOUGH = 0.9
-"""The AP50, or mean class IoU, that counts as learnt by heart."""
+"""The AP50, or mean class IoU, that counts as overfitted."""
 MASK_ENOUGH = 0.7
-"""The IoU of a drawn mask with the one that is found for it, in original pixels, that counts as learnt by heart."""
+"""The IoU of a drawn mask with the one that is found for it, in original pixels, that counts as overfitted."""
 STEPS, EVERY = 400, 20
 """Steps at most, and after how many the image is looked at."""
 MASK_LOOKS = 8

@@ -80,7 +80,7 @@ class Batch:
         return len(self.counts)
 
     def has_targets(self) -> bool:
-        """Tell whether anything is labelled: an object, or a pixel of a label map."""
+        """Return whether anything is labelled: an object, or a pixel of a label map."""
         if self.semantic is not None and bool((self.semantic != IGNORE_INDEX).any()):
             return True
         return sum(self.counts) > 0

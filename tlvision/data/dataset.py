@@ -139,7 +139,7 @@ class TrainImages:
                  larger than it. Mosaics are square.
     seed:        everything random follows from it and from the position in the stream.
     num_classes: labels must lie below it.
-    parts:       what targets hold beside boxes and labels.
+    parts:       parts of targets besides boxes and labels.
     restyle:     what changes the look of each source image before anything else, or None.
     cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
 

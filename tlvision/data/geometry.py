@@ -106,7 +106,7 @@ def stretch(size: tuple[int, int], canvas: tuple[int, int]) -> Matrix:
 
 
 def is_axis_aligned(matrix: Matrix) -> bool:
-    """Say whether upright rectangles stay upright (no rotation, no shear)."""
+    """Return whether upright rectangles stay upright (no rotation, no shear)."""
     return bool(matrix[0, 1] == 0 and matrix[1, 0] == 0)
 
 

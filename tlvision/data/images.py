@@ -66,7 +66,7 @@ def read_image(
 
 
 def looks_whole(data: bytes) -> bool:
-    """Tell whether the end of the file is where its format expects it; False means truncated or an unknown format.
+    """Return whether the end of the file is where its format expects it; False means truncated or an unknown format.
 
     Many versions of OpenCV fill what is missing of a JPEG or PNG with grey and say nothing.
     """
@@ -81,7 +81,7 @@ def looks_whole(data: bytes) -> bool:
 
 
 def _judge(path: Path, data: bytes) -> None:
-    """Tell whether Pillow's strict decoder accepts the file; some writers append data of their own."""
+    """Return whether Pillow's strict decoder accepts the file; some writers append data of their own."""
     try:
         with PillowImage.open(io.BytesIO(data)) as image:
             image.load()

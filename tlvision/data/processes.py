@@ -35,7 +35,7 @@ def refuse_in_child() -> None:
 
 
 def can_start(workers: int) -> Literal["yes", "no script"]:
-    """Say whether loading processes can be started from here: "no script" if the code came from standard input.
+    """Return whether loading processes can be started from here: "no script" if the code came from standard input.
 
     Raises InputError if they are spawned and the script that runs calls this without the guard.
     """

@@ -47,7 +47,7 @@ class Run:
 
     select: the metric that chooses the best checkpoint.
     report: which weights were loaded.
-    notes:  what is worth knowing of the data beside what their readers skipped.
+    notes:  remarks on the data, in addition to what their readers skipped.
     """
 
     config: Config

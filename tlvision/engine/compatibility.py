@@ -39,7 +39,7 @@ def check_taps(hook: Hook, adapter: Adapter) -> None:
 
 
 def _may_have(plugin: Plugin, task: Task, needed: type) -> bool:
-    """Tell whether a plugin declares, or does not deny, that its models for `task` have a capability."""
+    """Return whether a plugin declares, or does not deny, that its models for `task` have a capability."""
     name = needed.__name__
     if name in task.capabilities or _tasks_with(name):  # not declared by plugins: the task decides
         return name in task.capabilities

@@ -20,7 +20,7 @@ def draw_pictures(run: Path, parts: Run, count: int = 8, min_score: float = 0.25
     """Draw `count` images, spread evenly over the validation data, into `<run>/pictures`, and one sheet of them all.
 
     Of objects: what predictions.json holds with a score of at least `min_score`, boxes and masks, and what is labelled
-    dashed: the outlines of masks where the predictions have masks, else boxes. Of label maps: what is labelled beside
+    dashed: the outlines of masks where the predictions have masks, else boxes. Of label maps: the labels next to
     what was predicted.
     """
     data, task, names = parts.val, parts.task, parts.classes.names
@@ -37,5 +37,5 @@ def draw_pictures(run: Path, parts: Run, count: int = 8, min_score: float = 0.25
         picture = draw_prediction(image, prediction, names, min_score=min_score, target=target)
         write_image(folder / f"{name}.jpg", picture)
         drawn.append(picture)
-    columns = 2 if "label_map" in task.labels else 4  # two label maps lie beside each other in each picture
+    columns = 2 if "label_map" in task.labels else 4  # two label maps lie side by side in each picture
     write_image(folder / "sheet.jpg", contact_sheet(drawn, columns=columns, width=1600))

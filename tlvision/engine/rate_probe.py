@@ -113,7 +113,7 @@ def run_probes(config: Config, rates: Sequence[float], epochs: int, folder: Path
 
 
 def lower_may_be_better(probes: Sequence[Probe]) -> bool:
-    """Tell whether to probe the next lower rate: always after a single probe, later only if the last one gained.
+    """Return whether to probe the next lower rate: always after a single probe, later only if the last one gained.
 
     >>> first, second = Probe(rate=1e-3, metric=0.4, loss=3.0), Probe(rate=3e-4, metric=0.3, loss=3.0)
     >>> lower_may_be_better([first]), lower_may_be_better([first, second]), lower_may_be_better([second, first])

@@ -98,7 +98,7 @@ def differences(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def may_change(key: str, old: Any, new: Any) -> bool:
-    """Tell whether a key may be edited freely; a path only if it stays a path."""
+    """Return whether a key may be edited freely; a path only if it stays a path."""
     match = next((free for free in MAY_CHANGE if key == free or key.startswith(f"{free}.")), None)
     return match is not None and (match not in PATHS or (old is not None and new is not None))
 
@@ -112,7 +112,7 @@ def why_not(key: str) -> str | None:
 
 
 def covers(override: str, key: str) -> bool:
-    """Tell whether `--set override=…` decides `key`.
+    """Return whether `--set override=…` decides `key`.
 
     >>> covers("hooks", "hooks.ema.decay"), covers("train.lr", "train.lr"), covers("train.lr", "train.seed")
     (True, True, False)

@@ -282,7 +282,7 @@ def _publish(run: Path, predictions: str) -> Path:
 
 
 def selection_sentence(metrics: Mapping[str, Any]) -> str:
-    """Say of which domain the numbers are, and what chose the checkpoint that they are of."""
+    """Return of which domain the numbers are, and what chose the checkpoint that they are of."""
     chosen = metrics["selection"]
     seen = (
         "labels of the target chose it" if chosen["uses_target_labels"] else "no label of the target took part in that"

@@ -144,7 +144,7 @@ def read_predictions(path: str | Path, truth: GroundTruth, iou_type: IouType = "
 
 
 def has_masks(path: str | Path) -> bool:
-    """Say whether anything in a file has a mask: an annotation of a COCO json, or an entry of a results list.
+    """Return whether anything in a file has a mask: an annotation of a COCO json, or an entry of a results list.
 
     Raises InputError if the file cannot be read as JSON.
     """

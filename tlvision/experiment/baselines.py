@@ -95,14 +95,14 @@ def arm_names(sources: Sequence[str | Path]) -> list[str]:
 
 
 def uses_target(name: str) -> bool:
-    """Tell whether a hook learns from the target, and so is excluded from the source-only baseline."""
+    """Return whether a hook learns from the target, and so is excluded from the source-only baseline."""
     found = hook_class(name)
     objective = issubclass(found, ObjectiveHook) and (found.uses_unlabelled or found.uses_teacher)
     return found.uses_target or objective
 
 
 def has_teacher(config: Config) -> bool:
-    """Tell whether a hook of the config learns from a teacher."""
+    """Return whether a hook of the config learns from a teacher."""
     found = [hook_class(hook.name) for hook in config.hooks]
     return any(issubclass(each, ObjectiveHook) and each.uses_teacher for each in found)
 

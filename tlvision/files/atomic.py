@@ -43,7 +43,7 @@ def atomic_folder(path: Path, what: str = "checkpoint") -> Iterator[Path]:
 
     what: a noun for messages.
 
-    A process killed at any moment leaves the old folder or the new one, at `path` or beside it, where `find_folder`
+    A process killed at any moment leaves the old folder or the new one, at `path` or next to it, where `find_folder`
     finds it. All files are flushed before the folder is renamed. Raises RunError if the disk is full.
     """
     fresh, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")

@@ -79,7 +79,7 @@ def exists(path: str | Path) -> bool:
 
 
 def path_problem(path: str) -> str:
-    """Say why a text cannot be the path of a file or folder; empty if it can.
+    """Return why a text cannot be the path of a file or folder; empty if it can.
 
     >>> path_problem("runs/a"), path_problem(" "), path_problem("a\\0b")
     ('', 'is empty', 'holds a NUL character')

@@ -40,15 +40,15 @@ class StepData:
 
     batch:     the micro-batch, on the device.
     images:    its images as the adapter gets them, (N, 3, H, W) float32, normalised.
-    features:  `{tap name: tensor}` of labelled images, for the taps that hooks asked for: from the forward pass of
-               `adapter.loss`; for a hook that says `uses_unlabelled`, of the first images of the batch, as many as
+    features:  `{tap name: tensor}` of labelled images, for the taps that hooks need: from the forward pass of
+               `adapter.loss`; for a hook with `uses_unlabelled`, of the first images of the batch, as many as
                there are unlabelled ones, from a pass like that of `unlabelled_features`, so that the two compare.
-    unlabelled: two views of the unlabelled images of the micro-batch, normalised like `images`, for hooks that say
+    unlabelled: two views of the unlabelled images of the micro-batch, normalised like `images`, for hooks with
                `uses_unlabelled`; None if the run has none.
     unlabelled_features: the same taps of the weak views, from a pass with gradients that computes as evaluation will
                (running statistics, no dropout) and leaves no trace; see `tlvision.hooks.side_pass`.
     pyramid, unlabelled_pyramid: what `HasInstanceFeatures.instance_features` takes as `pyramid`, of the images that
-               these features are of, from the same passes, for hooks that say `uses_pyramid`; None if there is none.
+               these features are of, from the same passes, for hooks with `uses_pyramid`; None if there is none.
     buffers, generators: the model's buffers and the random generators as they were before the micro-batch, for side
                passes; None if no hook needs them.
     cache:     values shared by hooks within the micro-batch, such as the teacher's predictions.
@@ -76,15 +76,15 @@ class Context:
     is_main:   True in the one process that may write files and print.
     duration:  length of the run in epochs and steps.
     step:      optimizer steps finished so far; in before_step..after_backward the number of the current one, from 0.
-    step_data: what belongs to the current micro-batch; reading it outside a step is a RuntimeError.
-    teacher:   a second model, the moving average of the first, in eval mode; the hook `ema` keeps it where another one
+    step_data: data of the current micro-batch; reading it outside a step is a RuntimeError.
+    teacher:   a second model, the moving average of the first, in eval mode; the hook `ema` keeps it if another hook
                has `uses_teacher`.
     wants_teacher: whether one does.
     pseudo_labels: the teacher's pseudo-labels for hooks with `uses_pseudo_labels`; the hook `pseudo_labels` sets it.
     unlabelled_batches: yields all unlabelled images of the run once, whole and with nothing random about them, in
                batches like `images`.
     losses:    the losses of the last step as floats, weights applied, averaged over micro-batches.
-    measures:  numbers of the present step that hooks want in log.jsonl beside the losses; emptied after each.
+    measures:  numbers of the current step that hooks write into log.jsonl next to the losses; emptied after each.
     notices:   sentences for the user; the hook `log` prints and writes them after the step, and empties the list.
     lr:        the scheduled learning rate of a parameter with lr_scale 1, in the current step.
     images_seen: labelled images that this run has trained on since it (re)started, all processes together.
@@ -94,7 +94,7 @@ class Context:
     higher_is_better: the direction of that metric.
     best:      the best value of it so far, or None.
     save:      save("last") or save("best") has a checkpoint folder written, atomically, in the main process, once all
-               hooks have had the present moment.
+               hooks have had the current moment.
     stop:      stop("reason") ends the run after this epoch.
     """
 
@@ -195,7 +195,7 @@ class Hook:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
 
 
 class ModelHook(Hook):

@@ -57,7 +57,7 @@ class ParameterPlan:
     reasons: tuple[str, ...] = ()
 
     def trainable_at(self, step: int) -> bool:
-        """Tell whether the parameter is trained in `step`."""
+        """Return whether the parameter is trained in `step`."""
         return self.trainable_from is not None and step >= self.trainable_from
 
 

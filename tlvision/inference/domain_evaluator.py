@@ -35,7 +35,7 @@ class DomainEvaluator:
 
     main:       evaluates what the run's folder shows: `data.val`, or where there is none `data.source_val`.
     domain:     which of the two that is; "target/bbox/AP" is a metric of `data.val`, "source/bbox/AP" one of the other.
-    source:     evaluates `data.source_val` beside it, or None.
+    source:     evaluates `data.source_val` as well, or None.
     input_spec, unlabelled: unlabelled images as the model wants them, or None.
     select:     the metric that chooses the checkpoint; it is written into metrics.json, with what it has used.
     """

@@ -135,7 +135,7 @@ def _find_norms(module: nn.Module) -> tuple[frozenset[str], tuple[str, ...]]:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Tell whether `module` is a normalisation layer: one of torch's, or a leaf that its class name calls a norm."""
+    """Return whether `module` is a normalisation layer: one of torch's, or a leaf that its class name calls a norm."""
     from torch import nn
     from torch.nn.modules.batchnorm import _NormBase
 

@@ -36,7 +36,7 @@ class LayerGroup:
     role:    "stem", "backbone", "neck" or "head".
     modules: dotted names inside `adapter.module` of modules, parameters or buffers ("model.4", "pos_embed").
              A module stands for everything below it.
-    reads:   names of the earlier groups whose output it takes; None for the one before it. Heads beside each other (a
+    reads:   names of the earlier groups whose output it takes; None for the one before it. Parallel heads (a
              decode head and an auxiliary one, or the boxes and the masks of a region) name what they share, so that
              none counts as lying behind another.
 

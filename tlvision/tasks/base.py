@@ -11,7 +11,7 @@ A run asks its task in this order:
     results = task.results(out / task.results_name, val)
     results.add(sample, prediction), results.write()
     task.measure(truth, out / task.results_name, val, measure)
-    task.read_results(out / task.results_name, …)    # predictions beside labels, for pictures
+    task.read_results(out / task.results_name, …)    # predictions with labels, for pictures
 
 A new task is one module with such an object and an entry point of the group `tlvision.tasks`; `ObjectTask` and
 `SemanticTask` may be subclassed. Loading, the loop, hooks and reports ask a task only what is here.

@@ -43,7 +43,7 @@ class ObjectTask:
 
     @property
     def has_masks(self) -> bool:
-        """Tell whether every object has a mask."""
+        """Return whether every object has a mask."""
         return "masks" in self.labels
 
     def read(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Modes:
-    """Gradients and modes of a whole model at one step, worked out once and cheap to apply before every step.
+    """Gradients and modes of a whole model at one step, computed once and cheap to apply before every step.
 
     A parameter gets a gradient exactly while it is trained. A module that owns parameters is in eval mode while all of
     them are frozen; one without parameters of its own (dropout, drop-path, a norm without affine, a container) while

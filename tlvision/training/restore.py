@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tlvision.training.session import Session
 
 FORMAT = 2
-"""Version of state.json. 1 had no manifest, no config and no list of hooks beside it."""
+"""Version of state.json. 1 had no manifest, no config and no list of hooks."""
 
 REMEDY = "Restore it from a copy, or start a new run; its model.weights can be checkpoints/best/model.safetensors."
 
@@ -109,7 +109,7 @@ def restore_session(session: Session, folder: Path, *, added: Container[str], ch
 
 
 def keeps_state(hook: Hook) -> bool:
-    """Tell whether a hook has something to restore."""
+    """Return whether a hook has something to restore."""
     owns_module = isinstance(hook, ObjectiveHook) and hook.module is not None
     return owns_module or type(hook).state_dict is not Hook.state_dict
 

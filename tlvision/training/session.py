@@ -167,7 +167,7 @@ class Session:
         self.stopped = reason
 
     def interrupted(self) -> bool:
-        """Tell whether Ctrl-C was pressed in any process."""
+        """Return whether Ctrl-C was pressed in any process."""
         return self._in_any_process(self._interrupt.is_set())
 
     def _in_any_process(self, here: bool) -> bool:
@@ -197,7 +197,7 @@ class Session:
                 signal.signal(number, handler)
 
     def evaluation_is_due(self) -> bool:
-        """Tell whether the epoch that has just ended is to be evaluated; the last one always is."""
+        """Return whether the epoch that has just ended is to be evaluated; the last one always is."""
         epoch, epochs = self.context.epoch, self.context.duration.epochs
         return epoch % self.evaluate_every == 0 or epoch == epochs or self.stopped is not None
 

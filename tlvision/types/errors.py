@@ -24,7 +24,7 @@ class RunError(TlvisionError):
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """Say which of `options` was probably meant, for the end of an error message.
+    """Return which of `options` was probably meant, for the end of an error message.
 
     Returns ``" Did you mean 'x'?"`` or, where nothing is close, ``" Known: a, b, c."``.
 

@@ -8,7 +8,7 @@
 
 `run` trains each recipe on each cell (see recipe_suite.py) in a process of its own and scores it on held-out training
 images; a run that OUT/results.json has is not done again, one that failed is. `choose` takes the recipe that is best
-on all sources but one, scores it on val of that one and prints it beside upstream and the unchanged config; val is
+on all sources but one, scores it on val of that one and prints it next to upstream and the unchanged config; val is
 scored for nothing else. Both sides are scored by pycocotools and predict with their last weights. Use --budget quick to
 rehearse. Runs of one OUT share the budget, the weights and the architecture.
 """

@@ -44,7 +44,7 @@ RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 Job = tuple[str, float | str, int]
 """Method, learning rate, seed."""
 AUTO = "auto"
-"""Upstream's own choice of optimizer and rate, tried beside them."""
+"""Upstream's own choice of optimizer and rate, tried as well."""
 
 
 def arguments() -> argparse.Namespace:

@@ -166,7 +166,7 @@ def named_parts(module: nn.Module) -> list[str]:
 
 
 def has_state(module: nn.Module) -> bool:
-    """Say whether there is a parameter or a buffer in `module`."""
+    """Return whether there is a parameter or a buffer in `module`."""
     return any(True for _ in module.parameters()) or any(True for _ in module.buffers())
 
 

@@ -19,7 +19,7 @@ def zoo_folder(library: str) -> Path | None:
         return None
     package = Path(found.origin).parent
     shipped = package / ".mim" / "configs"
-    return shipped if shipped.is_dir() else package.parent / "configs"  # beside the package in a checkout
+    return shipped if shipped.is_dir() else package.parent / "configs"  # next to the package in a checkout
 
 
 def config_path(arch: str, zoo: Mapping[str, Path], library: str, kind: str) -> Path:

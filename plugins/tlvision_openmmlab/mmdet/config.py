@@ -44,7 +44,7 @@ def adapted(config: ModelConfig, num_classes: int) -> ConfigDict:
     """Return the description of the same model for `num_classes` classes, with nothing loaded and nothing frozen.
 
     What upstream freezes when it builds (`frozen_stages`, `norm_eval`, norms without gradient) is the business of
-    hooks here; semantic branches, which want a label map beside the boxes, are left out. InputError if no part of
+    hooks here; semantic branches, which need a label map in addition to boxes, are removed. InputError if no part of
     the model counts classes.
     """
     model = copy.deepcopy(config.model)

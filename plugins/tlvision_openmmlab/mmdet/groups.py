@@ -55,7 +55,7 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
 
 
 def _decoder_asks_the_box_head(model: Any) -> bool:
-    """Tell whether decoder and box head alternate, layer by layer, so that neither comes before the other."""
+    """Return whether decoder and box head alternate, layer by layer, so that neither comes before the other."""
     if not all(hasattr(model, name) for name in _TURNS):
         return False
     refines = "reg_branches" in inspect.signature(model.decoder.forward).parameters

@@ -29,7 +29,7 @@ class MmsegAdapter:
 
     model:      the segmenter that mmseg built, on the CPU in train mode.
     input_spec: what its config says of images.
-    edge_width: width in pixels of the edges that its decode head learns beside the classes; None if it does not.
+    edge_width: width in pixels of the edges that its decode head also learns; None if it does not.
     """
 
     module: nn.Module

@@ -69,7 +69,7 @@ def _decode_tap(model: Any, decode: Callable[[Tensor], Tensor]) -> tuple[Tap, ..
 def find_groups(model: Any) -> tuple[LayerGroup, ...]:
     """Return stem, backbone.stage1.., fusion, neck, pixel_decoder, decode and auxiliary heads, those that are there.
 
-    fusion: what stands beside and behind a backbone inside the backbone (BiSeNetV1's context and spatial path, STDC's
+    fusion: modules next to and behind a backbone inside the backbone (BiSeNetV1's context and spatial path, STDC's
     context path, ICNet's branches, UNet's decoder). pixel_decoder: of a mask classifier's decode head.
     """
     path = _inner_backbone(model)
@@ -95,7 +95,7 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
 def _head_groups(model: Any, body: str) -> list[LayerGroup]:
     """Return the groups of the decode heads, each of which reads the one before it, and of the auxiliary heads.
 
-    body: name of the last group before the heads. Auxiliary heads read maps of the backbone, beside the decode head.
+    body: name of the last group before the heads. Auxiliary heads read maps of the backbone, in parallel to the decode head.
     """
     groups: list[LayerGroup] = []
     for name in ("decode_head", "auxiliary_head"):

@@ -29,7 +29,7 @@ class TapGap:
     gap: FeatureGap
 
     def apart(self) -> bool:
-        """Say whether the two sets differ here: by size (`LITTLE`) and beyond chance (p < 0.05)."""
+        """Return whether the two sets differ here: by size (`LITTLE`) and beyond chance (p < 0.05)."""
         return self.gap.share() >= LITTLE and self.gap.p_value < _SURE
 
 
@@ -86,7 +86,7 @@ def largest(taps: Sequence[TapGap]) -> TapGap:
 
 
 def labels_shifted(classes: Measured) -> bool:
-    """Say whether class shares differ by more than twice what halves of one set differ, and by 0.1 beyond it."""
+    """Return whether class shares differ by more than twice what halves of one set differ, and by 0.1 beyond it."""
     return classes.value >= max(2 * classes.floor, classes.floor + _CLASSES)
 
 

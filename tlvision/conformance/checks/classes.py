@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tlvision.types import Prediction
 
 SURE = 0.9
-"""From this score on a model knows the object, and a fresh row beside the known ones may reorder its boxes."""
+"""From this score on a model knows the object, and an uninitialised row next to known ones may reorder its boxes."""
 
 
 @check(requires=("overfits_one_image", "evaluation_deterministic"), trains=True)

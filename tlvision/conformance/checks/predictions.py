@@ -132,7 +132,7 @@ def predictions_stand_alone(case: Case) -> None:
 
 
 def differing(case: Case, a: Prediction, b: Prediction, names: Sequence[str] | None = None) -> str:
-    """Say how two predictions of one image differ by more than rounding; "" where they don't.
+    """Return how two predictions of one image differ by more than rounding; "" where they don't.
 
     names: the classes of `b`'s labels in order, where they are not the case's; classes are compared by name.
     """

@@ -38,7 +38,7 @@ def changed(module: nn.Module, copies: Mapping[str, Tensor]) -> list[str]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Tell whether two values (tensors, or lists, tuples and dicts of them) are equal bit for bit; nan equals nan."""
+    """Return whether two values (tensors, or lists, tuples and dicts of them) are equal bit for bit; nan equals nan."""
     ours, theirs = list(flat_tensors(a)), list(flat_tensors(b))
     return len(ours) == len(theirs) and all(
         x.shape == y.shape and x.dtype == y.dtype and bool(((x == y) | (x.isnan() & y.isnan())).all())

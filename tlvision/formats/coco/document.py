@@ -180,7 +180,7 @@ def _rows(name: str, key: str, content: object) -> list[Row]:
 
 
 def is_integer(value: object) -> bool:
-    """Say whether a JSON value is an integer; true and false are not."""
+    """Return whether a JSON value is an integer; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -247,7 +247,7 @@ def _check_file_name(name: str, image_id: int, row: Row, folder: Path | None) ->
 
 
 def unsafe_name(file_name: str) -> str:
-    """Say why a file name from a json may not be used; empty if it stays inside its folder.
+    """Return why a file name from a json may not be used; empty if it stays inside its folder.
 
     >>> unsafe_name("a/b.png"), unsafe_name("a/../../b.png")
     ('', 'leaves the image folder')
@@ -279,7 +279,7 @@ def _categories(name: str, categories: list[Row]) -> dict[int, str]:
 
 
 def _is_plain(row: Row, images: Mapping[int, Row], categories: Mapping[int, str]) -> bool:
-    """Tell whether an annotation is right, as nearly all are; if not, `_check_annotation` finds out."""
+    """Return whether an annotation is right, as nearly all are; if not, `_check_annotation` finds out."""
     box, crowd, area = row.get("bbox"), row.get("iscrowd"), row.get("area")
     ids = type(row.get("image_id")) is int and type(row.get("category_id")) is int
     if not ids or row["image_id"] not in images or row["category_id"] not in categories:

@@ -23,7 +23,7 @@ def read_segments(
     notes:  gets a sentence for each kind of fault, with counts.
     strict: whether masks are trained. Faulty masks are then an error; else they are left out, and the box stays.
 
-    A polygon with fewer than three points beside good ones is dropped with a note. Raises InputError that counts all
+    A polygon with fewer than three points is dropped with a note if the annotation has valid ones. Raises InputError that counts all
     faulty masks and shows the first.
     """
     segments: Segments = {}
@@ -41,7 +41,7 @@ def read_segments(
             faulty.append((row["id"], error))
     if trimmed:
         notes.append(
-            f"{name}: {counted(len(trimmed), 'annotation')} with a polygon of fewer than three points beside good "
+            f"{name}: {counted(len(trimmed), 'annotation')} with a polygon of fewer than three points next to valid "
             f"ones; that polygon is left out: annotation {listing(trimmed)}"
         )
     if faulty and strict:

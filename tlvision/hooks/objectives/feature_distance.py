@@ -114,7 +114,7 @@ class FeatureDistance(ObjectiveHook):
         return dict(self._saved)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self._saved = dict(state)
 
 

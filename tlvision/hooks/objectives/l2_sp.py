@@ -27,7 +27,7 @@ class L2Sp(ObjectiveHook):
     alpha: weight of the distance, 0 or more; 0.1 in the authors' published commands (SGD).
     beta:  weight of the new part (what was not loaded whole: the head's last layers), 0 or more; 0.01 there.
 
-    Only parameters that are trained in the present step count. Raises InputError if nothing was pretrained.
+    Only parameters that are trained in the current step count. Raises InputError if nothing was pretrained.
     """
 
     def __init__(
@@ -78,5 +78,5 @@ class L2Sp(ObjectiveHook):
         return dict(self._start)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self._start = dict(state)

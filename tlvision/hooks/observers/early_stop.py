@@ -47,5 +47,5 @@ class EarlyStop(ObserverHook):
         return {"best": self._best, "waited": self._waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self._best, self._waited = state["best"], int(state["waited"])

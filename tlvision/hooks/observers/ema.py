@@ -96,7 +96,7 @@ class Ema(ObserverHook):
         return {"updates": self._updates, **{f"shadow.{name}": tensor for name, tensor in self._shadow.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self._updates = int(state["updates"])
         prefix = "shadow."
         self._shadow = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

@@ -180,7 +180,7 @@ def _fits(tensor: Tensor, rows: Mapping[int, ClassRows], classes: int) -> bool:
 
 
 def _same_rest(here: Tensor, there: Tensor, rows: Mapping[int, ClassRows]) -> bool:
-    """Tell whether the dimensions that do not count classes are equal."""
+    """Return whether the dimensions that do not count classes are equal."""
     same = all(here.shape[dim] == there.shape[dim] for dim in range(min(here.ndim, there.ndim)) if dim not in rows)
     return here.ndim == there.ndim and same
 

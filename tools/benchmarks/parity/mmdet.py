@@ -8,7 +8,7 @@ The operators are the same as ours; see `tlvision_openmmlab.mmcv_ops`.
 Upstream's recipe is that of mmdet's schedule_1x for whatever number of epochs: SGD with momentum 0.9, a rate of 0.02
 for 16 images and weight decay 1e-4, a linear warm-up over 500 steps (a third of the run if that is less), a tenth of
 the rate from 8/12 of the epochs on and again from 11/12; images resized with their aspect ratio, flipped, and padded
-in the corner. The backbone is frozen and its norms are held as the config says.
+in the corner. The backbone is frozen and its norms are held as set in the config.
 """
 
 from __future__ import annotations
