@@ -32,7 +32,7 @@ class Layer:
 
     label:  how it is named in messages and by `show --origin`.
     values: its content without `base` and `when`.
-    when:   {hook: values that hold if a run has that hook}; in addition to the hook's parameters `unlabelled`, the images of
+    when:   {hook: values for runs that have that hook}: parameters of the hook, and `unlabelled`, the images of
             data.target in a micro-batch.
     """
 
@@ -58,8 +58,8 @@ class Composed:
 def compose(source: str | Path | Mapping[str, Any], extra: Sequence[str] = (), *, beside: bool = True) -> Composed:
     """Return the values of a config and of its bases.
 
-    A relative path of a file that is read (weights, labels, images) means one next to the config that names it, if there
-    is one, else one in the current folder.
+    A relative path of an input (weights, labels, images) means a file next to the config that names it if there is
+    one, else a file in the current folder.
 
     source: the path of a YAML file, the name of a preset, several of these joined by "+", or a mapping of the form of
             a file.

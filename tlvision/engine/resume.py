@@ -68,7 +68,7 @@ class Resumed:
         self.changes.append({"step": self.state["step"], "key": key, "old": old, "new": new})
 
     def is_deliberate(self, key: str, new: object, path: str | None = None) -> bool:
-        """Return whether `key`, or `path`, the key of the file that it is about, was changed by --set, now or before."""
+        """Return whether `key`, or `path` (the key of its file), was changed by --set, now or before."""
         before = any(change["key"] == key and change["new"] == new for change in self.recorded)
         return before or any(covers(given, path or key) for given in self.on_purpose)
 

@@ -95,7 +95,7 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
 def _head_groups(model: Any, body: str) -> list[LayerGroup]:
     """Return the groups of the decode heads, each of which reads the one before it, and of the auxiliary heads.
 
-    body: name of the last group before the heads. Auxiliary heads read maps of the backbone, in parallel to the decode head.
+    body: name of the last group before the heads. Auxiliary heads read maps of the backbone.
     """
     groups: list[LayerGroup] = []
     for name in ("decode_head", "auxiliary_head"):

@@ -23,8 +23,8 @@ def read_segments(
     notes:  gets a sentence for each kind of fault, with counts.
     strict: whether masks are trained. Faulty masks are then an error; else they are left out, and the box stays.
 
-    A polygon with fewer than three points is dropped with a note if the annotation has valid ones. Raises InputError that counts all
-    faulty masks and shows the first.
+    A polygon with fewer than three points is dropped with a note if the annotation has valid ones. Raises InputError
+    that counts all faulty masks and shows the first.
     """
     segments: Segments = {}
     faulty: list[tuple[int, InputError]] = []
