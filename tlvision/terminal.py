@@ -1,4 +1,4 @@
-"""Print to the terminal: whatever comes from users (class names, paths, metrics) appears as it is, never as markup."""
+"""Print to the terminal: texts of users (class names, paths, metrics) appear literally, never as markup."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from tlvision.training.optim import build_optimizer, schedule_factor, set_learni
 
 
 def main(config_path: str, out: str, overrides: list[str]) -> None:
-    """Train as the config says and write the final weights to `out`."""
+    """Train with a config and write the final weights to `out`."""
     config = load_config(config_path, overrides)
     fabric = make_fabric(config.train)
     parts = build_run(config)

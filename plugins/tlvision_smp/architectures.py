@@ -81,7 +81,7 @@ def listed() -> tuple[str, ...]:
 
 
 def find_architecture(name: str) -> Architecture:
-    """Return the segmenter called `name`; only for an encoder that is timm's, timm is asked (and imported).
+    """Return the segmenter called `name`; timm is imported only for an encoder of timm.
 
     Raises InputError with the nearest name where decoder or encoder are unknown, or with the reason where they do not
     go together.
@@ -102,7 +102,7 @@ def find_architecture(name: str) -> Architecture:
 
 
 def why_not(decoder: str, encoder: str) -> str:
-    """Return why the two do not go together and what does, or "" where nothing is known against them."""
+    """Return why decoder and encoder do not fit and a pair that does, or "" if no problem is known."""
     if decoder == "dpt" and not encoder.startswith("tu-"):
         return (
             "DPT takes encoders of timm alone, and is made for its vision transformers; take for example "

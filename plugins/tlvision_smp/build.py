@@ -1,4 +1,4 @@
-"""A segmenter of smp by name, and how it wants its images."""
+"""Build a segmenter of smp by name, with its image format."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[SmpAdapter, Weig
 
 
 def build_upstream(arch: Architecture, spec: BuildSpec) -> tuple[Any, InputSpec]:
-    """Build the model as smp has it and load its weights; return it and how it wants its images."""
+    """Build the model as smp defines it and load its weights; return it and its image format."""
     source = find_weights(arch, spec.weights)
     model, _, multiple_of = build_model(arch, len(spec.classes))
     if source is not None:
@@ -106,7 +106,7 @@ def _advice(arch: Architecture) -> str:
 
 
 def input_spec(arch: Architecture, multiple_of: int) -> InputSpec:
-    """Return how the encoder's weights want their images: RGB in 0..1, and padding that is 0 once normalised."""
+    """Return the image format of the encoder's weights: RGB in 0..1, and padding that is 0 once normalised."""
     mean, std = _normalisation(arch.encoder)
     red, green, blue = (round(value * 255) for value in mean)
     return InputSpec(place="corner", multiple_of=multiple_of, mean=mean, std=std, pad_value=(red, green, blue))

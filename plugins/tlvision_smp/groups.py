@@ -81,7 +81,7 @@ def probe(model: Any, multiple_of: int) -> Probe:
 
 
 def add_taps(model: Any, seen: Probe) -> tuple[Tap, ...]:
-    """Give `model` a place to look at for each of the encoder's maps, and return them from fine to coarse.
+    """Give `model` a module to capture for each of the encoder's maps, and return them from fine to coarse.
 
     They are called c1, c2, … by their position in the encoder's list, which holds the image at 0; a map of the image's
     own size is left out. The places lie in `model.tap_points`, which has no state. The decoder's output is "decoder".

@@ -1,4 +1,4 @@
-"""smp's losses as the contract wants them: pixels of IGNORE_INDEX left out, finite and in the graph at all times.
+"""Adapt smp's losses to the contract: ignore IGNORE_INDEX, stay finite and always in the graph.
 
 What keeps smp's own from being taken as they are (0.6):
 
@@ -85,7 +85,7 @@ def _cross_entropy(smoothing: float, weights: tuple[float, ...] | None) -> Loss:
 
 
 def _mean_over_images(loss: Loss) -> Loss:
-    """Return the mean over the images of what `loss` is for each alone; 0 for one of which nothing is known."""
+    """Return the mean of `loss` over images computed one by one; 0 for an image without a labelled pixel."""
 
     def mean(logits: Tensor, labels: Tensor) -> Tensor:
         found = [

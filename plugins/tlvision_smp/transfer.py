@@ -47,7 +47,7 @@ def class_keys(model: Any) -> tuple[str, ...]:
 
 
 def _renamed(model: Any, file: TensorFile) -> TensorFile:
-    """Return the file with the model's own names for what it has of the encoder; the rest keeps its name."""
+    """Return the file with encoder keys renamed to the model's; other keys keep their names."""
     own: list[str] = [key for key in model.state_dict() if key.startswith("encoder.")]
     names = {_plain(key.removeprefix("encoder.")): key for key in own}
 
@@ -68,7 +68,7 @@ def _plain(key: str) -> str:
 
 
 def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:
-    """Return `file` with those of its class names that differ from ours in case or blanks alone written as ours."""
+    """Return `file` with class names that differ from the target's only in case or blanks renamed to those."""
     if file.class_names is None:
         return file
     ours = {name.strip().lower(): name for name in classes}

@@ -1,4 +1,4 @@
-"""The tensors that stand behind "imagenet" or a path."""
+"""Read the tensors that "imagenet" or a path refers to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Source:
 
 
 def find_weights(arch: Architecture, weights: str) -> Source | None:
-    """Read the file that `weights` stands for; None for "none".
+    """Read the file that `weights` refers to; None for "none".
 
     Raises InputError where they are not offered, cannot be downloaded, or the file cannot be read.
     """

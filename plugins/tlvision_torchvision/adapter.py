@@ -31,7 +31,7 @@ class AsGiven(nn.Module):
     def postprocess(
         self, found: list[dict[str, Tensor]], sizes: list[tuple[int, int]], original_sizes: list[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
-        """Return what was found, masks (K, 1, 28, 28) of the boxes pasted into the input: (K, 1, H, W), 0..1."""
+        """Return predictions with masks (K, 1, 28, 28) of the boxes pasted into the input: (K, 1, H, W), 0..1."""
         return [
             {**each, "masks": paste_masks_in_image(each["masks"], each["boxes"], size)} if "masks" in each else each
             for each, size in zip(found, sizes, strict=False)  # nothing is found in training
@@ -79,7 +79,7 @@ class TorchvisionAdapter:
         return features
 
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Return one prediction per image, best score first, in float32 whatever the training's precision is.
+        """Return one prediction per image, highest score first, always in float32.
 
         images: as in `loss`. Boxes are clipped to the network input, in its pixels; which objects these
         are `BuildSpec.predict` says, with suppression by class, at upstream's IoU where nobody says.
@@ -119,7 +119,7 @@ class TwoStageAdapter(TorchvisionAdapter):
         most: int | None = None,
         pyramid: Any = None,
     ) -> Sequence[InstanceFeatures]:
-        """Return what the box head makes of each box, of the current mode, with gradients where they are enabled.
+        """Return the box head's features of each box, in the current mode, with gradients if they are enabled.
 
         images:  as in `loss`.
         boxes:   (K, 4) float32 in network-input pixels for each image, K may be 0; None takes the model's own
@@ -167,7 +167,7 @@ def _input_spec(model: Any) -> InputSpec:
 
 
 def _set_predict(model: Any, predict: PredictSpec) -> None:
-    """Let through what is asked for; upstream's own score floors (0.05, FCOS 0.2) are for people."""
+    """Set the prediction limits; upstream's own score floors (0.05, FCOS 0.2) are meant for display."""
     final = getattr(model, "roi_heads", model)
     most = predict.most(masks=final is not model and final.has_mask())
     final.score_thresh = predict.floor

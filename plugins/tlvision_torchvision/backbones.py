@@ -154,7 +154,7 @@ def freeze_norms(module: nn.Module, eps: float) -> None:
 
 
 def mark_eps(body: nn.Module, eps: float) -> None:
-    """Keep the epsilon of the frozen norms in the state of the first one: a weight file says nothing else of it."""
+    """Store the epsilon of frozen norms in the state of the first one, because a weight file does not contain it."""
     from torchvision.ops import FrozenBatchNorm2d
 
     first = next(child for child in body.modules() if isinstance(child, FrozenBatchNorm2d))

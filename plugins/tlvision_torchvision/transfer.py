@@ -85,7 +85,7 @@ def _renamed(model: Any, arch: Architecture, source: Source) -> TensorFile:
 
 
 def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:
-    """Return `file` with those of its class names that differ from ours in case or blanks alone written as ours."""
+    """Return `file` with class names that differ from the target's only in case or blanks renamed to those."""
     if file.class_names is None:
         return file
     ours = {name.strip().lower(): name for name in classes}

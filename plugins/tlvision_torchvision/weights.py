@@ -1,4 +1,4 @@
-"""The file that stands behind "coco", "imagenet" or a path: found in torch's hub cache, downloaded, or given."""
+"""Find the file that "coco", "imagenet" or a path refers to: in torch's hub cache, downloaded, or given."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Source:
 
 
 def find_weights(arch: Architecture, weights: str) -> Source | None:
-    """Read the file that `weights` stands for; None for "none".
+    """Read the file that `weights` refers to; None for "none".
 
     A file with the name of torchvision's own COCO weights has COCO's class names wherever it lies.
 

@@ -62,7 +62,7 @@ class DetectorAdapter:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Objects as `BuildSpec.predict` says."""
+        """Return objects within the limits of `BuildSpec.predict`."""
         found = select(self.module(images), (images.shape[2], images.shape[3]), self._predict)
         return [Prediction(boxes=boxes, scores=scores, labels=labels) for boxes, scores, labels in found]
 
@@ -128,7 +128,7 @@ class InstanceAdapter:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Objects and their masks, as `BuildSpec.predict` says."""
+        """Return objects and their masks within the limits of `BuildSpec.predict`."""
         dense, masks = self.module(images)
         found = select(dense, (images.shape[2], images.shape[3]), self._predict, masks=True)
         return [
@@ -143,7 +143,7 @@ ADAPTERS: Mapping[str, type[DetectorAdapter | SegmenterAdapter | InstanceAdapter
 
 
 def build_adapter(spec: BuildSpec) -> tuple[Adapter, WeightReport]:
-    """Build what `spec` asks for and load its weights; see `Plugin.build`."""
+    """Build the model of `spec` and load its weights; see `Plugin.build`."""
     kind = ADAPTERS[spec.arch]
     adapter = kind(len(spec.classes), spec.predict)
     if spec.weights == "none":

@@ -35,7 +35,7 @@ class Dense(NamedTuple):
 
 
 class Pyramid(nn.Module):
-    """A feature pyramid: every level also sees what the coarser ones know (Lin et al., 2017)."""
+    """A feature pyramid: every level adds the features of the coarser ones (Lin et al., 2017)."""
 
     def __init__(self) -> None:
         super().__init__()

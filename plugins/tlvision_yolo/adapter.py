@@ -83,7 +83,7 @@ class YoloAdapter:
         return features
 
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Return one prediction per image, best score first, in float32 whatever the training's precision is.
+        """Return one prediction per image, highest score first, always in float32.
 
         images: as in `loss`. Boxes are clipped to the network input, in its pixels. Which objects these are
         `BuildSpec.predict` says; suppression is by class, at IoU 0.7 where nobody says, with several classes
@@ -100,7 +100,7 @@ class YoloAdapter:
             return self._read(output, (images.shape[2], images.shape[3]))
 
     def _read(self, output: Any, size: tuple[int, int]) -> list[Prediction]:
-        """Turn what the model gives in eval mode, on images of `size` (height, width), into predictions."""
+        """Turn the model's output in eval mode, on images of `size` (height, width), into predictions."""
         return [to_prediction(rows, size) for rows in self._suppress(output)]
 
     def _suppress(self, output: Tensor) -> list[Tensor]:

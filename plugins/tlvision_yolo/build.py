@@ -120,7 +120,7 @@ def _make_projection_constant(model: Any) -> None:
 
 
 def find_weights(arch: Architecture, weights: str) -> TensorFile | None:
-    """Read the file that `weights` stands for; None for "none".
+    """Read the file that `weights` refers to; None for "none".
 
     Raises InputError where they are not offered, cannot be downloaded, or the file cannot be read.
     """

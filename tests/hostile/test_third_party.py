@@ -28,9 +28,9 @@ BROKEN_HOOKS: list[tuple[str, str, str]] = [
     ("raises", "raise ZeroDivisionError('at import')", "cannot be imported (ZeroDivisionError: at import)"),
     ("asserts", "assert False", "cannot be imported (AssertionError"),
     ("leaves", "import sys\nsys.exit(3)", "cannot be imported (SystemExit: 3)"),
-    ("a_number", "Hook = 3", "expected a class derived from SetupHook"),
-    ("a_function", "def Hook(): pass", "expected a class derived from SetupHook"),
-    ("a_plain_class", "class Hook: pass", "expected a class derived from SetupHook"),
+    ("a_number", "Hook = 3", "expected a class derived from ModelHook"),
+    ("a_function", "def Hook(): pass", "expected a class derived from ModelHook"),
+    ("a_plain_class", "class Hook: pass", "expected a class derived from ModelHook"),
     ("other_name", f"{HOOK}class Hook(ObserverHook): pass", "its class name gives the key 'hook'; both must be"),
     (
         "positional",

@@ -1,4 +1,4 @@
-"""The model that `domain-gap` looks through, and what it sees: pooled features, colours, predictions."""
+"""Extract pooled features, colours and prediction statistics of images with a model, for `domain-gap`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO_CLASSES = ClassMap(("object", "background"), (1, 2))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
-    """Which model to look through: a run, or a plugin with arch and weights.
+    """The model to extract features with: a run, or a plugin with arch and weights.
 
     classes:    of a plugin's model: names, or one text file of them; empty where predictions are not wanted.
     image_size: long side of the network input in pixels; None takes the run's, or 640.
@@ -73,7 +73,7 @@ class GapModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageStatistics:
-    """What a model saw in N images.
+    """Statistics of N images and of a model's features and predictions on them.
 
     features: {tap name: (N, C)}: each feature map averaged over the cells that show the image, not its padding.
     colours:  (N, 6): mean and standard deviation of red, green and blue, 0..1, padding left out.

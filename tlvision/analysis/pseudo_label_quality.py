@@ -1,4 +1,4 @@
-"""What the pseudo-labels of a run's final teacher were worth, where the images of the target have labels after all."""
+"""Measure the pseudo-labels of a run's final teacher against labels of the target."""
 
 from __future__ import annotations
 

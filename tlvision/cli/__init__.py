@@ -1,1 +1,1 @@
-"""The command line: one module a verb, each importing what it needs only when it runs."""
+"""The command line: one module for each command, with imports deferred until it runs."""

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Evaluate, print the table, write the metrics where asked."""
+    """Evaluate, print the table, and write the metrics if requested."""
     _check_flags(options)
     inputs = [Path(each) for each in _inputs(options) if each]
     if options.output:

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print what a training run would start from, or where the values of the config come from."""
+    """Print the initial state of a training run, or the origin of each config value."""
     if options.origin:
         from tlvision.config.origins import format_origins
 

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prove what the config freezes."""
+    """Prove on the real model and images that everything the config freezes stays unchanged."""
     from tlvision.engine.verify import verify
 
     verify(options.config, options.set, options.extra)

@@ -1,4 +1,4 @@
-"""Compose one config from several files, so that what they share is written once.
+"""Compose one config from several files, so that shared values are written once.
 
 Strength, from weak to strong: defaults of the schema and of hooks; the bases, in their order; values that a base holds
 for a hook (`when`); the file itself; `--set`. Mappings are merged, other values replaced. Hooks are merged by name,

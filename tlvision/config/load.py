@@ -133,7 +133,7 @@ def _apply(values: dict[str, Any], override: str) -> str:
 
 
 def _apply_to_hook(values: dict[str, Any], keys: Sequence[str], value: Any) -> str:
-    """Set a parameter of a hook that is there, such as hooks.ema.decay, and return its dotted key."""
+    """Set a parameter of a hook that the config has, such as hooks.ema.decay, and return its dotted key."""
     items = values.get("hooks")
     if not isinstance(items, list):
         items = []

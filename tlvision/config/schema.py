@@ -194,7 +194,7 @@ class DataSettings(_Strict):
 
     @property
     def two_domains(self) -> bool:
-        """Tell whether metrics have to say of which domain they are."""
+        """Tell whether metric names need a domain."""
         return self.target is not None or self.source_val is not None
 
     @property

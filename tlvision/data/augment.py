@@ -32,7 +32,7 @@ from tlvision.types import InputSpec
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
-    """Where one source image goes.
+    """The placement of one source image on the canvas.
 
     matrix: (3, 3) float64, original image pixels -> output pixels.
     region: x0, y0, x1, y1 in original image pixels, the part that is painted; None means all of it.

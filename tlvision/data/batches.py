@@ -1,4 +1,4 @@
-"""Batches: inputs and targets as tensors, in the order that the step alone decides."""
+"""Make batches: inputs and targets as tensors, in an order that depends only on the step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Target
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Views:
-    """Two views of N unlabelled images, with one geometry: what is at a pixel of one is at that pixel of the other.
+    """Two views of N unlabelled images with one geometry: the same pixel shows the same point in both.
 
     weak, strong: (N, 3, H, W) uint8, RGB.
     image_ids:    id of each image.
@@ -170,7 +170,7 @@ def shown(matrix: npt.NDArray[np.float64], original: Sequence[int], size: Sequen
 
 
 def normalise(images: Tensor, spec: InputSpec) -> Tensor:
-    """Return what the model wants: (N, 3, H, W) float32, contiguous, on the device of `images`.
+    """Return (N, 3, H, W) float32 images normalised for the model, contiguous, on the device of `images`.
 
     images: (N, 3, H, W) uint8, RGB, 0..255. The result is (x * value_range / 255 - mean) / std in the channel order
     of `spec`.
@@ -271,7 +271,7 @@ class _Others:
 
 @dataclass(frozen=True, slots=True)
 class _TrainPlans(Dataset[Batch]):
-    """Batch number -> batch; what is in it is worked out when it is asked for, however long the run."""
+    """Compute batches on demand by number, for a run of any length."""
 
     images: TrainImages
     first_step: int

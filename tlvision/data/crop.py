@@ -1,4 +1,4 @@
-"""Random crops for label maps: a scaled, turned, mirrored image, and a window of it that is worth learning from.
+"""Random crops for label maps: scale, rotate and mirror an image, and choose a window with enough labelled pixels.
 
 The window is drawn anew while one class fills more than `crop_limit` of it (Chen et al. 2018, DeepLabv3+, crop 513; the
 limit as in mmsegmentation's recipes), or put onto a pixel of a class that is drawn first, all classes of the image

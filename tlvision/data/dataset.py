@@ -28,7 +28,7 @@ Canvas = Literal["square", "fitted"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetParts:
-    """What training targets hold beside boxes and labels.
+    """Parts of a training target besides boxes and labels.
 
     masks:      whether there is a mask for each object.
     label_map:  whether there is a label map.
@@ -42,7 +42,7 @@ class TargetParts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Meta:
-    """Where a network input came from.
+    """The origin of a network input.
 
     image_id: id of the image; of the first of four for a mosaic.
     matrix:   (3, 3) float64, pixels of the original image -> pixels of the network input, for `unwarp_boxes`.
@@ -66,7 +66,7 @@ def round_up(side: int, multiple: int) -> int:
 
 
 class _Loader:
-    """Decoded images of some samples, reduced to what their canvas can show, and kept in memory while it lasts."""
+    """Decoded images of some samples, reduced to the resolution of their canvas and cached while memory lasts."""
 
     def __init__(self, samples: Sequence[Sample], input_spec: InputSpec, cache_bytes: int | None) -> None:
         self.samples = tuple(samples)
@@ -192,7 +192,7 @@ class TrainImages:
         return np.random.default_rng([self.seed, epoch, 0]).permutation(len(self.samples))
 
     def index(self, position: int) -> int:
-        """Return which image stands at `position` (0, 1, …, without end) of the stream."""
+        """Return the index of the image at `position` (0, 1, …, without end) of the stream."""
         epoch, place = divmod(position, len(self.samples))
         return int(self._order(epoch)[place])
 
@@ -209,7 +209,7 @@ class TrainImages:
         return min(side, round_up(height, multiple)), min(side, round_up(width, multiple))
 
     def draw(self, position: int, mosaic: bool, canvas: tuple[int, int] | None = None) -> Draw:
-        """Return the input at `position`: the same one whenever and in whichever process it is asked for.
+        """Return the input at `position`; it is the same at every call and in every process.
 
         position: place in the stream.
         mosaic:   whether mosaics are still on; then this is one with the probability of the settings.

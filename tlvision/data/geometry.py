@@ -90,7 +90,7 @@ def letterbox(size: tuple[int, int], canvas: tuple[int, int], place: str = "cent
 
 
 def place_in(canvas: tuple[int, int], size: tuple[int, int], place: str) -> Matrix:
-    """Return the move that brings what has `size` to its place in `canvas`; both are (height, width).
+    """Return the translation that places an object of `size` in `canvas`; both are (height, width).
 
     >>> place_in((320, 320), (240, 320), "centre")[1, 2], place_in((320, 320), (240, 320), "corner")[1, 2]
     (np.float64(40.0), np.float64(0.0))
@@ -101,7 +101,7 @@ def place_in(canvas: tuple[int, int], size: tuple[int, int], place: str) -> Matr
 
 
 def stretch(size: tuple[int, int], canvas: tuple[int, int]) -> Matrix:
-    """Fill `canvas` (height, width) with an image of `size` (height, width), whatever its aspect ratio."""
+    """Stretch an image of `size` (height, width) to fill `canvas` (height, width), ignoring its aspect ratio."""
     return scale(canvas[1] / size[1], canvas[0] / size[0])
 
 
@@ -278,7 +278,7 @@ def clip_boxes(boxes: npt.NDArray[np.float64], region: Region) -> npt.NDArray[np
 def warp_boxes(
     boxes: Boxes, matrix: Matrix, size: tuple[int, int], region: Region | None = None
 ) -> tuple[Boxes, npt.NDArray[np.bool_]]:
-    """Map boxes as `paint` maps the image, and say which are still worth keeping.
+    """Map boxes as `paint` maps the image, and mark those that stay large enough to keep.
 
     boxes:  (M, 4) float32 in image pixels. matrix: image -> canvas pixels. size: height and width of the canvas.
     region: the part of the image that is painted, as for `paint`.

@@ -66,7 +66,7 @@ def read_image(
 
 
 def looks_whole(data: bytes) -> bool:
-    """Say whether the end of the file is where its format says: False means truncated, or a format not known here.
+    """Tell whether the end of the file is where its format expects it; False means truncated or an unknown format.
 
     Many versions of OpenCV fill what is missing of a JPEG or PNG with grey and say nothing.
     """
@@ -81,7 +81,7 @@ def looks_whole(data: bytes) -> bool:
 
 
 def _judge(path: Path, data: bytes) -> None:
-    """Let Pillow's strict decoder say whether the file is whole; some writers append data of their own to it."""
+    """Tell whether Pillow's strict decoder accepts the file; some writers append data of their own."""
     try:
         with PillowImage.open(io.BytesIO(data)) as image:
             image.load()
@@ -140,7 +140,7 @@ def to_eight_bits(image: npt.NDArray[np.uint16], bits: int) -> Image:
 
 
 def _rotated(image: Image, data: bytes) -> Image:
-    """Return the image turned as the EXIF header of its file says."""
+    """Return the image rotated by the EXIF orientation of its file."""
     with PillowImage.open(io.BytesIO(data)) as stored:
         plain = PillowImage.fromarray(image)
         plain.getexif()[_ORIENTATION] = stored.getexif().get(_ORIENTATION, 1)
@@ -148,7 +148,7 @@ def _rotated(image: Image, data: bytes) -> Image:
 
 
 def read_any_image(path: str | Path, *, exif: bool = True, bits: int = 16) -> Image:
-    """Decode one file of whatever size, in full; otherwise as `read_image`.
+    """Decode one file of any size, in full; otherwise as `read_image`.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.png"

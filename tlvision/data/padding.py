@@ -1,4 +1,4 @@
-"""Which pixels of a view show the image, so that padding is neither labelled nor counted."""
+"""Find the pixels of a view that show the image, so that padding is neither labelled nor counted."""
 
 from __future__ import annotations
 

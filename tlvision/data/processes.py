@@ -1,4 +1,4 @@
-"""Start loading processes also where they are spawned (Windows, macOS): check that it can work, and say why not."""
+"""Check that loading processes can start if they are spawned (Windows, macOS), and explain if they cannot."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def check_picklable(work: object) -> None:
 
 
 def raise_if_worker_died(error: RuntimeError) -> None:
-    """Raise RunError if torch's data loader says that one of its processes has died."""
+    """Raise RunError if torch's data loader reports that one of its processes has died."""
     if "DataLoader worker" in str(error):
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise RunError(

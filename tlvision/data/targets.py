@@ -108,10 +108,10 @@ def _place_masks(sample: Sample, placement: Placement, size: tuple[int, int], ke
 
 
 def _fit_boxes(sample: Sample, placement: Placement, moved: Boxes, masks: Pixels, keep: Kept) -> tuple[Pixels, Kept]:
-    """Draw boxes, in place, around what is seen of a mask where the annotated box does not tell.
+    """Fit boxes, in place, to the visible part of their masks if they are rotated or cut by an edge.
 
-    That is where boxes turn, and where an edge cuts one: what is left of the object may fill a corner of what is left
-    of its box. Returns the masks and flags without those of which the edge leaves next to nothing.
+    The visible part of such an object may fill only a corner of the visible part of its box. Returns the masks and
+    flags without objects of which the edge leaves next to nothing.
     """
     indices = np.flatnonzero(keep)
     bounds = _mask_bounds(masks)

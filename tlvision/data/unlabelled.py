@@ -71,7 +71,7 @@ class UnlabelledImages:
         return weak, strong_view(rng, self.strong, weak), meta
 
     def picture(self, index: int) -> Pixels:
-        """Return one whole image as decoded, reduced to what the network input can show: (h, w, 3) uint8 RGB."""
+        """Return one whole decoded image, reduced to the resolution of the network input: (h, w, 3) uint8 RGB."""
         return self._weak.loader.image(index, self._weak.size)[0]
 
     def for_evaluation(self) -> EvalImages:
@@ -80,7 +80,7 @@ class UnlabelledImages:
 
 
 def samples_of(images: Sequence[ImageFile]) -> list[Sample]:
-    """Return the images as samples without objects, which is what the loading code takes."""
+    """Return the images as samples without objects, as the loading code expects them."""
     return [
         Sample(
             image_id=image.image_id,

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a run is put together from.
+    """The parts that a run is built from.
 
     select: the metric that chooses the best checkpoint.
     report: which weights were loaded.
@@ -225,7 +225,7 @@ def unlabelled_images(parts: Run) -> UnlabelledImages | None:
 
 
 def training_images(parts: Run, unlabelled: UnlabelledImages | None) -> TrainImages:
-    """Return the training images of a run, augmented as its config says; `unlabelled` lends its look to data hooks."""
+    """Return the augmented training images of a run; data hooks take their style from the images of `unlabelled`."""
     from tlvision.data.dataset import TrainImages
     from tlvision.data.unlabelled import Styles
 

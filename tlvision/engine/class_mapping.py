@@ -1,4 +1,4 @@
-"""Which of the pretrained weights' classes are which of ours: `model.rename`."""
+"""Map classes of the pretrained weights to classes of the dataset: `model.rename`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do hooks, model and data fit together? Asked before any image is read, and answered with what would do."""
+"""Check that hooks, model and data are compatible. Runs before any image is read."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def check_pairing(hooks: Sequence[Hook], plugin: Plugin, task: Task) -> None:
 
 
 def check_needs(hook: Hook, adapter: Adapter, plugin: Plugin) -> None:
-    """Raise InputError where a hook asks for a power that this very model does not have."""
+    """Raise InputError if a hook needs a capability that this model does not have."""
     for needed in hook.needs:
         if not isinstance(adapter, needed):
             raise InputError(_refusal(hook, needed, plugin))
 
 
 def check_taps(hook: Hook, adapter: Adapter) -> None:
-    """Raise InputError where a hook, once it has chosen them in `prepare`, wants a tap that the model does not have."""
+    """Raise InputError if a hook, after `prepare`, needs a tap that the model does not have."""
     if isinstance(hook, ObjectiveHook):
         known = [tap.name for tap in adapter.taps]
         for tap in hook.taps:
@@ -39,7 +39,7 @@ def check_taps(hook: Hook, adapter: Adapter) -> None:
 
 
 def _may_have(plugin: Plugin, task: Task, needed: type) -> bool:
-    """Tell whether a plugin says that its models for `task` have a power, or does not say that they have it not."""
+    """Tell whether a plugin declares, or does not deny, that its models for `task` have a capability."""
     name = needed.__name__
     if name in task.capabilities or _tasks_with(name):  # not declared by plugins: the task decides
         return name in task.capabilities

@@ -1,4 +1,4 @@
-"""Read the datasets of a run: what the section `data` of a config says, as the run's task reads it."""
+"""Read the datasets in the section `data` of a config with the run's task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def with_bits(data: DataSettings, train: Dataset) -> DataSettings:
 
 
 def read_source_val(config: Config, task: Task, classes: ClassMap) -> Dataset | None:
-    """Read `data.source_val` where it is evaluated beside `data.val`; None where it is absent, or all there is."""
+    """Read `data.source_val` if it is evaluated in addition to `data.val`; None if it is absent or the only one."""
     settings = config.data.source_val
     if settings is None or config.data.val is None:
         return None

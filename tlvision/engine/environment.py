@@ -1,4 +1,4 @@
-"""What a run stood on, so that it can be repeated: code, packages, data, device."""
+"""Record code version, packages, data hashes and device, so that a run can be reproduced."""
 
 from __future__ import annotations
 

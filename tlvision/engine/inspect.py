@@ -1,4 +1,4 @@
-"""What a run would start from: weight report, groups, taps, ledger, phases and their memory."""
+"""Describe the initial state of a run: weight report, groups, taps, ledger, and phases with their memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many objects of an image a model gives, and how many an evaluation counts."""
+"""Limit how many objects of an image a model returns, and how many an evaluation counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tlvision.types import InputError
 
 
 def model_limit(config: Config, task: Task) -> int | None:
-    """Return `PredictSpec.max_detections`: what the config asks for, or None for the model's usual number.
+    """Return `PredictSpec.max_detections` of the config, or None for the usual number of the model family.
 
     A higher `evaluate.max_detections` raises the usual number; a lower one leaves it, because it counts the detections
     of one class and the model's limit those of all.
@@ -20,7 +20,7 @@ def model_limit(config: Config, task: Task) -> int | None:
 
 
 def predict_spec(config: Config, task: Task) -> PredictSpec:
-    """Return which objects the config asks the model for."""
+    """Return the `PredictSpec` of the config."""
     return PredictSpec(
         score_floor=config.model.score_floor,
         nms_iou=config.model.nms_iou,

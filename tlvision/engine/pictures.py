@@ -1,4 +1,4 @@
-"""Pictures of a run: predictions of the selected model on a few validation images, beside their labels."""
+"""Draw pictures of a run: predictions of the selected model on a few validation images, next to their labels."""
 
 from __future__ import annotations
 

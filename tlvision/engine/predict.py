@@ -98,7 +98,7 @@ def _write(
 
 
 def predictions(model: LoadedModel, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Prediction | InputError]]:
-    """Yield each sample with what the model finds in it, or with the reason why its file cannot be decoded.
+    """Yield each sample with its prediction, or with the reason why its file cannot be decoded.
 
     The same way from a file to boxes as evaluation's: `tlvision.inference.predict.predict_samples`.
     """

@@ -66,7 +66,7 @@ class Probe:
 
 
 def choose_rate(parts: Run, run: Path, fabric: Fabric) -> tuple[Config, str]:
-    """Return the config with the rate that the probes chose, and a sentence that says why.
+    """Return the config with the learning rate that the probes chose, and a sentence with the reason.
 
     parts: of the run; they are left as they are.
     run:   its folder; gets rate.json with all scores, the same in every process.
@@ -113,7 +113,7 @@ def run_probes(config: Config, rates: Sequence[float], epochs: int, folder: Path
 
 
 def lower_may_be_better(probes: Sequence[Probe]) -> bool:
-    """Tell whether the next lower rate is worth a probe: a single one says nothing yet, later ones have to gain.
+    """Tell whether to probe the next lower rate: always after a single probe, later only if the last one gained.
 
     >>> first, second = Probe(rate=1e-3, metric=0.4, loss=3.0), Probe(rate=3e-4, metric=0.3, loss=3.0)
     >>> lower_may_be_better([first]), lower_may_be_better([first, second]), lower_may_be_better([second, first])

@@ -1,4 +1,4 @@
-"""Compare the data and the environment of a run that is resumed with what it was trained on, and record changes."""
+"""Compare data and environment of a resumed run with those it was trained with, and record changes."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def check_environment(resumed: Resumed, now: Mapping[str, Any]) -> None:
 
 
 def record(resumed: Resumed, session: Session, config: Config, data: Mapping[str, Any], console: Console) -> None:
-    """Write what has changed into environment.json, log.jsonl and config.yaml, and print it.
+    """Write the changes into environment.json, log.jsonl and config.yaml, and print them.
 
     config: the config to go on with.
     data:   the present "data" of environment.json.

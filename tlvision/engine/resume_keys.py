@@ -1,4 +1,4 @@
-"""Which keys of a config may differ between a run and its continuation, with the reason of each. docs/resume.md."""
+"""Config keys that may differ between a run and its continuation, each with the reason; see docs/resume.md."""
 
 from __future__ import annotations
 

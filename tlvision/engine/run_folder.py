@@ -1,4 +1,4 @@
-"""The folder of a run: a new one, and what is read back from it."""
+"""Create the folder of a run, and read files of an existing one."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _short(path: object) -> str:
 
 
 def release_folder(run: Path) -> None:
-    """Remove the claim of a run that could not start, so that its folder is free again; leaves anything else alone."""
+    """Remove the files of a run that could not start, so that its folder is free again; other files stay."""
     with contextlib.suppress(OSError):
         others = [path for path in run.iterdir() if path.name != "config.yaml"]
         if not others:

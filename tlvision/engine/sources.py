@@ -14,7 +14,7 @@ _VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".
 
 
 def find_images(given: Sequence[str | Path], *, leave_out: Path | None = None) -> tuple[list[Path], list[str]]:
-    """Return the image files among `given` and in the folders among them, each once; and notes on what was left out.
+    """Return the image files among `given` and in its folders, each once, and notes on skipped files.
 
     given:     files, folders, or patterns such as "images/*.png", which are expanded.
     leave_out: a folder whose files are not taken, because it gets the results. Folders that `tlvision predict` has
@@ -43,7 +43,7 @@ def find_images(given: Sequence[str | Path], *, leave_out: Path | None = None) -
 
 
 def existing(given: Sequence[str | Path]) -> list[Path]:
-    """Return those of `given` that are files or folders as they stand."""
+    """Return the entries of `given` that are existing files or folders, taken literally."""
     found = []
     for item in given:
         try:

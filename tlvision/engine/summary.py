@@ -1,4 +1,4 @@
-"""Print what a run is about, in a few lines."""
+"""Print a short summary of a run before it starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def describe(console: Console, parts: Run) -> None:
-    """Print model, licence and data, which weights were loaded, and what was skipped in the data."""
+    """Print model, licence and data, the loaded weights, and what was skipped in the data."""
     config = parts.config
     unlabelled = f", {len(parts.unlabelled.images)} without labels" if parts.unlabelled is not None else ""
     console.print(

@@ -22,7 +22,7 @@ from tlvision.engine.summary import describe
 from tlvision.evaluation import format_table
 from tlvision.files.atomic import copy_any, recover_folder
 from tlvision.files.json_files import read_object, write_json, write_text
-from tlvision.hooks import Context
+from tlvision.hooks import Context, ObserverHook
 from tlvision.report import write_report
 from tlvision.types import InputError, RunError, counted
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a run came to.
+    """The result of a run.
 
     run:     its folder.
     metrics: the content of metrics.json, for the weights in checkpoints/best; empty where it was interrupted.
@@ -52,13 +52,16 @@ def train(
     extra: Sequence[str] = (),
     *,
     resume: str | Path | None = None,
+    observers: Sequence[ObserverHook] = (),
 ) -> TrainResult:
-    """Fine-tune as the config says, from the start or, with `resume`, from a run's last checkpoint.
+    """Train with a config, from the start or, with `resume`, from the last checkpoint of a run.
 
     config:    the path of a YAML file, the name of a preset, several of these joined by "+", a mapping of the form of a
                file, or a loaded Config; unused with `resume`, which goes by the run's own config.yaml.
     overrides: "train.lr=2e-4" and so on.
     extra:     files or presets that are added to the config's bases.
+    observers: hooks of the caller behind those of the config, for example to draw a curve in a notebook. They are in
+               no file of the run: whoever resumes it gives them again.
 
     Raises InputError for what the user can correct, RunError if training cannot go on, KeyboardInterrupt after
     Ctrl-C, when the state has been saved.
@@ -84,6 +87,7 @@ def train(
     if not fabric.is_global_zero:
         console.quiet = True
     parts = _build_run(config, resumed, fabric)
+    parts.hooks.extend(observers)
     describe(console, parts)
     if resume is None:
         run = new_folder(config.run.out, fabric, dump_config(config))
@@ -169,7 +173,7 @@ def build_session(parts: Run, run: Path, fabric: Fabric) -> Session:
 
 
 def _begin(session: Session, parts: Run, run: Path, console: Console, *, again: bool) -> None:
-    """Write what the run starts from.
+    """Write the files that describe the initial state of the run.
 
     again: whether the folder is that of a run that was stopped before its first checkpoint.
     """
@@ -199,7 +203,7 @@ def _begin(session: Session, parts: Run, run: Path, console: Console, *, again: 
 
 
 def _continue(session: Session, parts: Run, resumed: Resumed, console: Console) -> None:
-    """Compare the run with what it was trained with, restore it, and record what was changed on purpose."""
+    """Compare the run with its recorded environment and data, restore it, and record deliberate changes."""
     from tlvision.training.ledger import check_ledger, ledger_rows, print_ledger, schedule_row, write_ledger
 
     now = describe_environment(parts, session.fabric)
@@ -239,7 +243,7 @@ def _fit(session: Session, run: Path) -> None:
 
 
 def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[str, Any]:
-    """Put the results of the selected checkpoint on top, draw, write the report, say what happened and what is next."""
+    """Publish the results of the selected checkpoint, draw pictures, write the report and print what to do next."""
     if session.stopped:
         console.print(f"stopped early: {session.stopped}")
     best = _publish(run, parts.task.results_name)

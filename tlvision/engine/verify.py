@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PhaseProof:
-    """What was proved of one phase.
+    """The proof of one phase.
 
     first:  its first step.
     steps:  how many steps were taken.

@@ -39,7 +39,7 @@ def confusion(truth: LabelMap, prediction: LabelMap, classes: int, where: str = 
 
 
 def check_pair(truth: LabelMap, prediction: LabelMap, classes: int, where: str) -> None:
-    """Raise InputError where the two are not (H, W) integer maps of one shape, or hold what a byte cannot."""
+    """Raise InputError if the two are not (H, W) integer maps of one shape with values of 0 to 255."""
     if truth.shape != prediction.shape or truth.ndim != 2:
         raise InputError(
             f"{where}: expected two (H, W) label maps of one shape, got ground truth {truth.shape} and prediction "

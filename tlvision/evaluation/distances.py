@@ -1,4 +1,4 @@
-"""How far apart two sets of feature vectors are: proxy A-distance, Fréchet distance, MMD. Numpy alone, no torch.
+"""Distances between two sets of feature vectors: proxy A-distance, Fréchet distance, MMD. Imports no torch.
 
 Sources: Ben-David et al., Analysis of Representations for Domain Adaptation, 2007, and A Theory of Learning from
 Different Domains, 2010 (A-distance); Heusel et al., GANs Trained by a Two Time-Scale Update Rule, 2017, equation 6
@@ -29,7 +29,7 @@ _BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One distance between two sets, beside what two halves of one set give: its floor.
+    """One distance between two sets, and its floor: the same distance between two halves of one set.
 
     value: mean over pairs of equally large random subsets, one from each set.
     floor: the same between disjoint random halves of one set, which are as large as those subsets; of the two sets, the
@@ -48,7 +48,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class FeatureGap:
-    """How far apart two sets of feature vectors are.
+    """All distances between two sets of feature vectors.
 
     a_distance: 0 (nobody can tell the sets apart) to 2 (a linear classifier always can).
     frechet:    >= 0, squared, on `components` principal components, where 1 is the total variance of both sets there:
@@ -172,7 +172,7 @@ def principal_components(first: Vectors, second: Vectors, count: int) -> tuple[V
 
 
 def domain_error(first: Vectors, second: Vectors, folds: int = _FOLDS) -> float:
-    """Return the error, 0..1, of a linear classifier that tells the sets apart, on vectors it was not fitted to.
+    """Return the error, 0..1, of a linear classifier of the two sets, on vectors it was not fitted to.
 
     first, second: (N, C) and (M, C), at least `folds` rows each. The classifier is ridge regression on the labels +1
     and -1, with channels standardised over the fitted part, cross-validated with every `folds`-th row held out. The
@@ -227,7 +227,7 @@ def frechet_distance(mean_a: Vectors, cov_a: Vectors, mean_b: Vectors, cov_b: Ve
 
 
 def frechet_between(first: Vectors, second: Vectors) -> float:
-    """Return `frechet_distance` of the normal distributions fitted to (N, C) and (M, C) vectors; N, M > C wanted."""
+    """Return `frechet_distance` of the normal distributions fitted to (N, C) and (M, C) vectors; N, M > C preferred."""
     return frechet_distance(
         first.mean(axis=0),
         np.atleast_2d(np.cov(first, rowvar=False)),
@@ -261,7 +261,7 @@ def mmd_test(first: Vectors, second: Vectors, *, permutations: int = 500, seed: 
 
 
 def _mmd_of(kernel: Vectors, members: npt.NDArray[np.bool_]) -> Vectors:
-    """Return (P,) MMDs: kernel (N, N), members (N, P) says which rows belong to the first set."""
+    """Return (P,) MMDs; kernel is (N, N), and members (N, P) marks the rows of the first set."""
     kernel = kernel - np.diag(np.diag(kernel))  # a vector is not compared with itself: that is what makes it unbiased
     one = members.astype(np.float64)
     other = 1 - one

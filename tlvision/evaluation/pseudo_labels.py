@@ -1,4 +1,4 @@
-"""How good predictions are as labels: precision, recall and number for each class, over thresholds of the score.
+"""Measure predictions as pseudo-labels: precision, recall and number for each class, over score thresholds.
 
 Source: what Liu et al., Unbiased Teacher, 2021, and Xu et al., SoftTeacher, 2021, plot to choose their thresholds. The
 matching is COCO's at one IoU (Lin et al., 2014), except that the objects of an image are not cut off at 100: a teacher
@@ -30,7 +30,7 @@ def pseudo_label_quality(
     thresholds: Sequence[float] = THRESHOLDS,
     iou: float = 0.5,
 ) -> dict[str, Any]:
-    """Say what a teacher's predictions would be worth as labels, had they been cut at each of some thresholds.
+    """Measure a teacher's predictions as pseudo-labels at several score thresholds.
 
     ground_truth: a COCO json, as for `coco_map`.
     predictions:  a JSON list of COCO results with its image and category ids; may be empty.
@@ -112,7 +112,7 @@ def _line(row: dict[str, Any]) -> str:
 
 @dataclass(slots=True)
 class _Tally:
-    """What became of the predictions of one class: score and IoU of each that counts (IoU 0: wrong)."""
+    """Score and IoU of each counted prediction of one class (IoU 0: wrong)."""
 
     objects: int = 0
     scores: list[float] = field(default_factory=list)

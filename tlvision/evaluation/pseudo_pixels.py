@@ -1,4 +1,4 @@
-"""How good a label map is as labels: precision, recall and number of pixels for each class, over the confidence.
+"""Measure label maps as pseudo-labels: precision, recall and number of pixels for each class, over confidence.
 
 Source: what Zou et al., "Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training",
 ECCV 2018, choose thresholds by. The rows are those of `pseudo_label_quality`, with pixels in the place of objects.
@@ -19,7 +19,7 @@ Counts = npt.NDArray[np.int64]
 
 
 class PixelQuality:
-    """Counts pixels, an image at a time, and says what they would be worth as labels.
+    """Counts pixels image by image, and measures them as pseudo-labels.
 
     names:      of the classes, in the order of their indices.
     thresholds: ascending, 0..1; a pixel is a pseudo-label from that confidence on.

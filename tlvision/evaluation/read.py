@@ -22,7 +22,7 @@ _LIMIT = 1e15
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """What an evaluation needs of a COCO annotation file.
+    """The ground truth of an evaluation, read from a COCO annotation file.
 
     path:        the file.
     images:      as stored, ids unique.
@@ -85,7 +85,7 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
 
 
 def _side(value: object) -> float:
-    """Return the width or height of an image; what the file does not tell bounds nothing."""
+    """Return the width or height of an image; a missing size limits nothing."""
     return float(value) if _is_number(value) else _LIMIT  # type: ignore[arg-type]
 
 
@@ -154,7 +154,7 @@ def has_masks(path: str | Path) -> bool:
 
 
 def _plausible(content: list[Any]) -> bool:
-    """Say whether ids, scores and boxes are certainly right, in a few array operations; if not, look at each."""
+    """Tell, in a few array operations, whether ids, scores and boxes are certainly valid; if not, check each result."""
     try:
         ids = {type(item[key]) for item in content for key in ("image_id", "category_id")}
         numbers = {type(item["score"]) for item in content}

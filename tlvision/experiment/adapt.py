@@ -1,4 +1,4 @@
-"""Run a method of domain adaptation beside what it must be compared with, for several seeds, into one table."""
+"""Compare domain-adaptation methods with source-only and oracle baselines over several seeds, in one table."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _metric(config: Config) -> Metric:
-    """Return what the table shows: the task's own metric, or the one that `evaluate.select` names of the target."""
+    """Return the metric of the table: the task's main metric, or the target metric that `evaluate.select` names."""
     select = config.evaluate.select.removeprefix("target/").removeprefix("source/")
     metrics = get_task(get_plugin(config.model.plugin).task_of(config.model.arch)).metrics()
     return next((metric for metric in metrics if metric.name == select), metrics[0])
@@ -201,7 +201,7 @@ COMMAND = "adapt"
 
 
 def _check_folders(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> None:
-    """Refuse, before anything is trained, folders that hold what is not the run that belongs there."""
+    """Raise InputError, before anything is trained, if a run folder holds another run or foreign files."""
     if (folder / "adapt.html").exists() and not (folder / "adapt.json").exists():
         raise InputError(
             f"adapt: '{folder / 'adapt.html'}' is not of `tlvision adapt`; give another --out, or remove it"
@@ -250,7 +250,7 @@ def _add_note(row: Row, text: str) -> None:
 
 
 def _compare(rows: Sequence[Row], sign: int = 1) -> None:
-    """Fill in what follows from the values of all rows.
+    """Fill in the columns that are computed from the values of all rows.
 
     sign: 1 if a higher metric is better, -1 if a lower one is.
     """

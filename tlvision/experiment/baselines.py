@@ -1,4 +1,4 @@
-"""The runs that a method of domain adaptation has to be seen beside, each a config of its own, made from the method's.
+"""Build the baseline configs (zero-shot, source-only, oracle) for a domain-adaptation comparison.
 
 zero_shot     the pretrained weights as they are, on the target
 source_only   the same images, augmentation, average and steps, without what learns from the target
@@ -44,7 +44,7 @@ class Arm:
 def make_arms(
     sources: Sequence[str | Path], overrides: Sequence[str], kinds: Sequence[Kind], extra: Sequence[str] = ()
 ) -> list[Arm]:
-    """Return the arms for some configs of methods; the others are made from what the methods have in common.
+    """Return the arms of a comparison; the baselines are built from the settings that all methods share.
 
     sources:   configs that differ in their hooks only, and in `data.batch.unlabelled`; as for `load_config`.
     overrides: "train.epochs=5" and so on, for all of them.
@@ -95,7 +95,7 @@ def arm_names(sources: Sequence[str | Path]) -> list[str]:
 
 
 def uses_target(name: str) -> bool:
-    """Tell whether a hook learns from the target, and so has no place in a run on the source alone."""
+    """Tell whether a hook learns from the target, and so is excluded from the source-only baseline."""
     found = hook_class(name)
     objective = issubclass(found, ObjectiveHook) and (found.uses_unlabelled or found.uses_teacher)
     return found.uses_target or objective

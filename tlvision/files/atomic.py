@@ -69,7 +69,7 @@ def atomic_folder(path: Path, what: str = "checkpoint") -> Iterator[Path]:
 
 
 def find_folder(path: Path) -> Path:
-    """Return `path`, or the whole folder that an interrupted `atomic_folder` left beside it.
+    """Return `path`, or the complete folder that an interrupted `atomic_folder` left next to it.
 
     Raises InputError if there is neither.
     """

@@ -70,7 +70,7 @@ def file_hash(path: Path) -> str:
 
 
 def exists(path: str | Path) -> bool:
-    """Return whether there is anything at `path`; False as well for what is no path at all."""
+    """Return whether anything exists at `path`; False also for a text that is no path at all."""
     try:
         Path(path).lstat()
     except (OSError, ValueError):

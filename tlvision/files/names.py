@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
-    """Return the deepest folder that holds all files; names relative to it tell them apart.
+    """Return the deepest folder that contains all files, so that names relative to it are distinct.
 
     >>> common_folder([Path("/a/day1/cam.jpg"), Path("/a/day2/cam.jpg")]).as_posix()
     '/a'
@@ -22,7 +22,7 @@ def common_folder(paths: Sequence[Path]) -> Path:
 
 
 def relative_names(paths: Sequence[Path], folder: Path) -> list[str]:
-    """Return the path of each file relative to `folder`, with forward slashes; without "..", whatever the files are.
+    """Return the path of each file relative to `folder`, with forward slashes and always without "..".
 
     >>> relative_names([Path("/a/b/c.png"), Path("/x/d.png")], Path("/a"))
     ['b/c.png', 'x/d.png']
@@ -36,12 +36,12 @@ def relative_names(paths: Sequence[Path], folder: Path) -> list[str]:
 
 
 def stems_in(paths: Sequence[Path], folder: Path) -> list[str]:
-    """Return `unique_stems` of files in a folder: names for what is computed of each of them."""
+    """Return `unique_stems` of the files in a folder, as names of results computed for each of them."""
     return unique_stems(relative_names(paths, Path(os.path.abspath(folder))))  # noqa: PTH100
 
 
 def unique_stems(names: Sequence[str]) -> list[str]:
-    """Return a name without suffix for each file, in which no two are equal, whatever the file system.
+    """Return a unique name without suffix for each file, safe on file systems that ignore case.
 
     names: paths relative to one folder, with suffixes and forward slashes; no two equal.
 

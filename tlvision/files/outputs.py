@@ -112,7 +112,7 @@ def _files_in(path: Path) -> list[str]:
 
 
 def _empty(path: Path) -> None:
-    """Remove what is in the folder, all of which `check_folder` has found to be ours and unchanged."""
+    """Remove the content of a folder, all of which `check_folder` has found to be ours and unchanged."""
     if not path.is_dir():
         return
     for name in _files_in(path):
@@ -160,7 +160,7 @@ def numbered_folder(path: Path, command: str, *, about: str) -> Path:
 
 
 def check_file(path: Path, command: str, *, inputs: Iterable[Path] = (), ours: Sequence[Collection[str]] = ()) -> None:
-    """Raise InputError if a single JSON file may not be written to `path`; asked before anything is computed.
+    """Raise InputError if a single JSON file may not be written to `path`. Called before anything is computed.
 
     inputs: files and folders that are read.
     ours:   the keys that a file of this command has, for each kind that it writes. The file may exist only if it is a

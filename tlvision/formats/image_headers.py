@@ -21,7 +21,7 @@ _THREADS = 8  # opening files waits for the disk, more than it computes
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header of an image file says.
+    """The header of an image file.
 
     width, height: in pixels, as stored, before any rotation.
     orientation:   EXIF orientation 1..8; 1 where there is none. 5..8 exchange width and height.
@@ -66,7 +66,7 @@ def read_header(path: Path) -> Header:
 
 
 def _bits(image: Image.Image) -> int:
-    """Return the bits of one value; Pillow calls 16-bit colour "RGB" and tells the depth only in its raw mode."""
+    """Return the bits of one value; Pillow calls 16-bit colour "RGB" and has the depth only in its raw mode."""
     if image.mode in {"I", "F"}:
         return 32
     tile = getattr(image, "tile", None)
@@ -75,7 +75,7 @@ def _bits(image: Image.Image) -> int:
 
 
 def _remedy(path: Path, folder: Path | None) -> str:
-    """Say where a missing file seems to be: under fewer folders than the json says, or in another folder."""
+    """Return a hint where a missing file seems to be: under fewer folders, or in another folder."""
     parts = path.relative_to(folder).parts if folder is not None and path.is_relative_to(folder) else ()
     if folder is not None and parts:
         return nearby(folder, "/".join(parts)) or "check the image folder, or take them out of the json"
@@ -83,7 +83,7 @@ def _remedy(path: Path, folder: Path | None) -> str:
 
 
 def nearby(folder: Path, file_name: str) -> str:
-    """Say where the file of a json's `file_name` is, if it lies in or beside `folder` under another prefix; else ""."""
+    """Return a hint where the file of `file_name` is, if `folder` or its parent has it under another prefix."""
     if len(file_name) > _LONGEST:
         return ""
     parts = [part for part in file_name.replace("\\", "/").split("/") if part not in {"", "."}]

@@ -19,7 +19,7 @@ Exif = Literal["auto", "apply", "ignore"]
 
 @dataclass(frozen=True, slots=True)
 class Orientations:
-    """What was decided.
+    """The decision on the EXIF orientation of each image.
 
     applied: for each image, whether its EXIF rotation is applied when it is decoded.
     notes:   one sentence each, with counts and names.

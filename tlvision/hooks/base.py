@@ -1,4 +1,4 @@
-"""What a hook is, and what it sees.
+"""Base classes of hooks, and the context that hooks read.
 
 A hook's typed, keyword-only `__init__` is its schema in the config; its name there is its class name in snake_case.
 It derives from one of the five kinds below and overrides the moments it needs. Order is the order in the file.
@@ -36,7 +36,7 @@ def _no_unlabelled_images() -> Iterator[Tensor]:
 
 @dataclass(slots=True, kw_only=True)
 class StepData:
-    """What belongs to one micro-batch of this process; a new one for each.
+    """Data of one micro-batch of this process; a new object for each.
 
     batch:     the micro-batch, on the device.
     images:    its images as the adapter gets them, (N, 3, H, W) float32, normalised.
@@ -68,7 +68,7 @@ class StepData:
 
 @dataclass(slots=True, kw_only=True)
 class Context:
-    """What a hook sees of a run; never the loop itself.
+    """The state of a run that hooks can read; they never see the loop itself.
 
     adapter, plan, classes: the model, what is trained when, and the classes.
     weights:   which weights were loaded when the run started; on resume all of them, from the checkpoint.
@@ -182,16 +182,16 @@ class Hook:
         """Called after every evaluation, with `context.metrics` fresh."""
 
     def after_epoch(self, context: Context) -> None:
-        """Called at the end of every epoch, after its evaluation, so that what is saved here knows its outcome."""
+        """Called at the end of every epoch, after its evaluation, so that a saved checkpoint has the result."""
 
     def after_fit(self, context: Context) -> None:
         """Called once at the end, also after an early stop, not after an error."""
 
     def close(self) -> None:
-        """Called last of all, whatever happened: give back files and the terminal."""
+        """Called last, also after an error: close files and release the terminal."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs: JSON values, or tensors by name."""
+        """Return the state that a resumed run needs: JSON values, or tensors by name."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -222,7 +222,7 @@ class ModelHook(Hook):
         return plan
 
     def merge(self, adapter: Adapter) -> None:
-        """Undo `modify` with the trained values kept: afterwards the model has its own parameters alone.
+        """Undo `modify` but keep the trained values: afterwards the model has only its own parameters.
 
         Predictions stay equal within rounding. Raises InputError if the change cannot be merged.
         """
@@ -230,7 +230,7 @@ class ModelHook(Hook):
 
 
 class SetupHook(Hook):
-    """Decides what is trained, when and how fast, before the optimizer exists."""
+    """Decides which parameters are trained, when and how fast, before the optimizer exists."""
 
     def setup(self, plan: Plan) -> Plan:
         """Return the changed plan; pure: the same plan gives the same result."""
@@ -276,7 +276,7 @@ class DataHook(Hook):
     def change(
         self, image: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8], rng: np.random.Generator
     ) -> npt.NDArray[np.uint8]:
-        """Return a labelled image with something of the look of an unlabelled one; what is where stays.
+        """Return a labelled image in the style of an unlabelled one, without moving any object.
 
         image: (H, W, 3) uint8 RGB; must not be written to. other: (h, w, 3), an unlabelled image drawn at random.
         rng:   a generator that depends on the seed and the place in the stream alone.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """How long a run is, in optimizer steps.
+    """The length of a run in optimizer steps.
 
     epochs:          number of epochs, at least 1.
     steps_per_epoch: optimizer steps in one epoch, at least 1.
@@ -37,7 +37,7 @@ class Duration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterPlan:
-    """What happens to one parameter.
+    """The plan of one parameter.
 
     depth:          position of its layer group, 0 at the input.
     trainable_from: the step (counted from 0) from which it is trained; 0 is always, None is never.
@@ -62,7 +62,7 @@ class ParameterPlan:
 
 
 class Schedule(Protocol):
-    """The learning rate after the warm-up as a fraction of its peak; a pure function, with a repr that people can read.
+    """The learning rate after the warm-up as a fraction of its peak; a pure function with a readable repr.
 
     step:  optimizer steps since the end of the warm-up, 0 <= step < steps.
     steps: how many there are until the end of the run, at least 1.

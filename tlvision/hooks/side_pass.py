@@ -1,4 +1,4 @@
-"""Forward passes beside the one of the model's own loss, which leave no trace in the model."""
+"""Forward passes in addition to that of the model's own loss, which change nothing in the model."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def side_pass(adapter: Adapter, buffers: Buffers | None = None) -> Iterator[None
 
 
 def _silenced(adapter: Adapter) -> list[nn.Module]:
-    """Return what is put into eval mode: everything before the heads, and of the heads what has no parts of its own."""
+    """Return the modules that go into eval mode: all before the heads, and leaf modules of the heads."""
     before = {path for group in adapter.groups if group.role != "head" for path in group.modules}
     found = []
     for path, part in adapter.module.named_modules():

@@ -78,7 +78,7 @@ class DomainEvaluator:
         return found
 
     def _measures(self, adapter: Adapter, images: EvalImages, weights: Mapping[str, Tensor] | None) -> dict[str, float]:
-        """Return what the first process measures. Hooks choose checkpoints by it, and all must choose the same."""
+        """Return the metrics of the first process. Hooks select checkpoints by them, and all processes must agree."""
         fabric = self.main.fabric
         measures: dict[str, float] = {}
         if fabric.is_global_zero:

@@ -44,7 +44,7 @@ class MergedClasses:
         raise NotImplementedError("a model whose classes are merged is for evaluation alone")
 
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Return what the model finds, in our classes."""
+        """Return the model's predictions with target classes."""
         return [self._merged(each) for each in self._adapter.predict(images)]
 
     def _merged(self, found: Prediction) -> Prediction:

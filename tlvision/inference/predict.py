@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def predict_samples(
     adapter: Adapter, images: EvalImages, *, fabric: Fabric, batch_size: int, workers: int, window: int = 0
 ) -> Iterator[tuple[Sample, Prediction]]:
-    """Yield the samples of `images` with what the model finds in them, in batches of one shape, not in their order.
+    """Yield the samples of `images` with their predictions, in batches of one shape and so not in their order.
 
     Under several processes each yields its share. The module is put into eval mode and left in it. Predictions are
     numpy, boxes and masks in pixels of the original image, boxes clipped to it. Raises RunError if weights or
@@ -91,7 +91,7 @@ def _find(adapter: Adapter, images: Tensor, window: int) -> Sequence[Prediction]
 def predict_array(
     adapter: Adapter, image: npt.NDArray[np.uint8], *, fabric: Fabric, image_size: int, window: int = 0
 ) -> Prediction:
-    """Return what the model finds in one image.
+    """Return the prediction for one image.
 
     image: (H, W, 3) uint8 RGB. window: as for `predict_samples`.
 

@@ -1,4 +1,4 @@
-"""How a model does on images without labels: what can be said of it by its own words alone.
+"""Label-free validation metrics: prediction stability, teacher agreement, confidence, objects per image.
 
     stability    its predictions on an image and on the mirrored image, compared
     agreement    those of the model in training and of its average (the teacher), compared
@@ -162,7 +162,7 @@ def _strong(said: Prediction) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def certainty(said: Outputs) -> float:
-    """Return 1 minus the mean entropy of what is said, each as a share of the highest possible, 0..1.
+    """Return 1 minus the mean entropy of the predictions, each as a share of the highest possible, 0..1.
 
     Of label maps the entropy over classes at each pixel that shows an image, and 1 with a single class, which leaves
     nothing to be unsure of; of objects from a score of 0.1 on that of score and 1 - score, and 0 if there is none.

@@ -19,7 +19,7 @@ _SMALLEST = 1e-7
 
 
 def score_kind(adapter: Any) -> ScoreKind:
-    """Return what the scores of an adapter are: its attribute `score_kind`, or "logits" if it has none.
+    """Return the kind of an adapter's scores: its attribute `score_kind`, or "logits" if it has none.
 
     Raises InputError if the attribute is none of the three.
 

@@ -51,7 +51,7 @@ class LayerGroup:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A place whose output is a feature map worth looking at; the core captures it with a forward hook.
+    """A module whose output is a feature map that hooks may use; the core captures it with a forward hook.
 
     name:        how a user names it, for example "p3"; unique within a model.
     module_path: dotted name inside `adapter.module`; its output must be one tensor of shape (N, C, H / s, W / s).
@@ -92,7 +92,7 @@ class WeightReport:
     unused: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """Return one line for people; a head without rows for the classes is expected, and is not "another shape"."""
+        """Return one line; a head without rows for the classes is expected, and is not "another shape"."""
         head = sum(FRESH_ROWS in entry for entry in self.mismatched)
         new = [f"{head} of the head stay fresh (other classes)"] if head else []
         counts = [
@@ -116,7 +116,7 @@ DEFAULT_SCORE_FLOOR = 0.001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictSpec:
-    """Which objects `Adapter.predict` gives; None is the family's usual value. Label maps know nothing of it.
+    """Limits on the objects that `Adapter.predict` returns; None is the family's usual value. Label maps ignore them.
 
     score_floor:    objects with a lower score are left out, 0..1; None for 0.001, as COCO's evaluation wants, or less
                     where upstream keeps everything.
@@ -131,11 +131,11 @@ class PredictSpec:
 
     @property
     def floor(self) -> float:
-        """The score floor, 0.001 where nobody says."""
+        """The score floor, 0.001 by default."""
         return DEFAULT_SCORE_FLOOR if self.score_floor is None else self.score_floor
 
     def overlap(self, usual: float) -> float:
-        """Return the IoU of suppression, `usual` where nobody says."""
+        """Return the IoU threshold of suppression, `usual` by default."""
         return usual if self.nms_iou is None else self.nms_iou
 
     def most(self, *, masks: bool = False) -> int:
@@ -145,7 +145,7 @@ class PredictSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSpec:
-    """What a plugin is asked to build.
+    """The model that a plugin is to build.
 
     arch:       architecture name, as `plugin.architectures()` lists.
     weights:    "coco", "imagenet", "pretrained" (what upstream has trained this architecture on, where that is
@@ -174,7 +174,7 @@ class Adapter(Protocol):
 
     @property
     def input_spec(self) -> InputSpec:
-        """How images must arrive in `loss`, `features` and `predict`."""
+        """The form of images in `loss`, `features` and `predict`."""
         ...
 
     @property
@@ -288,7 +288,7 @@ class HasInstanceFeatures(Protocol):
 
 @runtime_checkable
 class HasOptions(Protocol):
-    """Capability of a plugin: there is more to choose about its models than a name and weights (losses, say)."""
+    """Capability of a plugin: its models have options in addition to name and weights, such as losses."""
 
     def options_type(self) -> type[BaseModel]:
         """Return the pydantic model of `model.options` in a config; every field has a default, no other is allowed."""

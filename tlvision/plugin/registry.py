@@ -39,7 +39,7 @@ def clashes() -> dict[str, str]:
 
 
 def usable_plugins() -> tuple[Plugin, ...]:
-    """Return all installed plugins that can be imported and have what the contract asks."""
+    """Return all installed plugins that can be imported and fulfil the contract."""
     usable = []
     for name in plugin_names():
         try:
@@ -50,7 +50,7 @@ def usable_plugins() -> tuple[Plugin, ...]:
 
 
 def get_plugin(name: str) -> Plugin:
-    """Import the plugin `name` and check that it has what the contract asks.
+    """Import the plugin `name` and check that it fulfils the contract.
 
     Raises InputError if there is none of this name (with the nearest), several packages provide it, its module cannot
     be imported (with the cause), or a member of the contract is missing (naming plugin, entry point and member).

@@ -50,7 +50,7 @@ def _recorder(name: str, features: dict[str, Tensor]):  # type: ignore[no-untype
 
 @contextmanager
 def record(module: nn.Module, path: str | None) -> Iterator[list[Any]]:
-    """Collect the outputs of one part of `module`, of whatever type they are, while it runs inside the with-block.
+    """Collect the outputs, of any type, of one part of `module` while it runs inside the with-block.
 
     path: of the part, as `named_modules` has it; None records nothing. Yields a list, an item a forward pass.
 

@@ -1,4 +1,4 @@
-"""What a run did, for people: pictures with predictions drawn in, and one HTML page."""
+"""Write pictures with predictions drawn in, and one HTML page for each run."""
 
 from tlvision.report.draw import contact_sheet, draw_prediction
 from tlvision.report.experiment_page import write_adapt_page

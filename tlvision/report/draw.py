@@ -1,4 +1,4 @@
-"""Predictions drawn into a picture for people to look at."""
+"""Draw predictions into a picture."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def draw_prediction(
     min_score: float = 0.25,
     target: Target | None = None,
 ) -> Picture:
-    """Draw what a model found in an image, and what was labelled where that is known.
+    """Draw the predictions of a model into an image, and its labels if there are any.
 
     image:       (H, W, 3) uint8, RGB. It is not changed.
     prediction:  numpy arrays; boxes x0 y0 x1 y1 in pixels of `image`, masks and label map of its size.

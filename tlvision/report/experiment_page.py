@@ -116,7 +116,7 @@ def _pseudo_labels(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _selection(rows: Sequence[dict[str, Any]]) -> str:
-    """Return by what the checkpoint was chosen, and what a choice with the target's labels would have added."""
+    """Return the metric that selected the checkpoint, and the gain of selecting by target labels."""
     shown = [
         (
             row["name"],

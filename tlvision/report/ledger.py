@@ -1,4 +1,4 @@
-"""What was frozen and what was trained, summed up from the ledger of a run."""
+"""Summarise which layer groups were frozen and trained, from the ledger of a run."""
 
 from __future__ import annotations
 

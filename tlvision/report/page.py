@@ -125,7 +125,7 @@ def _class_names(names: Any) -> str:
 
 
 def _overall(metrics: Json) -> dict[str, Json]:
-    """Return the overall numbers by what they are of: boxes, masks, label maps."""
+    """Return the overall numbers by kind: boxes, masks, label maps."""
     return headlines(metrics)
 
 

@@ -1,4 +1,4 @@
-"""What a run folder holds, read leniently: a report about a broken run is worth having."""
+"""Read a run folder leniently, so that a broken run has a report too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PICTURE_TYPES = (".jpg", ".jpeg", ".png")
 
 @dataclass(slots=True)
 class RunFiles:
-    """The files of a run; what is missing is empty here and named in `notes`.
+    """The files of a run; missing ones are empty here and named in `notes`.
 
     config, environment, classes, metrics, ledger: the objects in the files of these names.
     rate:         rate.json, which only runs with `train.lr: auto` have.
@@ -43,7 +43,7 @@ class RunFiles:
 
 
 def read_run(folder: str | Path) -> RunFiles:
-    """Read what is there of a run folder; InputError only where the folder itself does not exist."""
+    """Read the files of a run folder; InputError only if the folder itself does not exist."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: expected the folder of a run, got nothing there; check the path")

@@ -1,4 +1,4 @@
-"""Points in a plane, coloured by group: a picture for people."""
+"""Draw a 2-D scatter plot with one colour and marker per group."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawing:
-    """A drawn image and what is in it.
+    """A drawn image with its boxes, labels and masks.
 
     image:    (H, W, 3) uint8 RGB.
     boxes:    (M, 4) float32, x0 y0 x1 y1 in pixels of `image`, from the outer edge of the top-left pixel.

@@ -36,7 +36,7 @@ LabelKind = Literal["boxes", "masks", "label_map"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where the labels of one dataset are.
+    """The location of one dataset's labels.
 
     name:   the key of the config below `data`, such as "train", for messages.
     images: folder of the images.
@@ -52,7 +52,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelOptions:
-    """How labels are read: the keys of `data` that all datasets of a run share.
+    """Settings for reading labels: the keys of `data` that all datasets of a run share.
 
     classes:      names in order; names with their values in label maps; None takes the classes of the file.
     ignore_value: value in label maps that means "unknown", 0..255.
@@ -70,7 +70,7 @@ class LabelOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureOptions:
-    """How predictions are measured.
+    """Settings for measuring predictions.
 
     max_detections: detections that count for an image and class, from 3 on.
     boundary:       whether to measure boundary IoU of label maps as well.
@@ -209,7 +209,7 @@ class Task(Protocol):
         ...
 
     def targets(self, data: Dataset, options: LabelOptions) -> TargetParts:
-        """Return what the training targets of `data` hold."""
+        """Return the parts of the training targets of `data`."""
         ...
 
     def metrics(self, max_detections: int = 100) -> tuple[Metric, ...]:

@@ -1,4 +1,4 @@
-"""Write predicted label maps as PNG files, and read them back beside the labels."""
+"""Write predicted label maps as PNG files, and read them back with the labels."""
 
 from __future__ import annotations
 

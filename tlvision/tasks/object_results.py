@@ -1,4 +1,4 @@
-"""Write predicted objects as a COCO results file, and read them back beside the labels."""
+"""Write predicted objects as a COCO results file, and read them back with the labels."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def from_rows(rows: Sequence[Row], index_of: Mapping[int, int]) -> Prediction:
 
 
 def _with_masks(sample: Sample) -> Target:
-    """Return what is labelled in a sample, with masks of the size of its image where every object has one."""
+    """Return the labels of a sample, with masks of its image's size if every object has one."""
     segments = [segment for segment in sample.segments if segment is not None]
     if not segments or len(segments) < len(sample.segments):
         return sample.target

@@ -91,7 +91,7 @@ class SemanticTask:
         return tuple(Metric(f"semantic/{name}", range=UNIT) for name in METRICS)
 
     def check_train(self, train: Dataset) -> list[str]:
-        """Check that there are two classes to tell apart."""
+        """Check that there are at least two classes."""
         check_two_classes(train)
         if isinstance(train, LabelMapData):
             check_pixels(train, "learn")

@@ -1,1 +1,1 @@
-"""The loop and what it stands on: modes, optimizer, checkpoints, inference."""
+"""The training loop with its modes, optimizer and checkpoints."""

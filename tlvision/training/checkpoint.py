@@ -31,7 +31,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], classes: ClassMap) -> 
 
 
 def save_tensors(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a mapping of tensors and JSON values: tensors to `path`, the rest to the JSON file beside it."""
+    """Write a mapping of tensors and JSON values: tensors to `path`, the rest to a JSON file next to it."""
     tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
     others = {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
     save_file(_contiguous(tensors), str(path), metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""A loss that is not finite: say which, keep the batch that did it, stop."""
+"""Stop at a loss that is not finite: name it and save the batch that caused it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: every parameter in exactly one row, so that nobody has to guess what is trained, how fast, and why."""
+"""The ledger: every parameter in exactly one row, with learning rate, start of training and reason."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def ledger_rows(
 
 
 def schedule_row(plan: Plan, settings: TrainSettings) -> dict[str, Any]:
-    """Return what the learning rate follows: schedule, warm-up in steps, length in steps."""
+    """Return the learning-rate schedule: its kind, warm-up in steps, length in steps."""
     total = plan.duration.total_steps
     shape = settings.schedule if plan.schedule is None else str(plan.schedule)
     if plan.schedule is None and settings.schedule in {"cosine", "linear"}:
@@ -85,7 +85,7 @@ def write_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any
 
 
 def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> str | None:
-    """Compare with what was saved with the run that is resumed.
+    """Compare the ledger with that of the resumed run.
 
     Returns a sentence where the schedule alone has changed (a longer run, say), which may be meant; None where nothing
     has. Raises InputError that says which rows differ: what is trained, when and how fast must stay.

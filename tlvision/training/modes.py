@@ -1,4 +1,4 @@
-"""What frozen means, set in one place: no gradient, eval mode, and so no graph and no moving statistics."""
+"""Freeze parameters in one place: no gradient and eval mode, and so no graph and no moving statistics."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def set_modes(module: nn.Module, plan: Plan, step: int) -> None:
 
 
 def module_depths(module: nn.Module, plan: Plan) -> dict[int, set[int | None]]:
-    """Return `{id(module): depths of the groups it is used in}`; None stands for what is in no group.
+    """Return `{id(module): depths of the groups it is used in}`; None stands for modules in no group.
 
     One activation or dropout may serve several groups: some model families share a single object.
     """

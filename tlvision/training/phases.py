@@ -121,7 +121,7 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
 
 
 def print_phases(console: Console, phases: list[Phase], steps_per_epoch: int, batch_size: int) -> None:
-    """Print one line for each phase: what is freed, how much is trained, and the memory that it takes."""
+    """Print one line for each phase: unfrozen groups, number of trained parameters, and memory."""
     title = f"phases; memory in MiB, for {counted(batch_size, 'image')} at once"
     numbers = ("parameters trained", "weights", "gradients", "optimizer", "activations", "sum")
     table = terminal.table("from step", "epoch", "freed", *numbers, title=title, right=numbers)

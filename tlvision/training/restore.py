@@ -135,7 +135,7 @@ def _restore_hook(hook: Hook, path: Path, state: dict[str, Any]) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged part of a checkpoint causes into an InputError that names the file."""
+    """Turn any error of a damaged part of a checkpoint into an InputError that names the file."""
     try:
         yield
     except TlvisionError:

@@ -1,4 +1,4 @@
-"""Everything one run is made of, tied together for the loop: the context that hooks see, and what they do not."""
+"""Everything one run consists of, tied together for the loop: the context of the hooks, and the rest."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Session:
                 self._named |= {id(p): f"hook.{hook.key()}.{name}" for name, p in hook.module.named_parameters()}
 
     def call(self, moment: str) -> None:
-        """Call one moment of every hook, in the order of the config, then write the checkpoints that they asked for."""
+        """Call one moment of every hook, in the order of the config, then write the checkpoints that they requested."""
         for hook in self.hooks:
             getattr(hook, moment)(self.context)
         for name in self._requested:
@@ -99,12 +99,12 @@ class Session:
         self._requested.clear()
 
     def _request_save(self, name: str) -> None:
-        """Remember to save: a hook further down the list may still change its state, such as an average, by then."""
+        """Queue a checkpoint. It is written after all hooks have run, as later hooks may change their state."""
         if name not in self._requested:
             self._requested.append(name)
 
     def call_close(self) -> None:
-        """Let every hook give back what it holds, also when an earlier one fails to."""
+        """Close every hook, also if an earlier one fails to close."""
         errors = []
         for hook in self.hooks:
             try:
@@ -115,7 +115,7 @@ class Session:
             raise errors[0]
 
     def modes(self) -> Modes:
-        """Return what is trained in the present step; worked out once for each phase."""
+        """Return the trained parameters of the current step; computed once for each phase."""
         context = self.context
         phase = max(boundary for boundary in context.plan.boundaries() if boundary <= context.step)
         if self._modes is None or self._modes[0] != phase:
@@ -219,7 +219,7 @@ class Session:
         return offered[0] if offered else None
 
     def _adapted_weights(self) -> Mapping[str, Tensor] | None:
-        """Return the weights of an evaluation in the present step, when hooks have changed what they change."""
+        """Return the weights for an evaluation at the current step, after the changes by hooks."""
         step = self.context.step
         if self._adapted is None or self._adapted[0] != step:
             offered = self._evaluation_weights()

@@ -34,7 +34,7 @@ FIRST_STEPS = 3
 
 
 class FrozenProof:
-    """What is frozen at one step of a plan, remembered by hash, to be proved unmoved some steps later.
+    """Hashes of everything frozen at one step of a plan, to prove some steps later that it has not changed.
 
     Create it right before the steps, after `Modes.apply`; run the steps inside `watching()`; then call `check()`.
     Every fact that does not hold raises RunError with the name of the layer.
@@ -53,7 +53,7 @@ class FrozenProof:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Check modes and graph of what is frozen during every forward pass inside the with-block."""
+        """Check modes and graph of frozen modules during every forward pass inside the with-block."""
         prefix, uses = self._prefix(), module_depths(self._module, self._plan)
         with ExitStack() as stack:
             for name, (child, training) in self._modes.modules.items():

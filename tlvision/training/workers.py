@@ -1,4 +1,4 @@
-"""How many loading processes a run gets."""
+"""Choose the number of loading processes of a run."""
 
 from __future__ import annotations
 

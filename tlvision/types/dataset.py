@@ -1,4 +1,4 @@
-"""The common part of every labelled dataset, whatever its format."""
+"""The common part of labelled datasets of all formats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tlvision.types.sample import Sample
 
 
 class Dataset(Protocol):
-    """A labelled dataset as a reader returns it; readers add what their format has beside this.
+    """A labelled dataset as a reader returns it; readers of a format add fields of their own.
 
     path:       the file or folder of the labels.
     images_dir: the folder that names of images are relative to.

@@ -1,4 +1,4 @@
-"""What goes wrong, in one sentence a person can act on.
+"""Exceptions whose message is one sentence that the user can act on.
 
 `InputError` is the user's to correct (a file, a key, an option): the command line prints it without a traceback and
 exits with 2. `RunError` is a run that started well and could not go on (a loss that is not finite, a full disk):
@@ -12,11 +12,11 @@ from collections.abc import Iterable
 
 
 class TlvisionError(Exception):
-    """The common root, for a caller who wants to catch both kinds."""
+    """The common base class of all errors that tlvision raises for users."""
 
 
 class InputError(TlvisionError):
-    """The input is wrong: what was expected, what came, where, and what to do next."""
+    """The input is wrong. The message has the problem, the value, the place and the remedy."""
 
 
 class RunError(TlvisionError):

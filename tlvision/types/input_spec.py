@@ -1,4 +1,4 @@
-"""How a model wants its images."""
+"""The image format that a model expects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """How the pretrained weights want their images. Data; the core does the work.
+    """The image format that the pretrained weights expect. Data only; the core converts images.
 
     resize:       "letterbox" keeps the aspect ratio and pads what is left; "stretch" does not.
     place:        where a letterboxed image lies in the input: in the "centre", or in its top left "corner".

@@ -1,4 +1,4 @@
-"""One image of a dataset and what is labelled in it, before any pixel is read."""
+"""One image of a dataset with its labels, before any pixel is read."""
 
 from __future__ import annotations
 

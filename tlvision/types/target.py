@@ -1,4 +1,4 @@
-"""What is labelled in one image."""
+"""The labels of one image."""
 
 from __future__ import annotations
 

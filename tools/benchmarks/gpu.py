@@ -78,7 +78,7 @@ def run_part(options: argparse.Namespace, part: dict[str, Any]) -> dict[str, Any
 
 
 def machine() -> dict[str, Any]:
-    """Return what the numbers depend on."""
+    """Return the versions and settings that the numbers depend on."""
     import torch
 
     cuda = torch.cuda.is_available()

@@ -24,7 +24,7 @@ QUIET = 'hooks=[{"ema": {"decay": 0.99}}, {"log": {"progress": "none", "tensorbo
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the step table. small: what stands in for `arch` in a rehearsal."""
+    """One row of the step table. small: the replacement of `arch` in a rehearsal."""
 
     plugin: str
     arch: str
@@ -117,7 +117,7 @@ def make_session(options: SimpleNamespace, precision: str, out: Path) -> Any:
 
 
 def bare_seconds(session: Any, sizes: Sizes) -> float:
-    """Return the time of loss and backward alone."""
+    """Return the time of loss and backward only."""
     from tlvision.data.batches import normalise
 
     adapter, fabric = session.context.adapter, session.fabric
@@ -159,7 +159,7 @@ def steps_upstream(name: str, precision: str, sizes: Sizes, shared: Path, out: P
 
 
 def step_row(clock: StepClock, batch: int) -> dict[str, Any]:
-    """Return what the clock has read."""
+    """Return the readings of the clock."""
     return {
         "batch": batch,
         "step_ms": 1000 * clock.seconds,

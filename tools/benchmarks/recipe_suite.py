@@ -152,7 +152,7 @@ def cover_classes(order: Sequence[Any], classes: Mapping[int, set[int]], count: 
 
 
 def read_part(path: Path, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the COCO json, with the annotations and categories of these classes alone if any are named."""
+    """Return the COCO json with the annotations and categories of these classes only, if any are named."""
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if not classes:
         return document
@@ -163,7 +163,7 @@ def read_part(path: Path, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def part_of(document: Mapping[str, Any], images: Sequence[Any]) -> dict[str, Any]:
-    """Return the COCO json with these images alone; the categories stay."""
+    """Return the COCO json with these images only; the categories stay."""
     kept = {image["id"] for image in images}
     rows = [row for row in document["annotations"] if row["image_id"] in kept]
     return {**document, "images": list(images), "annotations": rows}

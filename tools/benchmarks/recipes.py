@@ -193,7 +193,7 @@ def held_scores(
 
 
 def table(results: Results, options: argparse.Namespace, cells: Sequence[Cell]) -> str:
-    """Return the markdown table of what is done: AP on held-out images, mean (min to max) over the seeds."""
+    """Return the markdown table of finished runs: AP on held-out images, mean (min to max) over the seeds."""
     known = {tuple(key.split(" | ")) for key in results.rows}
     recipes = [name for name in [*RECIPES, UPSTREAM] if any(name == recipe for _, recipe, _ in known)]
     lines = [f"| cell | {' | '.join(recipes)} |", "|---" * (len(recipes) + 1) + "|"]
@@ -270,7 +270,7 @@ def aps_of(results: Results, cell: Cell, seed: int, recipes: dict[str, str]) -> 
 
 
 def main() -> None:
-    """Train what is missing, or print a table of what is there."""
+    """Train the missing runs, or print a table of the finished ones."""
     options = arguments()
     names = ("weights", "arch", "budget")
     check_settings(options.out, {name: getattr(options, name) for name in names})

@@ -89,7 +89,7 @@ def run_all(
 
 
 def run_process(run: Run, jobs: int) -> dict[str, Any]:
-    """Do one run in a process of its own, with one thread if others run beside it.
+    """Run one training in a process of its own, with one thread if others run at the same time.
 
     Returns "seconds" (of the process), "peak_memory_bytes" and "jobs". Raises CalledProcessError, with the last line of
     the log as its stderr.

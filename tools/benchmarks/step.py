@@ -24,7 +24,7 @@ LATE = 0.9
 
 @dataclass(slots=True)
 class Variant:
-    """One kind of step: a session that stands late in its run, and what its steps took, in seconds."""
+    """One kind of step: a session late in its run, and the seconds of its steps."""
 
     name: str
     session: Any

@@ -88,6 +88,6 @@ class StepClock:
 
 
 def wait_for_device() -> None:
-    """Let the GPU finish, where there is one, so that a clock reads what the work took."""
+    """Wait for the GPU, if there is one, so that a clock reads the time of the work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -149,7 +149,7 @@ def trained_numbers(folder: Path) -> float | None:
 
 
 def tune(options: argparse.Namespace, judge: Path) -> None:
-    """Choose the rate of each method on `judge` and write OUT/tuned.json, beside what other methods have there."""
+    """Choose the rate of each method on `judge` and write OUT/tuned.json, keeping the entries of other methods."""
     tried: dict[str, list[float | str]] = {
         method: [*RATES, *([AUTO] if method in UPSTREAM else [])] for method in options.methods
     }

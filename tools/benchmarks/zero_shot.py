@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
 
 
 def predict(model: Any, cell: Cell) -> list[dict[str, Any]]:
-    """Return what the weights find in a cell's held-out images: rows as in a COCO results file, class names for ids."""
+    """Return the predictions on a cell's held-out images as COCO results, with class names for ids."""
     from tlvision.data.dataset import EvalImages
     from tlvision.formats.coco import read_coco, xyxy_to_xywh
     from tlvision.inference.predict import predict_samples

@@ -1,1 +1,1 @@
-"""What the plugins for OpenMMLab's libraries have in common."""
+"""Common parts of the plugins for OpenMMLab's libraries."""

@@ -1,4 +1,4 @@
-"""What a config of OpenMMLab says of its model, and how the parts of such a description are changed."""
+"""Read the model of an OpenMMLab config, and change its parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tlvision_openmmlab.common.engine import Config, ConfigDict, quiet
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelConfig:
-    """What a config says of its model.
+    """The model section of a config.
 
     library:    whose config it is, "mmdet" or "mmseg".
     path:       the file.
@@ -139,5 +139,5 @@ def dataset_classes(config: Mapping[str, Any], datasets: Any) -> tuple[str, ...]
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error of upstream says."""
+    """Return the first line of an upstream error."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep mmengine from printing what it initialises, and warnings of the old style of the library to itself."""
+    """Suppress mmengine's messages on initialisation, and warnings of the library's old style."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -71,7 +71,7 @@ class Unit:
 def add_map_taps(
     model: Any, forward: Callable[[Tensor], object], *, main: int = 0, dilated: bool = False
 ) -> tuple[Tap, ...]:
-    """Give `model` a place to look at for each map of backbone and neck, and return them: c2, c3, …, then p2, p3, ….
+    """Give `model` a module to capture for each map of backbone and neck; return them: c2, c3, …, then p2, p3, ….
 
     forward: runs backbone and neck. main: see `PassThrough`, for the backbone. The number is log2 of the stride, which
     is 32 at most: coarser maps do not tile every input. Of several maps of one stride there is the first; where
@@ -198,7 +198,7 @@ def _probed_segments(
 
 
 def _below(part: tuple[str, nn.Module]) -> list[tuple[str, nn.Module]]:
-    """Return the parts of a part, unless it has state of its own beside them."""
+    """Return the parts of a part, unless it has state of its own."""
     path, module = part
     own = any(True for _ in (*module.parameters(recurse=False), *module.buffers(recurse=False)))
     return [] if own else list(_callable_parts(module, path))
@@ -252,7 +252,7 @@ def _nominal(module: nn.Module, stride: int) -> int:
 
 
 def _callable_parts(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the children with state; of lists, which are not run themselves, what is in them."""
+    """Yield the children with state; lists, which do not run themselves, are replaced by their items."""
     for name, child in module.named_children():
         if not has_state(child):
             continue

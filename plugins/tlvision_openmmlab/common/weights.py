@@ -26,7 +26,7 @@ _METAFILES = ("metafile.yml", "metafile.yaml")
 
 
 def find_weights(config: ModelConfig, weights: str, *, trained: str) -> TensorFile | None:
-    """Read the file that `weights` stands for, its keys as the model's; None for "none".
+    """Read the file that `weights` refers to, with the keys of the model; None for "none".
 
     trained: the word for the checkpoint that the library's model zoo lists for the config, or for the config's own
              `load_from`; "imagenet" is what the config starts its backbone from. Both are downloaded into torch's hub
@@ -127,7 +127,7 @@ def _layout(key: str, added: int, rest: int, dim: int = 0) -> ClassRows | None:
 
 
 def backbone_prefix(state: Iterable[str]) -> str:
-    """Return what the keys of the backbone begin with; where it has one of another kind inside, the keys of that.
+    """Return the prefix of the backbone's keys; if it contains another backbone, the prefix of that.
 
     >>> backbone_prefix(["backbone.conv.weight", "head.weight"])
     'backbone.'
@@ -186,7 +186,7 @@ def _both_shapes(key: str, here: Tensor, there: Tensor) -> str:
 
 
 def _zoo_checkpoint(path: Path) -> str | None:
-    """Return the address that the zoo's metafile beside the config gives for it."""
+    """Return the address in the zoo's metafile next to the config."""
     metafile = next((path.parent / name for name in _METAFILES if (path.parent / name).is_file()), None)
     if metafile is None:
         return None
@@ -222,7 +222,7 @@ def _local(address: str, weights: str) -> Path:
 
 
 def _url(address: str) -> str:
-    """Return what mmengine's short forms stand for: "torchvision://resnet50", "open-mmlab://…"."""
+    """Resolve the short forms of mmengine: "torchvision://resnet50", "open-mmlab://…"."""
     kind, _, name = address.partition("://")
     if kind in ("modelzoo", "torchvision"):
         from torchvision.models import get_model_weights

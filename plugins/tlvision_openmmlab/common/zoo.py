@@ -1,4 +1,4 @@
-"""Which configs an OpenMMLab library ships, found without importing it.
+"""Find the configs that an OpenMMLab library ships, without importing it.
 
 A config's name is its file name without ".py", as the library's model zoo has it. A path works in its place.
 """

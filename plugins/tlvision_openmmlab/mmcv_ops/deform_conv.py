@@ -259,7 +259,7 @@ def _convolve_backward(
 
 
 def _as_written(grad: Tensor, like: Tensor) -> Tensor:
-    """Return the gradient of what `_as_read` was given, in its shape: zero in the memory that was not read."""
+    """Return the gradient of the input of `_as_read`, in its shape: zero in the memory that was not read."""
     if grad.shape == like.shape:
         return grad
     whole = grad.new_zeros(like.shape).flatten(1)

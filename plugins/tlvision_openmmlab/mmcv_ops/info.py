@@ -1,4 +1,4 @@
-"""What mmcv says of how it was compiled."""
+"""Report how mmcv was compiled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several operators share: the precision to compute in, gradients of plain torch, bilinear samples."""
+"""Helpers of several operators: precision of the computation, gradients of plain torch, bilinear samples."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def masked_im2col_forward(
     pad_h: int,
     pad_w: int,
 ) -> None:
-    """Write what the kernel sees at each chosen place into `columns`, (C * kernel_h * kernel_w, P).
+    """Write the kernel's input at each chosen position into `columns`, (C * kernel_h * kernel_w, P).
 
     features: (1, C, H, W). mask_h_idx, mask_w_idx: (P,) int64, row and column of each output place.
     """

@@ -68,7 +68,7 @@ def softnms(
 
 
 def _weight(iou: Tensor, threshold: float, sigma: float, method: int) -> Tensor:
-    """Return what the scores are multiplied by."""
+    """Return the factors of the scores."""
     if method == _GAUSSIAN:
         return torch.exp(-(iou**2) / sigma)
     lowered = 1 - iou if method == _LINEAR else torch.zeros_like(iou)

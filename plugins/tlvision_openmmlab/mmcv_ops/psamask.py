@@ -25,7 +25,7 @@ def psamask_forward(
     half_h_mask: int,
     half_w_mask: int,
 ) -> None:
-    """Write the maps over the image into `output`, (N, H * W, H, W); what the window does not reach stays 0.
+    """Write the maps over the image into `output`, (N, H * W, H, W); positions outside of the window stay 0.
 
     window:   (N, h_mask * w_mask, H, W), for each place the values of its window, row by row.
     psa_type: 0 to collect: [:, other, place], 1 to distribute: [:, place, other].

@@ -87,7 +87,7 @@ def roi_align_backward(
 
 
 class _Grid(NamedTuple):
-    """Where the samples of RoIs lie; each field (K, 2) as y, x, in pixels of the features."""
+    """The sample positions of RoIs; each field is (K, 2) as y, x, in pixels of the features."""
 
     start: Tensor
     bin: Tensor

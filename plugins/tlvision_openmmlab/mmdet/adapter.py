@@ -70,7 +70,7 @@ class MmdetAdapter:
         return features
 
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Return one prediction per image, best score first, in float32 whatever the training's precision is.
+        """Return one prediction per image, highest score first, always in float32.
 
         images: as in `loss`. Boxes are clipped to the network input, in its pixels; which objects
         these are `BuildSpec.predict` says, and where it says nothing the config's test settings, scores from 0.001.
@@ -178,7 +178,7 @@ def _total(value: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 def _with_mask_bounds(boxes: Tensor, masks: Tensor) -> Tensor:
-    """Return the boxes around the masks, for models that give masks alone; others' boxes as they are."""
+    """Return the boxes around the masks, for models that predict only masks; for others their boxes."""
     if not len(boxes) or bool((boxes[:, 2:] > boxes[:, :2]).any()):
         return boxes
     bounds = torch.zeros_like(boxes)

@@ -60,7 +60,7 @@ def objectness_keys(model: Any) -> tuple[str, ...]:
 
 
 def set_predict(model: nn.Module, predict: PredictSpec, arch: str) -> None:
-    """Put what is asked for into the test settings of a model; None leaves them as they are.
+    """Write prediction limits into the test settings of a model; None leaves them unchanged.
 
     A higher `max_detections` raises the settings that keep fewer; the adapter cuts what is more. Floor and IoU of
     proposals stay. Raises InputError for `nms_iou` where no part of the model suppresses boxes by IoU.

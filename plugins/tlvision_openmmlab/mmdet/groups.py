@@ -23,7 +23,7 @@ _LATE = ("decoder", "semantic_head", "rpn_head", "roi_head", "panoptic_head", "b
 
 
 def add_taps(model: Any) -> tuple[Tap, ...]:
-    """Give `model` a place to look at for each map of backbone and neck, and return them; see `add_map_taps`."""
+    """Give `model` a module to capture for each map of backbone and neck, and return them; see `add_map_taps`."""
     return add_map_taps(model, model.extract_feat)
 
 
@@ -55,7 +55,7 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
 
 
 def _decoder_asks_the_box_head(model: Any) -> bool:
-    """Say whether decoder and box head take turns, layer by layer, so that neither stands before the other."""
+    """Tell whether decoder and box head alternate, layer by layer, so that neither comes before the other."""
     if not all(hasattr(model, name) for name in _TURNS):
         return False
     refines = "reg_branches" in inspect.signature(model.decoder.forward).parameters

@@ -1,4 +1,4 @@
-"""Which configs mmdet and this plugin ship, found and read as text: neither mmdet nor torch is imported.
+"""Find the configs of mmdet and this plugin and read them as text: neither mmdet nor torch is imported.
 
 A config's name is its file name without ".py", as mmdet's model zoo has it. A path works in its place.
 """
@@ -85,7 +85,7 @@ def check_mmdet() -> None:
 
 
 def task_of(path: Path) -> str:
-    """Return "instance" where the model of the config finds masks, "detect" where it finds boxes alone."""
+    """Return "instance" if the model of the config predicts masks, "detect" if it predicts only boxes."""
     return "instance" if _MASKS.search(_whole_text(path)) else "detect"
 
 
@@ -108,7 +108,7 @@ def _whole_text(path: Path) -> str:
 
 
 def _base_file(path: Path, base: str) -> Path:
-    """Return the file that the config at `path` calls `base`: beside itself, or in the zoo ("mmdet::…")."""
+    """Return the file that the config at `path` names as `base`: relative to itself, or in the zoo ("mmdet::…")."""
     scope, _, inside = base.rpartition("::")
     folder = zoo_folder("mmdet") if scope == "mmdet" else path.parent
     return ((folder or path.parent) / inside).resolve()

@@ -151,7 +151,7 @@ def _total(value: Tensor | Sequence[Tensor]) -> Tensor:
 
 @contextmanager
 def _sizes_explained(images: Tensor) -> Iterator[None]:
-    """Say what to do where images, or batches, are too small for what the model does with them."""
+    """Raise InputError with a remedy if images or batches are too small for the model."""
     count, _, height, width = images.shape
     try:
         yield

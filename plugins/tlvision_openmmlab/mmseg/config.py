@@ -53,7 +53,7 @@ def read_config(path: Path) -> ModelConfig:
 
 
 def edge_width(config: ModelConfig) -> int | None:
-    """Return the width in pixels of the edges that the decode head learns beside the classes; None where it does not.
+    """Return the width in pixels of the edges that the decode head also learns; None if it learns none.
 
     It is PIDNet's 4, which upstream writes into the pipeline of the data.
     """

@@ -37,7 +37,7 @@ class PassInput:
 
 
 def add_taps(model: Any, decode: Callable[[Tensor], Tensor]) -> tuple[Tap, ...]:
-    """Give `model` places to look at and return them, from fine to coarse: c2, … of the backbone, p2, … of the neck.
+    """Give `model` modules to capture and return them, fine to coarse: c2, … of the backbone, p2, … of the neck.
 
     decode: runs all of the model. "decode" is what the decode head classifies pixels by, where that is one map. For
     dilated backbones the numbers count on: "c4" and "c5" of a ResNet "d8" have the stride 8.
@@ -123,7 +123,7 @@ def _inner_backbone(model: Any) -> str:
 
 
 def _beside(module: nn.Module, path: str, inner: str) -> list[str]:
-    """Return the paths of what is in `module`, but not in the module at `inner`, as few as can be."""
+    """Return the fewest paths that cover `module` without the module at `inner`."""
     if path == inner:
         return []
     if not inner.startswith(f"{path}."):

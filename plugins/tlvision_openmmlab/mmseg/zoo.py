@@ -1,4 +1,4 @@
-"""Which configs mmseg and this plugin ship, found by their files: neither mmseg nor torch is imported."""
+"""Find the configs of mmseg and this plugin by their files: neither mmseg nor torch is imported."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def find_config(arch: str) -> Path:
 
 
 def check_mmseg() -> None:
-    """Raise InputError with the pip command where mmseg, or what it needs, is missing."""
+    """Raise InputError with the pip command if mmseg or one of its dependencies is missing."""
     check_installed("mmseg", ["mmseg", "mmengine", "mmcv", "ftfy", "regex"])

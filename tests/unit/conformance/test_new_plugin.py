@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tlvision.cli.main import main
-from tlvision.conformance.new_plugin import FILES, new_plugin
+from tlvision.conformance.new_plugin import NOUNS, TASK_FILES, files_of, new_plugin
+from tlvision.tasks.registry import built_in_tasks
 from tlvision.types import InputError
 
 
@@ -16,7 +17,7 @@ def test_the_folder_is_whole_and_a_second_one_is_refused(tmp_path: Path, capsys:
     assert main(["new-plugin", "my_net", "--in", str(tmp_path)]) == 0
     folder = tmp_path / "tlvision-my_net"
     assert {str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.is_file()} == {
-        target.format(name="my_net") for target in FILES.values()
+        target.format(name="my_net") for target in files_of("detect").values()
     }
     assert "class MyNetPlugin" in (folder / "tlvision_my_net" / "plugin.py").read_text()
     assert not [path for path in folder.rglob("*.*") if path.is_file() and "$" in path.read_text()]
@@ -29,7 +30,41 @@ def test_every_template_is_written() -> None:
     templates = Path(sys.modules[new_plugin.__module__].__file__ or "").with_name("template")
     found = {str(path.relative_to(templates)) for path in templates.rglob("*.tmpl")}
     assert len(found) >= 7
-    assert found == set(FILES)
+    assert found == {source for task in TASK_FILES for source in files_of(task)}
+
+
+def test_every_built_in_task_has_templates() -> None:
+    tasks = {task.name for task in built_in_tasks()}
+    assert tasks
+    assert TASK_FILES.keys() == NOUNS.keys() == tasks
+
+
+@pytest.mark.parametrize("task", TASK_FILES)
+def test_a_plugin_of_every_task_builds_a_model_that_trains_and_predicts(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    from tlvision.conformance.case import Case
+
+    name = f"fresh_{task}"
+    monkeypatch.syspath_prepend(str(new_plugin(name, tmp_path, task=task)))
+    case = Case(importlib.import_module(f"tlvision_{name}.plugin").plugin, "tiny")
+    assert case.task.name == task
+    adapter, _ = case.build()
+    case.groups(adapter)
+    images, targets = case.batch(adapter, "mixed_empty")
+    losses = adapter.loss(images, targets)
+    assert all(value.requires_grad and value.isfinite() for value in losses.values())
+    adapter.module.eval()
+    found = adapter.predict(images)
+    assert all((each.masks is not None) == (task == "instance") for each in found)
+    assert all((each.semantic is not None) == (task == "semantic") for each in found)
+
+
+def test_a_task_without_a_template_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no template for the task 'instances'.*instance"):
+        new_plugin("my_net", tmp_path, task="instances")
 
 
 @pytest.mark.parametrize("name", ["", "My", "1net", "my-net", "class", "a b", "../x"])
@@ -45,8 +80,9 @@ def test_the_name_of_an_installed_plugin_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_installed_with_pip_it_passes_the_kit_as_it_stands(tmp_path: Path) -> None:
-    folder, site = new_plugin("acme", tmp_path), tmp_path / "site"
+@pytest.mark.parametrize("task", TASK_FILES)
+def test_installed_with_pip_it_passes_the_kit_as_it_stands(task: str, tmp_path: Path) -> None:
+    folder, site = new_plugin("acme", tmp_path, task=task), tmp_path / "site"
     install = [*(sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps")]
     subprocess.run([*install, "--target", str(site), str(folder)], check=True, capture_output=True)
     done = subprocess.run(

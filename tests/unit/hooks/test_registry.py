@@ -56,7 +56,7 @@ class NoKind:
     [
         ("positional", Positional, "'every' of __init__ must be keyword-only and typed"),
         ("untyped", Untyped, "'every' of __init__ must be keyword-only and typed"),
-        ("no_kind", NoKind, "derived from SetupHook, ObjectiveHook, DataHook or ObserverHook"),
+        ("no_kind", NoKind, "derived from ModelHook, SetupHook, ObjectiveHook, DataHook or ObserverHook"),
         ("other_name", Positional, "both must be the same"),
     ],
 )

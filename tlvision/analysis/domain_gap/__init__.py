@@ -1,1 +1,1 @@
-"""Measure how far apart two domains are, and say which methods fit."""
+"""Measure the distance between two domains and recommend methods."""

@@ -1,4 +1,4 @@
-"""Which objective fits a measured gap; the rules are those of docs/domain-gap.md."""
+"""Recommend adaptation objectives for a measured domain gap, by the rules of docs/domain-gap.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLASSES = 0.1
 
 @dataclass(frozen=True, slots=True)
 class TapGap:
-    """What was measured at one tap.
+    """Distances between two domains at one tap.
 
     name, stride: of the tap; stride 0 for the colours of the images themselves, which come from no model.
     uninitialised: whether what it sees went through weights that were never trained.
@@ -34,7 +34,7 @@ class TapGap:
 
 
 def advise(taps: Sequence[TapGap], classes: Measured | None) -> str:
-    """Return a paragraph for people: where the gap is, and which objectives fit.
+    """Return a paragraph that locates the gap and names the objectives that fit it.
 
     taps:    what was measured, the colours (stride 0) among them; taps behind fresh weights are left out, unless there
              are no others.
@@ -71,7 +71,7 @@ def advise(taps: Sequence[TapGap], classes: Measured | None) -> str:
 
 
 def trained(taps: Sequence[TapGap]) -> list[TapGap]:
-    """Return the taps that see through trained weights alone; all of them where there are none of a model."""
+    """Return the taps that depend on trained weights only; all taps if the model has none of that kind."""
     kept = [tap for tap in taps if not tap.uninitialised]
     return kept if any(tap.stride for tap in kept) else list(taps)
 

@@ -1,4 +1,4 @@
-"""How far apart two sets of images are for a model: tables, advice, json and picture."""
+"""Measure the distance between two image sets for a model, and write tables, advice, JSON and a picture."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MOST_CLASSES = 12
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """One side: a folder of images, and the json that says which of them take part (None: all); no label is read."""
+    """One side: a folder of images, and a json that selects some of them (None: all). No label is read."""
 
     images: Path
     json_path: Path | None = None
@@ -50,7 +50,7 @@ class ImageSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapSettings:
-    """What else can be chosen.
+    """Settings of the measurement.
 
     limit: most images of a side, at least 8; evenly spread over it in the order of file names, or of the json.
     tap:   the tap to draw; None takes the one with the largest gap.
@@ -123,7 +123,7 @@ COMMAND = "domain-gap"
 
 
 def _inputs(a: ImageSource, b: ImageSource, model: ModelChoice) -> list[Path]:
-    """Return what is read, none of which may lie in the output folder."""
+    """Return the input paths, none of which may lie in the output folder."""
     given = [a.images, b.images, a.json_path, b.json_path, model.run]
     return [path for path in given if path is not None]
 
@@ -166,7 +166,7 @@ def _check_tap(model: GapModel, tap: str | None) -> None:
 def _look_at(
     console: Console, model: GapModel, files: Mapping[str, list[ImageFile]], names: tuple[str, str]
 ) -> tuple[tuple[ImageStatistics, ImageStatistics], frozenset[str]]:
-    """Return what the model sees in both sides, and the names of its fresh taps, behind a progress bar."""
+    """Return the statistics of both sides and the names of uninitialised taps, with a progress bar."""
     sides = []
     fresh: frozenset[str] = frozenset()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())

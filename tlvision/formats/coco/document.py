@@ -98,7 +98,7 @@ def _with_slashes(name: str, images: dict[int, Row], folder: Path | None = None)
 
 
 def used_categories(annotations: Iterable[Row]) -> set[int]:
-    """Return the category ids that annotations have, as far as they are integers."""
+    """Return the category ids of the annotations, without values that are not integers."""
     return {number for number in (row.get("category_id") for row in annotations) if type(number) is int}
 
 
@@ -146,7 +146,7 @@ def _check_top_level(name: str, content: object, *, require_annotations: bool) -
 
 
 def _foreign_format(content: object) -> str:
-    """Say what a file is that is certainly not a COCO dataset; empty where it may be one."""
+    """Return the name of the foreign format of a file; empty if it may be a COCO dataset."""
     if isinstance(content, list):
         return _foreign_list(content[0] if content else None)
     if not isinstance(content, dict):
@@ -194,7 +194,7 @@ _KINDS = {
 
 
 def shown(value: object) -> str:
-    """Return a JSON value for a message, short, with its kind where the kind is what is wrong.
+    """Return a JSON value for a message, shortened, with its type if the type is wrong.
 
     >>> shown("7"), shown(7.0), shown(None)
     ("'7' (a text)", '7.0 (a number with a decimal point)', 'None')

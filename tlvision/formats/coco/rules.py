@@ -1,4 +1,4 @@
-"""What COCO's numbers mean and which boxes are valid: the one place for xywh, area and the validity rules."""
+"""Rules of the COCO format: boxes as x, y, width, height, areas, and which boxes are valid."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def as_floats(rows: Sequence[Sequence[float]], columns: int = 4) -> npt.NDArray[
 
 
 def crowd_problem(value: object) -> str:
-    """Say what is wrong with an annotation's `iscrowd`; empty for 0, 1, true, false and null (which mean 0 or 1)."""
+    """Return the problem of an annotation's `iscrowd`; empty for 0, 1, true, false and null (which mean 0 or 1)."""
     fine = value is None or (isinstance(value, bool | int) and value in (0, 1))
     return "" if fine else f"'iscrowd' must be 0 or 1, got {value!r:.60}"
 
 
 def area_problem(value: object) -> str:
-    """Say what is wrong with an annotation's `area`; empty for a number >= 0 and null (the box's area stands in)."""
+    """Return the problem of an annotation's `area`; empty for a number >= 0, and for null (the box's area is used)."""
     if value is None or (type(value) in (int, float) and 0 <= value < LIMIT):  # type: ignore[operator]
         return ""
     return f"'area' must be a number >= 0 in square pixels, got {value!r:.60}; correct it or remove it"
@@ -78,7 +78,7 @@ def area_problem(value: object) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedBoxes:
-    """What `check_boxes` found; every array has one row per box that was asked about.
+    """Results of `check_boxes`; every array has one row for each box.
 
     corners:    (M, 4) float32, clipped to the image; meaningful only where `valid`.
     not_finite: (M,) bool, nan or infinity in it: invalid.

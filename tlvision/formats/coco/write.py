@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What `write_predictions` did.
+    """Results of `write_predictions`.
 
     detections: number of detections in the file.
     left_out:   class index -> number of detections of a class that the ground-truth json does not have. They have no

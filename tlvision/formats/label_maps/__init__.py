@@ -1,4 +1,4 @@
-"""Label maps as files: PNGs beside images, COCO's panoptic PNGs, and what a model predicts. Imports no torch."""
+"""Read and write label maps: PNG files, COCO panoptic PNGs and predictions. Imports no torch."""
 
 from tlvision.formats.label_maps.files import read_label_map, write_label_map
 from tlvision.formats.label_maps.folder import LabelMapData, read_class_file, read_label_maps

@@ -1,4 +1,4 @@
-"""Label maps beside images: <masks>/<stem>.png for <images>/<stem>.jpg, and a file with the names of the classes."""
+"""Read label maps next to images: <masks>/<stem>.png for <images>/<stem>.jpg, and a file of class names."""
 
 from __future__ import annotations
 

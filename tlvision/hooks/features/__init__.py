@@ -1,1 +1,1 @@
-"""What hooks that look at features share: the choice of taps, vectors out of maps, discriminators."""
+"""Helpers of hooks that use features: tap selection, feature vectors, discriminators."""

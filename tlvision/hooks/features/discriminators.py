@@ -1,4 +1,4 @@
-"""What tells two domains apart, and how its verdict is turned against the features. Imports torch: import it late."""
+"""Domain discriminators and gradient reversal. Imports torch: import it late."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class VectorDiscriminator(nn.Sequential):
 
 
 def domain_loss(scores: Tensor, domain: float, loss: Loss) -> Tensor:
-    """Return the mean loss of scores that should say `domain`, 0.0 labelled or 1.0 unlabelled; 0 where there is none.
+    """Return the mean loss of domain scores against `domain`, 0.0 labelled or 1.0 unlabelled; 0 if there are none.
 
     scores: of any shape; logits for "cross_entropy", the domain itself for "least_squares".
     """

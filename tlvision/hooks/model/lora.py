@@ -1,4 +1,4 @@
-"""Train updates of low rank beside frozen pretrained weights.
+"""Train low-rank updates of frozen pretrained weights.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022 (arXiv 2106.09685), equation 3:
 W_0 + (alpha / r) * B A, A drawn at random, B = 0 at the start. The weight of a convolution, (out, in / groups, kh, kw),
@@ -32,7 +32,7 @@ FACTORS = ("lora_down", "lora_up")
 
 
 class Lora(ModelHook):
-    """Freeze the pretrained weights and train two small factors beside the weight of each layer, and the head.
+    """Freeze the pretrained weights, and train two small factors for the weight of each layer, and the head.
 
     rank:   rank of the updates, 1 or more.
     alpha:  the product of the factors is multiplied by alpha / rank.

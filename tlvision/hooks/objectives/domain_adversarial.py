@@ -1,4 +1,4 @@
-"""Make the features of two domains indistinguishable to a discriminator that learns to tell them apart.
+"""Make the features of two domains indistinguishable to a discriminator that is trained to separate them.
 
 Source: Ganin & Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2015: the reversed gradient
 (equations 7 to 9), lambda = 2 / (1 + exp(-gamma p)) - 1 over the progress p (equation 14, gamma 10). On maps and on
@@ -175,7 +175,7 @@ class DomainAdversarial(ObjectiveHook):
 
 
 def _instance_channels(adapter: Adapter) -> int:
-    """Return the number of channels of a box's features: the contract does not say, so one box is pooled."""
+    """Return the number of channels of a box's features, measured on one box because the contract does not state it."""
     import torch
 
     assert isinstance(adapter, HasInstanceFeatures)

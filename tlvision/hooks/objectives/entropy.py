@@ -1,4 +1,4 @@
-"""Make a segmenter sure of what it says about unlabelled images.
+"""Minimise the entropy of a segmenter's predictions on unlabelled images.
 
 Source: Vu, Jain, Bucher, Cord & Perez, "ADVENT: Adversarial Entropy Minimization for Domain Adaptation in Semantic
 Segmentation", CVPR 2019, equations 2 to 4 (the direct variant, "MinEnt"): E = -1 / log C * sum_c P log P at each pixel,

@@ -1,4 +1,4 @@
-"""Keep what the model sees near what its pretrained self sees.
+"""Keep the model's features near those of its pretrained weights.
 
 Source: Li et al., "DELTA: Deep Learning Transfer using Feature Map with Attention", ICLR 2019, section 3, without the
 attention: |FM(w) - FM(w_pretrained)|^2 at several layers, on the images being trained on; Romero et al., "FitNets:
@@ -119,13 +119,13 @@ class FeatureDistance(ObjectiveHook):
 
 
 def relative_distance(features: Tensor, wanted: Tensor) -> Tensor:
-    """Return mean((features - wanted)^2) / mean(wanted^2) of two tensors of one shape."""
+    """Return mean((features - target)^2) / mean(target^2) of two tensors of one shape."""
     # 1e-12: a dead tap, whose features are all 0, must not divide by it.
     return (features - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12)
 
 
 def _require_pretrained(context: Context, taps: Sequence[Tap]) -> None:
-    """Raise InputError where no weight of what a tap sees came from anywhere."""
+    """Raise InputError if a tap depends on no loaded weight."""
     loaded = set(context.weights.loaded)
     if not loaded:
         raise InputError(

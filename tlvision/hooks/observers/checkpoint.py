@@ -24,7 +24,7 @@ class Checkpoint(ObserverHook):
         self._saved_at = -1
 
     def after_step(self, context: Context) -> None:
-        """Write `last` within an epoch, if asked to."""
+        """Write `last` within an epoch, if `every_steps` is set."""
         if self.every_steps is not None and context.step % self.every_steps == 0:
             context.save("last")
 

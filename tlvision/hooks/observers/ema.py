@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Ema(ObserverHook):
-    """Keep an exponential moving average of the model's whole state, which is also the teacher of hooks that want one.
+    """Keep an exponential moving average of the model's whole state; it is also the teacher of other hooks.
 
     decay:  the share of the old average that each step keeps, in the long run; 0 <= decay < 1.
     warmup: number of steps over which that share rises from 0, so that the first steps are forgotten; 0 for none.
@@ -62,7 +62,7 @@ class Ema(ObserverHook):
         self._buffers = list(by_dtype.values())
 
     def _as_teacher(self, context: Context) -> Adapter:
-        """Return a copy of the model that lives on the average: what is averaged is at once what it predicts with."""
+        """Return a copy of the model whose tensors are the averages, so that updating them updates its predictions."""
         teacher = copy.deepcopy(context.adapter)
         teacher.module.load_state_dict(self._shadow)
         teacher.module.requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""Say what is going on: a live progress bar, plain lines where there is no terminal, log.jsonl, TensorBoard."""
+"""Log a run: a live progress bar, plain lines without a terminal, log.jsonl, TensorBoard."""
 
 from __future__ import annotations
 

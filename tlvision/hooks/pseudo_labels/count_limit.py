@@ -76,7 +76,7 @@ class CountLimit:
         return [float(number) / _BINS for number in too_many]
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a resumed run needs."""
+        """Return the state that a resumed run needs."""
         return {"limit_scores": self._scores, "limit_objects": self._objects, "limit_images": self._images}
 
     def load(self, state: Mapping[str, Any]) -> None:

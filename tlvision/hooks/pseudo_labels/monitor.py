@@ -67,7 +67,7 @@ class LabelMonitor:
         )
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
+        """Return the state that a resumed run needs."""
         return {"silent": self._silent, "seen": list(self._seen)}
 
     def load(self, state: Mapping[str, Any]) -> None:

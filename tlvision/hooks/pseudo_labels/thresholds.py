@@ -92,7 +92,7 @@ class Thresholds:
             self._counts[index] = _KEEP * self._counts[index] + bool(count)
 
     def state(self) -> list[list[float]]:
-        """Return what a resumed run needs."""
+        """Return the state that a resumed run needs."""
         return [list(self._sums), list(self._counts)]
 
     def load(self, state: Sequence[Sequence[float]]) -> None:

@@ -1,1 +1,1 @@
-"""Hooks that decide what is trained, when and how fast."""
+"""Hooks that decide which parameters are trained, when and how fast."""

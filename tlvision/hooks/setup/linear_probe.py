@@ -1,4 +1,4 @@
-"""Train the head alone, on features as the pretrained weights give them.
+"""Train only the head, on the features of the pretrained weights.
 
 Source: Kornblith, Shlens & Le, "Do Better ImageNet Models Transfer Better?", CVPR 2019, section 3 (fixed features).
 Different here: for detectors the head is what the plugin calls so, boxes and scores, more than one linear layer; the

@@ -17,7 +17,7 @@ from tlvision.types import InputError
 
 
 class Rate(BaseModel):
-    """What a part of the model gets of its own; at least one of the two."""
+    """Learning rate and weight decay of one part of the model; at least one of the two is set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 

@@ -42,7 +42,7 @@ def require_file(path: Path) -> None:
 
 
 def looks_like_a_file(weights: str) -> bool:
-    """Tell whether `model.weights` is a path, and not a word such as "coco" that a plugin understands.
+    """Tell whether `model.weights` is a path, and not a name such as "coco" that a plugin resolves.
 
     >>> looks_like_a_file("best.pt"), looks_like_a_file("coco")
     (True, False)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ClassRows:
-    """How the classes lie in one dimension of a head's weight or bias.
+    """The order of the classes in one dimension of a head's weight or bias.
 
     blocks:    the pattern comes so many times, one behind the other (an anchor each, in dense heads).
     per_class: rows that each class has in a block, side by side (4 where each class has a box of its own).
@@ -145,7 +145,7 @@ def load_by_class_name(
 def _copy_classes(
     here: Tensor, there: Tensor, classes: Sequence[str], source: Sequence[str] | None, layout: Layout
 ) -> str:
-    """Copy the rows of shared classes and say "rows a, b of n"; or say why there are none."""
+    """Copy the rows of shared classes and return "rows a, b of n", or the reason why there are none."""
     if layout is Special.BY_POSITION:
         return _copy_first(here, there)
     if layout is Special.UNKNOWN:

@@ -57,7 +57,7 @@ _STORAGE_DTYPES = {
 
 
 class _StandIn:
-    """Stands for a class or function that the file names: keeps what it is given, and does nothing."""
+    """Stands for a class or function that the file names: keeps its arguments and runs nothing."""
 
     origin = ""
 
@@ -95,12 +95,12 @@ class _StandIn:
         """Take an item of a set subclass."""
 
     def attributes(self) -> Mapping[Any, Any]:
-        """Return what the object's __dict__ would have held."""
+        """Return the content of the object's __dict__."""
         return self.state if isinstance(self.state, dict) else {}
 
 
 class _StorageKind(_StandIn):
-    """Stands for a storage class; `origin` says which."""
+    """Stands for a storage class, named by `origin`."""
 
 
 class _StoredTensor(_StandIn):
@@ -120,7 +120,7 @@ _TENSOR_RECORDS = {
 
 
 class _Storage(NamedTuple):
-    """Where the bytes of a tensor lie: which record, of which dtype, how many items."""
+    """The location of a tensor's bytes: record, dtype and number of items."""
 
     key: str
     dtype: str
@@ -295,7 +295,7 @@ def _module_tensors(module: _StandIn, prefix: str, above: tuple[int, ...]) -> It
 
 
 def _entries(value: object) -> Mapping[object, object]:
-    """Return the entries of a dict or of what stands for a subclass of it; nothing for anything else."""
+    """Return the entries of a dict, or of the stand-in of a dict's subclass; nothing for anything else."""
     if isinstance(value, dict):
         return value
     return value.entries if isinstance(value, _StandIn) else {}
@@ -308,7 +308,7 @@ def _as_tensor(value: object) -> _StoredTensor | None:
 
 
 def _descriptions(root: object) -> Iterator[object]:
-    """Yield the places beside the model where trainers write the names of its classes."""
+    """Yield the places next to the model in which trainers store class names."""
     meta = _entries(root).get("meta")
     yield from (root, _entries(meta).get("dataset_meta"), meta)
 

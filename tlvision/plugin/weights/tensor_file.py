@@ -1,4 +1,4 @@
-"""What a weight file holds."""
+"""The content of a weight file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TensorFile:
-    """What a weight file holds.
+    """The content of a weight file.
 
     path:        where it was read from.
     tensors:     `{dotted name: tensor on CPU}`, dtypes as stored.

@@ -1,4 +1,4 @@
-"""A small dataset that the project renders itself: a camera looks at a plate with screws and finds what is wrong.
+"""Render a small inspection dataset: a camera above a plate with screws and defects.
 
 Two domains. "source" is brushed steel with cross-recess screws under an even lamp; "target" is an enamelled cover with
 black hex-socket screws, a lamp from the side, haze, blur and a colour cast. They share four classes, each has one that

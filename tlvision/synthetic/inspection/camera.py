@@ -18,7 +18,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """How a domain looks, as ranges from which every image draws.
+    """The appearance of a domain, as ranges from which every image is drawn.
 
     painted:  enamel instead of steel.
     lamp_x, lamp_y: where the lamp hangs, as a share of the image's width and height.

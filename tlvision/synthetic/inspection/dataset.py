@@ -1,4 +1,4 @@
-"""Write a rendered dataset: COCO json first, then the images, so that a half-written folder says what it is."""
+"""Write a rendered dataset: the COCO json first, then the images, so that an incomplete folder is recognisable."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _generator(domain: Domain, split: Split, index: int, seed: int, purpose: str
 
 
 def _layout(setting: _Setting, domain: Domain, split: Split, index: int, seed: int) -> tuple[Mark, ...]:
-    """The marks of one image of which the border leaves enough to label; what it cuts away is not painted either."""
+    """Return the marks of one image that the border leaves large enough to label; the others are not painted."""
     marks = place(_generator(domain, split, index, seed, "layout"), setting.recipe)
     return tuple(mark for mark in marks if _visible(mark))
 

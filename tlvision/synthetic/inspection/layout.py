@@ -1,4 +1,4 @@
-"""What lies where on a plate: geometry only, so that the annotations depend on no pixel and no codec."""
+"""Lay out the objects on a plate: geometry only, so that annotations depend on no pixel and no codec."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How often and how large things are in one domain.
+    """Frequency and size of the objects in one domain.
 
     defects:       {class name: probability of each of up to three in an image}.
     screw_radius:  smallest and largest in pixels; one value for a whole plate.
@@ -142,7 +142,7 @@ def _dent(rng: np.random.Generator) -> Mark:
 
 
 def _rust(rng: np.random.Generator) -> Mark:
-    """An irregular patch with up to two islands beside it: one object in several parts."""
+    """Return an irregular patch with up to two islands: one object in several parts."""
     size = 8.0 * (4.0 ** rng.random())
     centre = _somewhere(rng, 4.0)
     parts = [_blob(rng, centre, size, waves=7, roughness=0.3)]

@@ -22,7 +22,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(slots=True, eq=False)
 class Surface:
-    """What the lamp shines on, at twice the image size.
+    """The lit surface, at twice the image size.
 
     height: in pixels above the plate.
     colour: (H, W, 3) RGB in 0..1.
@@ -34,7 +34,7 @@ class Surface:
     gloss: Grid
 
     def paint(self, mask: Grid, colour: Colour | Grid, gloss: float) -> None:
-        """Lay `colour` and `gloss` over the surface where `mask` (0..1) says."""
+        """Blend `colour` and `gloss` into the surface by `mask` (0..1)."""
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not len(rows):
             return

@@ -52,7 +52,7 @@ def overrides(options: argparse.Namespace, out: Path) -> list[str]:
 
 
 def train_ours(options: argparse.Namespace) -> None:
-    """Train with our loop in this process and print what it took as JSON on the last line."""
+    """Train with our loop in this process and print time and memory as JSON on the last line."""
     from tlvision.engine.train import train
 
     clock = runner.Clock()

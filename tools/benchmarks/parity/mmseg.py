@@ -109,7 +109,7 @@ def runner_config(job: Job, spec: BuildSpec, train_data: _Part, val_data: _Part,
 
 
 def _pipelines(image_size: int, crop: tuple[int, int], edge: int | None) -> tuple[list[_Part], list[_Part]]:
-    """Return what is done to a training image and to a val image. edge: width of class borders."""
+    """Return the transforms of a training image and of a val image. edge: width of class borders."""
     load: list[_Part] = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
     scale, pack = (image_size, image_size), {"type": "PackSegInputs"}
     training = [

@@ -114,7 +114,7 @@ class Pictures(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return (3, H, W) float32 in 0..1 RGB, and boxes and labels (and masks, uint8) of what is no crowd."""
+        """Return (3, H, W) float32 in 0..1 RGB, and boxes and labels (and masks, uint8) of all objects but crowds."""
         sample = self.samples[index]
         with Image.open(sample.path) as file:
             image = pil_to_tensor((ImageOps.exif_transpose(file) if sample.exif else file).convert("RGB")).float() / 255

@@ -75,7 +75,7 @@ def _common(job: Job, data_yaml: Path) -> dict[str, Any]:
 
 
 def _training(job: Job) -> dict[str, Any]:
-    """Return the arguments of upstream's `train` alone."""
+    """Return the arguments that only upstream's `train` has."""
     return {
         "epochs": job.epochs,
         "seed": job.seed,
