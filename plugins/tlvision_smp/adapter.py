@@ -47,7 +47,7 @@ class SmpAdapter:
         return self._losses(logits, labels)
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What the taps see."""
+        """Return the features of the taps."""
         return tap_features(self.module, self.taps, images)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Which segmenters there are: '<decoder>/<encoder>'. Plain text, so that listing them imports neither torch nor smp."""
+"""The segmenters by name: '<decoder>/<encoder>'. Plain text, so that listing them imports neither torch nor smp."""
 
 from __future__ import annotations
 

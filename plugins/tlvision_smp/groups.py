@@ -22,7 +22,7 @@ _PROBE_SIDE = 64
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one forward pass shows.
+    """Observations of one forward pass.
 
     side:    height of the image, which is twice as wide.
     maps:    the encoder's list, (1, C, h, w) each, with their graph; the image itself and empty maps among them.

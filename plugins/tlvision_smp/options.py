@@ -14,7 +14,7 @@ _Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SmpOptions(BaseModel):
-    """What there is to choose about a segmenter of smp besides its architecture and weights.
+    """Options of a segmenter of smp besides its architecture and weights.
 
     losses:          the losses to add up, each with its weight.
     label_smoothing: share of the truth that cross entropy spreads evenly over all classes, 0 <= x < 1.

@@ -1,4 +1,4 @@
-"""Which architectures there are: torchvision's own detectors, and each detector on each backbone. Data only."""
+"""The architectures by name: torchvision's own detectors, and each detector on each backbone. Data only."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class Architecture:
 
     @property
     def task(self) -> str:
-        """What it does."""
+        """The task of the architecture."""
         return "instance" if self.detector == "maskrcnn" else "detect"
 
     @property
     def has_background(self) -> bool:
-        """Whether the first row of the head's class scores is the background (softmax), not a class (sigmoid)."""
+        """True if the first row of the head's class scores is the background (softmax), not a class (sigmoid)."""
         return self.detector not in {"retinanet", "fcos"}
 
 

@@ -57,7 +57,7 @@ class DetectorAdapter:
         return detection_losses(self.module(images), targets)
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What the taps see."""
+        """Return the features of the taps."""
         return tap_features(self.module, self.taps, images)
 
     @torch.no_grad()
@@ -87,7 +87,7 @@ class SegmenterAdapter:
         return segmentation_losses(self.module(images), targets)
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What the taps see."""
+        """Return the features of the taps."""
         return tap_features(self.module, self.taps, images)
 
     @torch.no_grad()
@@ -123,7 +123,7 @@ class InstanceAdapter:
         return detection_losses(dense, targets) | mask_losses(masks, targets)
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What the taps see."""
+        """Return the features of the taps."""
         return tap_features(self.module, self.taps, images)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Which cell learns which object, and the losses (task-aligned assignment, Feng et al., TOOD, 2021)."""
+"""Assign objects to cells and compute the losses (task-aligned assignment, Feng et al., TOOD, 2021)."""
 
 from __future__ import annotations
 

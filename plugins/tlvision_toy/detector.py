@@ -22,7 +22,7 @@ PRIOR = 0.01  # a fresh head says "1 % object" everywhere, or the first steps dr
 
 
 class Dense(NamedTuple):
-    """What the head says at each of the P cells of all levels together.
+    """Outputs of the head at each of the P cells of all levels together.
 
     logits: (N, P, classes), before the sigmoid.
     boxes:  (N, P, 4), x0 y0 x1 y1 in input pixels.

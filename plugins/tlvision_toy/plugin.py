@@ -1,4 +1,4 @@
-"""What the core finds through the entry point; importing it imports no torch."""
+"""The plugin object behind the entry point; importing it imports no torch."""
 
 from __future__ import annotations
 

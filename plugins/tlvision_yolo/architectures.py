@@ -1,4 +1,4 @@
-"""Which architectures there are, and where ultralytics keeps the description and the weights of each. Data only."""
+"""The architectures by name, and where ultralytics keeps the description and the weights of each. Data only."""
 
 from __future__ import annotations
 

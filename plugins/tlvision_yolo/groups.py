@@ -21,7 +21,7 @@ _PROBE_SIZE = 128
 
 @dataclass(frozen=True, slots=True)
 class LayerOutput:
-    """What one layer gives: channels and stride of its feature map; None where it gives several maps."""
+    """The output of one layer: channels and stride of its feature map; None if it returns several maps."""
 
     channels: int
     stride: int

@@ -1,4 +1,4 @@
-"""What a check is: a name, what it holds a plugin to, when it applies, and what it takes for granted."""
+"""A check of the kit: its name, its promise, when it applies, and which checks it builds on."""
 
 from __future__ import annotations
 

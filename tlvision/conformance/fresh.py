@@ -1,4 +1,4 @@
-"""What a plugin does to a process of its own: which modules it imports, and which global state it changes."""
+"""Build a plugin's model in a new process, and report which modules it imports and which global state it changes."""
 
 from __future__ import annotations
 

@@ -35,12 +35,12 @@ class HookCheck:
 
     @property
     def promise(self) -> str:
-        """What the check holds the hook to, in one sentence."""
+        """The promise that the check verifies, in one sentence."""
         return self.check.promise
 
     @property
     def trains(self) -> bool:
-        """Whether it needs whole runs of the toy model."""
+        """True if the check needs whole runs of the toy model."""
         return self.check.trains
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What every hook is held to. A check raises AssertionError with a sentence that names what broke the promise."""
+"""Checks of the hook contract. Each raises AssertionError with a sentence that names what broke the promise."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class PluginCheck:
 
     @property
     def promise(self) -> str:
-        """What the check holds the plugin to, in one sentence."""
+        """The promise that the check verifies, in one sentence."""
         return self.check.promise
 
     @property

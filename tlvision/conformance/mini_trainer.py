@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class MiniTrainer:
-    """What the loop does with a model, without data, hooks, precision and processes.
+    """A training loop on given batches, without data loading, hooks, precision and processes.
 
     adapter:   the model; its modes, gradients and weights are changed.
     plan:      what is trained when.

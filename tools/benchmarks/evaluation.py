@@ -1,4 +1,4 @@
-"""How much faster `coco_map` is than pycocotools on the same two files, reading included.
+"""Compare the speed of `coco_map` with pycocotools on the same two files, reading included.
 
     python tools/benchmarks/evaluation.py
 

@@ -1,4 +1,4 @@
-"""What freezing the backbone saves: time of a training step and peak memory, next to ultralytics' `freeze`.
+"""Measure step time and peak memory with a frozen backbone, next to ultralytics' `freeze`.
 
     python tools/bench.py freezing --data ../shared/data/bccd --weights ../shared/weights/yolov8n-coco-from-int8.pt
 

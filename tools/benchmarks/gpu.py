@@ -1,4 +1,4 @@
-"""What training on a GPU takes, ours next to upstream's trainers on the same images, in at most so many minutes.
+"""Measure training on a GPU next to upstream's trainers on the same images, within a time limit.
 
     python tools/bench.py gpu                        # ../shared or $TLVISION_SHARED holds data/ and weights/
     python tools/bench.py gpu --small                # a rehearsal: small images, few steps, also without a GPU

@@ -46,7 +46,7 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured. crop: of label maps; images of `crackforest` are 480 px wide, so they are enlarged."""
+    """Amount of measurement. crop: of label maps; images of `crackforest` are 480 px wide, so they are enlarged."""
 
     image_size: int = 640
     crop: int = 512

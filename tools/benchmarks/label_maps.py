@@ -1,4 +1,4 @@
-"""How many label maps of two megapixels a second are scored, and how much faster than mmsegmentation's IoUMetric.
+"""Compare the speed of scoring label maps of two megapixels with mmsegmentation's IoUMetric.
 
     python tools/bench.py label_maps
 

@@ -62,7 +62,7 @@ seen; its val images the pretraining has seen, so that AP there flatters whoever
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much work a run is.
+    """Training budget of a run.
 
     image_size: long side of the network input in pixels.
     max_steps:  upper bound for optimizer steps; max_epochs: the same for passes.

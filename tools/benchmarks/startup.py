@@ -1,4 +1,4 @@
-"""How long the command line takes to answer, each a fresh process, beside upstream's; medians.
+"""Measure the response time of commands, each in a new process, next to upstream's; medians.
 
 python tools/bench.py startup
 """

@@ -1,4 +1,4 @@
-"""What a step of domain adaptation costs, next to a supervised one on the same labelled images.
+"""Measure a step of domain adaptation next to a supervised step on the same labelled images.
 
     python tools/bench.py step yolo+mean_teacher yolo+domain_adversarial --with data.yaml …
 

@@ -1,4 +1,4 @@
-"""What the proof of a freeze costs: hashes, watching and checks of one phase, next to a step of the same model.
+"""Measure the cost of the freezing proof: hashes, watching and checks of one phase, next to a training step.
 
     python tools/bench.py verify --plugin yolo --arch yolov8n --image-size 320 --batch 16
 

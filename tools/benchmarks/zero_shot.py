@@ -1,4 +1,4 @@
-"""How well do pretrained weights fit the development suite before any training? AP on the held-out images.
+"""Measure pretrained weights on the development suite before any training: AP on the held-out images.
 
     python tools/bench.py zero_shot --data ../shared/data --weights ../shared/weights/yolov8n-coco-from-int8.pt
 

@@ -119,7 +119,7 @@ def _row(boxes: Tensor, chosen: Tensor) -> list[float]:
 
 @check(requires=("groups_partition", "losses_finite_and_differentiable", "evaluation_deterministic"), trains=True)
 def predictions_stand_alone(case: Case) -> None:
-    """What predict() gives for an image does not depend on the others in the batch, nor on its place in it."""
+    """The prediction of an image depends neither on the other images of the batch nor on its position in it."""
     adapter = case.overfitted
     images, _ = case.batch(adapter, "one_object_each")
     alone = [predict_one(adapter, image[None]) for image in images]

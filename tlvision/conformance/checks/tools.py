@@ -1,4 +1,4 @@
-"""What several checks do: copies of a model's tensors, quiet dropout, sums of losses."""
+"""Helpers of several checks: copies of a model's tensors, dropout switched off, sums of losses."""
 
 from __future__ import annotations
 

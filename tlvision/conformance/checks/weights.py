@@ -132,7 +132,7 @@ def _bad_files(folder: Path, ran: Path) -> list[Path]:
 
 
 class _RunsCode:
-    """What is pickled of it makes whoever unpickles it create a folder."""
+    """An object whose pickle creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
