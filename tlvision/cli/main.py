@@ -26,7 +26,7 @@ VERBS = {
     "domain-gap": "how far apart two sets of images are for a model, and which objective fits",
     "check-plugin": "hold a model family to the contract: every promise, checked, in a table",
     "new-plugin": "write the folder of a plugin for a new model family, working as it stands",
-    "check-hook": "hold a transfer method to the contract of hooks, in small runs of the toy model",
+    "check-hook": "hold a transfer method to the contract of hooks, in small runs of a tiny model",
     "new-hook": "write the folder of a hook for a new transfer method, working as it stands",
     "plugins": "the model families that are installed",
     "presets": "configs that come with tlvision: model families, methods, data",
