@@ -24,7 +24,7 @@ ROWS: list[tuple[str, int, str]] = [
     ("--nothing", 2, "unrecognized arguments"),
     ("trai c.yaml", 2, "invalid choice"),
     ("train", 2, "give a config"),
-    ("train c.yaml --resume r", 2, "leave the config out"),
+    ("train c.yaml --resume r", 2, "Remove the config"),
     ("train absent.yaml", 2, "no config file 'absent.yaml'"),
     ("train .", 2, "'.' is a folder"),
     ("train pipe.yaml", 2, "'pipe.yaml' is a named pipe"),

@@ -1,4 +1,4 @@
-"""One hook under test, with the parts of a small run on the toy model that uses it."""
+"""One hook under test, with small runs of a tiny model that use it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 import weakref
 from collections.abc import Mapping
 from functools import cache, cached_property
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,14 @@ from tlvision.config.hook_config import parse_hook
 from tlvision.hooks import Context, Hook, ObjectiveHook, ObserverHook
 from tlvision.hooks.registry import ALWAYS, build_hook, hook_class
 from tlvision.plugin import get_plugin
+from tlvision.plugin.registry import GROUP
 from tlvision.synthetic.inspection.dataset import domain_classes
 from tlvision.tasks import get_task
 from tlvision.types import InputError, listing
 
 if TYPE_CHECKING:
     from tlvision.engine.build import Run
-    from tlvision.plugin import Adapter
+    from tlvision.plugin import Adapter, Plugin
     from tlvision.training.session import Session
 
 EPOCHS = 3
@@ -63,15 +65,21 @@ class HookCase:
         return folder
 
     @cached_property
+    def plugin(self) -> Plugin:
+        """The plugin of tlvision itself that needs no upstream library."""
+        points = entry_points(group=GROUP)
+        own = [get_plugin(point.name) for point in points if point.dist is not None and point.dist.name == "tlvision"]
+        return next(plugin for plugin in own if not plugin.upstream)
+
+    @cached_property
     def arch(self) -> str:
-        """The toy model that has all that the hook needs; InputError if there is none."""
-        plugin = get_plugin("toy")
-        for arch in plugin.architectures():
-            has = get_task(plugin.task_of(arch)).capabilities
+        """The first tiny model that has all that the hook needs; InputError if there is none."""
+        for arch in self.plugin.architectures():
+            has = get_task(self.plugin.task_of(arch)).capabilities
             if all(needed.__name__ in has for needed in self.kind.needs):
                 return arch
         needs = listing(needed.__name__ for needed in self.kind.needs)
-        raise InputError(f"no toy model has {needs}; test the hook on a model that has")
+        raise InputError(f"check-hook: none of the tiny models has {needs}. Test the hook on a model that has it.")
 
     def adapter(self) -> Adapter:
         """Return the model that every run starts from."""
@@ -92,7 +100,7 @@ class HookCase:
         from tlvision.plugin import BuildSpec
 
         spec = BuildSpec(arch=self.arch, weights=weights, classes=domain_classes("target"), image_size=_IMAGE_SIZE)
-        return get_plugin("toy").build(spec)[0]
+        return self.plugin.build(spec)[0]
 
     def config(self, out: str, *, with_hook: bool = True) -> dict[str, Any]:
         """Return the config of a run of six steps into the folder `out` of the case."""
@@ -111,10 +119,10 @@ class HookCase:
             data["batch"]["unlabelled"] = 4
         if with_hook and (uses_unlabelled or hook.uses_target):
             data["target"] = images
-        if "label_map" in get_task(get_plugin("toy").task_of(self.arch)).labels:
+        if "label_map" in get_task(self.plugin.task_of(self.arch)).labels:
             data["unlabelled"] = "background"
         return {
-            "model": {"plugin": "toy", "arch": self.arch, "weights": self._weights},
+            "model": {"plugin": self.plugin.name, "arch": self.arch, "weights": self._weights},
             "data": data,
             "train": {"epochs": EPOCHS, "lr": 1e-3, "device": "cpu", "verify": "every_step"},
             "hooks": [{name: values} for name, values in hooks.items()],

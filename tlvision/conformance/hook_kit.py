@@ -40,7 +40,7 @@ class HookCheck:
 
     @property
     def trains(self) -> bool:
-        """True if the check needs whole runs of the toy model."""
+        """True if the check needs whole runs of a tiny model."""
         return self.check.trains
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ def hook_checks(name: str, options: Mapping[str, Any] | None = None) -> list[Hoo
     name:    the hook's name in a config.
     options: its parameters, as a config has them; those that have no default are needed.
 
-    They share the runs of a toy model that some of them need. Raises InputError if there is no such hook, or if it
+    They share the runs of a tiny model that some of them need. Raises InputError if there is no such hook, or if it
     cannot be built with these options.
     """
     from tlvision.conformance.hook_case import HookCase

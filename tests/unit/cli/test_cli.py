@@ -162,7 +162,7 @@ def test_a_wrong_config_is_one_sentence_and_exit_code_2(
 
 WRONG_USES = [
     (["train"], "give a config"),
-    (["train", "c.yaml", "--resume", "r"], "leave the config out"),
+    (["train", "c.yaml", "--resume", "r"], "Remove the config"),
     (["train", "--resume", "absent"], "is not the folder of a run"),
     (["train", "absent.yaml"], "no config file"),
     (["evaluate"], "give either --run RUN"),

@@ -265,7 +265,9 @@ def test_check_hook_prints_what_failed(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind == "model" else [pytest.mark.nightly]) for kind in KINDS]
+)
 def test_installed_with_pip_its_own_test_passes(kind: str, tmp_path: Path) -> None:
     folder, site = new_hook("acme_hook", tmp_path, kind=kind), tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
