@@ -137,7 +137,7 @@ def objective_config(gpu_config: Callable[..., dict[str, Any]], tmp_path: Path, 
         config["model"]["weights"] = write_weights(family, tmp_path / "pretrained")
         config["data"]["target"] = {"images": str(target_images)}
         config["data"]["batch"]["unlabelled"] = 3 if hook_class(objective).uses_unlabelled else 0
-        labels = [{"pseudo_labels": {}}] if getattr(hook_class(objective), "uses_pseudo_labels", False) else []
+        labels = [{"pseudo_labels": {}}] if hook_class(objective).uses_pseudo_labels else []
         config["hooks"] = [{objective: {}}, *labels, {"ema": {"decay": 0.9}}, *config["hooks"]]
         return dict(config)
 

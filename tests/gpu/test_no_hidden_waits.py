@@ -60,7 +60,7 @@ def test_no_step_waits(gpu_config: MakeConfig, tmp_path: Path, family: str, devi
     assert set(waits.ours) <= set(ALLOWED)
 
 
-OBJECTIVES = [name for name in BUILT_IN if name != "pseudo_labels" and issubclass(hook_class(name), ObjectiveHook)]
+OBJECTIVES = [name for name in BUILT_IN if issubclass(hook_class(name), ObjectiveHook)]
 LABELS = {"mean_teacher": {"adaptive": True, "max_pseudo_label_ratio": 2}, "class_mix": {}, "masked_consistency": {}}
 """Objectives that learn from pseudo-labels, with settings of `pseudo_labels`."""
 

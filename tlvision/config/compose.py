@@ -273,7 +273,7 @@ def _set_unlabelled(layers: Sequence[Layer], composed: Composed) -> None:
 def _learns(name: str) -> bool:
     """Return whether a hook learns from unlabelled images; False if there is no such hook, which the schema reports."""
     try:
-        return bool(getattr(hook_class(name), "uses_unlabelled", False))
+        return hook_class(name).uses_unlabelled
     except InputError:
         return False
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from tlvision.config.hook_config import parse_hook
-from tlvision.hooks import Context, Hook, ObjectiveHook, ObserverHook
+from tlvision.hooks import Context, Hook, ObserverHook
 from tlvision.hooks.registry import ALWAYS, build_hook, hook_class
 from tlvision.plugin import get_plugin
 from tlvision.plugin.registry import GROUP
@@ -106,18 +106,19 @@ class HookCase:
         """Return the config of a run of six steps into the folder `out` of the case."""
         hook, drawn = self.build(), _drawn_images()
         images = {"images": str(drawn / "images")}
-        uses_unlabelled = isinstance(hook, ObjectiveHook) and hook.uses_unlabelled
         hooks: dict[str, dict[str, Any]] = {name: {} for name in ALWAYS}
         hooks["log"] = {"progress": "none", "tensorboard": "off", "every": 1}
-        if isinstance(hook, ObjectiveHook) and hook.uses_teacher:
+        if hook.uses_teacher:
             hooks["ema"] = {"decay": 0.5, "warmup": 0}
+        if with_hook and hook.uses_pseudo_labels:
+            hooks["pseudo_labels"] = {"threshold": 0.01, "burn_in": 0.0, "ramp": 0.0}  # an untrained teacher reaches it
         if with_hook:
             hooks[self.name] = hooks.get(self.name, {}) | self.options
         data: dict[str, Any] = {side: {"json": str(drawn / f"{side}.json"), **images} for side in ("train", "val")}
         data |= {"image_size": _IMAGE_SIZE, "workers": 0, "batch": {"labelled": 4}}
-        if with_hook and uses_unlabelled:
+        if with_hook and hook.uses_unlabelled:
             data["batch"]["unlabelled"] = 4
-        if with_hook and (uses_unlabelled or hook.uses_target):
+        if with_hook and (hook.uses_unlabelled or hook.uses_target):
             data["target"] = images
         if "label_map" in get_task(self.plugin.task_of(self.arch)).labels:
             data["unlabelled"] = "background"

@@ -19,6 +19,7 @@ from tlvision.engine.compatibility import (
     check_step_size,
     check_taps,
     check_unlabelled,
+    unused_pseudo_labels,
 )
 from tlvision.engine.datasets import label_options, measure_options, read_data, read_source_val, with_bits
 from tlvision.engine.frozen import random_and_frozen
@@ -105,7 +106,11 @@ def build_run(
     unlabelled = None if target is None else read_images(target.images, target.json_, bits=config.data.bits)
     others = None if unlabelled is None else len(unlabelled.images)
     check_step_size(config, len(train.samples), others, processes())
-    notes = [*task.check_train(train), *task.check_measurable(val, measure_options(config), select.name)]
+    notes = [
+        *unused_pseudo_labels(hooks),
+        *task.check_train(train),
+        *task.check_measurable(val, measure_options(config), select.name),
+    ]
     notes += task.check_limits(val, counts=config.evaluate.max_detections, gives=objects_given(config, task))
     named, target_classes = _classes_of_the_head(
         train.classes, config, own_weights=weights is not None, whole=as_pretrained

@@ -93,16 +93,14 @@ def check_step_size(config: Config, labelled: int, unlabelled: int | None, proce
 
 
 def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
-    """Raise InputError if hooks and `data` do not agree on unlabelled images and on a teacher."""
+    """Raise InputError if hooks and `data` disagree on unlabelled images, a teacher or pseudo-labels."""
     names = {hook.key() for hook in hooks}
-    objectives = [hook for hook in hooks if isinstance(hook, ObjectiveHook)]
     target, unlabelled = config.data.target, config.data.batch.unlabelled
     for hook in hooks:
-        if target is None and (hook.uses_target or (hook in objectives and hook.uses_unlabelled)):
+        if target is None and (hook.uses_target or hook.uses_unlabelled):
             raise InputError(
                 f"hooks: '{hook.key()}' learns from unlabelled images. Set data.target: {{images: FOLDER}}."
             )
-    for hook in objectives:
         if hook.uses_unlabelled and not unlabelled:
             raise InputError(
                 f"hooks: '{hook.key()}' needs unlabelled images in each batch. Set data.batch.unlabelled, "
@@ -115,33 +113,32 @@ def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
             )
         if hook.uses_teacher and "ema" not in names:
             raise InputError(
-                f"hooks: '{hook.key()}' needs a teacher, which is the average that the hook 'ema' keeps; add "
-                "'- ema: {decay: 0.999, warmup: 100}' to hooks"
+                f"hooks: '{hook.key()}' needs a teacher, which is the average that the hook 'ema' keeps. Add "
+                "'- ema: {decay: 0.999, warmup: 100}' to hooks."
             )
-    _check_pseudo_labels(objectives)
-    if unlabelled and not any(hook.uses_unlabelled for hook in objectives):
+        if hook.uses_pseudo_labels and PSEUDO_LABELS not in names:
+            raise InputError(
+                f"hooks: '{hook.key()}' learns from pseudo-labels, but the hook '{PSEUDO_LABELS}' is missing. Add "
+                f"'- {PSEUDO_LABELS}: {{threshold: 0.8, burn_in: 0.2}}' to hooks."
+            )
+    if unlabelled and not any(hook.uses_unlabelled for hook in hooks):
         raise InputError(
-            f"data.batch.unlabelled is {unlabelled}, but no hook learns from unlabelled images; set it to 0, or add "
-            "one of the hooks that `tlvision hooks` lists for domain adaptation"
-        )
-
-
-def _check_pseudo_labels(objectives: Sequence[ObjectiveHook]) -> None:
-    users = [hook.key() for hook in objectives if hook.uses_pseudo_labels]
-    present = PSEUDO_LABELS in {hook.key() for hook in objectives}
-    if users and not present:
-        raise InputError(
-            f"hooks: '{users[0]}' learns from pseudo-labels, but the hook '{PSEUDO_LABELS}' is missing. Add "
-            f"'- {PSEUDO_LABELS}: {{threshold: 0.8, burn_in: 0.2}}' to hooks."
-        )
-    if present and not users:
-        raise InputError(
-            f"hooks: '{PSEUDO_LABELS}' has no effect, because no hook learns from pseudo-labels. Add mean_teacher, "
-            f"masked_consistency or class_mix, or remove it ('- {PSEUDO_LABELS}: null' if a base has it)."
+            f"data.batch.unlabelled is {unlabelled}, but no hook learns from unlabelled images. Set it to 0, or add "
+            "one of the hooks that `tlvision hooks` lists for domain adaptation."
         )
 
 
 PSEUDO_LABELS = "pseudo_labels"
+
+
+def unused_pseudo_labels(hooks: Sequence[Hook]) -> list[str]:
+    """Return a note if no hook learns from the pseudo-labels that another one makes."""
+    if any(hook.uses_pseudo_labels for hook in hooks) or PSEUDO_LABELS not in {hook.key() for hook in hooks}:
+        return []
+    return [
+        f"hooks: '{PSEUDO_LABELS}' has no effect, because no hook learns from pseudo-labels. Add mean_teacher, "
+        f"masked_consistency or class_mix, or remove it ('- {PSEUDO_LABELS}: null' if a base has it)."
+    ]
 
 
 def check_keys(config: Config, task: Task) -> None:

@@ -19,7 +19,6 @@ from tlvision.config.load import load_config
 from tlvision.config.presets import presets
 from tlvision.config.schema import BatchSettings, Config
 from tlvision.engine.steps import steps_per_epoch
-from tlvision.hooks import ObjectiveHook
 from tlvision.hooks.registry import hook_class
 from tlvision.types import InputError
 
@@ -97,14 +96,12 @@ def arm_names(sources: Sequence[str | Path]) -> list[str]:
 def uses_target(name: str) -> bool:
     """Return whether a hook learns from the target, and so is excluded from the source-only baseline."""
     found = hook_class(name)
-    objective = issubclass(found, ObjectiveHook) and (found.uses_unlabelled or found.uses_teacher)
-    return found.uses_target or objective
+    return found.uses_target or found.uses_unlabelled or found.uses_teacher
 
 
 def has_teacher(config: Config) -> bool:
     """Return whether a hook of the config learns from a teacher."""
-    found = [hook_class(hook.name) for hook in config.hooks]
-    return any(issubclass(each, ObjectiveHook) and each.uses_teacher for each in found)
+    return any(hook_class(hook.name).uses_teacher for hook in config.hooks)
 
 
 def source_only(methods: Sequence[Config]) -> Config:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tlvision.data.batches import Batch, Views
-    from tlvision.hooks.objectives.pseudo_labels import PseudoLabels
+    from tlvision.hooks.observers.pseudo_labels import PseudoLabels
     from tlvision.hooks.side_pass import Buffers
     from tlvision.plugin import Adapter, WeightReport
 
@@ -157,6 +157,12 @@ class Hook:
     """Capability Protocols that the adapter must have, checked before any step."""
     uses_target: bool = False
     """Whether it needs `data.target`, the unlabelled images; a run without them is then refused."""
+    uses_unlabelled: bool = False
+    """Whether it needs unlabelled images in each batch; a run with `data.batch.unlabelled: 0` is then refused."""
+    uses_teacher: bool = False
+    """Whether it needs `context.teacher`; a run without the hook `ema` is then refused."""
+    uses_pseudo_labels: bool = False
+    """Whether it needs `context.pseudo_labels`; a run without the hook `pseudo_labels` is then refused."""
 
     @classmethod
     def key(cls) -> str:
@@ -245,16 +251,10 @@ class ObjectiveHook(Hook):
     module: nn.Module | None = None
     """Parameters of its own, trained with the run's optimizer at `train.lr`; they join the ledger as a group."""
 
-    uses_unlabelled: bool = False
-    """Whether it needs unlabelled images in each batch; a run with `data.batch.unlabelled: 0` is then refused."""
     sees_unlabelled: bool = False
     """Whether it uses unlabelled images and their features if the batch has some, and does without if not."""
     uses_pyramid: bool = False
     """Whether it needs `step_data.pyramid`, to pool features for boxes without a pass through the model of its own."""
-    uses_teacher: bool = False
-    """Whether it needs `context.teacher`; a run without the hook `ema` is then refused."""
-    uses_pseudo_labels: bool = False
-    """Whether it needs `context.pseudo_labels`; a run without the hook `pseudo_labels` is then refused."""
 
     def prepare(self, adapter: Adapter) -> None:
         """Look at the model before the optimizer exists: choose `taps`, build `module`."""

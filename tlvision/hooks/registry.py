@@ -36,7 +36,7 @@ BUILT_IN = {
     "entropy": "tlvision.hooks.objectives.entropy:Entropy",
     "fourier_style": "tlvision.hooks.data.fourier_style:FourierStyle",
     "colour_statistics": "tlvision.hooks.data.colour_statistics:ColourStatistics",
-    "pseudo_labels": "tlvision.hooks.objectives.pseudo_labels:PseudoLabels",
+    "pseudo_labels": "tlvision.hooks.observers.pseudo_labels:PseudoLabels",
     "mean_teacher": "tlvision.hooks.objectives.mean_teacher:MeanTeacher",
     "masked_consistency": "tlvision.hooks.objectives.masked_consistency:MaskedConsistency",
     "class_mix": "tlvision.hooks.objectives.class_mix:ClassMix",

@@ -77,7 +77,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.context.save, self.context.stop = self._request_save, self.stop
-        self.context.wants_teacher = any(isinstance(hook, ObjectiveHook) and hook.uses_teacher for hook in self.hooks)
+        self.context.wants_teacher = any(hook.uses_teacher for hook in self.hooks)
         self.context.unlabelled_batches = self.unlabelled_batches
         module, plan = self.context.adapter.module, self.context.plan
         self.verifier = Verifier(module, plan, self.optimizer, self.settings.verify, self._evaluation_weights)

@@ -173,7 +173,7 @@ def test_every_family_composes_with_every_method(family: str, method: str) -> No
     for hook, options in said.items():
         for key, value in options.items():
             assert found[hook][key] == tuned.get(hook, {}).get(key, value)
-    needs = any(getattr(hook_class(hook), "uses_unlabelled", False) for hook in said)
+    needs = any(hook_class(hook).uses_unlabelled for hook in said)
     assert (config.data.batch.unlabelled > 0) == needs
 
 

@@ -261,7 +261,7 @@ def test_check_hook_prints_what_failed(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert main(["check-hook", "layerwise_lr"]) == 2
     assert "'layerwise_lr' cannot be built with {}: decay: Field required" in capsys.readouterr().err
     assert main(["check-hook", "freeze"]) == 2
-    assert "nothing is chosen" in capsys.readouterr().err
+    assert "no parameter is selected" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tlvision.hooks import StepData
-from tlvision.hooks.objectives.pseudo_labels import PseudoLabels
+from tlvision.hooks.observers.pseudo_labels import PseudoLabels
 from tlvision.hooks.pseudo_labels.labels import filter_by_confidence, self_training_loss
 from tlvision.hooks.pseudo_labels.teacher import teacher_predictions
 from tlvision.hooks.pseudo_labels.thresholds import Thresholds

@@ -24,7 +24,7 @@ from tlvision.types import IGNORE_INDEX, RunError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tlvision.hooks.objectives.pseudo_labels import PseudoLabels
+    from tlvision.hooks.observers.pseudo_labels import PseudoLabels
 
 
 class ClassMix(ObjectiveHook):

@@ -13,11 +13,11 @@ Sources: Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 20
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.base import Context, ObserverHook
 from tlvision.hooks.parameters import Share
 from tlvision.hooks.pseudo_labels.count_limit import CountLimit
 from tlvision.hooks.pseudo_labels.labels import PseudoTargets, filter_by_confidence
@@ -27,13 +27,10 @@ from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.plugin import HasDenseLogits
 from tlvision.types import InputError, Prediction
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 _LEARNT = "pseudo_labels"
 
 
-class PseudoLabels(ObjectiveHook):
+class PseudoLabels(ObserverHook):
     """Make pseudo-labels from the teacher's confident predictions; other hooks learn from them. Needs the hook `ema`.
 
     threshold:    confidence from which a prediction is a pseudo-label, 0..1.
@@ -83,10 +80,6 @@ class PseudoLabels(ObjectiveHook):
         if self.limit is not None:
             self.limit.bind(len(context.classes))
         context.pseudo_labels = self
-
-    def losses(self, context: Context) -> Mapping[str, Tensor]:
-        """Return nothing: hooks that learn from the pseudo-labels add the losses."""
-        return {}
 
     def weight(self, context: Context) -> float | None:
         """Return the weight of pseudo-labels at the current step, 0..1; None during the burn-in."""
