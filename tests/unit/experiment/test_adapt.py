@@ -332,7 +332,7 @@ def test_labels_of_the_target_choose_only_when_that_is_said(
     values: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     values["evaluate"] = {"select": "bbox/AP"}
-    with pytest.raises(InputError, match="'bbox/AP' is ambiguous with two domains. Choose one of: "):
+    with pytest.raises(InputError, match=r"'bbox/AP' is ambiguous with two domains. Choose one of: "):
         tlvision.train(values)
     values["evaluate"] = {"select": "target/bbox/AP"}
     run = tlvision.train(values).run
