@@ -84,15 +84,20 @@ def test_a_convolution_with_factors_is_one_to_rank_channels_and_one_of_1_x_1() -
     torch.testing.assert_close(layer(images), plain(images) + 0.5 * up)
 
 
-def test_attention_that_reads_the_weight_of_its_projection_has_the_update() -> None:
+@pytest.mark.parametrize("part", ["in_proj", "out_proj"])
+def test_attention_which_reads_weights_directly_has_the_update(part: str) -> None:
     attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
     tokens = torch.randn(1, 3, 8)
     before = attention(tokens, tokens, tokens)[0]
-    add_low_rank(attention.out_proj, rank=2, scale=1.0)
-    draw_up(attention)
+    layer = attention if part == "in_proj" else attention.out_proj
+    add_low_rank(layer, rank=2, scale=1.0)
+    assert torch.equal(attention(tokens, tokens, tokens)[0], before)
+    draw_up(layer)
     trained = attention(tokens, tokens, tokens)[0]
     assert not torch.allclose(trained, before)
-    merge_low_rank(attention.out_proj)
+    with torch.no_grad():  # torch has a faster way then
+        torch.testing.assert_close(attention(tokens, tokens, tokens)[0], trained)
+    merge_low_rank(layer)
     assert torch.equal(attention(tokens, tokens, tokens)[0], trained)
 
 
