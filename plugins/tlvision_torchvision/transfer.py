@@ -88,8 +88,8 @@ def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:
     """Return `file` with class names that differ from the target's only in case or blanks renamed to those."""
     if file.class_names is None:
         return file
-    ours = {name.strip().lower(): name for name in classes}
-    return replace(file, class_names=tuple(ours.get(name.strip().lower(), name) for name in file.class_names))
+    targets = {name.strip().lower(): name for name in classes}
+    return replace(file, class_names=tuple(targets.get(name.strip().lower(), name) for name in file.class_names))
 
 
 def _check_belongs(model: Any, file: TensorFile, class_keys: Set[str], source: Source, arch: Architecture) -> None:

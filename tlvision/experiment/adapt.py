@@ -95,7 +95,7 @@ def adapt(
     arms = make_arms(configs, overrides, kinds, extra)
     metric = _metric(arms[0].config)
     _check_folders(arms, seeds, folder)
-    check_file(folder / "adapt.json", COMMAND, ours=[{"metric", "seeds", "rows"}])
+    check_file(folder / "adapt.json", COMMAND, own_keys=[{"metric", "seeds", "rows"}])
     rows = []
     for arm in arms:
         row = Row(arm.name, arm.kind)

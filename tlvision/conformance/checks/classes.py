@@ -53,8 +53,8 @@ def _check_kept(case: Case, known: Prediction, found: Prediction, classes: Class
         before, after = case.classes.index(name), classes.index(name)
         if known.semantic is not None and found.semantic is not None:
             # Nothing is known of the fresh row, which may claim any pixel; the rest must stay.
-            ours = (known.semantic == before) & (found.semantic != classes.index("new"))
-            kept = float((found.semantic[ours] == after).float().mean()) if bool(ours.any()) else 1.0
+            shared = (known.semantic == before) & (found.semantic != classes.index("new"))
+            kept = float((found.semantic[shared] == after).float().mean()) if bool(shared.any()) else 1.0
             assert kept >= 0.99, f"next to a new class, {1 - kept:.0%} of the pixels of '{name}' have lost their name"
             continue
         box, score = _best(known, before)
