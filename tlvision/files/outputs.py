@@ -112,7 +112,7 @@ def _files_in(path: Path) -> list[str]:
 
 
 def _empty(path: Path) -> None:
-    """Remove the content of a folder, all of which `check_folder` has found to be own_keys and unchanged."""
+    """Remove the content of a folder, all of which `check_folder` has found to be written by tlvision and unchanged."""
     if not path.is_dir():
         return
     for name in _files_in(path):
@@ -139,7 +139,7 @@ def _write_manifest(path: Path, command: str, about: str) -> None:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Return size in bytes and time of the last change in nanoseconds; nothing else of own_keys equals a changed file."""
+    """Return size in bytes and time of the last change in nanoseconds; a changed file differs in one of them."""
     status = path.lstat()
     return [status.st_size, status.st_mtime_ns]
 
