@@ -26,7 +26,6 @@ from tlvision.types import IGNORE_INDEX, ClassMap, Target
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tlvision.conformance.overfit import OneImage
     from tlvision.plugin import Adapter, Plugin, WeightReport
     from tlvision.tasks import Task
 
@@ -46,7 +45,10 @@ class Case:
     image_size: long side of the network input in pixels.
     classes:    the classes it is built for, unless a check asks for others.
     task:       the task of the architecture.
+    trained:    the model after `tlvision.conformance.overfit.overfitted` has trained it, or None.
     """
+
+    trained: Adapter | None = None
 
     def __init__(
         self,
@@ -183,19 +185,6 @@ class Case:
             clip=clip,
         )
         return MiniTrainer(adapter, plan, settings)
-
-    def one_image(self, adapter: Adapter) -> OneImage:
-        """Return the image that every model must be able to overfit; see `overfit.one_image`."""
-        from tlvision.conformance.overfit import one_image
-
-        return one_image(self, adapter)
-
-    @cached_property
-    def overfitted(self) -> Adapter:
-        """A model that has learnt `one_image`; shared by the checks, which must not change it."""
-        from tlvision.conformance.overfit import overfit
-
-        return overfit(self)
 
 
 def warp_masks(masks: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:

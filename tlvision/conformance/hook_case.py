@@ -139,7 +139,7 @@ class HookCase:
 
     def session(self) -> Session:
         """Return a run with the hook that is about to take its first step."""
-        from tlvision.engine.train import build_session
+        from tlvision.engine.session import build_session
         from tlvision.training.fabric import make_fabric
 
         parts = self.parts()

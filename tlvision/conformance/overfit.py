@@ -66,6 +66,13 @@ def one_image(case: Case, adapter: Adapter) -> OneImage:
     return OneImage(drawing, images, targets)
 
 
+def overfitted(case: Case) -> Adapter:
+    """Return the model of a case after overfitting to `one_image`; shared by the checks, which must not change it."""
+    if case.trained is None:
+        case.trained = overfit(case)
+    return case.trained
+
+
 def overfit(case: Case) -> Adapter:
     """Train a fresh model on `one_image` until it knows it, or for `STEPS`, and return it in eval mode.
 

@@ -154,12 +154,14 @@ class LoadedModel(Model):
         )
 
     def _file(self, path: Path) -> Prediction:
-        from tlvision.engine.predict import predictions
         from tlvision.formats.coco import read_unlabelled
+        from tlvision.inference.predict import predict_files
 
         if not path.exists():
             raise InputError(f"predict: '{path}' does not exist; give the path of an image file")
-        ((_, found),) = predictions(self, read_unlabelled([path], bits=self.config.data.bits or 16))
+        samples = read_unlabelled([path], bits=self.config.data.bits or 16)
+        size, window = self.config.data.image_size, self.config.evaluate.window
+        ((_, found),) = predict_files(self.adapter, samples, fabric=self.fabric, image_size=size, window=window)
         if isinstance(found, InputError):
             raise found
         return found

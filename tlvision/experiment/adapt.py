@@ -150,7 +150,7 @@ def _metric(config: Config) -> Metric:
 def _zero_shot(arm: Arm, row: Row, folder: Path, metric: Metric, console: Console) -> None:
     """Evaluate the pretrained weights as they are, where they have all of our classes."""
     from tlvision.engine.build import build_run
-    from tlvision.engine.train import build_session
+    from tlvision.engine.session import build_session
     from tlvision.training.fabric import make_fabric
 
     console.rule("zero_shot")

@@ -23,6 +23,7 @@ from tlvision.conformance.overfit import (
     mask_overlaps,
     mirrored,
     one_image,
+    overfitted,
     score,
 )
 from tlvision.plugin import get_plugin
@@ -120,7 +121,7 @@ def test_a_mask_is_compared_with_that_of_the_best_object_of_its_class() -> None:
 
 def test_an_instance_segmenter_is_trained_until_it_knows_its_masks() -> None:
     case = Case(get_plugin("toy"), "toy-instance")
-    adapter = case.overfitted
+    adapter = overfitted(case)
     one = one_image(case, adapter)
     assert score(case, adapter, one) >= ENOUGH
     assert min(mask_overlaps(find(case, adapter, one), one.drawing)) >= MASK_ENOUGH
@@ -166,8 +167,8 @@ def test_faults_of_label_maps_are_caught(
     broken = Case(_broken(change), "tiny_segmenter")
     # What is learnt does not depend on predict(); so it is learnt once, by the sound one.
     adapter, _ = broken.build()
-    adapter.module.load_state_dict(sound.overfitted.module.state_dict())
-    broken.__dict__["overfitted"] = adapter
+    adapter.module.load_state_dict(overfitted(sound).module.state_dict())
+    broken.trained = adapter
     check.run(sound)
     with pytest.raises(AssertionError, match=told):
         check.run(broken)
@@ -178,8 +179,8 @@ def test_scores_of_other_classes_or_places_are_caught(axis: int, told: str) -> N
     sound = Case(get_plugin("toy"), "tiny_segmenter")
     broken = Case(_broken(list, lambda scores: scores.flip(axis)), "tiny_segmenter")
     adapter, _ = broken.build()
-    adapter.module.load_state_dict(sound.overfitted.module.state_dict())
-    broken.__dict__["overfitted"] = adapter
+    adapter.module.load_state_dict(overfitted(sound).module.state_dict())
+    broken.trained = adapter
     with pytest.raises(AssertionError, match=told):
         overfits_one_image.run(broken)
 

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 from tlvision.conformance.check import check
 from tlvision.conformance.checks.predictions import differing, predict_one
 from tlvision.conformance.checks.tools import total_loss
-from tlvision.conformance.overfit import best_of, one_image
+from tlvision.conformance.overfit import best_of, one_image, overfitted
 from tlvision.training.checkpoint import MODEL, save_weights
 from tlvision.types import ClassMap, listing
 
@@ -28,7 +28,7 @@ SURE = 0.9
 @check(requires=("overfits_one_image", "evaluation_deterministic"), trains=True)
 def head_by_class_name(case: Case) -> None:
     """Built again from its own weights for other classes, or in another order, the head keeps what it knows by name."""
-    trained = case.overfitted
+    trained = overfitted(case)
     names, images = case.classes.names, one_image(case, trained).images
     known = predict_one(trained, images)
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.base import Context, ObjectiveHook, PseudoLabelSource
 from tlvision.hooks.parameters import Share
 from tlvision.hooks.pseudo_labels.labels import labelled_maps, self_training_loss
 from tlvision.plugin import HasDenseLogits
@@ -23,8 +23,6 @@ from tlvision.types import IGNORE_INDEX, RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from tlvision.hooks.observers.pseudo_labels import PseudoLabels
 
 
 class ClassMix(ObjectiveHook):
@@ -54,7 +52,7 @@ class ClassMix(ObjectiveHook):
         targets = labelled_maps(images, label_maps, share)
         return {"mixed": self_training_loss(context, images, targets, self.weight * ramp)}
 
-    def _mix(self, context: Context, pseudo_labels: PseudoLabels) -> tuple[Tensor, Tensor, float]:
+    def _mix(self, context: Context, pseudo_labels: PseudoLabelSource) -> tuple[Tensor, Tensor, float]:
         """Return (K, 3, H, W) images, (K, H, W) label maps and the share of the teacher's pixels that are confident."""
         import torch
 

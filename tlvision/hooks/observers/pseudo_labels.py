@@ -20,8 +20,9 @@ from pydantic import Field
 from tlvision.hooks.base import Context, ObserverHook
 from tlvision.hooks.parameters import Share
 from tlvision.hooks.pseudo_labels.count_limit import CountLimit
-from tlvision.hooks.pseudo_labels.labels import PseudoTargets, filter_by_confidence
+from tlvision.hooks.pseudo_labels.labels import filter_by_confidence
 from tlvision.hooks.pseudo_labels.monitor import LabelMonitor
+from tlvision.hooks.pseudo_labels.targets import PseudoTargets
 from tlvision.hooks.pseudo_labels.teacher import TeacherOutput, teacher_predictions
 from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.plugin import HasDenseLogits
