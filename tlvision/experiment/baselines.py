@@ -96,7 +96,7 @@ def arm_names(sources: Sequence[str | Path]) -> list[str]:
 def uses_target(name: str) -> bool:
     """Return whether a hook learns from the target, and so is excluded from the source-only baseline."""
     found = hook_class(name)
-    return found.uses_target or found.uses_unlabelled or found.uses_teacher
+    return found.uses_target or found.uses_unlabelled
 
 
 def has_teacher(config: Config) -> bool:

@@ -15,6 +15,7 @@ from torch import nn
 
 import tlvision
 from families import build_family, write_weights
+from tlvision.analysis.features import ModelChoice, choose_model
 from tlvision.config.load import load_config
 from tlvision.engine.build import build_run
 from tlvision.engine.model_hooks import merge_model, modify_model
@@ -205,6 +206,8 @@ def test_merged_weights_start_a_run_without_the_hook_and_others_are_refused(
     plain["model"] = {**lora_config["model"], "weights": str(run / "checkpoints" / "best" / "model.safetensors")}
     with pytest.raises(InputError, match=r"holds parameters of the hook lora.*tlvision merge"):
         tlvision.train(plain)
+    with pytest.raises(InputError, match=r"holds parameters of the hook lora.*tlvision merge"):
+        choose_model(ModelChoice(plugin="toy", arch="tiny_detector", weights=plain["model"]["weights"]), seed=0)
     plain["model"]["weights"] = str(tmp_path / "merged.safetensors")
     report = build_run(load_config(plain)).report
     assert (report.missing, report.unused, report.mismatched, report.remapped) == ((), (), (), ())
