@@ -43,7 +43,7 @@ class Lora(ModelHook):
     frozen without factors: those whose factors would have as many elements, those that layers share, constants of the
     model, and those of other kinds of layers, such as transposed convolutions.
 
-    Try three times the learning rate of full fine-tuning (docs/choosing-a-method.md).
+    Try three to ten times the learning rate of full fine-tuning (docs/choosing-a-method.md).
 
     An unknown group is an InputError with the nearest name; so is a choice that leaves no layer with factors, or
     another hook that freezes all of them.
