@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from torch import Tensor, nn
 
-from tlvision.plugin import WeightReport
+from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.plugin.weights.files import read_tensors
 from tlvision.plugin.weights.head_rows import ClassRows, Layout, Special, load_by_class_name
 from tlvision.plugin.weights.tensor_file import TensorFile
@@ -55,16 +55,16 @@ def find_weights(config: ModelConfig, weights: str, *, trained: str) -> TensorFi
 
 def load_weights(
     model: nn.Module,
-    file: TensorFile,
-    classes: Sequence[str],
+    file: TensorFile | None,
+    spec: BuildSpec,
     *,
     build: Callable[[int], nn.Module],
     config: ModelConfig,
     by_position: Collection[str] = (),
 ) -> WeightReport:
-    """Copy the tensors of `file` into `model`, in place, and report on every key.
+    """Copy the tensors of `file`, if there is one, into `model`, in place, and report on every key.
 
-    model:   as `build(len(classes))` gives it. classes: names of its classes, in order.
+    model:   as `build(len(spec.classes))` gives it.
     build:   builds the same model for another number of classes, to see which keys count them.
     by_position: keys that have a row a class, the first of which is something else, whatever the classes are.
 
@@ -72,13 +72,16 @@ def load_weights(
     same layers in the same order. A file that does not name its classes has those of the config's own dataset, where
     their number fits. Raises InputError if the file belongs to another architecture.
     """
+    if file is None:
+        return WeightReport(source="none", missing=tuple(model.state_dict()))
+    classes = spec.classes.names
     file = _named_classes(_fitted(model, file), config)
     layouts: dict[str, Layout] = {}
     if file.class_names != tuple(classes):
         layouts = class_layouts(model, build(len(classes) + 1), len(classes))
         layouts |= dict.fromkeys(by_position, Special.BY_POSITION)
     _check_belongs(model, file, layouts, config)
-    return load_by_class_name(model, file, classes, layouts)
+    return replace(load_by_class_name(model, file, classes, layouts), source=spec.weights)
 
 
 def class_layouts(model: nn.Module, larger: nn.Module, classes: int) -> dict[str, Layout]:

@@ -11,14 +11,10 @@ from torch import Tensor, nn
 
 from tlvision.plugin import InstanceFeatures, PredictSpec, capture, constants
 from tlvision.types import InputSpec, Prediction, Target
+from tlvision_openmmlab.common.engine import InstanceData, MessageHub, without_old_style
+from tlvision_openmmlab.common.losses import named_losses
 from tlvision_openmmlab.mmdet.groups import add_taps, find_groups
-from tlvision_openmmlab.mmdet.upstream import (
-    BitmapMasks,
-    DetDataSample,
-    InstanceData,
-    MessageHub,
-    without_old_style,
-)
+from tlvision_openmmlab.mmdet.upstream import BitmapMasks, DetDataSample
 
 
 class MmdetAdapter:
@@ -58,10 +54,7 @@ class MmdetAdapter:
         if self._epoch is not None:
             MessageHub.get_current_instance().update_info("epoch", self._epoch)
         with without_old_style():
-            found = self._model.loss(images, samples)
-        losses = {name: _total(value) for name, value in found.items() if "loss" in name}
-        zero = 0 * sum(loss for loss in losses.values() if loss.requires_grad)
-        return {name: loss if loss.requires_grad else loss + zero for name, loss in losses.items()}
+            return named_losses(self._model.loss(images, samples))
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients if they are enabled."""
@@ -169,12 +162,6 @@ class TwoStageAdapter(MmdetAdapter):
         with torch.no_grad():
             found = self._model.rpn_head.predict(maps, samples, rescale=False)
         return [each.bboxes for each in found]
-
-
-def _total(value: Tensor | Sequence[Tensor]) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.mean() if value.ndim else value  # upstream averages what it gives one by one
-    return torch.stack([_total(each) for each in value]).sum()
 
 
 def _with_mask_bounds(boxes: Tensor, masks: Tensor) -> Tensor:
