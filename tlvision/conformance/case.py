@@ -14,14 +14,14 @@ import tlvision.plugin as contract
 from tlvision.conformance.mini_trainer import MiniTrainer
 from tlvision.data.batches import normalise
 from tlvision.data.dataset import fit_image
-from tlvision.data.geometry import Matrix, Pixels, paint_mask, warp_boxes, warp_mask
+from tlvision.data.geometry import Matrix, paint_mask, warp_boxes, warp_mask
 from tlvision.hooks import Plan
 from tlvision.hooks.plan import Duration, initial_plan
 from tlvision.plugin import BuildSpec, GroupMap, PredictSpec, map_groups
 from tlvision.synthetic.shapes import Drawing, Shape, draw
 from tlvision.tasks import get_task
 from tlvision.training.settings import TrainSettings
-from tlvision.types import IGNORE_INDEX, ClassMap, Target
+from tlvision.types import IGNORE_INDEX, ClassMap, Pixels, Target
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,12 +15,12 @@ import numpy.typing as npt
 from tlvision.data.augment import Placement, jitter_colour, place_mosaic, place_one
 from tlvision.data.cache import ImageCache, default_budget
 from tlvision.data.crop import place_crop
-from tlvision.data.geometry import Matrix, Pixels, filled, fitted_size, invert, paint, place_in, scale, stretch
+from tlvision.data.geometry import Matrix, filled, fitted_size, invert, paint, place_in, scale, stretch
 from tlvision.data.images import read_image
 from tlvision.data.settings import InputSettings
 from tlvision.data.strong_view import strong_view
 from tlvision.data.targets import place_target, semantic_map
-from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample, Target, empty_target
+from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Pixels, Sample, Target, empty_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

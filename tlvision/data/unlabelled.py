@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tlvision.data.dataset import EvalImages, Meta, TrainImages
-from tlvision.data.geometry import Pixels
 from tlvision.data.settings import InputSettings
 from tlvision.data.strong_view import strong_view
-from tlvision.types import ImageFile, InputSpec, Sample, empty_target
+from tlvision.types import ImageFile, InputSpec, Pixels, Sample, empty_target
 
 # Far from the seeds of labelled streams, which count from train.seed.
 _OTHER_STREAM = 1 << 40
