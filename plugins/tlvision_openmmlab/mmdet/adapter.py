@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.ops import masks_to_boxes
 
 from tlvision.plugin import InstanceFeatures, PredictSpec, capture, constants
 from tlvision.types import InputSpec, Prediction, Target
@@ -169,9 +170,7 @@ def _with_mask_bounds(boxes: Tensor, masks: Tensor) -> Tensor:
     if not len(boxes) or bool((boxes[:, 2:] > boxes[:, :2]).any()):
         return boxes
     bounds = torch.zeros_like(boxes)
-    for axis, dim in ((0, 1), (1, 2)):  # over rows for x, over columns for y
-        seen = masks.amax(dim=dim).bool()  # (K, W) or (K, H)
-        places = torch.arange(seen.shape[1], device=seen.device)
-        bounds[:, axis] = torch.where(seen, places, seen.shape[1]).amin(1).float()
-        bounds[:, axis + 2] = torch.where(seen, places + 1, 0).amax(1).float()
-    return torch.where((bounds[:, 2:] > bounds[:, :2]).all(1, keepdim=True), bounds, 0.0)
+    seen = masks.bool().flatten(1).any(dim=1)
+    # torchvision's bounds end with the last pixel, boxes behind it.
+    bounds[seen] = masks_to_boxes(masks[seen]) + constants([0, 0, 1, 1], boxes)
+    return bounds
