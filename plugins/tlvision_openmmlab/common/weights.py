@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.plugin.weights.files import read_tensors
@@ -169,9 +169,9 @@ def _check_belongs(model: nn.Module, file: TensorFile, layouts: Mapping[str, Lay
     prefix = backbone_prefix(state)
     body = {key: tensor for key, tensor in state.items() if key.startswith(prefix) and key not in layouts}
     found = [key for key in body if key in file.tensors]
-    wrong = [key for key in found if file.tensors[key].shape != body[key].shape]
+    wrong = file.other_shapes(body)
     if wrong:
-        shown = listing((_both_shapes(key, body[key], file.tensors[key]) for key in wrong), limit=3)
+        shown = listing(wrong, limit=3)
         raise InputError(
             f"model.weights: '{file.path}' belongs to another architecture than '{config.path.stem}', {len(wrong)} "
             f"tensors of the backbone differ in shape: {shown}; set model.arch to the file's architecture"
@@ -182,10 +182,6 @@ def _check_belongs(model: nn.Module, file: TensorFile, layouts: Mapping[str, Lay
             f"'{config.path.stem}' (wanted: {listing(body, limit=2)}; there: {listing(file.tensors, limit=2)}); set "
             "model.arch to what the file holds, or give its own weights"
         )
-
-
-def _both_shapes(key: str, here: Tensor, there: Tensor) -> str:
-    return f"{key}: {tuple(here.shape)} here, {tuple(there.shape)} there"
 
 
 def _zoo_checkpoint(path: Path) -> str | None:
