@@ -41,7 +41,7 @@ class Case:
     plugin:     the plugin's light object.
     origin:     the entry point's value, such as "tlvision_toy.plugin:plugin"; empty if it is not known.
     arch:       the architecture.
-    weights:    what it is built from, as `BuildSpec.weights`.
+    weights:    as `BuildSpec.weights`.
     image_size: long side of the network input in pixels.
     classes:    the classes it is built for, unless a check asks for others.
     task:       the task of the architecture.
@@ -119,7 +119,7 @@ class Case:
         return self.network_batch(adapter, drawings)
 
     def network_batch(self, adapter: Adapter, drawings: Sequence[Drawing]) -> tuple[Tensor, list[Target]]:
-        """Bring drawings of one size to the network's; what comes out is described at `batch`."""
+        """Bring drawings of one size to the network's; `batch` describes the result."""
         canvases, targets = [], []
         for drawing in drawings:
             canvas, matrix = fit_image(drawing.image, adapter.input_spec, self.image_size)

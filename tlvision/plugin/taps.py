@@ -52,7 +52,7 @@ def _recorder(name: str, features: dict[str, Tensor]):  # type: ignore[no-untype
 def record(module: nn.Module, path: str | None) -> Iterator[list[Any]]:
     """Collect the outputs, of any type, of one part of `module` while it runs inside the with-block.
 
-    path: of the part, as `named_modules` has it; None records nothing. Yields a list, an item a forward pass.
+    path: of the part in `named_modules`; None records nothing. Yields a list, an item a forward pass.
 
     >>> from torch import nn
     >>> with record(nn.Sequential(nn.Flatten()), "0") as outputs:
