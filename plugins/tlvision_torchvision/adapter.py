@@ -44,7 +44,7 @@ class TorchvisionAdapter:
     model:          the detector, in train mode; its transform is replaced, its thresholds are set, and what leaves its
                     backbone and heads becomes float32: boxes in half precision would be whole pixels at best.
     has_background: whether the head's first class is the background.
-    predict:        which objects `predict` gives.
+    predict:        limits on the objects of `predict`.
     """
 
     module: nn.Module
@@ -81,8 +81,8 @@ class TorchvisionAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, highest score first, always in float32.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels; which objects these
-        are `BuildSpec.predict` says, with suppression by class, at upstream's IoU where nobody says.
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels. `BuildSpec.predict`
+        limits the objects; suppression is by class, by default at upstream's IoU.
 
         Raises RuntimeError if the module is in train mode.
         """

@@ -23,7 +23,7 @@ class YoloSegmentAdapter(YoloAdapter):
     "sem" (of its map of classes, which is trained alone). Every target with objects needs `masks`. Where masks overlap,
     a pixel belongs to the smallest, and all are trained at a quarter of the input's size, both as upstream has it.
 
-    `predict` gives 100 objects where nobody says (upstream's validator keeps 300), with masks cut at their boxes as
+    `predict` returns 100 objects by default (upstream's validator keeps 300), with masks cut at their boxes as
     upstream's validator does it for COCO.
     """
 

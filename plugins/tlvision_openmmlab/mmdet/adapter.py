@@ -27,7 +27,7 @@ class MmdetAdapter:
     model:      the detector that mmdet built, on the CPU in train mode.
     input_spec: what its config says of images.
     masks:      whether it finds a mask for each object.
-    predict:    which objects `predict` gives, as `tlvision_openmmlab.mmdet.build.set_predict` has told the model.
+    predict:    limits of `predict`; `tlvision_openmmlab.mmdet.build.set_predict` has set them in the model.
     """
 
     module: nn.Module
@@ -72,8 +72,8 @@ class MmdetAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, highest score first, always in float32.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels; which objects
-        these are `BuildSpec.predict` says, and where it says nothing the config's test settings, scores from 0.001.
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels. `BuildSpec.predict`
+        limits the objects; by default the config's test settings do, with scores from 0.001.
 
         Raises RuntimeError if the module is in train mode.
         """
