@@ -63,7 +63,7 @@ class TorchvisionAdapter:
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """Return upstream's own losses, unweighted as upstream's recipe adds them up, as a mean over the images.
 
-        images:  (N, 3, H, W) float32 as `input_spec` says; H and W multiples of 32.
+        images:  (N, 3, H, W) float32, normalised by `input_spec`; H and W multiples of 32.
         targets: N targets on the device of `images`, boxes in pixels of the network input, with masks (M, H, W) for
                  Mask R-CNN; may be empty.
 
@@ -143,7 +143,7 @@ class TwoStageAdapter(TorchvisionAdapter):
 
     @torch.no_grad()
     def _proposals(self, images: ImageList, maps: Mapping[str, Tensor]) -> list[Tensor]:
-        # In train mode upstream's own forward pass wants labels.
+        # In train mode upstream's own forward pass needs labels.
         rpn, levels = self._model.rpn, list(maps.values())
         objectness, deltas = rpn.head(levels)
         counts = [each[0].numel() for each in objectness]

@@ -99,7 +99,7 @@ class Case:
               "mixed_empty" has one image with and one without objects, "all_empty" none at all, "one_object_each" one
               object an image.
 
-        Returns (N, 3, H, W) float32, normalised as the adapter's `input_spec` says, and N targets of tensors, boxes in
+        Returns (N, 3, H, W) float32, normalised by the adapter's `input_spec`, and N targets of tensors, boxes in
         network-input pixels, masks for instance segmenters, label maps for semantic ones.
         """
         count = len(self.classes)

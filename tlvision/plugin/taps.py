@@ -75,7 +75,7 @@ def record(module: nn.Module, path: str | None) -> Iterator[list[Any]]:
 def tap_features(module: nn.Module, taps: Sequence[Tap], images: Tensor) -> dict[str, Tensor]:
     """Run `module(images)` and return what its taps saw: the body of an adapter's `features`.
 
-    images: (N, 3, H, W) float32, normalised as the adapter's `input_spec` says.
+    images: (N, 3, H, W) float32, normalised by the adapter's `input_spec`.
     """
     with capture(module, taps) as features:
         module(images)

@@ -25,7 +25,7 @@ class MmdetAdapter:
     """One mmdet detector, ready to be fine-tuned.
 
     model:      the detector that mmdet built, on the CPU in train mode.
-    input_spec: what its config says of images.
+    input_spec: image format of its config.
     masks:      whether it finds a mask for each object.
     predict:    limits of `predict`; `tlvision_openmmlab.mmdet.build.set_predict` has set them in the model.
     """
@@ -44,9 +44,9 @@ class MmdetAdapter:
         self._one_by_one = any(type(module).__name__ == "MaskedConv2d" for module in model.modules())
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
-        """Return upstream's own losses, weights applied, averaged as upstream has it.
+        """Return upstream's own losses, weights applied, averaged as in upstream.
 
-        images:  (N, 3, H, W) float32, normalised as `input_spec` says.
+        images:  (N, 3, H, W) float32, normalised by `input_spec`.
         targets: N targets on the device of `images`, boxes in network-input pixels; may be empty. A model that finds
                  masks needs theirs.
 
