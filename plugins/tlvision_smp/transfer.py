@@ -23,8 +23,8 @@ def load_weights(model: Any, arch: Architecture, source: Source, classes: Sequen
     """Copy the tensors of `source` into `model`, in place, cast to the model's dtype, and report on every key.
 
     classes: names of the head's classes, in order. A row is taken over where the file has a class of the same name,
-             case and surrounding blanks aside. Other rows keep what they have.
-    given:   what the user calls the weights, for the report.
+             case and surrounding blanks aside. Other rows are unchanged.
+    given:   name of the weights, for the report.
 
     Raises InputError if the file belongs to another architecture: a tensor outside the class rows (of an encoder's
     file: a tensor of the encoder) is of another shape or not there.

@@ -32,8 +32,8 @@ def load_weights(model: Any, file: TensorFile, classes: Sequence[str], *, source
 
     model:   a DetectionModel or SegmentationModel of ultralytics whose head has `len(classes)` classes.
     classes: names of the head's classes, in order. A row is taken over where the file has a class of the same name,
-             case and surrounding blanks aside, as upstream does it. Other rows keep what they have.
-    source, arch: what the user calls the weights and the model, for the report and for errors.
+             case and surrounding blanks aside, as upstream does it. Other rows are unchanged.
+    source, arch: names of the weights and the model, for the report and for errors.
 
     The head may be absent from the file, or in it only in part: a detector's file gives an instance segmenter of the
     same size all but the masks' branch. Raises InputError if the file belongs to another architecture or size: a

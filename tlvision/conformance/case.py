@@ -41,7 +41,7 @@ class Case:
     plugin:     the plugin's light object.
     origin:     the entry point's value, such as "tlvision_toy.plugin:plugin"; empty if it is not known.
     arch:       the architecture.
-    weights:    what it is built from, as `BuildSpec.weights`.
+    weights:    as `BuildSpec.weights`.
     image_size: long side of the network input in pixels.
     classes:    the classes it is built for, unless a check asks for others.
     task:       the task of the architecture.
@@ -99,7 +99,7 @@ class Case:
               "mixed_empty" has one image with and one without objects, "all_empty" none at all, "one_object_each" one
               object an image.
 
-        Returns (N, 3, H, W) float32, normalised as the adapter's `input_spec` says, and N targets of tensors, boxes in
+        Returns (N, 3, H, W) float32, normalised by the adapter's `input_spec`, and N targets of tensors, boxes in
         network-input pixels, masks for instance segmenters, label maps for semantic ones.
         """
         count = len(self.classes)
@@ -119,7 +119,7 @@ class Case:
         return self.network_batch(adapter, drawings)
 
     def network_batch(self, adapter: Adapter, drawings: Sequence[Drawing]) -> tuple[Tensor, list[Target]]:
-        """Bring drawings of one size to the network's; what comes out is described at `batch`."""
+        """Bring drawings of one size to the network's; `batch` describes the result."""
         canvases, targets = [], []
         for drawing in drawings:
             canvas, matrix = fit_image(drawing.image, adapter.input_spec, self.image_size)

@@ -87,7 +87,7 @@ class HookCase:
 
     @cached_property
     def _weights(self) -> str:
-        """A weight file of the model, so that hooks that go by pretrained weights find some."""
+        """A weight file of the model, so that hooks that need pretrained weights find some."""
         from tlvision.engine.build import seed_everything
         from tlvision.training.checkpoint import save_weights
 

@@ -41,7 +41,7 @@ def predict_images(
     out:            a new or empty folder, or one that `tlvision predict` wrote; see `tlvision.files.outputs`. Pictures
                     have the path of their image relative to the folder that holds all images.
     min_score:      0..1, of the objects that are drawn.
-    max_detections: objects of an image at most; None as the run has it.
+    max_detections: objects of an image at most; None for the limit of the run.
     device:         "cpu", "cuda" …; None as the run was trained.
 
     predictions.json is a COCO results list, with "segmentation" (run lengths) where the model finds masks; `image_id`

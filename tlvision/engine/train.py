@@ -57,13 +57,13 @@ def train(
     """Train with a config, from the start or, with `resume`, from the last checkpoint of a run.
 
     config:    the path of a YAML file, the name of a preset, several of these joined by "+", a mapping of the form of a
-               file, or a loaded Config; unused with `resume`, which goes by the run's own config.yaml.
+               file, or a loaded Config; unused with `resume`, which uses the run's config.yaml.
     overrides: "train.lr=2e-4" and so on.
     extra:     files or presets that are added to the config's bases.
     observers: hooks of the caller behind those of the config, for example to draw a curve in a notebook. They are in
                no file of the run: whoever resumes it gives them again.
 
-    Raises InputError for what the user can correct, RunError if training cannot go on, KeyboardInterrupt after
+    Raises InputError for mistakes of the user, RunError if training cannot continue, KeyboardInterrupt after
     Ctrl-C, when the state has been saved.
     """
     from tlvision.config.schema import Config

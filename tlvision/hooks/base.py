@@ -86,7 +86,7 @@ class PseudoLabelSource(Protocol):
 class Context:
     """The state of a run that hooks can read; they never see the loop itself.
 
-    adapter, plan, classes: the model, what is trained when, and the classes.
+    adapter, plan, classes: the model, the plan of what is trained when, and the classes.
     weights:   which weights were loaded when the run started; on resume all of them, from the checkpoint.
     run_dir:   the run's folder.
     is_main:   True in the one process that may write files and print.
@@ -270,7 +270,7 @@ class ObjectiveHook(Hook):
     sees_unlabelled: bool = False
     """Whether it uses unlabelled images and their features if the batch has some, and does without if not."""
     uses_pyramid: bool = False
-    """Whether it needs `step_data.pyramid`, to pool features for boxes without a pass through the model of its own."""
+    """Whether it needs `step_data.pyramid`, to pool features for boxes without its own pass through the model."""
 
     def prepare(self, adapter: Adapter) -> None:
         """Look at the model before the optimizer exists: choose `taps`, build `module`."""
@@ -303,7 +303,7 @@ class DataHook(Hook):
 
 
 class ObserverHook(Hook):
-    """Reads, and writes files of its own."""
+    """Reads, and writes its own files."""
 
     def evaluation_weights(self) -> Mapping[str, Tensor] | None:
         """Return weights by state-dict name that evaluation should use instead of the trained ones, or None."""

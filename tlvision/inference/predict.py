@@ -115,7 +115,7 @@ def to_original(
 
     matrix: (3, 3) float64, from original to network-input pixels. Boxes are clipped to the image; those that lie in
     the padding alone, and so have no area left, are taken out, with their masks. An object of which only the mask comes
-    out empty stays, with an empty mask: what a model finds as boxes does not depend on its masks.
+    out empty stays, with an empty mask: boxes do not depend on masks.
     """
     if isinstance(prediction, torch.Tensor):
         return label_map_prediction(prediction, matrix, (height, width))

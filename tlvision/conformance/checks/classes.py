@@ -48,7 +48,7 @@ def head_by_class_name(case: Case) -> None:
 
 
 def _check_kept(case: Case, known: Prediction, found: Prediction, classes: ClassMap) -> None:
-    """Compare what is left of the trained classes in a head that has lost some and gained "new"."""
+    """Compare the remaining trained classes in a head that has lost some and gained "new"."""
     for name in (classes.names[0], classes.names[-1]):
         before, after = case.classes.index(name), classes.index(name)
         if known.semantic is not None and found.semantic is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tlvision.types import Prediction, Target
 
 MOST = 100
-"""Masks an image, as the contract has it."""
+"""Masks in an image by the contract."""
 SLACK = 2.0
 """Pixels by which a mask may reach beyond its box without that being counted."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tlvision.types import Prediction
 
 MOST, LIMIT = 300, 2
-"""Objects an image, as the contract has it where nobody asks for another number; and a number to ask for."""
+"""Default number of objects in an image by the contract, and another number to request."""
 WORTH = 0.05
 """The score from which on an object is compared; the many below change places at the slightest rounding."""
 
@@ -175,7 +175,7 @@ def _mask_iou(a: Tensor, b: Tensor) -> float:
 
 
 def predict_one(adapter: Adapter, images: Tensor) -> Prediction:
-    """Return what the adapter finds in a batch of one image, (1, 3, H, W), in eval mode."""
+    """Return the adapter's prediction for a batch of one image, (1, 3, H, W), in eval mode."""
     adapter.module.eval()
     with torch.no_grad():
         (prediction,) = adapter.predict(images)

@@ -5,7 +5,7 @@ W_0 + (alpha / r) * B A, A drawn at random, B = 0 at the start. The weight of a 
 is factorised as the matrix of its out rows, each of in / groups * kh * kw elements: up (out, r) times down (r, row).
 Without groups that is a convolution to r channels followed by one of 1 x 1. With groups (depthwise convolutions as
 well) the rows of all groups share `down`.
-Different here: a layer computes with the sum as its weight, so there is one convolution and no dropout on the input of
+Differences: a layer computes with the sum as its weight, so there is one convolution and no dropout on the input of
 the factors. All linear layers and 2-D convolutions outside of the head have factors, not the attention's projections
 alone; query, key and value of torch's MultiheadAttention are one matrix there, and have one pair of factors.
 """

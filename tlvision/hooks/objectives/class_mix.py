@@ -29,7 +29,7 @@ class ClassMix(ObjectiveHook):
     """Train on mixtures of labelled and unlabelled images; label maps only; needs `ema` and `pseudo_labels`.
 
     weight:    0 or more.
-    threshold: confidence from which a pixel of the teacher counts, 0..1, 0.968 in DACS; None as `pseudo_labels` has it.
+    threshold: confidence from which a teacher pixel counts, 0..1, DACS has 0.968; None for that of `pseudo_labels`.
 
     Labelled and unlabelled inputs must have one size, as they have with `data.canvas: square`.
     """

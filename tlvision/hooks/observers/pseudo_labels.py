@@ -44,7 +44,7 @@ class PseudoLabels(ObserverHook):
                   average, than this many times the objects of it that a labelled image has. None: no limit.
     burn_in:      fraction of the run that trains on labels only.
     ramp:         fraction of the run after that, over which the weight of pseudo-labels rises linearly from 0.
-    patience:     steps without any pseudo-label after which a notice says so.
+    patience:     steps without any pseudo-label after which a notice is added.
     """
 
     uses_unlabelled = True
