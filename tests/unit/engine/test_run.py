@@ -122,6 +122,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tiny_config: dict[str, Any]
     assert [line["epoch"] for line in lines if line["kind"] == "evaluation"] == [1, 2], "no evaluation is lost"
 
 
+@pytest.mark.slow  # at moments that are chosen, in test_resume
 def test_a_killed_process_leaves_a_whole_checkpoint_that_resumes(tiny_config: dict[str, Any], tmp_path: Path) -> None:
     tiny_config["train"]["epochs"] = 400
     path = tmp_path / "config.yaml"
