@@ -19,9 +19,9 @@ class SmpAdapter:
 
     model:      smp's, in train mode; it gets places for taps, which have no state.
     arch:       its name, for messages.
-    seen:       what a forward pass through it showed.
+    seen:       observations of a forward pass.
     losses:     what `loss` returns.
-    input_spec: how its encoder wants images.
+    input_spec: image format of its encoder.
     """
 
     module: nn.Module

@@ -26,7 +26,7 @@ class Probe:
 
     side:    height of the image, which is twice as wide.
     maps:    the encoder's list, (1, C, h, w) each, with their graph; the image itself and empty maps among them.
-    decoded: what the decoder puts out.
+    decoded: output of the decoder.
     """
 
     side: int
@@ -37,7 +37,7 @@ class Probe:
 class PassThrough:
     """A forward hook on the encoder that sends each of its maps through a module of its own, for taps.
 
-    points: by position in the encoder's list; each returns what it is given.
+    points: by position in the encoder's list; each returns its input.
     """
 
     def __init__(self, points: dict[int, nn.Module]) -> None:

@@ -44,7 +44,7 @@ class TorchvisionAdapter:
     model:          the detector, in train mode; its transform is replaced, its thresholds are set, and what leaves its
                     backbone and heads becomes float32: boxes in half precision would be whole pixels at best.
     has_background: whether the head's first class is the background.
-    predict:        which objects `predict` gives.
+    predict:        limits on the objects of `predict`.
     """
 
     module: nn.Module
@@ -63,7 +63,7 @@ class TorchvisionAdapter:
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """Return upstream's own losses, unweighted as upstream's recipe adds them up, as a mean over the images.
 
-        images:  (N, 3, H, W) float32 as `input_spec` says; H and W multiples of 32.
+        images:  (N, 3, H, W) float32, normalised by `input_spec`; H and W multiples of 32.
         targets: N targets on the device of `images`, boxes in pixels of the network input, with masks (M, H, W) for
                  Mask R-CNN; may be empty.
 
@@ -81,8 +81,8 @@ class TorchvisionAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, highest score first, always in float32.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels; which objects these
-        are `BuildSpec.predict` says, with suppression by class, at upstream's IoU where nobody says.
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels. `BuildSpec.predict`
+        limits the objects; suppression is by class, by default at upstream's IoU.
 
         Raises RuntimeError if the module is in train mode.
         """
@@ -143,7 +143,7 @@ class TwoStageAdapter(TorchvisionAdapter):
 
     @torch.no_grad()
     def _proposals(self, images: ImageList, maps: Mapping[str, Tensor]) -> list[Tensor]:
-        # In train mode upstream's own forward pass wants labels.
+        # In train mode upstream's own forward pass needs labels.
         rpn, levels = self._model.rpn, list(maps.values())
         objectness, deltas = rpn.head(levels)
         counts = [each[0].numel() for each in objectness]

@@ -43,10 +43,10 @@ class Architecture:
 
     name:     its name in a config, for example "fasterrcnn_resnet50_fpn".
     detector: "fasterrcnn", "maskrcnn", "retinanet", "fcos" or "ssdlite".
-    backbone: torchvision's name of the classifier that it stands on.
+    backbone: torchvision's name of its classifier.
     coco:     name of torchvision's enumeration of COCO weights; empty if there are none. An architecture that has
               them is built by torchvision's own function of the same name, any other out of torchvision's parts.
-    frozen:   whether the norms of the backbone are FrozenBatchNorm2d when it is pretrained, as upstream has it; they
+    frozen:   whether the norms of the backbone are FrozenBatchNorm2d when it is pretrained, as in upstream; they
               are trained (BatchNorm2d) otherwise.
     coco_eps: the epsilon of those frozen norms under the COCO weights: the first of these were trained when upstream's
               norms had none. Weights of a classifier have torch's own, 1e-5.

@@ -102,7 +102,7 @@ class BodyWithPyramid(nn.Module):
 
 
 def frozen_eps(arch: Architecture, source: Source | None) -> float | None:
-    """Return the epsilon of the backbone's frozen norms as upstream has it for these weights; None if they are trained.
+    """Return the epsilon of the backbone's frozen norms as in upstream for these weights; None if they are trained.
 
     A trained norm counts its batches, and a frozen one does not. Upstream sets the epsilon to 0 for its first COCO
     weights alone (`overwrite_eps`). A detector's file without a mark is taken for one of these, or for one that was

@@ -36,7 +36,7 @@ class TorchvisionPlugin:
         return tuple(ARCHITECTURES)
 
     def task_of(self, arch: str) -> str:
-        """Return "detect" or, for Mask R-CNN, "instance"; InputError with the nearest name where it is unknown."""
+        """Return "detect" or, for Mask R-CNN, "instance"; InputError with the nearest name if it is unknown."""
         return find_architecture(arch).task
 
     def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:

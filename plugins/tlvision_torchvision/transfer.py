@@ -31,8 +31,8 @@ def load_weights(model: Any, arch: Architecture, source: Source, classes: Sequen
     """Copy the tensors of `source` into `model`, in place, cast to the model's dtype, and report on every key.
 
     classes: names of the head's classes, in order. A row is taken over where the file has a class of the same name,
-             case and surrounding blanks aside. Other rows keep what they have.
-    given:   what the user calls the weights, for the report.
+             case and surrounding blanks aside. Other rows are unchanged.
+    given:   name of the weights, for the report.
 
     Raises InputError if the file belongs to another architecture: a tensor outside the class rows is of another
     shape, or a tensor of the body is not there. A neck or a head may be absent.
@@ -88,8 +88,8 @@ def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:
     """Return `file` with class names that differ from the target's only in case or blanks renamed to those."""
     if file.class_names is None:
         return file
-    ours = {name.strip().lower(): name for name in classes}
-    return replace(file, class_names=tuple(ours.get(name.strip().lower(), name) for name in file.class_names))
+    targets = {name.strip().lower(): name for name in classes}
+    return replace(file, class_names=tuple(targets.get(name.strip().lower(), name) for name in file.class_names))
 
 
 def _check_belongs(model: Any, file: TensorFile, class_keys: Set[str], source: Source, arch: Architecture) -> None:

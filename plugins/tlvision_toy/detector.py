@@ -141,8 +141,8 @@ def select(
     """Turn dense predictions into objects, by non-maximum suppression within each class.
 
     size:    height and width of the images; boxes are cut there.
-    predict: which objects; the IoU above which the lower score goes is 0.6 where nobody says.
-    masks:   whether the objects will have masks, and so be fewer where nobody says.
+    predict: limits on the objects; boxes of a class are suppressed at IoU 0.6 by default.
+    masks:   whether the objects will have masks; their default number is then lower.
 
     Returns per image boxes (K, 4) float32, scores (K,) float32, falling, labels (K,) int64.
     """

@@ -22,7 +22,7 @@ class YoloAdapter:
     """One YOLO detector, ready to be fine-tuned. Also has the capability `HasTrainingProgress`.
 
     model: ultralytics' DetectionModel on the CPU in train mode, with `args` as `tlvision_yolo.build` sets them.
-    predict: which objects `predict` gives.
+    predict: limits on the objects of `predict`.
     """
 
     module: nn.Module
@@ -85,8 +85,8 @@ class YoloAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, highest score first, always in float32.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels. Which objects these are
-        `BuildSpec.predict` says; suppression is by class, at IoU 0.7 where nobody says, with several classes
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels. `BuildSpec.predict`
+        limits the objects; suppression is by class, by default at IoU 0.7, with several classes
         a place allowed, as upstream's validator has it. A head set to its one-to-one branch gives its own best instead.
 
         Raises RuntimeError if the module is in train mode.

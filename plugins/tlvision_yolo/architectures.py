@@ -17,7 +17,7 @@ class Architecture:
     yaml:    ultralytics' description of it, below its `cfg/models`.
     scale:   which of the description's scales it is; empty if the description has none.
     weights: file name of ultralytics' COCO weights.
-    task:    what it does.
+    task:    of the architecture.
     """
 
     name: str

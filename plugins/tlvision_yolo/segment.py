@@ -21,9 +21,9 @@ class YoloSegmentAdapter(YoloAdapter):
 
     `loss` gives besides the detector's losses "seg" (binary cross-entropy of the masks in their boxes) and, for 26,
     "sem" (of its map of classes, which is trained alone). Every target with objects needs `masks`. Where masks overlap,
-    a pixel belongs to the smallest, and all are trained at a quarter of the input's size, both as upstream has it.
+    a pixel belongs to the smallest, and all are trained at a quarter of the input's size, both as in upstream.
 
-    `predict` gives 100 objects where nobody says (upstream's validator keeps 300), with masks cut at their boxes as
+    `predict` returns 100 objects by default (upstream's validator keeps 300), with masks cut at their boxes as
     upstream's validator does it for COCO.
     """
 

@@ -34,8 +34,8 @@ def load_weights(model: Any, file: TensorFile, classes: Sequence[str], *, source
 
     model:   a DetectionModel or SegmentationModel of ultralytics whose head has `len(classes)` classes.
     classes: names of the head's classes, in order. A row is taken over where the file has a class of the same name,
-             case and surrounding blanks aside, as upstream does it. Other rows keep what they have.
-    source, arch: what the user calls the weights and the model, for the report and for errors.
+             case and surrounding blanks aside, as upstream does it. Other rows are unchanged.
+    source, arch: names of the weights and the model, for the report and for errors.
 
     The head may be absent from the file, or in it only in part: a detector's file gives an instance segmenter of the
     same size all but the masks' branch. Raises InputError if the file belongs to another architecture or size: a
@@ -80,8 +80,8 @@ def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:
     """Return `file` with class names that differ from the target's only in case or blanks renamed to those."""
     if file.class_names is None:
         return file
-    ours = {name.strip().lower(): name for name in classes}
-    return replace(file, class_names=tuple(ours.get(name.strip().lower(), name) for name in file.class_names))
+    targets = {name.strip().lower(): name for name in classes}
+    return replace(file, class_names=tuple(targets.get(name.strip().lower(), name) for name in file.class_names))
 
 
 def _both_shapes(key: str, here: Tensor, there: Tensor) -> str:

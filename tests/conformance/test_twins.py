@@ -70,7 +70,7 @@ def test_a_sound_model_learns_in_half_the_steps_that_twins_get(arch: str, monkey
     monkeypatch.setattr(overfit, "STEPS", FEWER_STEPS // 2)
     monkeypatch.setattr(overfit, "MASK_LOOKS", FEWER_LOOKS // 2)
     case = Case(get_plugin("toy"), arch)
-    adapter = case.overfitted
+    adapter = overfit.overfitted(case)
     one = overfit.one_image(case, adapter)
     assert overfit.score(case, adapter, one) >= overfit.ENOUGH
     if arch == "toy-instance":

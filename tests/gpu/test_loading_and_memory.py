@@ -14,7 +14,8 @@ import torch
 
 from tlvision.config.load import load_config
 from tlvision.engine.build import build_run
-from tlvision.engine.train import build_session, train
+from tlvision.engine.session import build_session
+from tlvision.engine.train import train
 from tlvision.training.fabric import make_fabric
 from tlvision.training.loop import train_step
 from tlvision.training.phases import find_phases

@@ -12,7 +12,7 @@ import torch
 from syncs import Waits, find_waits
 from tlvision.config.load import load_config
 from tlvision.engine.build import build_run
-from tlvision.engine.train import build_session
+from tlvision.engine.session import build_session
 from tlvision.hooks import ObjectiveHook
 from tlvision.hooks.registry import BUILT_IN, hook_class
 from tlvision.training.fabric import make_fabric

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import tlvision
 from tlvision.training.manifest import write_manifest
-from tlvision.training.restore import read_state
+from tlvision.training.state import read_state
 from tlvision.types import InputError, TlvisionError
 
 FILES = (

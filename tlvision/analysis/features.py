@@ -90,10 +90,10 @@ class ImageStatistics:
 def choose_model(choice: ModelChoice, seed: int) -> GapModel:
     """Return the model in eval mode on its device.
 
-    seed: of what is freshly initialised.
+    seed: of uninitialised parameters.
 
-    Raises InputError: not exactly one of run and plugin, arch or weights missing, a size below 32, and whatever loading
-    runs and building models raises.
+    Raises InputError: not exactly one of run and plugin, arch or weights missing, a size below 32, and errors of
+    loading runs and building models.
     """
     if (choice.run is None) == (choice.plugin is None):
         raise InputError(
@@ -177,7 +177,7 @@ def uninitialised_taps(model: GapModel, inputs: Tensor) -> frozenset[str]:
 
 
 def extract(model: GapModel, images: Sequence[ImageFile]) -> Iterator[tuple[int, ImageStatistics, frozenset[str]]]:
-    """Yield what the model sees, batch by batch: the number of images, what was seen, and the fresh taps.
+    """Yield statistics batch by batch: the number of images, their statistics, and the uninitialised taps.
 
     Raises InputError if an image cannot be read, RunError if a feature is not finite.
     """
@@ -211,7 +211,7 @@ def extract(model: GapModel, images: Sequence[ImageFile]) -> Iterator[tuple[int,
 
 
 def join(parts: Sequence[ImageStatistics]) -> ImageStatistics:
-    """Return what was seen in several batches as one."""
+    """Return the statistics of several batches as one."""
     first = parts[0]
     return ImageStatistics(
         features={name: np.concatenate([part.features[name] for part in parts]) for name in first.features},

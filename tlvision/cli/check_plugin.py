@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run_all(console: Console, found: list[Bench]) -> dict[str, float]:
-    """Run all checks behind a progress bar; return the seconds of each, with what it was the first to need."""
+    """Run all checks behind a progress bar; return the seconds of each, with the shared work that it does first."""
     from time import perf_counter
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     _check_flags(options)
     inputs = [Path(each) for each in _inputs(options) if each]
     if options.output:
-        check_file(Path(options.output), "evaluate", inputs=inputs, ours=_OURS)
+        check_file(Path(options.output), "evaluate", inputs=inputs, own_keys=_OWN_KEYS)
     from tlvision.evaluation import format_quality, format_table, pseudo_label_quality
     from tlvision.formats.coco import write_json
 
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 # The keys of what is written: metrics, and the quality of pseudo-labels.
-_OURS = ({"task", "protocol", "per_class", "counts"}, {"iou", "thresholds", "counts", "per_class", "all"})
+_OWN_KEYS = ({"task", "protocol", "per_class", "counts"}, {"iou", "thresholds", "counts", "per_class", "all"})
 
 
 def _inputs(options: argparse.Namespace) -> list[str | None]:

@@ -29,7 +29,7 @@ _GPU_MEMORY = (
 def handle(error: Exception, arguments: Sequence[str]) -> int:
     """Print what happened and return the exit code.
 
-    error:     what a command raised; neither InputError nor RunError.
+    error:     exception of a command; neither InputError nor RunError.
     arguments: the command line behind `tlvision`.
 
     Raises `error` itself if TLVISION_DEBUG is set to anything but 0.

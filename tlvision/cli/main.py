@@ -90,7 +90,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         parser.print_help()
         return 2
     _module_of(options.verb).run(options)
-    sys.stdout.flush()  # a full disk or a closed pipe behind it is noticed here, where it can still be said
+    sys.stdout.flush()  # a full disk or a closed pipe behind it is noticed here, where it can still be reported
     return 0
 
 

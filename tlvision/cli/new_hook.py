@@ -13,13 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind",
         default="setup",
         choices=("setup", "objective", "data", "observer", "model"),
-        help="what the hook does; see docs/writing-a-hook.md (default: setup)",
+        help="kind of hook; see docs/writing-a-hook.md (default: setup)",
     )
     parser.add_argument("--in", dest="parent", type=Path, default=Path(), metavar="FOLDER", help="where to write it")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the folder and say what to do next."""
+    """Write the folder and print the next steps."""
     from tlvision.conformance.new_hook import new_hook
 
     folder = new_hook(options.name, options.parent, kind=options.kind)

@@ -45,7 +45,7 @@ class Layer:
 class Composed:
     """A composed config.
 
-    values:  what the schema takes.
+    values:  values for the schema.
     origins: dotted key -> label of the file that it comes from; hooks are "hooks.<name>.<parameter>".
     when:    every `when` of the files, for the schema to check even if its hook is absent.
     """

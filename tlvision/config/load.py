@@ -1,4 +1,4 @@
-"""Read a config: its files composed, `--set` overrides, every error at once with the path of its key."""
+"""Read a config: compose its files, apply `--set`, and report all errors at once with their keys."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def load_with_origins(
 def read_options(plugin: Plugin, given: Mapping[str, Any]) -> BaseModel | None:
     """Return `model.options` as the plugin's own type, or None if the plugin has none.
 
-    Raises InputError that lists every wrong key, or says that the plugin has no options.
+    Raises InputError that lists every wrong key, or if the plugin has no options.
     """
     if not isinstance(plugin, HasOptions):
         if given:

@@ -1,4 +1,4 @@
-"""Print where each value of a config comes from."""
+"""Print the origin of each value of a config."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _text(value: Any) -> str:
 
 
 def _origin(key: str, origins: Mapping[str, str]) -> str:
-    """Return the origin of a key: of its own, or of the section that was set as a whole."""
+    """Return the origin of a key, or of the section that was set as a whole."""
     while key:
         if key in origins:
             return origins[key]

@@ -18,7 +18,7 @@ INPUTS = (
 
 
 def resolve_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the values with the paths that exist in `folder` put there; everything else stays as it is."""
+    """Return the values with paths that exist in `folder` joined to it; other values are unchanged."""
     resolved = dict(values)
     for keys in INPUTS:
         resolved = _resolve(resolved, keys, folder)

@@ -199,7 +199,7 @@ class DataSettings(_Strict):
 
     @property
     def evaluated(self) -> DatasetSettings:
-        """Return what a run's folder shows predictions and metrics of: val, or where there is none source_val."""
+        """Return the dataset of a run's predictions and metrics: val, or source_val if there is no val."""
         found = self.val or self.source_val
         assert found is not None
         return found

@@ -26,7 +26,6 @@ from tlvision.types import IGNORE_INDEX, ClassMap, Target
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tlvision.conformance.overfit import OneImage
     from tlvision.plugin import Adapter, Plugin, WeightReport
     from tlvision.tasks import Task
 
@@ -42,11 +41,14 @@ class Case:
     plugin:     the plugin's light object.
     origin:     the entry point's value, such as "tlvision_toy.plugin:plugin"; empty if it is not known.
     arch:       the architecture.
-    weights:    what it is built from, as `BuildSpec.weights`.
+    weights:    as `BuildSpec.weights`.
     image_size: long side of the network input in pixels.
     classes:    the classes it is built for, unless a check asks for others.
     task:       the task of the architecture.
+    trained:    the model after `tlvision.conformance.overfit.overfitted` has trained it, or None.
     """
+
+    trained: Adapter | None = None
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class Case:
               "mixed_empty" has one image with and one without objects, "all_empty" none at all, "one_object_each" one
               object an image.
 
-        Returns (N, 3, H, W) float32, normalised as the adapter's `input_spec` says, and N targets of tensors, boxes in
+        Returns (N, 3, H, W) float32, normalised by the adapter's `input_spec`, and N targets of tensors, boxes in
         network-input pixels, masks for instance segmenters, label maps for semantic ones.
         """
         count = len(self.classes)
@@ -117,7 +119,7 @@ class Case:
         return self.network_batch(adapter, drawings)
 
     def network_batch(self, adapter: Adapter, drawings: Sequence[Drawing]) -> tuple[Tensor, list[Target]]:
-        """Bring drawings of one size to the network's; what comes out is described at `batch`."""
+        """Bring drawings of one size to the network's; `batch` describes the result."""
         canvases, targets = [], []
         for drawing in drawings:
             canvas, matrix = fit_image(drawing.image, adapter.input_spec, self.image_size)
@@ -183,19 +185,6 @@ class Case:
             clip=clip,
         )
         return MiniTrainer(adapter, plan, settings)
-
-    def one_image(self, adapter: Adapter) -> OneImage:
-        """Return the image that every model must be able to overfit; see `overfit.one_image`."""
-        from tlvision.conformance.overfit import one_image
-
-        return one_image(self, adapter)
-
-    @cached_property
-    def overfitted(self) -> Adapter:
-        """A model that has learnt `one_image`; shared by the checks, which must not change it."""
-        from tlvision.conformance.overfit import overfit
-
-        return overfit(self)
 
 
 def warp_masks(masks: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:

@@ -22,7 +22,7 @@ class Check:
     run:      raises AssertionError with one sentence that names what broke the promise; any other error counts too.
     labels:   what models must predict for it to apply; None for all.
     needs:    name of a capability Protocol that the adapter must have, or None for everybody.
-    requires: names of checks without which this one says nothing; it is not run where one of them has failed.
+    requires: names of checks that this one depends on; it is not run if one of them has failed.
     scope:    "plugin" for a fact about the plugin, which is checked on one architecture; else "architecture".
     trains:   True if it needs a model that has been trained for many steps, which takes most of the kit's time.
     """

@@ -63,7 +63,7 @@ def answer(request: dict[str, Any]) -> list[str]:
             plugin.task_of(arch)
         return [name for name in request["watched"] if name in sys.modules]
     for name in ("cv2", "matplotlib", "PIL.Image", "torch", "torchvision", "tlvision.plugin.weights.files"):
-        # What the core imports itself is there before, so that only what the plugin does shows.
+        # What the core imports itself is there before, so that only the plugin's effects are seen.
         if find_spec(name.partition(".")[0]) is not None:
             import_module(name)
     before = process_state()
@@ -90,7 +90,7 @@ def _build(request: dict[str, Any]) -> None:
 
 
 def process_state() -> dict[str, str]:
-    """Return what is global in this process and no plugin's business, as short texts by name.
+    """Return global state of this process that no plugin should change, as short texts by name.
 
     The states of random generators are not in it: initialising a model moves them.
     """

@@ -87,7 +87,7 @@ class HookCase:
 
     @cached_property
     def _weights(self) -> str:
-        """A weight file of the model, so that hooks that go by pretrained weights find some."""
+        """A weight file of the model, so that hooks that need pretrained weights find some."""
         from tlvision.engine.build import seed_everything
         from tlvision.training.checkpoint import save_weights
 
@@ -139,7 +139,7 @@ class HookCase:
 
     def session(self) -> Session:
         """Return a run with the hook that is about to take its first step."""
-        from tlvision.engine.train import build_session
+        from tlvision.engine.session import build_session
         from tlvision.training.fabric import make_fabric
 
         parts = self.parts()

@@ -56,7 +56,7 @@ class HookCheck:
         return Outcome("pass")
 
     def __call__(self) -> None:
-        """Raise AssertionError if the check fails, or what the hook raised."""
+        """Raise AssertionError if the check fails, or the hook's own exception."""
         self.check.run(self.case)
 
 

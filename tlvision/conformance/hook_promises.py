@@ -57,7 +57,7 @@ def _check(kind: type[Hook] = Hook, *, trains: bool = False) -> Callable[[Callab
 
 @_check()
 def describes_itself(case: HookCase) -> None:
-    """The class has a docstring that names every parameter, and its module one that says where the method is from."""
+    """The class has a docstring that names every parameter, and its module one that names the source of the method."""
     text = inspect.cleandoc(case.kind.__doc__ or "")
     assert text, f"{case.kind.__name__} has no docstring"
     absent = [name for name in hook_schema(case.kind).model_fields if not re.search(rf"\b{name}\b", text)]
@@ -113,7 +113,7 @@ def modules_are_the_same_every_time(case: HookCase) -> None:
 
 @_check(ModelHook)
 def copies_are_separate(case: HookCase) -> None:
-    """A deep copy of the changed model, such as a teacher, computes the same and has parameters of its own."""
+    """A deep copy of the changed model, such as a teacher, computes the same and has its own parameters."""
     _, adapter = _modified(case)
     _train_a_little(adapter)
     twin = copy.deepcopy(adapter)
@@ -126,7 +126,7 @@ def copies_are_separate(case: HookCase) -> None:
 
 @_check(ModelHook)
 def merged_weights_predict_the_same(case: HookCase) -> None:
-    """`merge` gives a model with its own parameters alone and equal predictions, or says that it cannot."""
+    """`merge` returns a model with only its own parameters and equal predictions, or raises InputError."""
     plain, (hook, adapter) = case.adapter(), _modified(case)
     _train_a_little(adapter)
     expected = _predict(adapter)

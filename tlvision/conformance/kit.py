@@ -32,7 +32,7 @@ class Outcome:
     status: "pass"; "fail", which an unexpected pass is too; "expected failure"; or "not run", where a check that it
             builds on has failed or the architecture lacks what it is about.
     detail: one sentence on anything but a pass.
-    error:  what the check raised, or None.
+    error:  exception of the check, or None.
     """
 
     status: Status
@@ -218,7 +218,7 @@ def plugin_checks(
 
     plugin:     the name of an installed plugin, or its object.
     arch:       the architecture to check; None takes the first of each task that the plugin has.
-    weights:    what the models are built from; "none" needs no file.
+    weights:    of the models; "none" needs no file.
     image_size: long side of the network input in pixels, a multiple of 32; small is fast.
     expected_failures: `{name of a check: why it fails}`: such a check passes quietly while it fails, and fails as soon
                 as it passes.

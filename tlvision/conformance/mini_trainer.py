@@ -26,7 +26,7 @@ class MiniTrainer:
     """A training loop on given batches, without data loading, hooks, precision and processes.
 
     adapter:   the model; its modes, gradients and weights are changed.
-    plan:      what is trained when.
+    plan:      of what is trained when.
     settings:  learning rate, optimizer, schedule and clipping; the rest is not used.
     optimizer: as the core builds it for this plan.
     step:      steps taken so far.

@@ -1,4 +1,4 @@
-"""Write the folder of a new hook that passes the kit as it stands, ready to be replaced by a method."""
+"""Write the folder of a new hook that passes the kit, ready to be replaced by a method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the folder of a new plugin that passes the kit as it stands, ready to be replaced piece by piece."""
+"""Write the folder of a new plugin that passes the kit, ready to be replaced piece by piece."""
 
 from __future__ import annotations
 

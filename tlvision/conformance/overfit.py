@@ -32,7 +32,7 @@ ENOUGH = 0.9
 MASK_ENOUGH = 0.7
 """The IoU of a drawn mask with the one that is found for it, in original pixels, that counts as overfitted."""
 STEPS, EVERY = 400, 20
-"""Steps at most, and after how many the image is looked at."""
+"""Largest number of steps, and the steps between evaluations of the image."""
 MASK_LOOKS = 8
 """How often boxes are found to be learnt before masks that are not are given up."""
 LR = 2e-3
@@ -46,7 +46,7 @@ FIRST_BOX, LAST_BOX = (0.05, 0.10, 0.40, 0.45), (0.50, 0.45, 0.75, 0.95)
 class OneImage:
     """A drawn image of `SIZE` with an object of the first and one of the last class.
 
-    drawing: the image and what is in it, in its own pixels. For segmenters the pixels around the objects are of a
+    drawing: the image with its objects, in its own pixels. For segmenters the pixels around the objects are of a
              class in between, where there is one.
     images:  (1, 3, H, W) float32, the network input.
     targets: its one target of tensors, in pixels of the network input.
@@ -58,7 +58,7 @@ class OneImage:
 
 
 def one_image(case: Case, adapter: Adapter) -> OneImage:
-    """Draw the image and bring it to the network's size; `Case.batch` says how."""
+    """Draw the image and bring it to the network's size, as `Case.batch` does."""
     last = len(case.classes) - 1
     between = last // 2 if last > 1 else IGNORE_INDEX
     drawing = draw(SIZE, [Shape(0, FIRST_BOX), Shape(last, LAST_BOX)], seed=7, background=between)
@@ -66,8 +66,15 @@ def one_image(case: Case, adapter: Adapter) -> OneImage:
     return OneImage(drawing, images, targets)
 
 
+def overfitted(case: Case) -> Adapter:
+    """Return the model of a case after overfitting to `one_image`; shared by the checks, which must not change it."""
+    if case.trained is None:
+        case.trained = overfit(case)
+    return case.trained
+
+
 def overfit(case: Case) -> Adapter:
-    """Train a fresh model on `one_image` until it knows it, or for `STEPS`, and return it in eval mode.
+    """Train a new model on `one_image` until it overfits, or for `STEPS`, and return it in eval mode.
 
     Masks are given some time more than boxes.
 
@@ -112,7 +119,7 @@ def _mirror(target: Target, width: int) -> Target:
 
 
 def score(case: Case, adapter: Adapter, one: OneImage) -> float:
-    """Return AP50 of the boxes, or the mean class IoU, as an evaluation says it of what the adapter finds in the image.
+    """Return AP50 of the boxes, or the mean class IoU, of the adapter's predictions on the image.
 
     The module is left in eval mode.
     """
@@ -124,7 +131,7 @@ def score(case: Case, adapter: Adapter, one: OneImage) -> float:
 
 
 def find(case: Case, adapter: Adapter, one: OneImage) -> Prediction:
-    """Return what the adapter finds, as numpy in pixels of the drawn image; the module is left in eval mode."""
+    """Return the adapter's prediction, as numpy in pixels of the drawn image; the module is left in eval mode."""
     fabric = Fabric(accelerator="cpu", devices=1)
     return predict_array(adapter, one.drawing.image, fabric=fabric, image_size=case.image_size)
 

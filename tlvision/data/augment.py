@@ -67,7 +67,7 @@ def random_affine(
 
 
 def fit(size: tuple[int, int], canvas: tuple[int, int], spec: InputSpec) -> Matrix:
-    """Return letterbox or stretch, as `spec` says; both sizes are (height, width)."""
+    """Return letterbox or stretch by `spec`; both sizes are (height, width)."""
     return stretch(size, canvas) if spec.resize == "stretch" else letterbox(size, canvas, spec.place)
 
 

@@ -53,7 +53,7 @@ class Views:
 class Batch:
     """N network inputs with M objects between them.
 
-    images:    (N, 3, H, W) uint8, RGB; `normalise` turns them into what the model wants.
+    images:    (N, 3, H, W) uint8, RGB; `normalise` turns them into the model's format.
     boxes:     (M, 4) float32, x0 y0 x1 y1 in pixels of the input, image by image.
     labels:    (M,) int64 class index.
     counts:    the number of objects of each image; they sum to M.
@@ -62,7 +62,7 @@ class Batch:
     sizes:     height and width of each original image.
     semantic:  None, or (N, H, W) uint8 label maps.
     masks:     None, or (M, H, W) uint8 instance masks.
-    unlabelled: None, or views of unlabelled images, as many as `data.batch.unlabelled` says.
+    unlabelled: None, or views of unlabelled images, `data.batch.unlabelled` of them.
     """
 
     images: Tensor

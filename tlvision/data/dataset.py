@@ -57,7 +57,7 @@ class Meta:
 _BOXES = TargetParts()
 Draw = tuple[Pixels, Target, Meta]
 Restyle = Callable[[Pixels, np.random.Generator], Pixels]
-"""Changes how an image (H, W, 3) uint8 RGB looks, not what is where; returns another one."""
+"""Changes the appearance of an image (H, W, 3) uint8 RGB without moving objects; returns a new image."""
 
 
 def round_up(side: int, multiple: int) -> int:
@@ -131,7 +131,7 @@ def _decode(sample: Sample, wanted: tuple[int, int]) -> tuple[Pixels, int]:
 class TrainImages:
     """An endless stream of training inputs: every image equally often, in a new order each epoch.
 
-    samples:     the training images; those without objects take part too.
+    samples:     the training images; those without objects are used as well.
     settings:    what they go through.
     input_spec:  the model's wishes.
     image_size:  long side of the network input in pixels, rounded up to the model's multiple.
@@ -328,7 +328,7 @@ def place_whole(size: tuple[int, int], input_spec: InputSpec, long_side: int) ->
     """Return height and width of the network input for a whole image of `size` (height, width), and the map to it.
 
     Letterboxed, the long side of the image becomes `long_side`; the input is larger by `input_spec.margin` at least, a
-    multiple of `multiple_of`, with the image where `place` says, at a whole offset. Stretched, the input is square.
+    multiple of `multiple_of`, with the image placed by `place`, at a whole offset. Stretched, the input is square.
     """
     square = (long_side, long_side)
     if input_spec.resize == "stretch":

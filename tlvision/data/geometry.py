@@ -24,9 +24,9 @@ Region = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels."""
 
 MIN_VISIBLE = 0.1
-"""An object stays if at least this part of its warped box is visible …"""
+"""An object is kept if at least this part of its warped box is visible …"""
 MIN_SIDE = 2.0
-"""… and both sides of what is visible are longer than this, in pixels."""
+"""… and both sides of the visible part are longer than this, in pixels."""
 
 
 def translate(x: float, y: float) -> Matrix:
@@ -186,7 +186,7 @@ def paint_mask(canvas: Pixels, mask: Pixels, matrix: Matrix, region: Region | No
     """Warp a mask into a canvas, in place, with smooth edges: linearly interpolated, and set from one half on.
 
     canvas: (H, W) uint8 of zeros; becomes 1 at the pixels of the mask.
-    mask:   uint8 with values 0 and 1. Only the part around what is set is looked at, so a small object costs little.
+    mask:   uint8 with values 0 and 1. Only the part around set pixels is read, so a small object costs little.
     matrix: mask pixels -> canvas pixels.
     region: x0, y0, x1, y1 in mask pixels, the part that is painted; None means all.
     """

@@ -68,7 +68,7 @@ def read_image(
 def looks_whole(data: bytes) -> bool:
     """Return whether the end of the file is where its format expects it; False means truncated or an unknown format.
 
-    Many versions of OpenCV fill what is missing of a JPEG or PNG with grey and say nothing.
+    Many versions of OpenCV fill the missing part of a JPEG or PNG with grey, without an error.
     """
     if data.startswith(_JPEG):
         # Within compressed data FF is always followed by 00 or a restart marker, so this is a true end of image.

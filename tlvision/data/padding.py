@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tlvision.types import Prediction
 
 PADDING = -1.0
-"""What stands for probabilities where there is no image: less than any threshold."""
+"""The value in place of probabilities outside of the image: less than any threshold."""
 _LEAST_SHOWN = 0.5
 
 

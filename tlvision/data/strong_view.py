@@ -1,4 +1,4 @@
-"""The strong view of an image: another look, the same geometry, so that boxes and label maps stay true."""
+"""The strong view of an image: changed appearance with the same geometry, so that boxes and label maps stay valid."""
 
 from __future__ import annotations
 

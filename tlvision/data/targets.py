@@ -38,7 +38,7 @@ def place_target(
     masks: whether to render `Target.masks`; an object whose mask comes out empty is then left out too, and one that is
            cut gets the box around what is left of its mask.
 
-    Raises InputError if masks are wanted and an object has no segmentation.
+    Raises InputError if masks are needed and an object has no segmentation.
     """
     boxes, labels, rendered = [], [], []
     for sample, placement in zip(samples, placements, strict=True):

@@ -80,7 +80,7 @@ def build_run(
 ) -> Run:
     """Read the data, build the model and let the setup hooks make the plan.
 
-    weights:       overrides `model.weights`, to build the model around a checkpoint of its own.
+    weights:       overrides `model.weights`, to build the model for a checkpoint of the run.
     classes:       the classes of a run that is resumed; the training json must still have them.
     as_pretrained: give the model every class of the weights that `model.rename` calls ours, to be evaluated as it is.
 

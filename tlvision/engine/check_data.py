@@ -1,4 +1,4 @@
-"""Check that no image takes part where it must not: validation images in the training set, and repeated images."""
+"""Check for validation images in the training set, and for repeated images."""
 
 from __future__ import annotations
 

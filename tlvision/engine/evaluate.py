@@ -61,7 +61,7 @@ def evaluate_run(
     if task is not model.task:
         name = Path(source.json or source.images).name
         absent = listing(sorted(model.task.labels - task.labels))
-        note(console(), f"{name} has no {absent}: {task.noun} only are evaluated")
+        note(console(), f"{name} has no {absent}: only {task.noun} are evaluated")
     data = task.read(source, label_options(config.data), model.classes, require_objects=False)
     for sentence in data.skipped:
         note(console(), sentence)

@@ -56,13 +56,13 @@ def open_model(
 ) -> Model:
     """Return a model that is not going to be trained: for predictions, measures and exports.
 
-    spec:       what the plugin builds.
+    spec:       the model for the plugin to build.
     settings:   device and precision are used, and the seed of parameters that no weights are loaded for.
     hooks:      the model hooks among them change its modules.
     checkpoint: weights of a run; every key of the file and of the model must fit.
 
     Raises InputError if the weights hold parameters of a model hook that is not among `hooks`, the device does not
-    exist, or the weights do not fit; and whatever the plugin raises.
+    exist, or the weights do not fit; and any error of the plugin.
     """
     from tlvision.engine.build import seed_everything
     from tlvision.training.checkpoint import load_model_strictly
@@ -96,7 +96,7 @@ class LoadedModel(Model):
     config: Config
 
     def __repr__(self) -> str:
-        """Return three lines: the model, its classes, where it comes from."""
+        """Return three lines: the model, its classes, its run."""
         model = self.config.model
         size = self.config.data.image_size
         return (
@@ -154,12 +154,14 @@ class LoadedModel(Model):
         )
 
     def _file(self, path: Path) -> Prediction:
-        from tlvision.engine.predict import predictions
         from tlvision.formats.coco import read_unlabelled
+        from tlvision.inference.predict import predict_files
 
         if not path.exists():
             raise InputError(f"predict: '{path}' does not exist; give the path of an image file")
-        ((_, found),) = predictions(self, read_unlabelled([path], bits=self.config.data.bits or 16))
+        samples = read_unlabelled([path], bits=self.config.data.bits or 16)
+        size, window = self.config.data.image_size, self.config.evaluate.window
+        ((_, found),) = predict_files(self.adapter, samples, fabric=self.fabric, image_size=size, window=window)
         if isinstance(found, InputError):
             raise found
         return found
@@ -179,7 +181,7 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     """Return the model of a run, with the weights of checkpoints/best (of checkpoints/last before there is a best).
 
     device:         "cpu", "cuda" or "auto"; None as the run was trained, without a GPU on the CPU.
-    max_detections: objects of an image at most; None as the run has it.
+    max_detections: objects of an image at most; None for the limit of the run.
 
     Raises InputError if `run` is not the folder of a run, holds no checkpoint, or has a file that is damaged or does
     not fit the others.

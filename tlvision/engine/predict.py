@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.progress import track
@@ -15,9 +15,10 @@ from tlvision.engine.sources import existing, find_images
 from tlvision.files.names import common_folder, relative_names, unique_stems
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.formats.coco import read_readable
+from tlvision.inference.predict import predict_files
 from tlvision.report import draw_prediction
 from tlvision.terminal import console, note
-from tlvision.types import InputError, Prediction, Sample, counted
+from tlvision.types import InputError, Sample, counted
 
 COMMAND = "predict"
 
@@ -40,7 +41,7 @@ def predict_images(
     out:            a new or empty folder, or one that `tlvision predict` wrote; see `tlvision.files.outputs`. Pictures
                     have the path of their image relative to the folder that holds all images.
     min_score:      0..1, of the objects that are drawn.
-    max_detections: objects of an image at most; None as the run has it.
+    max_detections: objects of an image at most; None for the limit of the run.
     device:         "cpu", "cuda" …; None as the run was trained.
 
     predictions.json is a COCO results list, with "segmentation" (run lengths) where the model finds masks; `image_id`
@@ -79,7 +80,16 @@ def _write(
     problems = []
     shown = 0
     for sample, found in track(
-        predictions(model, samples), total=len(samples), description="predicting", console=console()
+        predict_files(
+            model.adapter,
+            samples,
+            fabric=model.fabric,
+            image_size=model.config.data.image_size,
+            window=model.config.evaluate.window,
+        ),
+        total=len(samples),
+        description="predicting",
+        console=console(),
     ):
         if isinstance(found, InputError):
             problems.append((sample.path, found))
@@ -95,30 +105,3 @@ def _write(
         what = f"{counted(shown, 'object')} of score {min_score} or more in {what}"
     console().print(f"{what}\npictures       {out}\n{results.title:<14} {results.path}", soft_wrap=True)
     return problems
-
-
-def predictions(model: LoadedModel, samples: Sequence[Sample]) -> Iterator[tuple[Sample, Prediction | InputError]]:
-    """Yield each sample with its prediction, or with the reason why its file cannot be decoded.
-
-    The same way from a file to boxes as evaluation's: `tlvision.inference.predict.predict_samples`.
-    """
-    from tlvision.data.dataset import EvalImages
-    from tlvision.inference.predict import predict_samples
-
-    spec, size = model.adapter.input_spec, model.config.data.image_size
-
-    def some(part: Sequence[Sample]) -> list[tuple[Sample, Prediction]]:
-        images = EvalImages(part, spec, size, cache_bytes=0)
-        window = model.config.evaluate.window
-        return list(predict_samples(model.adapter, images, fabric=model.fabric, batch_size=8, workers=0, window=window))
-
-    for group in EvalImages(samples, spec, size, cache_bytes=0).groups(8):
-        part = [samples[index] for index in group]
-        try:
-            yield from some(part)
-        except InputError:  # one of them is damaged: the others are predicted without it
-            for sample in part:
-                try:
-                    yield from some([sample])
-                except InputError as error:
-                    yield sample, error

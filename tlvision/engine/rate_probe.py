@@ -160,7 +160,7 @@ def with_rate(config: Config, rate: float, epochs: int) -> Config:
 
 def probe(config: Config, rate: float, epochs: int, folder: Path, fabric: Fabric) -> Probe:
     """Train briefly at one rate and score the weights on the held-out images."""
-    from tlvision.engine.train import build_session
+    from tlvision.engine.session import build_session
     from tlvision.training.loop import fit
 
     with fabric.rank_zero_first():

@@ -96,7 +96,7 @@ def open_run(run: Path, overrides: Sequence[str] = ()) -> Resumed | None:
 
     Raises InputError if something that determines the result differs or is damaged; it names the file or the key.
     """
-    from tlvision.training.restore import read_state
+    from tlvision.training.state import read_state
 
     config = read_run_config(run, overrides)
     try:
@@ -134,7 +134,7 @@ def _check_checkpoints(run: Path, folder: Path, state: Mapping[str, Any]) -> boo
     """Check every file of both checkpoints; return whether the last one has a manifest."""
     from tlvision.training.checkpoint import MODEL
     from tlvision.training.manifest import NAME, check_manifest
-    from tlvision.training.restore import REMEDY as LAST_REMEDY
+    from tlvision.training.state import REMEDY as LAST_REMEDY
 
     parts = ("optimizer", "random.0")
     needed = [MODEL, "classes.json", "state.json", *(f"{part}.{kind}" for part in parts for kind in _KINDS)]

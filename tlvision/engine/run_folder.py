@@ -77,7 +77,7 @@ def in_run(run: Path, name: str) -> Path:
 def new_folder(out: str | Path, fabric: Fabric, config: str = "") -> Path:
     """Claim `out` for a run, or `out-2`, `out-3` … where there is something already, and return it.
 
-    config: what is written into config.yaml at once. Creating that file exclusively is the claim: of two runs that
+    config: content of config.yaml, written at once. Creating that file exclusively is the claim: of two runs that
     start together, one gets the folder and the other the next number. Nothing is overwritten.
 
     Raises InputError in every process if no such folder can be made.

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from tlvision import terminal
 from tlvision.config.load import dump_config, load_config
-from tlvision.engine.build import Run, build_run, seed_everything, training_images, unlabelled_images
+from tlvision.engine.build import Run, build_run
 from tlvision.engine.environment import describe_environment
-from tlvision.engine.evaluators import run_evaluator
 from tlvision.engine.pictures import draw_pictures
 from tlvision.engine.resume import Resumed, open_run, read_run_config
 from tlvision.engine.resume_data import check_data, check_environment, check_labels, origin, record
 from tlvision.engine.run_folder import REMEDY, check_kinds, in_run, new_folder, release_folder
+from tlvision.engine.session import build_session
 from tlvision.engine.summary import describe
 from tlvision.evaluation import format_table
 from tlvision.files.atomic import copy_any, recover_folder
 from tlvision.files.json_files import read_object, write_json, write_text
-from tlvision.hooks import Context, ObserverHook
+from tlvision.hooks import ObserverHook
 from tlvision.report import write_report
 from tlvision.types import InputError, RunError, counted
 
@@ -57,13 +57,13 @@ def train(
     """Train with a config, from the start or, with `resume`, from the last checkpoint of a run.
 
     config:    the path of a YAML file, the name of a preset, several of these joined by "+", a mapping of the form of a
-               file, or a loaded Config; unused with `resume`, which goes by the run's own config.yaml.
+               file, or a loaded Config; unused with `resume`, which uses the run's config.yaml.
     overrides: "train.lr=2e-4" and so on.
     extra:     files or presets that are added to the config's bases.
     observers: hooks of the caller behind those of the config, for example to draw a curve in a notebook. They are in
                no file of the run: whoever resumes it gives them again.
 
-    Raises InputError for what the user can correct, RunError if training cannot go on, KeyboardInterrupt after
+    Raises InputError for mistakes of the user, RunError if training cannot continue, KeyboardInterrupt after
     Ctrl-C, when the state has been saved.
     """
     from tlvision.config.schema import Config
@@ -129,49 +129,6 @@ def _choose_rate(parts: Run, run: Path, fabric: Fabric, console: Console) -> Run
     return replace(parts, config=config)
 
 
-def build_session(parts: Run, run: Path, fabric: Fabric) -> Session:
-    """Tie the parts of a run together: model on its device, optimizer, images, evaluator."""
-    from tlvision.training.fabric import place
-    from tlvision.training.optim import build_optimizer
-    from tlvision.training.session import Session
-    from tlvision.training.workers import choose_workers
-
-    config, duration = parts.config, parts.plan.duration
-    seed_everything(config.train.seed + fabric.global_rank)
-    place(fabric, parts.adapter.module)
-    for module in parts.hook_modules().values():
-        fabric.to_device(module)
-    optimizer = build_optimizer(parts.adapter.module, parts.plan, config.train, parts.hook_modules())
-    workers = choose_workers(config.data.workers, fabric)
-    unlabelled = unlabelled_images(parts)
-    context = Context(
-        adapter=parts.adapter,
-        plan=parts.plan,
-        classes=parts.classes,
-        weights=parts.report,
-        run_dir=run,
-        is_main=fabric.is_global_zero,
-        duration=duration,
-        select=parts.select.name,
-        higher_is_better=parts.select.higher_is_better,
-    )
-    return Session(
-        fabric=fabric,
-        context=context,
-        hooks=parts.hooks,
-        settings=config.train,
-        optimizer=optimizer,
-        images=training_images(parts, unlabelled),
-        unlabelled=unlabelled,
-        unlabelled_size=config.data.batch.unlabelled,
-        evaluator=run_evaluator(parts, unlabelled, out=run, fabric=fabric, workers=workers),
-        batch_size=config.data.batch.labelled,
-        workers=workers,
-        mosaic_until=round((1 - config.data.augment.mosaic_off) * duration.total_steps),
-        evaluate_every=config.evaluate.every,
-    )
-
-
 def _begin(session: Session, parts: Run, run: Path, console: Console, *, again: bool) -> None:
     """Write the files that describe the initial state of the run.
 
@@ -205,6 +162,7 @@ def _begin(session: Session, parts: Run, run: Path, console: Console, *, again: 
 def _continue(session: Session, parts: Run, resumed: Resumed, console: Console) -> None:
     """Compare the run with its recorded environment and data, restore it, and record deliberate changes."""
     from tlvision.training.ledger import check_ledger, ledger_rows, print_ledger, schedule_row, write_ledger
+    from tlvision.training.restore import restore_session
 
     now = describe_environment(parts, session.fabric)
     check_environment(resumed, now)
@@ -216,7 +174,7 @@ def _continue(session: Session, parts: Run, resumed: Resumed, console: Console) 
     note = None if resumed.deliberate else check_ledger(path, rows, schedule)
     if note:
         resumed.notes.append(note)
-    session.restore(added=resumed.added_hooks, changed=resumed.deliberate)
+    restore_session(session, added=resumed.added_hooks, changed=resumed.deliberate)
     session.fabric.barrier()  # every process has read the files that the main one may now replace
     record(resumed, session, parts.config, now["data"], console)
     if resumed.deliberate and session.fabric.is_global_zero:

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from tlvision import terminal
 from tlvision.config.load import load_config
 from tlvision.engine.build import build_run
+from tlvision.engine.session import build_session
 from tlvision.engine.summary import describe
-from tlvision.engine.train import build_session
 from tlvision.hooks.registry import ALWAYS
 
 if TYPE_CHECKING:

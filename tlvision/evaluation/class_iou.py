@@ -25,16 +25,16 @@ Fractions = list[float | None]
 def class_iou(
     pairs: Iterable[tuple[LabelMap, LabelMap]], names: Sequence[str], *, boundary: bool = False
 ) -> dict[str, Any]:
-    """Compute IoU, Dice and accuracy of each class, and what follows for all.
+    """Compute IoU, Dice and accuracy of each class, and their means.
 
     pairs:    (ground truth, prediction) per image, both (H, W) of any integer dtype, class index per pixel. Pixels
-              whose ground truth is IGNORE_INDEX (255) count nowhere, whatever was predicted there.
+              whose ground truth is IGNORE_INDEX (255) are not counted, whatever the prediction.
     names:    the classes in the order of the index, at most 255.
     boundary: whether to compute boundary IoU as well, which takes longer than all the rest.
 
     Returns a dict for a JSON file; each metric is in 0..1, or None if there is nothing to measure:
         task:           "semantic"
-        protocol:       what was computed, with its `hash`
+        protocol:       the definition of the metrics, with its `hash`
         semantic:       mean_class_iou, mean_class_dice, mean_class_accuracy, mean_class_boundary_iou (if asked for),
                         each over the classes with ground truth, pixel_accuracy, frequency_weighted_iou; all None if
                         only one of several classes has ground truth

@@ -32,7 +32,7 @@ def coco_map(
 
     ground_truth:   a COCO json file; boxes x, y, width, height in pixels. Images without objects count: a prediction
                     there is a false positive. Crowd regions (iscrowd 1) neither reward nor punish. `area` decides
-                    small/medium/large; where it is missing, width * height of the box stands in for it.
+                    small/medium/large; if it is missing, width * height of the box is used.
     predictions:    a JSON list of COCO results with the image and category ids of `ground_truth`; may be empty.
     iou_type:       "bbox" compares boxes, "segm" compares masks.
     max_detections: how many results per image and class count, best scores first, ascending.
@@ -49,7 +49,7 @@ def coco_map(
         counts:         images, ground_truths (crowd not included), crowd, predictions, and areas_from_boxes: objects
                         without `area` in the file
 
-    Raises InputError in one sentence with file and entry; see `tlvision.evaluation.read` for what is checked.
+    Raises InputError in one sentence with file and entry; `tlvision.evaluation.read` lists the checks.
 
     >>> import json, tempfile
     >>> folder = Path(tempfile.mkdtemp())

@@ -1,4 +1,4 @@
-"""Counting pixels: the confusion matrix that every number about label maps comes from."""
+"""Count pixels in a confusion matrix, from which all label-map metrics are computed."""
 
 from __future__ import annotations
 

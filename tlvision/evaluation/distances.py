@@ -50,7 +50,7 @@ class Measured:
 class FeatureGap:
     """All distances between two sets of feature vectors.
 
-    a_distance: 0 (nobody can tell the sets apart) to 2 (a linear classifier always can).
+    a_distance: 0 (no linear classifier separates the sets) to 2 (one separates them perfectly).
     frechet:    >= 0, squared, on `components` principal components, where 1 is the total variance of both sets there:
                 two points far apart have 4.
     mmd:        squared maximum mean discrepancy, unbiased: may be below 0 if the sets are alike.

@@ -24,7 +24,7 @@ def instance_map(
         bbox, segm: the twelve numbers of each
         per_class:  {name: {"bbox/AP", "bbox/AP50", "bbox/AR100", "segm/AP", …, ground_truths, predictions}}
 
-    Raises InputError in one sentence with file and entry; see `tlvision.evaluation.read` for what is checked.
+    Raises InputError in one sentence with file and entry; `tlvision.evaluation.read` lists the checks.
     """
     boxes = coco_map(ground_truth, predictions, iou_type="bbox", max_detections=max_detections)
     masks = coco_map(ground_truth, predictions, iou_type="segm", max_detections=max_detections)

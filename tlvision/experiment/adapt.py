@@ -43,8 +43,8 @@ class Row:
     objects:      how many it finds in an unlabelled image with a score of 0.5 or more, one a seed; of detectors.
     selected_by:  the metric that chose the checkpoint.
     runs:         the folders.
-    pseudo_labels: what its final teacher's labels were worth on `data.oracle`, first seed; of methods with a teacher.
-    note:         why there is nothing, or what else is to be known.
+    pseudo_labels: quality of the final teacher's pseudo-labels on `data.oracle`, first seed, if there is a teacher.
+    note:         the reason for missing values, or a remark.
     mean, low, high: of `values`.
     gap_closed:   (mean - source_only) / (oracle - source_only), 0..1 and beyond; None if one of them is missing, or
                   the oracle is not better than source_only.
@@ -95,7 +95,7 @@ def adapt(
     arms = make_arms(configs, overrides, kinds, extra)
     metric = _metric(arms[0].config)
     _check_folders(arms, seeds, folder)
-    check_file(folder / "adapt.json", COMMAND, ours=[{"metric", "seeds", "rows"}])
+    check_file(folder / "adapt.json", COMMAND, own_keys=[{"metric", "seeds", "rows"}])
     rows = []
     for arm in arms:
         row = Row(arm.name, arm.kind)
@@ -150,7 +150,7 @@ def _metric(config: Config) -> Metric:
 def _zero_shot(arm: Arm, row: Row, folder: Path, metric: Metric, console: Console) -> None:
     """Evaluate the pretrained weights as they are, where they have all of our classes."""
     from tlvision.engine.build import build_run
-    from tlvision.engine.train import build_session
+    from tlvision.engine.session import build_session
     from tlvision.training.fabric import make_fabric
 
     console.rule("zero_shot")

@@ -30,9 +30,9 @@ KINDS: tuple[Kind, ...] = ("zero_shot", "source_only", "method", "oracle")
 class Arm:
     """One row of the table.
 
-    name:   what it is called, and its folder.
-    kind:   what it is.
-    config: what it runs, for any seed.
+    name:   its name, and that of its folder.
+    kind:   its role in the comparison.
+    config: its config, for any seed.
     """
 
     name: str
@@ -96,7 +96,7 @@ def arm_names(sources: Sequence[str | Path]) -> list[str]:
 def uses_target(name: str) -> bool:
     """Return whether a hook learns from the target, and so is excluded from the source-only baseline."""
     found = hook_class(name)
-    return found.uses_target or found.uses_unlabelled or found.uses_teacher
+    return found.uses_target or found.uses_unlabelled
 
 
 def has_teacher(config: Config) -> bool:
@@ -107,7 +107,7 @@ def has_teacher(config: Config) -> bool:
 def source_only(methods: Sequence[Config]) -> Config:
     """Return the first config without unlabelled images and with those hooks only that all have, as they have them.
 
-    Of those, the ones that use the target go too. So whatever sets a method apart from another counts as the method,
+    Of those, the ones that use the target go too. So the differences between methods count as the method,
     and what a single one has besides (a freeze) as the recipe; the order of the methods does not matter. Of a hook that
     they have with different parameters, the equal ones stay: norms that all freeze, if one freezes a backbone as well.
     """

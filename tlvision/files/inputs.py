@@ -13,7 +13,7 @@ from tlvision.types import InputError
 def check_file(path: str | Path, what: str) -> Path:
     """Return `path` if it is a regular file (or a link to one), without opening it.
 
-    what: what the file should be, for messages: "a config", "a weight file".
+    what: kind of the file, for messages: "a config", "a weight file".
 
     Raises InputError: absent, a folder, a pipe or a device (opening those can block for ever), not a path at all.
     """

@@ -12,7 +12,7 @@ from tlvision.types import InputError
 def load_json(path: Path, what: str) -> object:
     """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
-    what: what the file should be, for messages: "a COCO json".
+    what: kind of the file, for messages: "a COCO json".
 
     Raises InputError, one sentence with the file's name: absent, not a regular file (a pipe would block), not text,
     not JSON (with line and column), or nested too deeply.

@@ -112,7 +112,7 @@ def _files_in(path: Path) -> list[str]:
 
 
 def _empty(path: Path) -> None:
-    """Remove the content of a folder, all of which `check_folder` has found to be ours and unchanged."""
+    """Remove the content of a folder, all of which `check_folder` has found to be written by tlvision and unchanged."""
     if not path.is_dir():
         return
     for name in _files_in(path):
@@ -139,7 +139,7 @@ def _write_manifest(path: Path, command: str, about: str) -> None:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Return size in bytes and time of the last change in nanoseconds; nothing else of ours equals a changed file."""
+    """Return size in bytes and time of the last change in nanoseconds; a changed file differs in one of them."""
     status = path.lstat()
     return [status.st_size, status.st_mtime_ns]
 
@@ -159,12 +159,14 @@ def numbered_folder(path: Path, command: str, *, about: str) -> Path:
             chosen = path.with_name(f"{path.name}-{number}")
 
 
-def check_file(path: Path, command: str, *, inputs: Iterable[Path] = (), ours: Sequence[Collection[str]] = ()) -> None:
+def check_file(
+    path: Path, command: str, *, inputs: Iterable[Path] = (), own_keys: Sequence[Collection[str]] = ()
+) -> None:
     """Raise InputError if a single JSON file may not be written to `path`. Called before anything is computed.
 
-    inputs: files and folders that are read.
-    ours:   the keys that a file of this command has, for each kind that it writes. The file may exist only if it is a
-            JSON object with all of them.
+    inputs:   files and folders that are read.
+    own_keys: the keys of a file of this command, for each kind that it writes. The file may exist only if it is a JSON
+              object with all keys of one kind.
     """
     try:
         place = path.resolve()
@@ -178,7 +180,7 @@ def check_file(path: Path, command: str, *, inputs: Iterable[Path] = (), ours: S
         source = given.resolve()
         if place == source or (source.is_dir() and place.is_relative_to(source)):
             raise InputError(f"{command}: --output: '{path}' is or lies in the input '{given}'; give another file")
-    if exists and not _is_ours(path, ours):
+    if exists and not _has_own_keys(path, own_keys):
         raise InputError(
             f"{command}: --output: '{path}' exists, and 'tlvision {command}' did not write it. Give another "
             f"file, or remove it"
@@ -189,12 +191,12 @@ def check_file(path: Path, command: str, *, inputs: Iterable[Path] = (), ours: S
         )
 
 
-def _is_ours(path: Path, ours: Sequence[Collection[str]]) -> bool:
+def _has_own_keys(path: Path, own_keys: Sequence[Collection[str]]) -> bool:
     try:
         content = json.loads(path.read_bytes()) if path.is_file() and not path.is_symlink() else None
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and any(set(keys) <= set(content) for keys in ours)
+    return isinstance(content, dict) and any(set(keys) <= set(content) for keys in own_keys)
 
 
 def _short(path: Path) -> str:

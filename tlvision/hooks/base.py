@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tlvision.hooks.plan import Duration, Plan
 from tlvision.types import ClassMap, InputError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tlvision.data.batches import Batch, Views
-    from tlvision.hooks.observers.pseudo_labels import PseudoLabels
+    from tlvision.hooks.pseudo_labels.targets import PseudoTargets
     from tlvision.hooks.side_pass import Buffers
     from tlvision.plugin import Adapter, WeightReport
 
@@ -66,11 +66,27 @@ class StepData:
     cache: dict[str, Any] = field(default_factory=dict)
 
 
+class PseudoLabelSource(Protocol):
+    """The teacher's pseudo-labels of each micro-batch; the hook `pseudo_labels` is one."""
+
+    def weight(self, context: Context) -> float | None:
+        """Return the weight of pseudo-labels at the current step, 0..1; None during the burn-in."""
+        ...
+
+    def targets(self, context: Context, hook: str, threshold: float | None = None) -> PseudoTargets:
+        """Return the pseudo-labels of the current micro-batch.
+
+        hook:      the key of the hook that learns from them.
+        threshold: 0..1, in the place of the setting `threshold`, for this hook only.
+        """
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Context:
     """The state of a run that hooks can read; they never see the loop itself.
 
-    adapter, plan, classes: the model, what is trained when, and the classes.
+    adapter, plan, classes: the model, the plan of what is trained when, and the classes.
     weights:   which weights were loaded when the run started; on resume all of them, from the checkpoint.
     run_dir:   the run's folder.
     is_main:   True in the one process that may write files and print.
@@ -112,7 +128,7 @@ class Context:
     step: int = 0
     teacher: Adapter | None = None
     wants_teacher: bool = False
-    pseudo_labels: PseudoLabels | None = None
+    pseudo_labels: PseudoLabelSource | None = None
     unlabelled_batches: Callable[[], Iterator[Tensor]] = _no_unlabelled_images
     losses: dict[str, float] = field(default_factory=dict)
     losses_mean: dict[str, float] = field(default_factory=dict)
@@ -254,7 +270,7 @@ class ObjectiveHook(Hook):
     sees_unlabelled: bool = False
     """Whether it uses unlabelled images and their features if the batch has some, and does without if not."""
     uses_pyramid: bool = False
-    """Whether it needs `step_data.pyramid`, to pool features for boxes without a pass through the model of its own."""
+    """Whether it needs `step_data.pyramid`, to pool features for boxes without its own pass through the model."""
 
     def prepare(self, adapter: Adapter) -> None:
         """Look at the model before the optimizer exists: choose `taps`, build `module`."""
@@ -287,7 +303,7 @@ class DataHook(Hook):
 
 
 class ObserverHook(Hook):
-    """Reads, and writes files of its own."""
+    """Reads, and writes its own files."""
 
     def evaluation_weights(self) -> Mapping[str, Tensor] | None:
         """Return weights by state-dict name that evaluation should use instead of the trained ones, or None."""

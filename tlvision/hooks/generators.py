@@ -60,7 +60,7 @@ def kept_generators(start: States | None = None) -> Iterator[None]:
 def own_generators(*names: object) -> Iterator[None]:
     """Seed the global generators with the run's seed and `names` inside the with-block; put them back afterwards.
 
-    names: what the numbers are for, such as a hook's key and the step; equal names give equal numbers.
+    names: purpose of the numbers, such as a hook's key and the step; equal names give equal numbers.
 
     >>> import torch
     >>> with own_generators("mixing", 7):

@@ -98,7 +98,7 @@ class Plan:
     def train_from(self, names: Iterable[str], step: int | None, why: str, *, rewarm: int = 0) -> Plan:
         """Freeze `names` until `step` (None: for the whole run).
 
-        Hooks can only freeze for longer: where another one has said a later step (or never), that stands, so that the
+        Hooks can only freeze for longer: if another hook set a later step (or never), that one holds, so that the
         order of hooks does not matter. A constant of the model (a parameter built with requires_grad off) stays one.
 
         rewarm: steps, from `step` on, over which the learning rate rises to the scheduled one.
@@ -110,11 +110,11 @@ class Plan:
         )
 
     def set_lr(self, names: Iterable[str], lr: float, why: str) -> Plan:
-        """Give `names` a peak learning rate of their own, lr > 0, in place of `train.lr`; scales still multiply it."""
+        """Set the peak learning rate of `names`, lr > 0, in place of `train.lr`; scales still multiply it."""
         return self._change((name, replace(row, lr=lr, reasons=(*row.reasons, why))) for name, row in self._rows(names))
 
     def set_weight_decay(self, names: Iterable[str], weight_decay: float, why: str) -> Plan:
-        """Give the weights among `names` a weight decay of their own, 0 or more; norms and biases stay without."""
+        """Set the weight decay of the weights among `names`, 0 or more; norms and biases stay without."""
         return self._change(
             (name, replace(row, weight_decay=weight_decay, reasons=(*row.reasons, why)))
             for name, row in self._rows(names)

@@ -55,9 +55,9 @@ def side_pass(adapter: Adapter, buffers: Buffers | None = None) -> Iterator[None
     drop path are off. Batch statistics would depend on the size of the batch, which differs between domains, and give
     both domains mean 0 and variance 1 in every norm: the very difference that evaluation meets is then not seen.
     Norms that are frozen do the same outside of a side pass. Random numbers that are drawn nevertheless are the same
-    in blocks that follow one another, and the generators are put back.
+    in blocks that follow one another, and the generators are restored.
 
-    Containers of a head, and the model itself, stay in the mode they are in: models choose by it what they return.
+    Containers of a head, and the model itself, keep their mode, because models choose their outputs by it.
     Gradients flow into everything that is trained.
     """
     module = adapter.module

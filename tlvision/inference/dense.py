@@ -78,7 +78,7 @@ def confident_label_map(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Return what `label_map_of` does, and the probability of that class at each pixel, (H, W) float32, 0..1.
 
-    kind: what the scores are; the probability is that of `tlvision.plugin.class_probabilities`.
+    kind: of the scores; the probability is that of `tlvision.plugin.class_probabilities`.
     """
     best = labels = total = None
     for first, part in _at_original_size(scores, matrix, size):

@@ -1,4 +1,4 @@
-"""Evaluation of a run that knows two domains: on the target's labels, on the source's, and on no labels at all."""
+"""Evaluate a run with two domains: with the target's labels, the source's, and without labels."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 Domain = Literal["target", "source"]
 MOST_IMAGES = 64
-"""Unlabelled images that are looked at after each epoch; all of them would cost more than the labelled evaluation."""
+"""Unlabelled images that are evaluated after each epoch; all of them would cost more than the labelled evaluation."""
 
 
 @dataclass(slots=True, kw_only=True)
 class DomainEvaluator:
     """Evaluates on `data.val`, on `data.source_val` and on unlabelled images, and keeps their names apart.
 
-    main:       evaluates what the run's folder shows: `data.val`, or where there is none `data.source_val`.
+    main:       evaluates `data.val`, or `data.source_val` if there is none, for the run's folder.
     domain:     which of the two that is; "target/bbox/AP" is a metric of `data.val`, "source/bbox/AP" one of the other.
     source:     evaluates `data.source_val` as well, or None.
-    input_spec, unlabelled: unlabelled images as the model wants them, or None.
+    input_spec, unlabelled: unlabelled images in the model's format, or None.
     select:     the metric that chooses the checkpoint; it is written into metrics.json, with what it has used.
     """
 
@@ -112,8 +112,8 @@ def resolve_domain_select(
 ) -> Metric:
     """Return the metric that `evaluate.select` names in a run with two domains.
 
-    auto is the stability on unlabelled images, else the source's own metric: never labels of the target, which nobody
-    has in earnest. The source's metric may fall while a model adapts, and then chooses what has adapted least.
+    auto is the stability on unlabelled images, else the source's own metric: never labels of the target, which
+    are missing in practice. The source's metric may fall while a model adapts, and then selects the least adapted one.
 
     Raises InputError if there is no such metric, or a target metric is asked for without the domain's name.
 

@@ -33,7 +33,7 @@ class Evaluator:
 
     task:         writes and measures the predictions.
     data:         the images and their labels.
-    ground_truth: what is measured against, as `Task.ground_truth` returns it.
+    ground_truth: the file or folder that `Task.ground_truth` returns.
     out:          the folder that gets `Task.results_name` and metrics.json, fresh after every evaluation.
     measure:      how predictions are measured.
     window:       side in pixels of the sliding window of segmenters; 0 for whole images.

@@ -16,7 +16,7 @@ from tlvision.data.geometry import unwarp_boxes, unwarp_masks
 from tlvision.inference.dense import confident_label_map, dense_scores, label_map_prediction
 from tlvision.inference.finite import check_outputs, check_weights, fail_if_silenced, watch_for_nan
 from tlvision.plugin import HasDenseLogits, score_kind
-from tlvision.types import Prediction, Sample, check_array
+from tlvision.types import InputError, Prediction, Sample, check_array
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -115,7 +115,7 @@ def to_original(
 
     matrix: (3, 3) float64, from original to network-input pixels. Boxes are clipped to the image; those that lie in
     the padding alone, and so have no area left, are taken out, with their masks. An object of which only the mask comes
-    out empty stays, with an empty mask: what a model finds as boxes does not depend on its masks.
+    out empty stays, with an empty mask: boxes do not depend on masks.
     """
     if isinstance(prediction, torch.Tensor):
         return label_map_prediction(prediction, matrix, (height, width))
@@ -140,3 +140,30 @@ def using_weights(module: nn.Module, weights: Mapping[str, Tensor] | None) -> It
         yield
     finally:
         module.load_state_dict(own)
+
+
+def predict_files(
+    adapter: Adapter, samples: Sequence[Sample], *, fabric: Fabric, image_size: int, window: int = 0
+) -> Iterator[tuple[Sample, Prediction | InputError]]:
+    """Yield each sample with its prediction, or with the reason why its file cannot be decoded.
+
+    The same way from a file to boxes as evaluation's, `predict_samples`. window: as for `predict_samples`.
+    """
+
+    def predict(part: Sequence[Sample]) -> list[tuple[Sample, Prediction]]:
+        images = EvalImages(part, adapter.input_spec, image_size, cache_bytes=0)
+        return list(predict_samples(adapter, images, fabric=fabric, batch_size=_BATCH, workers=0, window=window))
+
+    for group in EvalImages(samples, adapter.input_spec, image_size, cache_bytes=0).groups(_BATCH):
+        part = [samples[index] for index in group]
+        try:
+            yield from predict(part)
+        except InputError:  # one of them is damaged: the others are predicted without it
+            for sample in part:
+                try:
+                    yield from predict([sample])
+                except InputError as error:
+                    yield sample, error
+
+
+_BATCH = 8

@@ -5,8 +5,8 @@
     certainty    how sure it is
     objects      how many it finds in an image: selects no checkpoint, and shows prediction collapse
 
-The first three are 0..1, more is better, and none of them knows the truth: a model that says the same of every image is
-stable. The problem is that of Saito et al., "Tune it the Right Way: Unsupervised Validation of Domain Adaptation via
+The first three are 0..1, more is better, and none of them uses labels: a model that predicts the same for every image
+is stable. The problem is that of Saito et al., "Tune it the Right Way: Unsupervised Validation of Domain Adaptation via
 Soft Neighborhood Density", ICCV 2021; the measures are ours.
 """
 
@@ -101,7 +101,7 @@ def compare(one: Outputs, other: Outputs) -> float:
 
     Label maps: the mean over classes that either side sees of the intersection over the union. Objects from a score of
     0.1 on: 2 * sum over matched pairs of IoU * min(score) / sum of all scores, pairs of one class with an IoU of at
-    least 0.5, best score first; 0 if nobody finds anything.
+    least 0.5, best score first; 0 if no prediction has any.
 
     Raises ValueError if the two do not have the same number of images.
     """

@@ -38,7 +38,7 @@ def score_kind(adapter: Any) -> ScoreKind:
 def class_probabilities(scores: Tensor, kind: ScoreKind, dim: int = 1) -> Tensor:
     """Return the probability of each class, float32, 0..1, with a sum of 1 over `dim`; gradients kept.
 
-    scores: of any shape, the classes along `dim`. kind: what they are.
+    scores: of any shape, the classes along `dim`. kind: logits, sigmoid logits or probabilities.
 
     Probabilities with a sum above 1 are divided by it. What is missing to a sum of 1 goes to all classes alike: a mask
     classifier (Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation", NeurIPS 2021,

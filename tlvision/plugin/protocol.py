@@ -107,18 +107,18 @@ class WeightReport:
 
 
 DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS = 300, 100
-"""Objects an image where nobody says how many: masks of full size take much memory."""
+"""Default number of objects in an image; lower with masks, because masks of full size take much memory."""
 
 
 DEFAULT_SCORE_FLOOR = 0.001
-"""Low scores are kept where nobody says, as COCO's evaluation wants."""
+"""Default score floor: COCO's evaluation needs low scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictSpec:
     """Limits on the objects that `Adapter.predict` returns; None is the family's usual value. Label maps ignore them.
 
-    score_floor:    objects with a lower score are left out, 0..1; None for 0.001, as COCO's evaluation wants, or less
+    score_floor:    objects with a lower score are left out, 0..1; None for 0.001, as COCO's evaluation needs, or less
                     where upstream keeps everything.
     nms_iou:        IoU above which the worse of two boxes of a class is suppressed, 0..1. A plugin raises InputError
                     for an architecture that suppresses nothing.
@@ -149,11 +149,11 @@ class BuildSpec:
 
     arch:       architecture name, as `plugin.architectures()` lists.
     weights:    "coco", "imagenet", "pretrained" (what upstream has trained this architecture on, where that is
-                neither), "none", or the path of a file; a plugin offers what it has. It must read, next to its
+                neither), "none", or the path of a file; a plugin offers those that it has. It must read, next to its
                 upstream's format, the core's own `model.safetensors` (`tlvision.plugin.weights.files.read_tensors`).
     classes:    the classes the head must have, in this order.
     image_size: long side of the network input in pixels, for families that fix it when built.
-    options:    what the config's `model.options` says, as the plugin's own type (see `HasOptions`); None if the
+    options:    `model.options` of the config, as the plugin's own type (see `HasOptions`); None if the
                 plugin has none, or to take its defaults.
     predict:    which objects `Adapter.predict` gives.
     """
@@ -170,7 +170,7 @@ class Adapter(Protocol):
     """One model, ready to be fine-tuned: four attributes and three methods."""
 
     module: nn.Module
-    """All trained state is inside it. The core sets train and eval modes; nobody overrides train()."""
+    """All trained state is inside it. The core sets train and eval modes; train() must not be overridden."""
 
     @property
     def input_spec(self) -> InputSpec:
@@ -190,7 +190,7 @@ class Adapter(Protocol):
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
         """Return the losses of a batch, in train mode.
 
-        images:  (N, 3, H, W) float32, normalised as `input_spec` says; H and W multiples of `multiple_of`.
+        images:  (N, 3, H, W) float32, normalised by `input_spec`; H and W multiples of `multiple_of`.
         targets: N targets of torch tensors on the device of `images`, boxes in network-input pixels. Boxes may be
                  absent from any or all images. Crowd objects are not in them: the core takes them out. For the task
                  "instance" every target has `masks`, (M, H, W) uint8 in the frame of `images`; for "semantic",
@@ -232,7 +232,7 @@ class HasTrainingProgress(Protocol):
 class HasDenseLogits(Protocol):
     """Capability: the model scores every class at every pixel. Every model of the task "semantic" has it.
 
-    An adapter whose scores are no logits of a softmax over the classes says so by an attribute `score_kind`: "sigmoid"
+    An adapter whose scores are not logits of a softmax over the classes has an attribute `score_kind`: "sigmoid"
     (logits of one sigmoid for each class) or "probabilities" (mask classifiers); see `tlvision.plugin.ScoreKind`.
     """
 
@@ -280,8 +280,8 @@ class HasInstanceFeatures(Protocol):
         images:  as in `Adapter.loss`.
         boxes:   (K, 4) float32 in network-input pixels for each image; None takes the model's own proposals.
         most:    how many of its own proposals an image has at most, the best ones; None for all. Only those are pooled.
-        pyramid: what the part at `pyramid_path` gave for these images (see `tlvision.plugin.record`), in whatever form
-                 upstream has it; None runs the model up to there.
+        pyramid: output of the module at `pyramid_path` for these images (see `tlvision.plugin.record`), in upstream's
+                 form; None runs the model up to there.
         """
         ...
 
@@ -303,11 +303,11 @@ class Plugin(Protocol):
     tasks: tuple[str, ...]
     """Names of the tasks that its architectures are for, as `tlvision.tasks` has them."""
     upstream: str
-    """The distribution it stands on, for example "ultralytics"; empty if it needs none."""
+    """The upstream distribution, for example "ultralytics"; empty if it needs none."""
     upstream_versions: str
     """Version range of `upstream` that was tested, for example ">=8.4,<9"; empty if it needs none."""
     licence: str
-    """SPDX identifier of what the user takes on by using it, the upstream's included."""
+    """SPDX identifier of the licence of the plugin together with its upstream."""
     capabilities: Mapping[str, str]
     """Optional powers by Protocol name: "yes", "not written", or "impossible: reason"."""
 
@@ -316,7 +316,7 @@ class Plugin(Protocol):
         ...
 
     def task_of(self, arch: str) -> str:
-        """Return the task that `arch` is for; InputError with the nearest name where it is unknown."""
+        """Return the task that `arch` is for; InputError with the nearest name if it is unknown."""
         ...
 
     def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:

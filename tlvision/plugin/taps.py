@@ -52,7 +52,7 @@ def _recorder(name: str, features: dict[str, Tensor]):  # type: ignore[no-untype
 def record(module: nn.Module, path: str | None) -> Iterator[list[Any]]:
     """Collect the outputs, of any type, of one part of `module` while it runs inside the with-block.
 
-    path: of the part, as `named_modules` has it; None records nothing. Yields a list, an item a forward pass.
+    path: of the part in `named_modules`; None records nothing. Yields a list, an item a forward pass.
 
     >>> from torch import nn
     >>> with record(nn.Sequential(nn.Flatten()), "0") as outputs:
@@ -75,7 +75,7 @@ def record(module: nn.Module, path: str | None) -> Iterator[list[Any]]:
 def tap_features(module: nn.Module, taps: Sequence[Tap], images: Tensor) -> dict[str, Tensor]:
     """Run `module(images)` and return what its taps saw: the body of an adapter's `features`.
 
-    images: (N, 3, H, W) float32, normalised as the adapter's `input_spec` says.
+    images: (N, 3, H, W) float32, normalised by the adapter's `input_spec`.
     """
     with capture(module, taps) as features:
         module(images)

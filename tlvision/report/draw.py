@@ -231,7 +231,7 @@ def _overlay_masks(image: Picture, masks: npt.NDArray[np.uint8], labels: npt.NDA
         inside = part.astype(bool)
         colour = np.array(class_colour(int(label)), np.float32)
         under[inside] = (under[inside] * (1 - _MASK_OPACITY) + colour * _MASK_OPACITY).astype(np.uint8)
-        # A full line along the rim tells two objects of one class apart.
+        # A full line along the rim separates two objects of one class.
         under[inside & (cv2.erode(part, kernel) == 0)] = colour.astype(np.uint8)
     return picture
 

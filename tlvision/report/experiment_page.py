@@ -43,7 +43,7 @@ def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
 def _dots(rows: Sequence[dict[str, Any]]) -> str:
     """Return a figure with a line for each arm: a dot a seed, a bar at the mean.
 
-    Methods are blue, best mean first, between what they are compared with, of which a dashed line goes through all.
+    Methods are blue, best mean first, between their baselines, which have a dashed line through all rows.
     """
     if not rows:
         return ""

@@ -54,8 +54,8 @@ def write_report(run: str | Path) -> Path:
     """Write `report.html` into the folder of a run and return its path.
 
     run: a folder with any of config.yaml, environment.json, classes.json, metrics.json, log.jsonl, ledger.json and
-         pictures/*.jpg or *.png. What is missing or broken is said in the report. Pictures are embedded, at most 24 and
-         at most 1280 pixels wide; the report says how many more there are.
+         pictures/*.jpg or *.png. The report names missing and broken files. Pictures are embedded, at most 24 and
+         at most 1280 pixels wide; the report has the number of the others.
 
     Raises InputError if the folder does not exist.
     """

@@ -69,14 +69,14 @@ def read_run(folder: str | Path) -> RunFiles:
 
 
 def number(value: object) -> float:
-    """Return a number as float and anything else as nan, so that one odd line does not lose a whole curve."""
+    """Return a number as float and anything else as nan, so that one bad line does not lose a whole curve."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     return float(value)
 
 
 def pick(content: Json, dotted: str) -> Any:
-    """Return what lies at a dotted path of nested dicts, or None.
+    """Return the value at a dotted path of nested dicts, or None.
 
     >>> pick({"model": {"arch": "yolov8n"}}, "model.arch")
     'yolov8n'

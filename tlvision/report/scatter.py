@@ -29,7 +29,7 @@ class PointGroup:
     name:   shown in the legend.
     points: (N, 2) finite floats, x and y.
     colour: of its points.
-    mark:   "disc" or "diamond", so that the groups can be told apart without colour.
+    mark:   "disc" or "diamond", so that the groups can be distinguished without colour.
     """
 
     name: str

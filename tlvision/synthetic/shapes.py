@@ -30,7 +30,7 @@ class Drawing:
     image:    (H, W, 3) uint8 RGB.
     boxes:    (M, 4) float32, x0 y0 x1 y1 in pixels of `image`, from the outer edge of the top-left pixel.
     labels:   (M,) int64 class index.
-    masks:    (M, H, W) uint8, 1 if the object is seen: what a later one covers is not its own.
+    masks:    (M, H, W) uint8, 1 where the object is visible, not covered by a later one.
     semantic: (H, W) uint8 class index per pixel; `background` outside all shapes.
     """
 

@@ -140,7 +140,7 @@ class Results(Protocol):
         ...
 
     def merge(self, shares: Sequence[object]) -> None:
-        """Take the shares of all processes, this one's own among them, in place of its own."""
+        """Replace the results of this process by those of all processes."""
         ...
 
     def write(self) -> None:
@@ -152,7 +152,7 @@ class Task(Protocol):
     """One kind of prediction.
 
     name:         how plugins and `metrics.json` name it: "detect".
-    noun:         what is predicted, for messages: "boxes".
+    noun:         the predicted objects, for messages: "boxes".
     labels:       what targets and predictions hold.
     capabilities: names of the capability Protocols that every model for this task has, and none for another.
     settings:     keys of a config that have an effect on this task and not on every other.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def make_fabric(settings: TrainSettings) -> Fabric:
     """Return a launched Fabric for this process; several processes are those that `torchrun` started.
 
-    Raises InputError if `train.device` or `train.precision` asks for what the machine does not have.
+    Raises InputError if `train.device` or `train.precision` asks for a device or precision that the machine lacks.
     """
     use_cuda = _use_cuda(settings)
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -38,7 +38,7 @@ def make_fabric(settings: TrainSettings) -> Fabric:
 def choose_precision(settings: TrainSettings) -> Literal["fp32", "bf16"]:
     """Return what "auto" means on this machine: bf16 (mixed) where the GPU has it, else fp32.
 
-    Raises InputError if bf16 is asked for of a GPU that does not have it.
+    Raises InputError if bf16 is set for a GPU without it.
     """
     if settings.precision == "fp32":
         return "fp32"
@@ -61,8 +61,8 @@ def _use_cuda(settings: TrainSettings) -> bool:
 def place(fabric: Fabric, module: torch.nn.Module) -> None:
     """Move a model to this process's device, its convolutions in the layout that runs fastest there.
 
-    Channels last: a training step of YOLOv8n took 12 % less on a CPU, and GPUs want it for half precision. It changes
-    the order in memory, not what a tensor says. Not for bf16 on a CPU: there torch 2.15's gradients of a depthwise
+    Channels last: a training step of YOLOv8n took 12 % less on a CPU, and GPUs need it for half precision. It changes
+    the order in memory, not the values. Not for bf16 on a CPU: there torch 2.15's gradients of a depthwise
     convolution of SSDlite, on maps of a few pixels at 96 px, were at times not finite: in 3 of 4 runs of 8 steps.
     """
     fabric.to_device(module)
@@ -80,7 +80,7 @@ def leave(fabric: Fabric) -> None:
 
 
 def average(fabric: Fabric, tensors: Sequence[torch.Tensor]) -> None:
-    """Replace each tensor by its mean over all processes, in place; what all processes share stays equal to the bit.
+    """Replace each tensor by its mean over all processes, in place; values that all processes share keep their bits.
 
     tensors: of any floating-point dtype, the same shapes in every process.
 

@@ -88,7 +88,7 @@ def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any
     """Compare the ledger with that of the resumed run.
 
     Returns a sentence where the schedule alone has changed (a longer run, say), which may be meant; None if nothing
-    has. Raises InputError that says which rows differ: what is trained, when and how fast must stay.
+    has. Raises InputError that names the rows that differ: what is trained, when and how fast must not change.
     """
     ledger = _read_ledger(path)
     saved = {row["parameter"]: row for row in ledger["rows"]}

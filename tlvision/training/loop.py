@@ -13,9 +13,9 @@
         evaluate, if this epoch is due; after_evaluation
         after_epoch
     after_fit
-    close, whatever happened
+    close, also after an error
 
-A run resumed at step n does from n on what the uninterrupted one did: images, augmentation, modes and learning rates
+A run resumed at step n continues exactly as the uninterrupted one: images, augmentation, modes and learning rates
 depend on the step alone, everything else is restored before `fit` is called.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import signal
 import threading
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tlvision.data.batches import eval_batches, normalise, train_batches
-from tlvision.files.atomic import atomic_folder, find_folder
+from tlvision.files.atomic import atomic_folder
 from tlvision.files.json_files import write_json
 from tlvision.hooks import ModelHook, ObjectiveHook, ObserverHook
 from tlvision.inference.domain_evaluator import DomainEvaluator
 from tlvision.inference.evaluator import Evaluator
 from tlvision.training import checkpoint, manifest
 from tlvision.training.modes import Modes
-from tlvision.training.restore import FORMAT, keeps_state, restore_session
+from tlvision.training.state import FORMAT, keeps_state
 from tlvision.training.verify import Verifier
 from tlvision.types import InputError, RunError
 
@@ -291,17 +291,6 @@ class Session:
         states: list[Any] = [None] * self.fabric.world_size
         torch.distributed.all_gather_object(states, own)
         return states
-
-    def restore(self, *, added: Container[str] = (), changed: bool = False) -> None:
-        """Restore the state of `checkpoints/last`; called once, before `fit`.
-
-        added:   keys of hooks that the run did not have; they start without a state.
-        changed: whether the config was changed on purpose, so that what is trained may differ.
-
-        Raises InputError if a part of the checkpoint is missing or does not fit.
-        """
-        folder = find_folder(self.context.run_dir / "checkpoints" / "last")
-        restore_session(self, folder, added=added, changed=changed)
 
     def restore_optimizer(self, saved: Mapping[str, Any], *, changed: bool) -> None:
         """Put back the optimizer's state by parameter name.

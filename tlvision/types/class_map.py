@@ -63,7 +63,7 @@ class ClassMap:
         return len(self.names)
 
     def index(self, name: str) -> int:
-        """Return the contiguous index of `name`; InputError with the nearest name where it is unknown."""
+        """Return the contiguous index of `name`; InputError with the nearest name if it is unknown."""
         try:
             return self.names.index(name)
         except ValueError:

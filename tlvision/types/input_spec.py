@@ -10,7 +10,7 @@ from typing import Literal
 class InputSpec:
     """The image format that the pretrained weights expect. Data only; the core converts images.
 
-    resize:       "letterbox" keeps the aspect ratio and pads what is left; "stretch" does not.
+    resize:       "letterbox" keeps the aspect ratio and pads the rest; "stretch" does not.
     place:        where a letterboxed image lies in the input: in the "centre", or in its top left "corner".
     multiple_of:  height and width of the network input are a multiple of this, in pixels.
     margin:       pixels by which the input exceeds a letterboxed image at least, both sides together, when it is not

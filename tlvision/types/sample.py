@@ -58,7 +58,7 @@ class Sample:
 
     image_id:  the id of the image in its json.
     path:      where the image file lies.
-    width, height: size in pixels as the json says, which the decoded image must have.
+    width, height: size in pixels in the json; the decoded image must have it.
     target:    boxes, labels and crowd in pixels of the original image; `masks` and `semantic` are None here
                (they are rendered from `segments` after the warp).
     segments:  one entry per object, in the order of `target`: polygons, an RLE, or None if the file has neither.

@@ -91,7 +91,7 @@ def time_ours(options: argparse.Namespace) -> dict[str, Any]:
 
     from tlvision.config.load import load_config
     from tlvision.engine.build import build_run
-    from tlvision.engine.train import build_session
+    from tlvision.engine.session import build_session
     from tlvision.training.fabric import make_fabric
     from tlvision.training.loop import train_epoch
 

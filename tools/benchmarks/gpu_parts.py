@@ -104,7 +104,7 @@ def make_session(options: SimpleNamespace, precision: str, out: Path) -> Any:
     """Return a run that is ready for its first step."""
     from tlvision.config.load import load_config
     from tlvision.engine.build import build_run
-    from tlvision.engine.train import build_session
+    from tlvision.engine.session import build_session
     from tlvision.training.fabric import make_fabric
 
     out.mkdir(parents=True)

@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
 def make_variant(name: str, config: Any, folder: Path) -> Variant:
     """Build a run of `config` and bring it to 90 % of its steps without taking them."""
     from tlvision.engine.build import build_run
-    from tlvision.engine.train import build_session
+    from tlvision.engine.session import build_session
     from tlvision.hooks.registry import ALWAYS
     from tlvision.training.fabric import make_fabric
 

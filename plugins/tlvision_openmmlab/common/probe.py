@@ -37,7 +37,7 @@ _TOKEN_STAGES = {
 class PassThrough:
     """A forward hook on a backbone or neck that sends each of its maps through a module of its own, for taps.
 
-    points: one module for each output, which returns what it is given.
+    points: one module for each output, which returns its input.
     main:   for a part that gives one map in eval mode and several in train mode, the place of that one among them.
     """
 

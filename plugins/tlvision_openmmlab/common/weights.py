@@ -147,13 +147,13 @@ def _fitted(model: nn.Module, file: TensorFile) -> TensorFile:
     prefixed = {(prefix + key if prefix + key in state else key): tensor for key, tensor in file.tensors.items()}
     if any(key in state for key in prefixed):
         return replace(file, tensors=prefixed)
-    ours = [key for key in state if key.startswith(prefix)]
-    theirs = list(file.tensors)[: len(ours)]
-    shapes = [state[key].shape for key in ours], [file.tensors[key].shape for key in theirs]
+    model_keys = [key for key in state if key.startswith(prefix)]
+    file_keys = list(file.tensors)[: len(model_keys)]
+    shapes = [state[key].shape for key in model_keys], [file.tensors[key].shape for key in file_keys]
     if shapes[0] != shapes[1]:
         return file
-    rest = {key: tensor for key, tensor in file.tensors.items() if key not in theirs}
-    tensors = {ours_: file.tensors[theirs_] for ours_, theirs_ in zip(ours, theirs, strict=True)}
+    rest = {key: tensor for key, tensor in file.tensors.items() if key not in file_keys}
+    tensors = {model_key: file.tensors[file_key] for model_key, file_key in zip(model_keys, file_keys, strict=True)}
     return replace(file, tensors=tensors | rest)
 
 

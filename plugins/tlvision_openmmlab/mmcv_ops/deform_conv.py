@@ -247,7 +247,7 @@ def _convolve_backward(
     full, size = (offset, mask), _output_size(features, weight, stride, padding, dilation)
     offset, mask = _as_read(offset, size), None if mask is None else _as_read(mask, size)
     inputs = [working(each) for each in (grad_output, features, weight, _places(offset))]
-    # The kernel wants a mask and a bias of any kind where there is none.
+    # The kernel needs some mask and bias if there are none.
     factors, bias = (inputs[3] if mask is None else working(mask)), inputs[2].new_zeros(len(weight))
     found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = torch.ops.torchvision._deform_conv2d_backward(
         *inputs, factors, bias, *stride, *padding, *dilation, *groups, mask is not None

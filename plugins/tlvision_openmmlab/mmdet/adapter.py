@@ -25,9 +25,9 @@ class MmdetAdapter:
     """One mmdet detector, ready to be fine-tuned.
 
     model:      the detector that mmdet built, on the CPU in train mode.
-    input_spec: what its config says of images.
+    input_spec: image format of its config.
     masks:      whether it finds a mask for each object.
-    predict:    which objects `predict` gives, as `tlvision_openmmlab.mmdet.build.set_predict` has told the model.
+    predict:    limits of `predict`; `tlvision_openmmlab.mmdet.build.set_predict` has set them in the model.
     """
 
     module: nn.Module
@@ -44,9 +44,9 @@ class MmdetAdapter:
         self._one_by_one = any(type(module).__name__ == "MaskedConv2d" for module in model.modules())
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
-        """Return upstream's own losses, weights applied, averaged as upstream has it.
+        """Return upstream's own losses, weights applied, averaged as in upstream.
 
-        images:  (N, 3, H, W) float32, normalised as `input_spec` says.
+        images:  (N, 3, H, W) float32, normalised by `input_spec`.
         targets: N targets on the device of `images`, boxes in network-input pixels; may be empty. A model that finds
                  masks needs theirs.
 
@@ -72,8 +72,8 @@ class MmdetAdapter:
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, highest score first, always in float32.
 
-        images: as in `loss`. Boxes are clipped to the network input, in its pixels; which objects
-        these are `BuildSpec.predict` says, and where it says nothing the config's test settings, scores from 0.001.
+        images: as in `loss`. Boxes are clipped to the network input, in its pixels. `BuildSpec.predict`
+        limits the objects; by default the config's test settings do, with scores from 0.001.
 
         Raises RuntimeError if the module is in train mode.
         """

@@ -14,7 +14,7 @@ from pathlib import Path
 from tlvision_openmmlab.common.zoo import check_installed, config_path, zoo_folder
 
 # Folders of the zoo that hold no trainable detector of its own: parts, trackers, distillation and semi-supervision
-# (whose methods are hooks here), models that want proposals or text as
+# (whose methods are hooks here), models that need proposals or text as
 # input, and panoptic segmenters.
 _NOT_DETECTORS = frozenset(
     {

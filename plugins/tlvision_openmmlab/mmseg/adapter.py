@@ -28,7 +28,7 @@ class MmsegAdapter:
     """One mmseg segmenter, ready to be fine-tuned. Has the capability `HasDenseLogits`.
 
     model:      the segmenter that mmseg built, on the CPU in train mode.
-    input_spec: what its config says of images.
+    input_spec: image format of its config.
     edge_width: width in pixels of the edges that its decode head also learns; None if it does not.
     """
 
@@ -51,9 +51,9 @@ class MmsegAdapter:
         return "sigmoid" if getattr(first, "use_sigmoid", False) else "logits"
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
-        """Return upstream's own losses of decode and auxiliary heads, weights applied, averaged as upstream has it.
+        """Return upstream's own losses of decode and auxiliary heads, weights applied, averaged as in upstream.
 
-        images:  (N, 3, H, W) float32, normalised as `input_spec` says.
+        images:  (N, 3, H, W) float32, normalised by `input_spec`.
         targets: N targets with label maps on the device of `images`.
 
         Returns 0-d tensors: those of upstream's results whose name has "loss" in it, which are what upstream sums.
@@ -90,7 +90,7 @@ class MmsegAdapter:
     def dense_logits(self, images: Tensor) -> Tensor:
         """Return (N, C, H, W) scores of the C classes, as the decode head gives them when upstream tests.
 
-        What they are says `score_kind`. Of the current mode, with gradients if they are enabled. In eval mode each
+        `score_kind` names their kind. In the current mode, with gradients if they are enabled. In eval mode each
         image's scores are its own: the same whenever it is asked, alone or among others.
         """
         head = type(self._model.decode_head).__name__

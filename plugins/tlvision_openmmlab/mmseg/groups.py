@@ -25,7 +25,7 @@ _MAIN_MAP = {"PIDNet": 1, "DDRNet": 1}
 class PassInput:
     """A forward pre-hook that sends a module's input through a module of its own, for a tap.
 
-    point: returns what it is given.
+    point: returns its input.
     """
 
     def __init__(self, point: nn.Module) -> None:

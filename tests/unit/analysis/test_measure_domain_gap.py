@@ -149,6 +149,7 @@ def test_padding_takes_no_part(tmp_path: Path) -> None:
     """Wide and high images are padded at other places: a classifier would tell the domains apart by that alone."""
     rows = {}
     model = choose_model(ModelChoice(plugin="toy", arch="tiny_detector", weights="none", image_size=64), 0)
+    assert not model.adapter.module.training
     values = {**{name: getattr(model, name) for name in model.__slots__}, "adapter": _Averages(), "uninitialised": ()}
     for name, size in (("wide", (16, 64)), ("high", (64, 24)), ("odd", (37, 64))):
         folder = tmp_path / name

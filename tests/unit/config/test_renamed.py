@@ -52,6 +52,7 @@ def test_a_finished_run_of_an_earlier_version_is_used_and_not_resumed(small_run:
     config["hooks"] += [{"ema": {}}, {"mean_teacher": {"threshold": 0.6, "burn_in": 0.3, "at_most": 1}}]
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     model = tlvision.load(run)
+    assert not model.adapter.module.training
     assert [hook.name for hook in model.config.hooks] == ["log", "ema", "pseudo_labels", "mean_teacher"]
     with pytest.raises(InputError, match=r"mean_teacher.burn_in: unknown key. Set it as hooks.pseudo_labels.burn_in"):
         tlvision.train(None, resume=run)

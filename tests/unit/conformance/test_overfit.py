@@ -23,6 +23,7 @@ from tlvision.conformance.overfit import (
     mask_overlaps,
     mirrored,
     one_image,
+    overfitted,
     score,
 )
 from tlvision.plugin import get_plugin
@@ -121,7 +122,7 @@ def test_a_mask_is_compared_with_that_of_the_best_object_of_its_class() -> None:
 @pytest.mark.slow  # the contract of toy-instance, and half of its steps in test_twins, are in the fast suite
 def test_an_instance_segmenter_is_trained_until_it_knows_its_masks() -> None:
     case = Case(get_plugin("toy"), "toy-instance")
-    adapter = case.overfitted
+    adapter = overfitted(case)
     one = one_image(case, adapter)
     assert score(case, adapter, one) >= ENOUGH
     assert min(mask_overlaps(find(case, adapter, one), one.drawing)) >= MASK_ENOUGH
@@ -169,8 +170,8 @@ def _taught_by(sound: Case, plugin: ToyPlugin) -> Case:
     """Return the case of a broken segmenter with what the sound one has learnt: its faults do not touch training."""
     broken = Case(plugin, "tiny_segmenter")
     adapter, _ = broken.build()
-    adapter.module.load_state_dict(sound.overfitted.module.state_dict())
-    broken.__dict__["overfitted"] = adapter
+    adapter.module.load_state_dict(overfitted(sound).module.state_dict())
+    broken.trained = adapter
     return broken
 
 

@@ -158,7 +158,7 @@ def test_a_json_without_masks_is_evaluated_by_boxes_and_that_is_said(
     boxes_only.write_text(json.dumps(content))
     capsys.readouterr()
     metrics, folder = evaluate_run(result.run, boxes_only, plates / "images")
-    assert "boxes.json has no masks: boxes only are evaluated" in capsys.readouterr().out
+    assert "boxes.json has no masks: only boxes are evaluated" in capsys.readouterr().out
     assert metrics["task"] == "detect"
     assert "segm" not in metrics
     assert metrics["bbox"]["AP"] == pytest.approx(result.metrics["bbox"]["AP"], abs=1e-12)

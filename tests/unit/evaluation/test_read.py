@@ -28,6 +28,11 @@ TRUTH_CASES: list[tuple[str, Bend, str]] = [
     ("annotation without id", lambda t: t["annotations"][1].pop("id"), "annotation number 2 has 'id' None"),
     ("annotation id twice", lambda t: t["annotations"][1].update(id=1), "duplicate annotation id 1"),
     ("image id twice", lambda t: t["images"][1].update(id=10), "duplicate image id 10"),
+    (
+        "one file twice",
+        lambda t: [row.update(file_name="a.jpg") for row in t["images"]],
+        "more than one row in 'images'",
+    ),
     ("category id twice", lambda t: t["categories"][1].update(id=3), "duplicate category id 3"),
     ("category name twice", lambda t: t["categories"][1].update(name="cell"), "duplicate category name cell"),
     ("category without name", lambda t: t["categories"][1].pop("name"), "category 90.*'name'"),

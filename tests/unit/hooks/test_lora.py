@@ -15,6 +15,7 @@ from torch import nn
 
 import tlvision
 from families import build_family, write_weights
+from tlvision.analysis.features import ModelChoice, choose_model
 from tlvision.config.load import load_config
 from tlvision.engine.build import build_run
 from tlvision.engine.model_hooks import merge_model, modify_model
@@ -84,15 +85,20 @@ def test_a_convolution_with_factors_is_one_to_rank_channels_and_one_of_1_x_1() -
     torch.testing.assert_close(layer(images), plain(images) + 0.5 * up)
 
 
-def test_attention_that_reads_the_weight_of_its_projection_has_the_update() -> None:
+@pytest.mark.parametrize("part", ["in_proj", "out_proj"])
+def test_attention_which_reads_weights_directly_has_the_update(part: str) -> None:
     attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
     tokens = torch.randn(1, 3, 8)
     before = attention(tokens, tokens, tokens)[0]
-    add_low_rank(attention.out_proj, rank=2, scale=1.0)
-    draw_up(attention)
+    layer = attention if part == "in_proj" else attention.out_proj
+    add_low_rank(layer, rank=2, scale=1.0)
+    assert torch.equal(attention(tokens, tokens, tokens)[0], before)
+    draw_up(layer)
     trained = attention(tokens, tokens, tokens)[0]
     assert not torch.allclose(trained, before)
-    merge_low_rank(attention.out_proj)
+    with torch.no_grad():  # torch has a faster way then
+        torch.testing.assert_close(attention(tokens, tokens, tokens)[0], trained)
+    merge_low_rank(layer)
     assert torch.equal(attention(tokens, tokens, tokens)[0], trained)
 
 
@@ -200,6 +206,8 @@ def test_merged_weights_start_a_run_without_the_hook_and_others_are_refused(
     plain["model"] = {**lora_config["model"], "weights": str(run / "checkpoints" / "best" / "model.safetensors")}
     with pytest.raises(InputError, match=r"holds parameters of the hook lora.*tlvision merge"):
         tlvision.train(plain)
+    with pytest.raises(InputError, match=r"holds parameters of the hook lora.*tlvision merge"):
+        choose_model(ModelChoice(plugin="toy", arch="tiny_detector", weights=plain["model"]["weights"]), seed=0)
     plain["model"]["weights"] = str(tmp_path / "merged.safetensors")
     report = build_run(load_config(plain)).report
     assert (report.missing, report.unused, report.mismatched, report.remapped) == ((), (), (), ())

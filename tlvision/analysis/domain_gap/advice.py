@@ -19,7 +19,7 @@ class TapGap:
     """Distances between two domains at one tap.
 
     name, stride: of the tap; stride 0 for the colours of the images themselves, which come from no model.
-    uninitialised: whether what it sees went through weights that were never trained.
+    uninitialised: whether its features depend on untrained weights.
     gap:          the distances.
     """
 
@@ -79,7 +79,7 @@ def trained(taps: Sequence[TapGap]) -> list[TapGap]:
 def largest(taps: Sequence[TapGap]) -> TapGap:
     """Return the model's tap with the largest gap: by `share` to a tenth, among equals by Fréchet distance over floor.
 
-    A tenth, because one image of sixty that is told wrong is a share of 0.03, and most taps are at the ceiling.
+    A tenth, because one image of sixty that is misclassified is a share of 0.03, and most taps are at the ceiling.
     """
     candidates = [tap for tap in trained(taps) if tap.stride]
     return max(candidates, key=lambda tap: (round(tap.gap.share(), 1), tap.gap.frechet.times()))
@@ -133,7 +133,7 @@ def _names(taps: Sequence[TapGap]) -> str:
 
 
 def as_json(tap: TapGap) -> Mapping[str, object]:
-    """Return one tap as `domain_gap.json` has it; every number as in `FeatureGap`."""
+    """Return one tap in the form of `domain_gap.json`; every number as in `FeatureGap`."""
     gap = tap.gap
     return {
         "tap": tap.name,

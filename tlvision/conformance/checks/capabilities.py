@@ -1,4 +1,4 @@
-"""Capabilities: what a plugin says that it can do beyond the six members of the contract."""
+"""Capabilities: what a plugin declares beyond the members of the contract."""
 
 from __future__ import annotations
 

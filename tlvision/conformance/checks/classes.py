@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 from tlvision.conformance.check import check
 from tlvision.conformance.checks.predictions import differing, predict_one
 from tlvision.conformance.checks.tools import total_loss
-from tlvision.conformance.overfit import best_of, one_image
+from tlvision.conformance.overfit import best_of, one_image, overfitted
 from tlvision.training.checkpoint import MODEL, save_weights
 from tlvision.types import ClassMap, listing
 
@@ -28,7 +28,7 @@ SURE = 0.9
 @check(requires=("overfits_one_image", "evaluation_deterministic"), trains=True)
 def head_by_class_name(case: Case) -> None:
     """Built again from its own weights for other classes, or in another order, the head keeps what it knows by name."""
-    trained = case.overfitted
+    trained = overfitted(case)
     names, images = case.classes.names, one_image(case, trained).images
     known = predict_one(trained, images)
     with tempfile.TemporaryDirectory() as folder:
@@ -48,13 +48,13 @@ def head_by_class_name(case: Case) -> None:
 
 
 def _check_kept(case: Case, known: Prediction, found: Prediction, classes: ClassMap) -> None:
-    """Compare what is left of the trained classes in a head that has lost some and gained "new"."""
+    """Compare the remaining trained classes in a head that has lost some and gained "new"."""
     for name in (classes.names[0], classes.names[-1]):
         before, after = case.classes.index(name), classes.index(name)
         if known.semantic is not None and found.semantic is not None:
             # Nothing is known of the fresh row, which may claim any pixel; the rest must stay.
-            ours = (known.semantic == before) & (found.semantic != classes.index("new"))
-            kept = float((found.semantic[ours] == after).float().mean()) if bool(ours.any()) else 1.0
+            shared = (known.semantic == before) & (found.semantic != classes.index("new"))
+            kept = float((found.semantic[shared] == after).float().mean()) if bool(shared.any()) else 1.0
             assert kept >= 0.99, f"next to a new class, {1 - kept:.0%} of the pixels of '{name}' have lost their name"
             continue
         box, score = _best(known, before)

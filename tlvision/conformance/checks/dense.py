@@ -50,7 +50,7 @@ def scores_for_every_pixel(case: Case) -> None:
 
 @check(labels="label_map", requires=("scores_for_every_pixel",))
 def scores_are_as_declared(case: Case) -> None:
-    """dense_logits() gives what the adapter's `score_kind` says: logits, the default, or probabilities."""
+    """dense_logits() returns the adapter's `score_kind`: logits, the default, or probabilities."""
     adapter, _ = case.build()
     assert isinstance(adapter, HasDenseLogits)
     kind = score_kind(adapter)

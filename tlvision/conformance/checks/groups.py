@@ -1,4 +1,4 @@
-"""Layer groups and taps: the map of the model that freezing, learning rates and feature hooks go by."""
+"""Layer groups and taps: the map of the model for freezing, learning rates and feature hooks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def group_order(case: Case) -> None:
 
 
 def _outputs(adapter: Adapter, groups: GroupMap, images: Tensor) -> list[list[Any]]:
-    """Return what the modules of each group put out while the model predicts, in eval mode, the predictions last."""
+    """Return the outputs of each group's modules while the model predicts in eval mode, the predictions last."""
     adapter.module.eval()
     torch.manual_seed(0)
     with torch.no_grad(), _recording(adapter.module, groups) as outputs:
@@ -143,7 +143,7 @@ def taps(case: Case) -> None:
 
 @check()
 def declared_sizes_work(case: Case) -> None:
-    """loss() and predict() take images whose short side is any multiple of what `input_spec` declares."""
+    """loss() and predict() take images whose short side is any multiple of `input_spec.multiple_of`."""
     adapter, _ = case.build()
     spec = adapter.input_spec
     assert spec.multiple_of >= 1, f"input_spec.multiple_of is {spec.multiple_of}; expected 1 or more"

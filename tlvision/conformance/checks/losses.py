@@ -122,7 +122,7 @@ def _leaves(loss: Tensor) -> list[Tensor]:
 
 @check()
 def inputs_stay_unchanged(case: Case) -> None:
-    """loss(), features() and predict() leave images and targets as they are: hooks look at them afterwards."""
+    """loss(), features() and predict() do not change images and targets, because hooks read them afterwards."""
     adapter, _ = case.build()
     images, targets = case.batch(adapter, "wide")
     given, labelled = images.clone(), [tensor.clone() for tensor in flat_tensors(targets)]
@@ -138,7 +138,7 @@ def inputs_stay_unchanged(case: Case) -> None:
 
 
 def check_losses(losses: Mapping[str, Tensor], where: str) -> None:
-    """Raise AssertionError if `losses` is not what `Adapter.loss` promises; `where` says on which images."""
+    """Raise AssertionError if `losses` breaks the contract of `Adapter.loss`; `where` names the images."""
     assert isinstance(losses, Mapping), f"loss() gives a {type(losses).__name__}, not a mapping"
     assert losses, "loss() gives an empty mapping"
     for name, loss in losses.items():

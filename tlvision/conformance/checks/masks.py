@@ -12,7 +12,7 @@ from tlvision.conformance.check import check
 from tlvision.conformance.checks.losses import check_losses, without_finite_gradient
 from tlvision.conformance.checks.predictions import predict_one
 from tlvision.conformance.checks.tools import quiet_dropout, total, total_loss
-from tlvision.conformance.overfit import MASK_ENOUGH, best_of, find, mask_overlaps, one_image
+from tlvision.conformance.overfit import MASK_ENOUGH, best_of, find, mask_overlaps, one_image, overfitted
 from tlvision.types import listing
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tlvision.types import Prediction, Target
 
 MOST = 100
-"""Masks an image, as the contract has it."""
+"""Masks in an image by the contract."""
 SLACK = 2.0
 """Pixels by which a mask may reach beyond its box without that being counted."""
 
@@ -32,7 +32,7 @@ def masks_are_masks(case: Case) -> None:
     """predict() gives a mask of zeros and ones in the size of the network input for each of at most 100 objects."""
     fresh, _ = case.build()
     shapes: tuple[BatchName, ...] = ("square", "wide", "all_empty")
-    for adapter, kind in ((fresh, "fresh"), (case.overfitted, "trained")):
+    for adapter, kind in ((fresh, "fresh"), (overfitted(case), "trained")):
         adapter.module.eval()
         for images in (*(case.batch(adapter, shape)[0] for shape in shapes), one_image(case, adapter).images):
             with torch.no_grad():
@@ -56,7 +56,7 @@ def _check_masks(prediction: Prediction, images: Tensor, where: str) -> None:
 @check(labels="masks", requires=("overfits_one_image", "masks_are_masks", "loss_depends_on_masks"), trains=True)
 def masks_are_learnt(case: Case) -> None:
     """Trained on one image that is not square, the masks cover the drawn objects and lie in their own boxes."""
-    adapter = case.overfitted
+    adapter = overfitted(case)
     one = one_image(case, adapter)
     overlaps = mask_overlaps(find(case, adapter, one), one.drawing)
     names = [case.classes.names[label] for label in one.drawing.labels]

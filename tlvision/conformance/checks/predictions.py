@@ -9,7 +9,7 @@ import torch
 from torchvision.ops import box_iou
 
 from tlvision.conformance.check import check
-from tlvision.conformance.overfit import ENOUGH, STEPS, one_image, score
+from tlvision.conformance.overfit import ENOUGH, STEPS, one_image, overfitted, score
 from tlvision.plugin import PredictSpec
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tlvision.types import Prediction
 
 MOST, LIMIT = 300, 2
-"""Objects an image, as the contract has it where nobody asks for another number; and a number to ask for."""
+"""Default number of objects in an image by the contract, and another number to request."""
 WORTH = 0.05
 """The score from which on an object is compared; the many below change places at the slightest rounding."""
 
@@ -28,7 +28,7 @@ WORTH = 0.05
 @check(requires=("groups_partition", "losses_finite_and_differentiable"), trains=True)
 def overfits_one_image(case: Case) -> None:
     """Trained on one off-centre image with the first and the last class, the model finds both in original pixels."""
-    adapter = case.overfitted
+    adapter = overfitted(case)
     reached = score(case, adapter, one_image(case, adapter))
     metric = "mean class IoU" if "label_map" in case.task.labels else "AP50"
     assert reached >= ENOUGH, (
@@ -41,7 +41,7 @@ def predictions_valid(case: Case) -> None:
     """predict() gives boxes inside the input, scores in 0..1, known classes and no graph, on any image."""
     fresh, _ = case.build()
     shapes: tuple[BatchName, ...] = ("square", "wide", "all_empty")
-    for adapter, kind in ((fresh, "fresh"), (case.overfitted, "trained")):
+    for adapter, kind in ((fresh, "fresh"), (overfitted(case), "trained")):
         adapter.module.eval()
         inputs = [case.batch(adapter, shape)[0] for shape in shapes]
         blank = torch.zeros_like(inputs[0])
@@ -120,7 +120,7 @@ def _row(boxes: Tensor, chosen: Tensor) -> list[float]:
 @check(requires=("groups_partition", "losses_finite_and_differentiable", "evaluation_deterministic"), trains=True)
 def predictions_stand_alone(case: Case) -> None:
     """The prediction of an image depends neither on the other images of the batch nor on its position in it."""
-    adapter = case.overfitted
+    adapter = overfitted(case)
     images, _ = case.batch(adapter, "one_object_each")
     alone = [predict_one(adapter, image[None]) for image in images]
     with torch.no_grad():
@@ -175,7 +175,7 @@ def _mask_iou(a: Tensor, b: Tensor) -> float:
 
 
 def predict_one(adapter: Adapter, images: Tensor) -> Prediction:
-    """Return what the adapter finds in a batch of one image, (1, 3, H, W), in eval mode."""
+    """Return the adapter's prediction for a batch of one image, (1, 3, H, W), in eval mode."""
     adapter.module.eval()
     with torch.no_grad():
         (prediction,) = adapter.predict(images)

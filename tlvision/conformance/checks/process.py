@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @check(scope="plugin")
 def plugin_describes_itself(case: Case) -> None:
-    """The plugin says truthfully what it can do, what it stands on, and under which licence."""
+    """The plugin declares its capabilities, upstream and licence correctly."""
     plugin = case.plugin
     names = plugin.architectures()
     assert len(set(names)) == len(names), "architectures() lists a name more than once"

@@ -39,10 +39,10 @@ def changed(module: nn.Module, copies: Mapping[str, Tensor]) -> list[str]:
 
 def same(a: Any, b: Any) -> bool:
     """Return whether two values (tensors, or lists, tuples and dicts of them) are equal bit for bit; nan equals nan."""
-    ours, theirs = list(flat_tensors(a)), list(flat_tensors(b))
-    return len(ours) == len(theirs) and all(
+    first, second = list(flat_tensors(a)), list(flat_tensors(b))
+    return len(first) == len(second) and all(
         x.shape == y.shape and x.dtype == y.dtype and bool(((x == y) | (x.isnan() & y.isnan())).all())
-        for x, y in zip(ours, theirs, strict=True)
+        for x, y in zip(first, second, strict=True)
     )
 
 

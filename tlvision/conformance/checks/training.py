@@ -31,7 +31,7 @@ STEPS = 3
 
 @check(requires=("groups_partition", "gradients_reach_every_group"))
 def group_learning_rates(case: Case) -> None:
-    """Each layer group keeps a learning rate of its own through the schedule, and moves by it."""
+    """Each layer group has its own learning rate through the schedule, and moves by it."""
     adapter, _ = case.build()
     plan = case.plan(adapter, steps=4)
     count = len(plan.groups.groups)
@@ -174,7 +174,7 @@ def training_goes_on_after_evaluation(case: Case) -> None:
 
 @check(requires=("losses_finite_and_differentiable", "fresh_builds_are_seeded", "evaluation_deterministic"))
 def copies_are_separate(case: Case) -> None:
-    """A deep copy of the adapter is a model of its own, as a teacher must be: training the first leaves it alone."""
+    """A deep copy of the adapter is independent, as a teacher must be: training the first does not change it."""
     adapter, _ = case.build()
     copied = copy.deepcopy(adapter)
     shared = {id(p) for p in adapter.module.parameters()} & {id(p) for p in copied.module.parameters()}

@@ -1,4 +1,4 @@
-"""Weights: what is loaded is said, what cannot be loaded is refused, and nothing in a file is ever run."""
+"""Weights: loaded keys are reported, other files are refused, and no code in a file runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @check()
 def weight_report_complete(case: Case) -> None:
-    """The weight report lists every key of the model exactly once, and what it calls loaded is what the file holds."""
+    """The weight report lists every key of the model exactly once, and loaded keys have the values of the file."""
     adapter, report = case.build(weights="none")
     _check_lists_every_key(adapter.module, report, "without weights")
     filled = (*report.loaded, *report.remapped)
@@ -106,7 +106,7 @@ def _check_refused(case: Case, path: Path, what: str) -> None:
 
 @check(scope="plugin")
 def errors_are_for_people(case: Case) -> None:
-    """A wrong name or a bad weight file is an InputError that says which, and no file can run code."""
+    """A wrong name or a bad weight file is an InputError that names it, and no file can run code."""
     unknown, plugin = f"{case.arch}x", case.plugin
     spec = BuildSpec(arch=case.arch, weights="none", classes=case.classes, image_size=case.image_size)
     known = plugin.architectures()

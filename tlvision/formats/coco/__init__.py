@@ -1,4 +1,4 @@
-"""COCO json: the only place that knows its ids, xywh, area and crowd. Never imports torch."""
+"""COCO json: the only package that handles its ids, xywh, area and crowd. Imports no torch."""
 
 from tlvision.files.json_files import write_json
 from tlvision.formats.coco.read import CocoData, read_coco, read_readable, read_unlabelled

@@ -25,7 +25,7 @@ class Document:
     images:      rows by image id, in file order; each has a safe relative "file_name" with forward slashes.
     annotations: rows in file order; each has an id, a known image_id and category_id, and a bbox of four numbers.
     categories:  name by category id, in file order.
-    notes:       what was changed while reading, one sentence each.
+    notes:       changes made while reading, one sentence each.
     """
 
     name: str
@@ -71,7 +71,7 @@ def load_document(
 
 
 def load_image_rows(path: Path) -> dict[int, Row]:
-    """Return the rows of `images` by id, and look at nothing else in the file.
+    """Return the rows of `images` by id, without reading the rest of the file.
 
     Raises InputError, one sentence, where there is no such list, it is empty, or an id or a file name is unsound.
     """

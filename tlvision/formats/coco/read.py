@@ -30,7 +30,7 @@ class CocoData:
     samples:      one per image, in file order; images without objects are kept.
     classes:      the class map, the one that was given or this file's own.
     category_ids: contiguous class index -> category id in *this* file, for the classes that it has.
-    skipped:      what was skipped, changed or is worth knowing, one sentence each, with annotation ids.
+    skipped:      notes on skipped or changed data and other remarks, one sentence each, with annotation ids.
     bits:         how many bits of 16-bit images are in use; None if it was not given and no image has 16 bits.
     unusable:     ids of the annotations that are no objects of `samples` because they cannot be used; an evaluation
                   leaves them out as well.
@@ -68,7 +68,7 @@ def read_coco(
     require_masks:   whether every annotation of a class that takes part needs a segmentation, crowd regions too (mask
                      AP ignores what lies in them), and its image a width and height in the json. Without it
                      segmentations that cannot be read are left out and counted.
-    exif:            what is done where an image's EXIF rotation cannot be confirmed (`tlvision.formats.orientation`).
+    exif:            how images are read whose EXIF rotation cannot be confirmed (`tlvision.formats.orientation`).
     bits:            how many bits of 16-bit images are in use, 8..16; None measures it on these images.
 
     Raises InputError, one sentence with file and id: not a COCO json, doubled ids or names, several rows for one file,

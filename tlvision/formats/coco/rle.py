@@ -22,7 +22,7 @@ Mask = npt.NDArray[np.uint8]
 def parse_segmentation(value: object, height: int, width: int, where: str) -> Polygons | Rle | None:
     """Read the "segmentation" of an annotation.
 
-    value:         what the json holds: a list of polygons (flat lists of x, y), a run-length mask, or None.
+    value:         from the json: a list of polygons (flat lists of x, y), a run-length mask, or None.
     height, width: of its image, in pixels.
     where:         file and annotation id, for messages.
 
@@ -78,7 +78,7 @@ def _rle(value: dict[str, object], height: int, width: int, where: str) -> Rle:
 
 
 def rle_to_mask(rle: Rle) -> Mask:
-    """Decode to (H, W) uint8 with values 0 and 1, H and W as `rle["size"]` says."""
+    """Decode to (H, W) uint8 with values 0 and 1, H and W from `rle["size"]`."""
     # Repeating numbers and turning the result, as runs go down the columns, takes a sixth of the time of `decode`.
     counts = mask_api.toUncompressedRLE([rle])[0]["counts"]
     height, width = rle["size"]

@@ -44,7 +44,7 @@ def box_area(boxes: FloatArray) -> npt.NDArray[np.float64]:
 
 
 LIMIT = 1e15
-"""No coordinate or area of a real file comes near it; what lies beyond is treated as infinite."""
+"""No coordinate or area of a real file comes near it; larger values are treated as infinite."""
 
 
 def as_floats(rows: Sequence[Sequence[float]], columns: int = 4) -> npt.NDArray[np.float64]:

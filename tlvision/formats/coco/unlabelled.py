@@ -27,7 +27,7 @@ class UnlabelledData:
 def read_images(
     images_dir: str | Path, json_path: str | Path | None = None, *, bits: int | None = None
 ) -> UnlabelledData:
-    """Read which images there are; no pixel is decoded and no annotation is looked at.
+    """Read the list of images; no pixel is decoded and no annotation is read.
 
     images_dir: a folder whose image files are taken, also those in folders below.
     json_path:  takes only the files that its list `images` names, relative to the folder. Nothing else of it is read:

@@ -32,7 +32,7 @@ class LabelMapData:
     classes:    the classes; their source ids are the values in the label maps.
     pixels:     (classes,) int64, how many pixels each class has in all label maps together.
     ignored:    how many pixels are ignored, because nothing is known of them.
-    skipped:    what was skipped or is worth knowing, one sentence each.
+    skipped:    notes on skipped data and other remarks, one sentence each.
     bits:       how many bits of 16-bit images are in use; None if it was not given and no image has 16 bits.
     """
 
@@ -83,7 +83,7 @@ def read_label_maps(
     images_dir:   image files, also in folders below.
     masks_dir:    PNGs of the same relative path without the suffix, with one 8-bit value a pixel.
     classes:      their source ids are the values.
-    ignore_value: the value for pixels of which nothing is known, unless a class has it.
+    ignore_value: the value of unlabelled pixels, unless a class has it.
     exif, bits:   as for `tlvision.formats.coco.read_coco`.
 
     Raises InputError: a folder that does not exist or holds no image, two images of one stem, an image without label

@@ -1,7 +1,7 @@
 """Give labelled images the colours of unlabelled ones.
 
 Source: Reinhard, Ashikhmin, Gooch & Shirley, "Color Transfer between Images", IEEE Computer Graphics and Applications
-2001, equations 10 and 11: x -> (x - mean) * deviation_other / deviation + mean_other for each channel. Different here:
+2001, equations 10 and 11: x -> (x - mean) * deviation_other / deviation + mean_other for each channel. Differences:
 in CIE Lab instead of Ruderman's l-alpha-beta. `match: histogram` instead gives each colour of RGB the distribution that
 it has in the other image (Gonzalez & Woods, "Digital Image Processing", histogram specification), level by level.
 """

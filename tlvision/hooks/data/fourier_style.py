@@ -4,7 +4,7 @@ Source: Yang & Soatto, "FDA: Fourier Domain Adaptation for Semantic Segmentation
 the amplitudes of the frequencies within a square of half size beta around 0 are those of the other image, all phases
 and the other amplitudes stay. The same result another way: only the few frequencies that change are computed, as
 products with small matrices of sines, and what they change is added to the image (640 x 640 pixels at beta 0.01 take a
-third of the time of whole transforms, at 0.09 as long). Different here: another image is drawn for each image and each
+third of the time of whole transforms, at 0.09 as long). Differences: another image is drawn for each image and each
 epoch; a frequency that the image does not have gets none, because it has no phase; the result is rounded to 8 bits.
 """
 

@@ -5,9 +5,9 @@ W_0 + (alpha / r) * B A, A drawn at random, B = 0 at the start. The weight of a 
 is factorised as the matrix of its out rows, each of in / groups * kh * kw elements: up (out, r) times down (r, row).
 Without groups that is a convolution to r channels followed by one of 1 x 1. With groups (depthwise convolutions as
 well) the rows of all groups share `down`.
-Different here: a layer computes with the sum as its weight, so there is one convolution and no dropout on the input of
+Differences: a layer computes with the sum as its weight, so there is one convolution and no dropout on the input of
 the factors. All linear layers and 2-D convolutions outside of the head have factors, not the attention's projections
-alone.
+alone; query, key and value of torch's MultiheadAttention are one matrix there, and have one pair of factors.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ class Lora(ModelHook):
     groups: layer groups whose layers get factors, by name; None for all but those of the role head.
 
     All other parameters are frozen, norms and biases as well. A head that `groups` does not name is trained whole.
-    Linear layers and 2-D convolutions get factors, grouped ones too. The run counts the layers that stay frozen without
-    factors: those whose factors would have as many elements as the weight, those that share a weight with another
-    layer, constants of the model, and other kinds of layers, such as transposed convolutions.
+    Linear layers, attention and 2-D convolutions get factors, grouped ones too. The run counts the weights that stay
+    frozen without factors: those whose factors would have as many elements, those that layers share, constants of the
+    model, and those of other kinds of layers, such as transposed convolutions.
+
+    Try three to ten times the learning rate of full fine-tuning (docs/choosing-a-method.md).
 
     An unknown group is an InputError with the nearest name; so is a choice that leaves no layer with factors, or
     another hook that freezes all of them.
@@ -138,19 +140,19 @@ class Lora(ModelHook):
                 if reason is None:
                     chosen[path] = layer
                 else:
-                    left_out[type(layer).__name__, reason] += 1
+                    left_out[
+                        type(layer).__name__ if name == "weight" else f"{type(layer).__name__}.{name}", reason
+                    ] += 1
         return chosen, left_out
 
     def _reason_against(self, layer: nn.Module, name: str, weight: Tensor, *, shared: bool) -> str | None:
         """Return why a parameter gets no factors; None if it gets some."""
-        from torch import nn
+        from tlvision.hooks.model.low_rank import num_factors, weight_name
 
-        from tlvision.hooks.model.low_rank import LowRankWeight, num_factors
-
-        if name != "weight" or not isinstance(layer, nn.Linear | nn.Conv2d) or isinstance(layer, LowRankWeight):
-            return "not a linear layer or a 2-D convolution"
+        if name != weight_name(layer):
+            return "no weight of a linear layer, 2-D convolution or attention"
         if not weight.requires_grad:
             return "constant"
         if shared:
-            return "weight shared by several layers"
+            return "shared by several layers"
         return "no larger than its factors" if num_factors(weight, self.rank) >= weight.numel() else None

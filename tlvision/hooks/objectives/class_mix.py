@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.base import Context, ObjectiveHook, PseudoLabelSource
 from tlvision.hooks.parameters import Share
 from tlvision.hooks.pseudo_labels.labels import labelled_maps, self_training_loss
 from tlvision.plugin import HasDenseLogits
@@ -24,14 +24,12 @@ from tlvision.types import IGNORE_INDEX, RunError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tlvision.hooks.observers.pseudo_labels import PseudoLabels
-
 
 class ClassMix(ObjectiveHook):
     """Train on mixtures of labelled and unlabelled images; label maps only; needs `ema` and `pseudo_labels`.
 
     weight:    0 or more.
-    threshold: confidence from which a pixel of the teacher counts, 0..1, 0.968 in DACS; None as `pseudo_labels` has it.
+    threshold: confidence from which a teacher pixel counts, 0..1, DACS has 0.968; None for that of `pseudo_labels`.
 
     Labelled and unlabelled inputs must have one size, as they have with `data.canvas: square`.
     """
@@ -54,7 +52,7 @@ class ClassMix(ObjectiveHook):
         targets = labelled_maps(images, label_maps, share)
         return {"mixed": self_training_loss(context, images, targets, self.weight * ramp)}
 
-    def _mix(self, context: Context, pseudo_labels: PseudoLabels) -> tuple[Tensor, Tensor, float]:
+    def _mix(self, context: Context, pseudo_labels: PseudoLabelSource) -> tuple[Tensor, Tensor, float]:
         """Return (K, 3, H, W) images, (K, H, W) label maps and the share of the teacher's pixels that are confident."""
         import torch
 

@@ -1,7 +1,7 @@
 """Align how the features of two domains vary together.
 
 Source: Sun & Saenko, "Deep CORAL: Correlation Alignment for Deep Domain Adaptation", ECCV 2016 workshops, equations 1
-to 3: |C_s - C_t|^2_F, C the covariances (divided by n - 1) of the features. Different here: it is divided by
+to 3: |C_s - C_t|^2_F, C the covariances (divided by n - 1) of the features. Differences: it is divided by
 |C_s|^2_F + |C_t|^2_F instead of 4 d^2, and so lies in 0..1 whatever the scale and the number of the features. The
 paper's grows with the fourth power of the scale: with one weight it was 10 in one model of ours and below 0.001 in
 another. The vectors are cells of the maps of convolutions, on an even grid, because a batch of whole images has fewer
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 class Coral(ObjectiveHook):
     """Add weight * the squared distance between the covariances of labelled and unlabelled features.
 
-    taps:      what is looked at: names of taps, "coarsest", "finest", "stride 16" or "all".
+    taps:      names of taps, "coarsest", "finest", "stride 16" or "all".
     weight:    of the loss.
-    positions: the most cells of each map that are compared, on an even grid; 0 compares the means of the maps.
+    positions: largest number of cells of each map that are compared, on an even grid; 0 compares the means of the maps.
     """
 
     uses_unlabelled = True

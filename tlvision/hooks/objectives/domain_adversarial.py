@@ -5,7 +5,7 @@ Source: Ganin & Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", 
 boxes after Chen et al., "Domain Adaptive Faster R-CNN for Object Detection in the Wild", CVPR 2018, section 4: the
 losses of image level, of instance level, and of their consistency, |mean of p over the map - p of the box|, at a weight
 of 0.1. Least squares after Mao et al., "Least Squares Generative Adversarial Networks", ICCV 2017, equation 2.
-Different here: losses are means over cells and boxes, and both domains count the same however many images each has;
+Differences: losses are means over cells and boxes, and both domains count the same however many images each has;
 the ramp serves detectors as well; discriminators have one hidden layer and no dropout; several taps may have one each,
 and their image-level probabilities are averaged for the consistency. That one reaches the features with +lambda instead
 of -lambda: the two verdicts are meant to agree, which is no game. Features are divided by their root mean square over
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 
 _INSTANCE = "instance"
 _PROBE_SIDE = 128
-"""Sides of the empty image that says how many channels the features of a box have, at least, in pixels."""
+"""Smallest sides, in pixels, of the empty image on which the channels of box features are measured."""
 
 
 class DomainAdversarial(ObjectiveHook):
     """Add weight * the loss of a domain discriminator, whose gradient is reversed where it enters the model.
 
-    taps:      what is looked at: names of taps, "coarsest", "finest", "stride 16" or "all"; a discriminator for each.
+    taps:      names of taps, "coarsest", "finest", "stride 16" or "all"; a discriminator for each.
     level:     "pixel" judges each cell of a map, "pooled" the mean of the map.
     instance:  "auto" also judges each proposal where the model pools features for boxes (two-stage detectors), with the
                consistency between both; "on" demands that, "off" leaves it out.
-    proposals: the most proposals of an image that are judged, its best ones.
+    proposals: largest number of proposals of an image that are classified, the best ones.
     weight:    of all these losses.
     gamma:     how steep lambda(p) = 2 / (1 + exp(-gamma p)) - 1 rises over the run, above 0.
     loss:      "cross_entropy" or "least_squares".

@@ -2,8 +2,8 @@
 
 Source: Vu, Jain, Bucher, Cord & Perez, "ADVENT: Adversarial Entropy Minimization for Domain Adaptation in Semantic
 Segmentation", CVPR 2019, equations 2 to 4 (the direct variant, "MinEnt"): E = -1 / log C * sum_c P log P at each pixel,
-P the probabilities of the C classes. Different here: the mean over pixels that show an image instead of the sum, as in
-the authors' code (there lambda is 0.001); a ramp, because entropy is worth little while the model knows little; and the
+P the probabilities of the C classes. Differences: the mean over pixels that show an image instead of the sum, as in
+the authors' code (there lambda is 0.001); a ramp, because entropy is not informative early in training; and the
 scores are those that evaluation will see, with running statistics and without dropout (`tlvision.hooks.side_pass`).
 """
 
@@ -31,7 +31,7 @@ class Entropy(ObjectiveHook):
 
     weight: of the loss, once the ramp is at its end.
     start:  the part of the run, 0..1, before which nothing is added.
-    ramp:   the part of the run, 0..1, over which the weight then rises to its full value; 0 switches it on at once.
+    ramp:   the part of the run, 0..1, over which the weight then rises to its full value; 0 means no ramp.
     """
 
     needs = (HasDenseLogits,)
@@ -79,8 +79,8 @@ class Entropy(ObjectiveHook):
 def mean_entropy(scores: Tensor, kind: ScoreKind = "logits", valid: Tensor | None = None) -> Tensor:
     """Return the mean over pixels of the entropy of the classes, divided by log C: 0-d float32, 0..1.
 
-    scores: (N, C, h, w), C at least 2. kind: what they are. valid: (N, H, W) bool, the pixels that show an image, or
-    None for all.
+    scores: (N, C, h, w), C at least 2. kind: logits or probabilities. valid: (N, H, W) bool, the pixels that show an
+    image, or None for all.
 
     >>> import torch
     >>> sure = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)

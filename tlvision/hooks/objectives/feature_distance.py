@@ -2,7 +2,7 @@
 
 Source: Li et al., "DELTA: Deep Learning Transfer using Feature Map with Attention", ICLR 2019, section 3, without the
 attention: |FM(w) - FM(w_pretrained)|^2 at several layers, on the images being trained on; Romero et al., "FitNets:
-Hints for Thin Deep Nets", ICLR 2015, equation 3, for the same distance between two networks. Different here: divided by
+Hints for Thin Deep Nets", ICLR 2015, equation 3, for the same distance between two networks. Differences: divided by
 the mean square of the pretrained features, so that the weight means the same on every tap and model; on unlabelled
 images as well, if the batch has them. Both models compute in the same way: on labelled images as in the model's own
 loss, with the same batch statistics and the same dropout; on unlabelled ones as at evaluation, each with its running
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class FeatureDistance(ObjectiveHook):
     """Add weight * mean((f - f_pretrained)^2) / mean(f_pretrained^2), averaged over the taps.
 
-    taps:   what is looked at: names of taps, "coarsest", "finest", "stride 16" or "all".
+    taps:   names of taps, "coarsest", "finest", "stride 16" or "all".
     weight: of the loss on labelled images, and of that on unlabelled ones.
 
     It costs a second model in memory and its forward pass. If another hook has the batch hold unlabelled images, their

@@ -2,7 +2,7 @@
 
 Source: Li, Grandvalet & Davoine, "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML
 2018, equation 3: alpha / 2 * ||w_s - w_s0||^2 + beta / 2 * ||w_new||^2, w_s the weights that the pretrained model
-shares, w_s0 their pretrained values, w_new the rest. Different here: norms and biases (vectors) are left out, as weight
+shares, w_s0 their pretrained values, w_new the rest. Differences: norms and biases (vectors) are left out, as weight
 decay leaves them out; and with an adaptive optimizer the pull is normalised like any gradient, so that alpha is not
 comparable to the paper's, which used SGD. It takes the place of weight decay: set `train.weight_decay: 0`.
 """
@@ -25,7 +25,7 @@ class L2Sp(ObjectiveHook):
     """Add alpha / 2 * the squared distance from the pretrained weights, and beta / 2 * the squared new weights.
 
     alpha: weight of the distance, 0 or more; 0.1 in the authors' published commands (SGD).
-    beta:  weight of the new part (what was not loaded whole: the head's last layers), 0 or more; 0.01 there.
+    beta:  weight of the new part (parameters not loaded whole: the head's last layers), 0 or more; 0.01 there.
 
     Only parameters that are trained in the current step count. Raises InputError if nothing was pretrained.
     """

@@ -29,7 +29,7 @@ class MaskedConsistency(ObjectiveHook):
     weight:    0 or more.
     ratio:     the share of the patches that is masked, 0..1; 0.7 in the source for label maps, 0.5 for boxes.
     patch:     their side in pixels of the network input; 64 in the source for label maps, 32 for boxes.
-    threshold: confidence from which a prediction is a pseudo-label here, 0..1; None as `pseudo_labels` has it.
+    threshold: confidence from which a prediction is a pseudo-label here, 0..1; None for that of `pseudo_labels`.
     """
 
     uses_unlabelled = True

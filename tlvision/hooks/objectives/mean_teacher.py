@@ -43,7 +43,7 @@ class MeanTeacher(ObjectiveHook):
                   maps), or both.
     temperature:  of soft distillation of label maps; above 1 softens.
     taps:         of soft distillation of detectors: names, coarsest, finest, "stride 16" or all.
-    threshold:    confidence from which a prediction is a pseudo-label here, 0..1; None as `pseudo_labels` has it.
+    threshold:    confidence from which a prediction is a pseudo-label here, 0..1; None for that of `pseudo_labels`.
     """
 
     uses_unlabelled = True

@@ -6,7 +6,7 @@ unbiased one of Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, equation 
 within a domain by n^2 though a vector's kernel with itself pushes nothing: with few vectors what keeps a domain spread
 out is then weaker than what pulls the two together, and features shrink even where the domains are the same. The price:
 a value near 0 is now and then negative.
-Different here: beta_u = 1 / kernels instead of a quadratic programme; gamma_u are multiples of the mean squared
+Differences: beta_u = 1 / kernels instead of a quadratic programme; gamma_u are multiples of the mean squared
 distance between two vectors of the batch, without gradient, instead of the median; the double sum instead of the
 linear-time estimate; both domains pass through the model as evaluation will (`tlvision.hooks.side_pass`), not with
 batch statistics, which give both mean 0 and variance 1 in every norm; and vectors are cells of the maps of
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 class Mmd(ObjectiveHook):
     """Add weight * the squared multi-kernel MMD between labelled and unlabelled features, averaged over the taps.
 
-    taps:       what is looked at: names of taps, "coarsest", "finest", "stride 16" or "all".
+    taps:       names of taps, "coarsest", "finest", "stride 16" or "all".
     weight:     of the loss.
-    positions:  the most cells of each map that are compared, on an even grid; 0 compares the means of the maps.
+    positions:  largest number of compared cells of each map, on an even grid; 0 compares the means of the maps.
     bandwidths: of the Gaussian kernels, as multiples of the mean squared distance between two vectors, above 0.
     """
 

@@ -1,1 +1,1 @@
-"""Hooks that read, and write files of their own."""
+"""Hooks that read, and write their own files."""

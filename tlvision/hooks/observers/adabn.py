@@ -2,7 +2,7 @@
 
 Source: Li, Wang, Shi, Hou & Liu, "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition
 80, 2018 (arXiv 1603.04779), algorithm 1: mean and variance of each neuron over the target images, weights as they are.
-Different here: mean and variance over all images are combined exactly (Chan, Golub & LeVeque, 1983), not averaged batch
+Differences: mean and variance over all images are combined exactly (Chan, Golub & LeVeque, 1983), not averaged batch
 by batch; each layer's input is normalised with the statistics so far, in one pass over the images; and part of the
 source's statistics may be kept. The trained weights are not touched: training goes on with its own statistics.
 """

@@ -1,7 +1,7 @@
 """A moving average of the weights, used for evaluation and for the best checkpoint.
 
 Source: Polyak & Juditsky, "Acceleration of stochastic approximation by averaging", 1992. Equation:
-shadow <- d * shadow + (1 - d) * weight with d = decay * (1 - exp(-updates / warmup)). Different here: pairs by name,
+shadow <- d * shadow + (1 - d) * weight with d = decay * (1 - exp(-updates / warmup)). Differences: pairs by name,
 averages parameters *and* floating-point buffers, in full precision, saved and restored. Other buffers are copied, and
 so is a number of a buffer whose average is not finite (the -inf of a causal mask).
 """

@@ -36,7 +36,7 @@ class Log(ObserverHook):
 
     A step line is {"kind": "step", "step", "epoch", "lr", "loss", "losses": {name: value}, "images_per_second"}, with
     "measures" where hooks have some; an evaluation line {"kind": "evaluation", "step", "epoch", "metrics": {"bbox/AP":
-    value, …}}; what a hook wants the user to know {"kind": "notice", "step", "text"}.
+    value, …}}; notices of hooks {"kind": "notice", "step", "text"}.
     """
 
     def __init__(

@@ -20,8 +20,9 @@ from pydantic import Field
 from tlvision.hooks.base import Context, ObserverHook
 from tlvision.hooks.parameters import Share
 from tlvision.hooks.pseudo_labels.count_limit import CountLimit
-from tlvision.hooks.pseudo_labels.labels import PseudoTargets, filter_by_confidence
+from tlvision.hooks.pseudo_labels.labels import filter_by_confidence
 from tlvision.hooks.pseudo_labels.monitor import LabelMonitor
+from tlvision.hooks.pseudo_labels.targets import PseudoTargets
 from tlvision.hooks.pseudo_labels.teacher import TeacherOutput, teacher_predictions
 from tlvision.hooks.pseudo_labels.thresholds import Thresholds
 from tlvision.plugin import HasDenseLogits
@@ -43,7 +44,7 @@ class PseudoLabels(ObserverHook):
                   average, than this many times the objects of it that a labelled image has. None: no limit.
     burn_in:      fraction of the run that trains on labels only.
     ramp:         fraction of the run after that, over which the weight of pseudo-labels rises linearly from 0.
-    patience:     steps without any pseudo-label after which a notice says so.
+    patience:     steps without any pseudo-label after which a notice is added.
     """
 
     uses_unlabelled = True

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tlvision.hooks.pseudo_labels.targets import PseudoTargets
 from tlvision.hooks.pseudo_labels.teacher import TeacherOutput, best_score
 from tlvision.plugin import constants
 from tlvision.types import IGNORE_INDEX, Prediction, Target
@@ -16,22 +16,6 @@ if TYPE_CHECKING:
     from tlvision.hooks.base import Context
 
 _SMALLEST = 2.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PseudoTargets:
-    """Targets for some images of a micro-batch.
-
-    images:  indices of the images that have a target; the others have no confident prediction.
-    targets: one for each of `images`, in pixels of the network input.
-    share:   confident share, 0..1: of the pixels that show an image, or of the images of detectors.
-    count:   number of objects, or of classes present, over all images.
-    """
-
-    images: list[int]
-    targets: list[Target]
-    share: float
-    count: int
 
 
 def filter_by_confidence(output: TeacherOutput, thresholds: Sequence[float], background: float = 0.0) -> PseudoTargets:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tlvision.hooks.pseudo_labels.labels import PseudoTargets
+from tlvision.hooks.pseudo_labels.targets import PseudoTargets
 from tlvision.hooks.pseudo_labels.teacher import TeacherOutput, best_score
 from tlvision.types import Prediction
 

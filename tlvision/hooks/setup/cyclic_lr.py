@@ -1,7 +1,7 @@
 """Let the learning rate rise and fall between a lower bound and its peak, in triangles.
 
 Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, section 3.2: the policies triangular
-and triangular2 (the amplitude halves after each cycle). Different here: the cycles fill the run, after `train.warmup`.
+and triangular2 (the amplitude halves after each cycle). Differences: the cycles fill the run, after `train.warmup`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Keep a part of the model as the pretrained weights left it.
 
 Source: common practice; which layers transfer is studied in Yosinski et al., "How transferable are features in deep
-neural networks?", NeurIPS 2014. Different here: frozen means five facts that the core guarantees (no gradient, eval
+neural networks?", NeurIPS 2014. Differences: frozen means five facts that the core guarantees (no gradient, eval
 mode, bit-equal parameters and buffers, in no active optimizer group, no graph), not only `requires_grad = False`.
 """
 

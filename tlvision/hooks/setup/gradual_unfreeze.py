@@ -1,7 +1,7 @@
 """Train the head first, then free one part after the other from the head towards the stem.
 
 Source: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018, section 3.3 (one more
-layer each epoch). Different here: the parts are the plugin's layer groups, so that it means the same for a detector;
+layer each epoch). Differences: the parts are the plugin's layer groups, so that it means the same for a detector;
 when each is freed is a pure function of the step, so that a resumed run and all processes agree; a freed part can start
 at rate 0 (re-warm), because an optimizer without history takes its largest steps first.
 """
@@ -25,13 +25,13 @@ class GradualUnfreeze(SetupHook):
 
     every:   epochs between two unfreezings, at least 1; this or `at`.
     at:      fractions of the run, ascending, one for each unit that is freed; this or `every`.
-    by:      what a unit is: "group", one layer group, or "role", all of the neck, then the backbone, then the stem.
+    by:      the unit: "group", one layer group, or "role", all of the neck, then the backbone, then the stem.
     down_to: the last unit that is freed (name of a group, or a role); what lies nearer the input stays frozen. None
              frees all.
-    rewarm:  epochs over which the learning rate of a freed unit rises from 0 to the scheduled one; 0 is at once.
+    rewarm:  epochs over which the learning rate of an unfrozen unit rises from 0 to the scheduled one; 0 for none.
 
-    What another hook freezes for good stays frozen. Raises InputError if a unit would never be trained, or the
-    fractions do not match the units.
+    Parameters that another hook freezes permanently stay frozen. Raises InputError if a unit would never be trained,
+    or the fractions do not match the units.
 
     >>> GradualUnfreeze(every=2).key()
     'gradual_unfreeze'

@@ -2,7 +2,7 @@
 
 Source: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018, section 3.2
 (discriminative fine-tuning, their factor 1 / 2.6 per layer); Clark et al., "ELECTRA", 2020, for the decay form.
-Equation: lr(group) = lr * decay ** (groups behind it on the longest way to an output). Different here: depth is the
+Equation: lr(group) = lr * decay ** (groups behind it on the longest way to an output). Differences: depth is the
 plugin's layer groups, so that it means the same for a CNN detector as for a transformer, and parallel heads (a
 decode head and an auxiliary one; regions, boxes and masks) have the same.
 """

@@ -1,8 +1,8 @@
 """Train only the head, on the features of the pretrained weights.
 
 Source: Kornblith, Shlens & Le, "Do Better ImageNet Models Transfer Better?", CVPR 2019, section 3 (fixed features).
-Different here: for detectors the head is what the plugin calls so, boxes and scores, more than one linear layer; the
-norms of the frozen part keep their pretrained statistics, because frozen means eval mode.
+Differences: for detectors the head is the plugin's group of that role, boxes and scores, more than one linear layer;
+the norms of the frozen part keep their pretrained statistics, because frozen means eval mode.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Give layer groups, or all groups of a role, a learning rate and a weight decay of their own.
+"""Set learning rate and weight decay of layer groups, or of all groups of a role.
 
-Source: common practice, such as a backbone at a tenth of the rate of the head. Different here: the rate is absolute and
+Source: common practice, such as a backbone at a tenth of the rate of the head. Differences: the rate is absolute and
 is written into the group of the optimizer; it is no multiplier that a scheduler may or may not honour (as timm has it
 with `lr_scale`).
 """

@@ -1,7 +1,7 @@
 """Let the learning rate fall in cosine cycles and jump back to its peak at the start of each.
 
 Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, equation 5. Equation:
-lr = peak * (minimum + (1 - minimum) * (1 + cos(pi * t / T)) / 2), t steps into a cycle of T. Different here: the cycles
+lr = peak * (minimum + (1 - minimum) * (1 + cos(pi * t / T)) / 2), t steps into a cycle of T. Differences: the cycles
 fill the run, after `train.warmup`, exactly; each is `growth` times as long as the one before.
 """
 

@@ -71,7 +71,7 @@ class Special(Enum):
     """Layouts of tensors that count the classes and whose rows do not go by class name.
 
     BY_POSITION: the rows are as many as the classes and mean something else; the first one stays the first.
-    UNKNOWN:     how the classes lie in it is not understood, so it stays fresh.
+    UNKNOWN:     the order of classes in it is unknown, so it stays uninitialised.
     """
 
     BY_POSITION = "by position"
@@ -91,7 +91,7 @@ def load_by_class_name(
     """Fill `module` from `file`, in place, and return the report on every key.
 
     module:     the model, freshly initialised.
-    file:       what `read_tensors` returned; `class_names` tells which class each row of its head belongs to.
+    file:       result of `read_tensors`; `class_names` are the classes of the rows of its head.
     classes:    the class names of `module`'s head, in order.
     class_keys: keys of `module.state_dict()` that count the classes ("head.classify.weight"); as a mapping, with how
                 the classes lie in them, where that is not one row of the first dimension each.

@@ -2,7 +2,7 @@
 
 A checkpoint that `torch.save` wrote is a program for the pickle machine, and upstream trainers store whole modules, so
 `torch.load` would import and run whatever the file names. Here every name in the file becomes an inert stand-in that
-remembers what it was given and does nothing; tensors and storages become plain records; and only the storages that the
+keeps its arguments and does nothing; tensors and storages become plain records; and only the storages that the
 chosen model points at are turned into tensors.
 
 Source: https://docs.python.org/3/library/pickle.html#restricting-globals; the layout of the two file formats is that of
@@ -163,7 +163,7 @@ def read_pickled_tensors(path: str | Path) -> TensorFile:
 
     Reads the zip format and the older one, of a plain `{name: tensor}` mapping, a whole module, or a mapping that holds
     either under "ema", "model" or "state_dict" (the first of these that holds a tensor counts). Names and dtypes come
-    as stored, on the CPU; what a module leaves out of its state (non-persistent buffers) is left out. The class names
+    as stored, on the CPU; non-persistent buffers are left out. The class names
     are those of the chosen model's attribute or key `names`, or of `names`, `classes` or `CLASSES` at the top level,
     under "meta" or under "dataset_meta" in it.
 
@@ -224,7 +224,7 @@ def _open_legacy(path: Path) -> Iterator[tuple[object, ReadStorage]]:
 
 
 def _legacy_contents(file: BinaryIO, storages: Mapping[str, _Storage]) -> dict[str, bytes]:
-    """Read what follows the objects: a pickled list of keys, then for each key the item count and the bytes."""
+    """Read the data after the objects: a pickled list of keys, then for each key the item count and the bytes."""
     import torch
 
     contents = {}

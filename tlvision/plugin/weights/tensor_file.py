@@ -16,7 +16,7 @@ class TensorFile:
 
     path:        where it was read from.
     tensors:     `{dotted name: tensor on CPU}`, dtypes as stored.
-    class_names: the classes of the head the weights were trained with, in order, where the file says so; else None.
+    class_names: the classes of the head the weights were trained with, in order; None if not in the file.
     """
 
     path: Path

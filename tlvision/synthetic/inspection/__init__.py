@@ -2,7 +2,7 @@
 
 Two domains. "source" is brushed steel with cross-recess screws under an even lamp; "target" is an enamelled cover with
 black hex-socket screws, a lamp from the side, haze, blur and a colour cast. They share four classes, each has one that
-the other lacks, and their category ids differ: what a team meets when it moves a model to its own line.
+the other lacks, and their category ids differ, as when a team moves a model to its own line.
 
     python -m tlvision.synthetic.inspection --out data/inspection/target --domain target
 """

@@ -25,7 +25,7 @@ VERSION = 1
 
 JPEG_QUALITY = 92
 SMALLEST_SIDE = 2.0
-"""In pixels; what the image border leaves of an object must be at least this wide and high, else it is not labelled."""
+"""Pixels. The part of an object inside the image must be at least this wide and high, else it is not labelled."""
 
 
 @dataclass(frozen=True, slots=True)
