@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tlvision.cli.main import VERBS
+from launch import run_script
+from tlvision.cli.main import VERBS, main
 from tlvision.tasks import task_names
 
 assert len(VERBS) >= 9
@@ -117,12 +118,13 @@ def test_tasks_are_asked_and_not_compared(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_is_a_script_in_tools_as_well(verb: str, repository: Path) -> None:
-    outputs = [
-        subprocess.run(
-            [sys.executable, *command, "--help"], capture_output=True, text=True, check=True, cwd=repository
-        ).stdout
-        for command in (["-m", "tlvision.cli.main", verb], [f"tools/{verb.replace('-', '_')}.py"])
-    ]
-    assert outputs[0] == outputs[1]
-    assert f"usage: tlvision {verb}" in outputs[0]
+def test_every_verb_is_a_script_in_tools_as_well(
+    verb: str, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    script = run_script(repository / "tools" / f"{verb.replace('-', '_')}.py", "--help")
+    assert script.returncode == 0, script.stderr
+    assert script.stdout == capsys.readouterr().out
+    assert f"usage: tlvision {verb}" in script.stdout

@@ -31,9 +31,17 @@ def check_of(twin: str) -> str:
     return twin.partition("__")[0]
 
 
+LONG = {*IMPORTED_BY_ITSELF, *(check.name for check in ALL_CHECKS if check.trains)}
+"""Checks that start a process or train a model. The fast suite gives them one twin each; the slow one all."""
+FAST = [
+    twin for at, twin in enumerate(TWINS)
+    if check_of(twin) not in LONG or check_of(twin) not in map(check_of, TWINS[:at])
+]  # fmt: skip
+
+
 def test_every_check_has_a_twin_and_every_twin_a_check() -> None:
     assert TWINS
-    assert {check_of(twin) for twin in TWINS} == {check.name for check in ALL_CHECKS}
+    assert {check_of(twin) for twin in TWINS} == {check_of(twin) for twin in FAST} == {each.name for each in ALL_CHECKS}
 
 
 def checks_of(twin: str) -> list[PluginCheck]:
@@ -43,7 +51,7 @@ def checks_of(twin: str) -> list[PluginCheck]:
     return plugin_checks(module.plugin, arch=arch, origin=origin)
 
 
-@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("twin", FAST)
 def test_the_named_check_catches_the_twin(twin: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check and what it builds on; whether others fail as well takes most of the time and is a slow test."""
     monkeypatch.setattr(overfit, "STEPS", FEWER_STEPS)

@@ -18,6 +18,7 @@ import yaml
 from safetensors.torch import load_file
 
 import tlvision
+from fast import first_fast
 from interrupt import interrupted
 from tlvision.engine import train as runs
 from tlvision.engine.resume_keys import CANNOT_CHANGE, MAY_CHANGE
@@ -279,7 +280,7 @@ def test_refused(here: Path, change: Any, overrides: list[str], text: str) -> No
     assert after == before, "what is refused changes nothing"
 
 
-@pytest.mark.parametrize(("change", "overrides"), [row[1:] for row in HARMLESS], ids=ids(HARMLESS))
+@pytest.mark.parametrize(("change", "overrides"), first_fast([row[1:] for row in HARMLESS], 7), ids=ids(HARMLESS))
 def test_harmless(origin: tuple[Path, dict[str, Any]], here: Path, change: Any, overrides: list[str]) -> None:
     change(here)
     run = tlvision.train({}, overrides, resume="run").run
@@ -293,7 +294,7 @@ def test_harmless(origin: tuple[Path, dict[str, Any]], here: Path, change: Any, 
     assert not differing
 
 
-@pytest.mark.parametrize(("change", "overrides", "keys"), RECORDED)
+@pytest.mark.parametrize(("change", "overrides", "keys"), first_fast(RECORDED, 4))
 def test_recorded(
     origin: tuple[Path, dict[str, Any]], here: Path, change: Any, overrides: list[str], keys: set[str]
 ) -> None:

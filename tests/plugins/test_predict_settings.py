@@ -10,17 +10,18 @@ import torch
 from torch import nn
 from torchvision.ops import box_iou
 
+from fast import first_fast
 from tlvision.plugin import BuildSpec, PredictSpec, get_plugin
 from tlvision.types import ClassMap, InputError, Prediction
 
 DETECTORS = (
     ("toy", "tiny_detector"),
     ("toy", "toy-instance"),
+    ("yolo", "yolov8n"),
     ("torchvision", "ssdlite320_mobilenet_v3_large"),
     ("torchvision", "fasterrcnn_mobilenet_v2_fpn_light"),
-    ("yolo", "yolov8n"),
     ("mmdet", "retinanet_r18_fpn_1x_coco"),
-    pytest.param("mmdet", "faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco", marks=pytest.mark.slow),
+    ("mmdet", "faster-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco"),
 )
 SIDE = 160
 LOW = 0.2
@@ -50,7 +51,7 @@ def overlaps(found: Any) -> torch.Tensor:
 
 
 @pytest.mark.filterwarnings("default")  # upstream's code is old
-@pytest.mark.parametrize(("plugin", "arch"), DETECTORS, ids=lambda value: value)
+@pytest.mark.parametrize(("plugin", "arch"), first_fast(DETECTORS, 4), ids=lambda value: value)
 def test_settings_reach_the_model(plugin: str, arch: str) -> None:
     usual = predict(plugin, arch, PredictSpec())
     assert min(len(found) for found in usual) > 4

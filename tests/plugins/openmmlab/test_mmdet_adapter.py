@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fast import first_fast
 from tlvision.data.batches import normalise
 from tlvision.formats.coco.read import read_coco
 from tlvision.inference.evaluator import Evaluator
@@ -26,9 +27,9 @@ CONFIGS = Path(__file__).parent / "configs"
 CLASSES = ClassMap.from_names(("ant", "bee", "cat"))
 ARCHITECTURES = [
     "yolox_nano_8xb8-300e_coco",
-    "retinanet_r18_fpn_1x_coco",
-    str(CONFIGS / "faster-rcnn_tiny.py"),
     str(CONFIGS / "mask-rcnn_tiny.py"),
+    str(CONFIGS / "faster-rcnn_tiny.py"),
+    "retinanet_r18_fpn_1x_coco",
     str(CONFIGS / "deformable-detr_tiny.py"),
 ]
 
@@ -85,7 +86,7 @@ def upstreams_way(arch: str, adapter: Any, images: torch.Tensor, found: list[Tar
     return adapter.module.parse_losses(losses)[0]
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES, ids=lambda arch: Path(arch).stem)
+@pytest.mark.parametrize("arch", first_fast(ARCHITECTURES, 2), ids=lambda arch: Path(arch).stem)
 def test_the_losses_are_what_upstream_sums(arch: str) -> None:
     adapter = build(arch)
     images, has_masks = pictures(), find_config(arch).task == "instance"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from fast import first_fast
 from tlvision.plugin import BuildSpec, WeightReport, get_plugin
 from tlvision.plugin.weights.head_rows import ClassRows, Special, load_by_class_name
 from tlvision.plugin.weights.tensor_file import TensorFile
@@ -28,16 +29,19 @@ def build(arch: str, names: tuple[str, ...], weights: str = "none") -> tuple[Any
 
 @pytest.mark.parametrize(
     ("arch", "key", "expected"),
-    [
-        (TINY, "roi_head.bbox_head.fc_cls.weight", ClassRows(after=1)),
-        (TINY, "roi_head.bbox_head.fc_reg.weight", ClassRows(per_class=4)),
-        ("retinanet_r18_fpn_1x_coco", "bbox_head.retina_cls.weight", ClassRows(blocks=9)),
-        ("yolox_nano_8xb8-300e_coco", "bbox_head.multi_level_conv_cls.0.bias", ClassRows()),
-        ("yolov3_mobilenetv2_8xb24-320-300e_coco", "bbox_head.convs_pred.0.weight", ClassRows(blocks=3, before=5)),
-        ("ssd300_coco", "bbox_head.cls_convs.0.0.weight", ClassRows(blocks=4, after=1)),
-        ("deformable-detr_r50_16xb2-50e_coco", "bbox_head.cls_branches.0.weight", ClassRows()),
-        ("mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco", "roi_head.mask_head.conv_logits.weight", ClassRows()),
-    ],
+    first_fast(
+        [
+            (TINY, "roi_head.bbox_head.fc_cls.weight", ClassRows(after=1)),
+            (TINY, "roi_head.bbox_head.fc_reg.weight", ClassRows(per_class=4)),
+            ("yolox_nano_8xb8-300e_coco", "bbox_head.multi_level_conv_cls.0.bias", ClassRows()),
+            ("yolov3_mobilenetv2_8xb24-320-300e_coco", "bbox_head.convs_pred.0.weight", ClassRows(blocks=3, before=5)),
+            ("retinanet_r18_fpn_1x_coco", "bbox_head.retina_cls.weight", ClassRows(blocks=9)),
+            ("ssd300_coco", "bbox_head.cls_convs.0.0.weight", ClassRows(blocks=4, after=1)),
+            ("deformable-detr_r50_16xb2-50e_coco", "bbox_head.cls_branches.0.weight", ClassRows()),
+            ("mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco", "roi_head.mask_head.conv_logits.weight", ClassRows()),
+        ],
+        4,
+    ),
 )
 def test_where_the_classes_lie_is_found_in_each_kind_of_head(arch: str, key: str, expected: ClassRows) -> None:
     config = read_config(find_config(arch).path)

@@ -88,7 +88,7 @@ FAMILIES = {
         ("backbone.conv1", "backbone.layer2", "backbone.layer4"),
     ),
 }
-SLOW = {"ViT", "Fast-SCNN", "HRNet", "BiSeNetV2", "STDC"}
+SLOW = {"ViT", "Fast-SCNN", "HRNet", "BiSeNetV2", "STDC", "mask classifier"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from fast import first_fast
 from tlvision.plugin import BuildSpec, WeightReport, get_plugin
 from tlvision.types import ClassMap, InputError
 
@@ -85,13 +86,16 @@ def test_the_backbone_inside_a_backbone_gets_its_weights(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("arch", "weights", "said"),
-    [
-        (LIGHT, "imagenet", "mobilenet_v2-b0353104.pth"),
-        (LIGHT, "pretrained", "lists no checkpoint"),
-        (LIGHT, "coco", "give 'pretrained'"),
-        (BISENET, "imagenet", "resnet18_v1c"),
-        (FCN, "pretrained", "fcn_r18b-d8_512x1024_80k_cityscapes_20201225_230143-92c0f445.pth"),
-    ],
+    first_fast(
+        [
+            (LIGHT, "imagenet", "mobilenet_v2-b0353104.pth"),
+            (LIGHT, "pretrained", "lists no checkpoint"),
+            (LIGHT, "coco", "give 'pretrained'"),
+            (FCN, "pretrained", "fcn_r18b-d8_512x1024_80k_cityscapes_20201225_230143-92c0f445.pth"),
+            (BISENET, "imagenet", "resnet18_v1c"),
+        ],
+        4,
+    ),
 )
 def test_without_a_network_it_says_what_to_fetch_and_where_to_put_it(
     arch: str, weights: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from fast import first_fast
 from tlvision.plugin import ROLES, Tap, map_groups
 from tlvision_smp.groups import _largest_uniform, _stages, find_groups, probe
 
@@ -79,7 +80,7 @@ def check_order(adapter: Any) -> None:
     assert first[-3] >= len(maps) - 2
 
 
-@pytest.mark.parametrize("arch", DECODERS)
+@pytest.mark.parametrize("arch", first_fast(DECODERS, 3))
 def test_groups_and_taps_of_every_decoder(build: Any, arch: str) -> None:
     adapter, _ = build(arch)
     check_groups(adapter)
@@ -96,7 +97,7 @@ def test_groups_and_taps_of_every_make_of_encoder(build: Any, encoder: str) -> N
     check_order(adapter)
 
 
-@pytest.mark.parametrize("arch", ["unet/mobilenet_v2", "fpn/mit_b0", "dpt/tu-vit_tiny_patch16_224"])
+@pytest.mark.parametrize("arch", first_fast(["unet/mobilenet_v2", "fpn/mit_b0", "dpt/tu-vit_tiny_patch16_224"], 2))
 def test_the_order_is_that_of_the_computation(build: Any, arch: str) -> None:
     check_order(build(arch)[0])
 

@@ -11,6 +11,7 @@ import timm
 import torch
 import torchvision
 
+from fast import first_fast
 from tlvision.training.checkpoint import save_weights
 from tlvision.types import ClassMap, InputError
 from tlvision_smp.transfer import class_keys
@@ -33,19 +34,22 @@ def test_none(build: Any) -> None:
 
 @pytest.mark.parametrize(
     ("arch", "make"),
-    [
-        ("unet/mobilenet_v2", torchvision.models.mobilenet_v2),
-        ("deeplabv3plus/resnet18", torchvision.models.resnet18),
-        ("pspnet/resnet18", lambda: timm.create_model("resnet18")),
-        ("unet/tu-resnet18", torchvision.models.resnet18),
-        ("fpn/tu-convnext_atto", lambda: timm.create_model("convnext_atto")),
-        ("unet/tu-mobilenetv3_small_050", lambda: timm.create_model("mobilenetv3_small_050")),
-        ("upernet/tu-swin_tiny_patch4_window7_224", lambda: timm.create_model("swin_tiny_patch4_window7_224")),
-        ("dpt/tu-vit_tiny_patch16_224", lambda: timm.create_model("vit_tiny_patch16_224")),
-        pytest.param("unet/densenet121", torchvision.models.densenet121, marks=pytest.mark.slow),
-        pytest.param("unet/vgg11_bn", torchvision.models.vgg11_bn, marks=pytest.mark.slow),
-        ("unet/timm-efficientnet-b0", lambda: timm.create_model("tf_efficientnet_b0")),
-    ],
+    first_fast(
+        [
+            ("unet/mobilenet_v2", torchvision.models.mobilenet_v2),
+            ("fpn/tu-convnext_atto", lambda: timm.create_model("convnext_atto")),
+            ("unet/timm-efficientnet-b0", lambda: timm.create_model("tf_efficientnet_b0")),
+            ("deeplabv3plus/resnet18", torchvision.models.resnet18),
+            ("pspnet/resnet18", lambda: timm.create_model("resnet18")),
+            ("unet/tu-resnet18", torchvision.models.resnet18),
+            ("unet/tu-mobilenetv3_small_050", lambda: timm.create_model("mobilenetv3_small_050")),
+            ("upernet/tu-swin_tiny_patch4_window7_224", lambda: timm.create_model("swin_tiny_patch4_window7_224")),
+            ("dpt/tu-vit_tiny_patch16_224", lambda: timm.create_model("vit_tiny_patch16_224")),
+            ("unet/densenet121", torchvision.models.densenet121),
+            ("unet/vgg11_bn", torchvision.models.vgg11_bn),
+        ],
+        3,
+    ),
 )
 def test_a_classifiers_file_goes_into_the_encoder(build: Any, tmp_path: Path, arch: str, make: Any) -> None:
     classifier = make()
@@ -93,7 +97,7 @@ def changed(adapter: Any) -> dict[str, torch.Tensor]:
     return {key: tensor + 1 for key, tensor in adapter.module.state_dict().items()}
 
 
-@pytest.mark.parametrize("arch", ["unet/mobilenet_v2", "dpt/tu-vit_tiny_patch16_224"])
+@pytest.mark.parametrize("arch", first_fast(["unet/mobilenet_v2", "dpt/tu-vit_tiny_patch16_224"]))
 def test_rows_of_the_head_go_by_class_name(build: Any, tmp_path: Path, arch: str) -> None:
     trained, _ = build(arch, names=["road", "Car ", "tree"])
     state = changed(trained)
@@ -127,10 +131,12 @@ def test_a_whole_state_dict_of_smp_does_not_name_its_classes(build: Any, tmp_pat
 
 @pytest.mark.parametrize(
     ("arch", "said"),
-    [
-        ("unet/resnet18", "does not fit the encoder of 'unet/resnet18'.* are not in it"),
-        ("unet/resnet50", "another shape"),
-    ],
+    first_fast(
+        [
+            ("unet/resnet18", "does not fit the encoder of 'unet/resnet18'.* are not in it"),
+            ("unet/resnet50", "another shape"),
+        ]
+    ),
 )
 def test_a_classifier_of_another_architecture_is_refused(build: Any, tmp_path: Path, arch: str, said: str) -> None:
     maker = torchvision.models.mobilenet_v2 if arch.endswith("18") else torchvision.models.resnet101

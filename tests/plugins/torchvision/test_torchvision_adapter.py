@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torchvision.models import get_model
 
+from fast import first_fast
 from tlvision.conformance.case import Case
 from tlvision.plugin import HasInstanceFeatures, record
 from tlvision.types import Target
@@ -17,10 +18,10 @@ from tlvision_torchvision.plugin import plugin
 
 ZOO = (
     "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "ssdlite320_mobilenet_v3_large",
     "maskrcnn_resnet50_fpn",
     "retinanet_resnet50_fpn",
     "fcos_resnet50_fpn",
-    "ssdlite320_mobilenet_v3_large",
 )
 SMALL = (
     "fasterrcnn_mobilenet_v3_small_fpn",
@@ -65,7 +66,7 @@ def normalised(adapter: Any, images: torch.Tensor) -> torch.Tensor:
     return (images - mean) / std
 
 
-@pytest.mark.parametrize("arch", ZOO)
+@pytest.mark.parametrize("arch", first_fast(ZOO, 2))
 def test_losses_are_upstreams(build: Any, make_target: MakeTarget, arch: str) -> None:
     adapter, _ = build(arch)
     images, targets = batch(make_target, arch)
@@ -95,7 +96,7 @@ def lively(adapter: Any) -> Any:
     return adapter
 
 
-@pytest.mark.parametrize("arch", ZOO)
+@pytest.mark.parametrize("arch", first_fast(ZOO, 2))
 def test_predictions_are_upstreams(build: Any, make_target: MakeTarget, arch: str) -> None:
     adapter = lively(build(arch)[0])
     images, _ = batch(make_target, arch)
@@ -125,7 +126,7 @@ def test_predictions_are_upstreams(build: Any, make_target: MakeTarget, arch: st
             assert ours.masks is None
 
 
-@pytest.mark.parametrize("arch", slow_but(SMALL[0], SMALL[-1]))
+@pytest.mark.parametrize("arch", slow_but(SMALL[-1]))
 def test_freezing_any_group_leaves_the_losses_and_the_rest_in_training(
     build: Any, make_target: MakeTarget, arch: str
 ) -> None:
@@ -149,7 +150,7 @@ def test_freezing_any_group_leaves_the_losses_and_the_rest_in_training(
         assert moved == set(range(len(names))) - {depth}, names[depth].name
 
 
-@pytest.mark.parametrize("arch", slow_but(*SMALL[:1], *SMALL[2:]))
+@pytest.mark.parametrize("arch", slow_but(SMALL[0], SMALL[-1]))
 def test_half_precision_does_not_reach_the_boxes(build: Any, make_target: MakeTarget, arch: str) -> None:
     adapter = lively(build(arch)[0])
     images, _ = batch(make_target, arch)
@@ -172,7 +173,7 @@ def test_two_stage_detectors_alone_have_instance_features(build: Any) -> None:
     assert found == {arch: arch.startswith(("faster", "mask")) for arch in SMALL}
 
 
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("own", first_fast([True, False]))
 def test_instance_features_are_what_the_predictor_gets(build: Any, own: bool) -> None:
     adapter, _ = build()
     adapter.module.eval()

@@ -14,6 +14,7 @@ QUIET = {"log": {"progress": "none", "tensorboard": "off"}}
 
 
 def test_a_one_stage_detector_with_hooks_and_a_reload(tiny_config: Any, tiny_dataset: Path) -> None:
+    tiny_config["train"]["epochs"] = 1
     folder = run(tiny_config, "fcos_mobilenet_v3_small_fpn", [{"freeze": {"roles": ["stem"]}}, "ema"])
     assert "stem" in (folder / "ledger.json").read_text(encoding="utf-8")
     found = tlvision.load(folder).predict(tiny_dataset / "images" / "001.png")

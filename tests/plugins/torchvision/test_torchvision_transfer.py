@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_weight
 from torchvision.ops import FrozenBatchNorm2d
 
+from fast import first_fast
 from tlvision.plugin import WeightReport
 from tlvision.types import InputError
 from tlvision_torchvision.architectures import ARCHITECTURES, BACKBONES
@@ -134,7 +135,7 @@ KINDS = ("mobilenet_v2", "resnet18", "regnet_x_400mf", "swin_t", "mnasnet0_5")
 assert {BACKBONES[backbone] for backbone in KINDS} == set(BACKBONES.values())
 
 
-@pytest.mark.parametrize("backbone", KINDS)
+@pytest.mark.parametrize("backbone", first_fast(KINDS, 2))
 def test_a_classifier_fills_the_whole_body(build: Any, tmp_path: Path, backbone: str) -> None:
     state = classifier_file(backbone, tmp_path / "classifier.pth")
     adapter, report = build(f"fcos_{backbone}_fpn", CLASSES, tmp_path / "classifier.pth")
@@ -277,7 +278,7 @@ def test_frozen_norms_of_a_classifier_have_upstreams_epsilon(build: Any, tmp_pat
         assert all(map_.equal(maps[name]) for name, map_ in again.module.eval().backbone(images).items())
 
 
-@pytest.mark.parametrize(("arch", "eps"), [(RETINA, 0.0), ("fcos_resnet50_fpn", 1e-5)])
+@pytest.mark.parametrize(("arch", "eps"), first_fast([(RETINA, 0.0), ("fcos_resnet50_fpn", 1e-5)]))
 def test_coco_weights_keep_upstreams_epsilon_through_our_own_file(  # noqa: PLR0917
     build: Any, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str, eps: float
 ) -> None:
@@ -295,7 +296,9 @@ def test_coco_weights_keep_upstreams_epsilon_through_our_own_file(  # noqa: PLR0
     assert eps_of(again.module) == {eps}
 
 
-@pytest.mark.parametrize("wanted", ["resnet34", "mobilenet_v2"])  # of the first it is a part, by key and by shape
+@pytest.mark.parametrize(
+    "wanted", first_fast(["resnet34", "mobilenet_v2"])
+)  # of the first it is a part, by key and by shape
 def test_a_classifier_of_another_architecture_is_refused(build: Any, tmp_path: Path, wanted: str) -> None:
     classifier_file("resnet18", tmp_path / "other.pth")
     with pytest.raises(InputError, match=rf"another architecture than 'fcos_{wanted}_fpn': \d+ of the \d+ tensors"):

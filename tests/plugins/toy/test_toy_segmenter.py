@@ -41,6 +41,7 @@ def test_a_target_without_label_map_is_refused() -> None:
         segmentation_losses(torch.randn(1, 4, 8, 8), [_target(None)])
 
 
+@pytest.mark.slow  # the contract's overfits_one_image is in the fast suite
 def test_overfits_four_images(build, scenes: tuple[Tensor, list[Target]]) -> None:
     adapter, _ = build("tiny_segmenter", CLASSES)
     images, targets = scenes

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from fast import first_fast
 from tlvision.plugin import HasTrainingProgress
 from tlvision.types import Prediction, Target
 from tlvision_yolo.upstream import DEFAULT_CFG, DetectionModel
 
-FAMILIES = ("yolov5nu", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n")
+FAMILIES = ("yolov8n", "yolov10n", "yolo26n", "yolov5nu", "yolov9t", "yolo11n", "yolo12n")
 MakeTarget = Callable[..., Target]
 
 
@@ -48,7 +49,7 @@ def upstream_loss(adapter: Any, arch: str, images: torch.Tensor, targets: list[T
 
 
 @pytest.mark.parametrize(
-    ("arch", "empty"), [(arch, False) for arch in FAMILIES] + [("yolov8n", True), ("yolo26n", True)]
+    ("arch", "empty"), first_fast([("yolov8n", True), *((arch, False) for arch in FAMILIES), ("yolo26n", True)], 4)
 )
 def test_the_loss_is_upstreams_over_the_batch_size(build: Any, make_target: MakeTarget, arch: str, empty: bool) -> None:
     adapter, _ = build(arch)
@@ -75,7 +76,7 @@ def test_the_loss_does_not_depend_on_how_often_an_image_is_given(build: Any, mak
         torch.testing.assert_close(loss, twice[name])
 
 
-@pytest.mark.parametrize("arch", ["yolov10n", "yolo26n"])
+@pytest.mark.parametrize("arch", first_fast(["yolo26n", "yolov10n"]))
 def test_a_dual_head_shifts_its_loss_as_upstream_does_over_epochs(
     build: Any, make_target: MakeTarget, arch: str
 ) -> None:

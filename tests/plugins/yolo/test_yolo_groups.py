@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from fast import first_fast
 from tlvision.plugin import ROLES, BuildSpec, map_groups
 from tlvision.types import ClassMap
 from tlvision_yolo.plugin import plugin
 
-SMALL = ("yolov5nu", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n")
+SMALL = ("yolov8n", "yolov10n", "yolo26n", "yolov5nu", "yolov9t", "yolo11n", "yolo12n")
 LARGE = ("yolov9c", "yolov9e", "yolov10b")
 
 
@@ -31,7 +32,7 @@ def built() -> Callable[[str], Any]:
     return built
 
 
-@pytest.mark.parametrize("arch", SMALL + LARGE)
+@pytest.mark.parametrize("arch", first_fast(SMALL + LARGE, 3))
 def test_groups_partition_the_model_from_stem_to_head(built: Any, arch: str) -> None:
     adapter = built(arch)
     found = map_groups(adapter.module, adapter.groups)
@@ -51,7 +52,7 @@ def test_groups_partition_the_model_from_stem_to_head(built: Any, arch: str) -> 
     assert sorted(layers) == sorted(f"model.{index}" for index in range(len(adapter.module.model)))
 
 
-@pytest.mark.parametrize("arch", [arch for arch in SMALL + LARGE if arch != "yolov9e"])
+@pytest.mark.parametrize("arch", first_fast([arch for arch in SMALL + LARGE if arch != "yolov9e"], 3))
 def test_a_stage_ends_with_the_finest_map_of_its_stride(built: Any, arch: str) -> None:
     adapter = built(arch)
     names = [group.name for group in adapter.groups]
@@ -81,7 +82,7 @@ def layer_outputs(module: Any, images: torch.Tensor) -> list[torch.Tensor]:
     return outputs
 
 
-@pytest.mark.parametrize("arch", ["yolov5nu", "yolov8n", "yolov9e", "yolov10n", "yolo26n"])
+@pytest.mark.parametrize("arch", first_fast(["yolov8n", "yolov10n", "yolo26n", "yolov5nu", "yolov9e"], 2))
 def test_changing_a_group_never_changes_an_earlier_one(built: Any, arch: str) -> None:
     adapter = built(arch)
     module = adapter.module.eval()
@@ -106,7 +107,7 @@ def test_changing_a_group_never_changes_an_earlier_one(built: Any, arch: str) ->
                 parameter.copy_(old)
 
 
-@pytest.mark.parametrize("arch", SMALL + LARGE)
+@pytest.mark.parametrize("arch", first_fast(SMALL + LARGE, 3))
 def test_taps_have_the_channels_and_strides_they_say(built: Any, arch: str) -> None:
     adapter = built(arch)
     taps = adapter.taps

@@ -20,13 +20,14 @@ from ultralytics.models.yolo.segment import SegmentationValidator
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.ops import process_mask_native
 
+from fast import first_fast
 from tlvision.plugin import HasTrainingProgress, map_groups
 from tlvision.plugin.weights.files import read_tensors
 from tlvision.types import InputError, Target
 from tlvision_yolo.segment import shrink_masks
 from tlvision_yolo.upstream import DEFAULT_CFG, SegmentationModel
 
-FAMILIES = ("yolov8n-seg", "yolo11n-seg", "yolo26n-seg")
+FAMILIES = ("yolov8n-seg", "yolo26n-seg", "yolo11n-seg")
 HEIGHT, WIDTH = 64, 96
 Polygon = Sequence[tuple[int, int]]
 
@@ -111,7 +112,7 @@ def test_masks_are_shrunk_as_upstream_shrinks_them() -> None:
     assert 0.3 < expected.mean() < 0.8
 
 
-@pytest.mark.parametrize("arch", FAMILIES)
+@pytest.mark.parametrize("arch", first_fast(FAMILIES, 2))
 def test_the_batch_is_the_one_that_upstreams_dataset_makes(build: Any, arch: str) -> None:
     adapter, _ = build(arch)
     images = torch.rand(3, 3, HEIGHT, WIDTH)
@@ -132,7 +133,7 @@ def test_the_batch_is_the_one_that_upstreams_dataset_makes(build: Any, arch: str
     assert len(ours["masks"][0].unique()) == 1 + 4, "every object of the first image has a pixel"
 
 
-@pytest.mark.parametrize("arch", FAMILIES)
+@pytest.mark.parametrize("arch", first_fast(FAMILIES, 2))
 @pytest.mark.parametrize("contents", [IMAGES, ([], [], [])], ids=["crowded", "empty"])
 def test_the_loss_is_upstreams_over_the_batch_size(build: Any, arch: str, contents: Any) -> None:
     adapter, _ = build(arch)
@@ -220,7 +221,7 @@ def test_an_image_without_a_find_has_an_empty_prediction(build: Any) -> None:
     assert prediction.masks.shape == (0, HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("arch", FAMILIES)
+@pytest.mark.parametrize("arch", first_fast(FAMILIES))
 def test_groups_and_taps_are_the_detectors(build: Any, arch: str) -> None:
     adapter, detector = build(arch)[0], build(arch.removesuffix("-seg"))[0]
     assert adapter.groups == detector.groups
@@ -232,7 +233,7 @@ def test_groups_and_taps_are_the_detectors(build: Any, arch: str) -> None:
     assert {mapped.parameters[name] for name in masks} == {head}
 
 
-@pytest.mark.parametrize("arch", FAMILIES)
+@pytest.mark.parametrize("arch", first_fast(FAMILIES, 2))
 def test_rows_of_classes_that_share_a_name_are_kept(build: Any, tmp_path: Path, arch: str) -> None:
     source, _ = build(arch, ("a", "b", "c", "d"))
     path = tmp_path / "model.safetensors"
@@ -256,7 +257,7 @@ def test_rows_of_classes_that_share_a_name_are_kept(build: Any, tmp_path: Path, 
     assert all(loss.isfinite() for loss in adapter.loss(torch.rand(1, 3, HEIGHT, WIDTH), [target]).values())
 
 
-@pytest.mark.parametrize("arch", FAMILIES)
+@pytest.mark.parametrize("arch", first_fast(FAMILIES))
 def test_a_detectors_weights_give_a_segmenter_all_but_its_masks(build: Any, tmp_path: Path, arch: str) -> None:
     detector, _ = build(arch.removesuffix("-seg"), ("a", "b"))
     path = tmp_path / "detector.safetensors"

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fast import first_fast
 from tlvision.plugin import WeightReport
 from tlvision.plugin.weights.files import read_tensors
 from tlvision.types import InputError
@@ -47,7 +48,7 @@ def randomise(adapter: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("arch", "half"), [("yolov8n", False), ("yolov8n", True), ("yolov10n", True), ("yolo26n", True)]
+    ("arch", "half"), first_fast([("yolov8n", False), ("yolov8n", True), ("yolov10n", True), ("yolo26n", True)], 2)
 )
 def test_a_checkpoint_for_the_same_classes_is_loaded_whole(build: Any, tmp_path: Path, arch: str, half: bool) -> None:
     source = randomise(build(arch, COCO_LIKE)[0])
@@ -117,7 +118,7 @@ def test_a_head_whose_classes_are_not_named_is_not_guessed(build: Any, tmp_path:
     assert "does not name its classes" in report.mismatched[0]
 
 
-@pytest.mark.parametrize("arch", ["yolov8n", "yolo26n"])
+@pytest.mark.parametrize("arch", first_fast(["yolov8n", "yolo26n"]))
 def test_our_own_file_gives_the_same_model_again(build: Any, tmp_path: Path, arch: str) -> None:
     pretrained = save_checkpoint(randomise(build(arch, COCO_LIKE)[0]), list(COCO_LIKE), tmp_path / "coco.pt")
     names = ("car", "person", "zebra")
@@ -130,7 +131,7 @@ def test_our_own_file_gives_the_same_model_again(build: Any, tmp_path: Path, arc
     assert repr(again.module) == repr(tuned.module)
 
 
-@pytest.mark.parametrize("arch", ["yolov8s", "yolov5nu", "yolo11n"])
+@pytest.mark.parametrize("arch", first_fast(["yolov5nu", "yolo11n", "yolov8s"]))
 def test_weights_of_another_architecture_are_refused(build: Any, tmp_path: Path, arch: str) -> None:
     path = save_checkpoint(build("yolov8n")[0], ["a", "b", "c"], tmp_path / "v8n.pt")
     with pytest.raises(InputError, match=rf"v8n\.pt' belongs to another.*'{arch}'.*model\..* here, \(.* there"):

@@ -84,12 +84,19 @@ def test_a_change_shows_under_its_name(name: str, monkeypatch: pytest.MonkeyPatc
 def test_a_plugin_of_a_file_of_ones_own_is_found_by_the_path_of_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "heavy_plugin.py").write_text(
-        "import torch\nimport warnings\nfrom tlvision_toy.plugin import plugin\nwarnings.simplefilter('ignore')\n"
+    (tmp_path / "heavy.py").touch()
+    (tmp_path / "own_plugin.py").write_text("import heavy\nfrom tlvision_toy.plugin import plugin\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert imported_modules("own_plugin:plugin", ("heavy", "torch")) == ["heavy"]
+
+
+@pytest.mark.slow  # a twin of the check building_leaves_the_process_alone is in the fast suite
+def test_what_a_plugin_of_ones_own_changes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_plugin.py").write_text(
+        "import warnings\nfrom tlvision_toy.plugin import plugin\nwarnings.simplefilter('ignore')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert imported_modules("heavy_plugin:plugin", ("torch", "ultralytics")) == ["torch"]
-    (change,) = changed_by_building("heavy_plugin:plugin", "tiny_detector", ("a", "b"), 64)
+    (change,) = changed_by_building("own_plugin:plugin", "tiny_detector", ("a", "b"), 64)
     assert change.startswith("warning filters: ")
 
 

@@ -119,6 +119,7 @@ def test_a_mask_is_compared_with_that_of_the_best_object_of_its_class() -> None:
     assert best_of(found, 2) is None
 
 
+@pytest.mark.slow  # the contract of toy-instance, and half of its steps in test_twins, are in the fast suite
 def test_an_instance_segmenter_is_trained_until_it_knows_its_masks() -> None:
     case = Case(get_plugin("toy"), "toy-instance")
     adapter = overfitted(case)
@@ -159,33 +160,39 @@ FAULTS: list[tuple[Check, Callable[[list[Prediction]], list[Prediction]], str]] 
 ]
 
 
-@pytest.mark.parametrize(("check", "change", "told"), FAULTS)
-def test_faults_of_label_maps_are_caught(
-    check: Check, change: Callable[[list[Prediction]], list[Prediction]], told: str
-) -> None:
-    sound = Case(get_plugin("toy"), "tiny_segmenter")
-    broken = Case(_broken(change), "tiny_segmenter")
-    # What is learnt does not depend on predict(); so it is learnt once, by the sound one.
+@pytest.fixture(scope="module")
+def sound() -> Case:
+    """A segmenter that learns its image once for all tests."""
+    return Case(get_plugin("toy"), "tiny_segmenter")
+
+
+def _taught_by(sound: Case, plugin: ToyPlugin) -> Case:
+    """Return the case of a broken segmenter with what the sound one has learnt: its faults do not touch training."""
+    broken = Case(plugin, "tiny_segmenter")
     adapter, _ = broken.build()
     adapter.module.load_state_dict(overfitted(sound).module.state_dict())
     broken.trained = adapter
+    return broken
+
+
+@pytest.mark.parametrize(("check", "change", "told"), FAULTS)
+def test_faults_of_label_maps_are_caught(
+    sound: Case, check: Check, change: Callable[[list[Prediction]], list[Prediction]], told: str
+) -> None:
+    broken = _taught_by(sound, _broken(change))
     check.run(sound)
     with pytest.raises(AssertionError, match=told):
         check.run(broken)
 
 
 @pytest.mark.parametrize(("axis", "told"), [(1, "mean class IoU on that image is 0.3"), (3, "on that image is 0")])
-def test_scores_of_other_classes_or_places_are_caught(axis: int, told: str) -> None:
-    sound = Case(get_plugin("toy"), "tiny_segmenter")
-    broken = Case(_broken(list, lambda scores: scores.flip(axis)), "tiny_segmenter")
-    adapter, _ = broken.build()
-    adapter.module.load_state_dict(overfitted(sound).module.state_dict())
-    broken.trained = adapter
+def test_scores_of_other_classes_or_places_are_caught(sound: Case, axis: int, told: str) -> None:
+    broken = _taught_by(sound, _broken(list, lambda scores: scores.flip(axis)))
     with pytest.raises(AssertionError, match=told):
         overfits_one_image.run(broken)
 
 
-def test_a_segmenter_that_loads_its_head_by_position_is_caught() -> None:
+def test_a_segmenter_that_loads_its_head_by_position_is_caught(sound: Case) -> None:
     class ByPosition(ToyPlugin):
         def build(self, spec: Any) -> Any:
             adapter, report = super().build(spec)
@@ -194,6 +201,6 @@ def test_a_segmenter_that_loads_its_head_by_position_is_caught() -> None:
                 adapter.module.load_state_dict(tensors)
             return adapter, report
 
-    head_by_class_name.run(Case(get_plugin("toy"), "tiny_segmenter"))
+    head_by_class_name.run(sound)
     with pytest.raises(AssertionError, match=r"have another class|have lost their name"):
-        head_by_class_name.run(Case(ByPosition(), "tiny_segmenter"))
+        head_by_class_name.run(_taught_by(sound, ByPosition()))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-from copy import deepcopy
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,21 +29,49 @@ from tlvision.types import InputError, RunError
 USELESS, GOOD = 1e-9, 5e-3
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _candidates() -> Iterator[None]:
+    """A rate that learns nothing is the first candidate and a good one the second; an epoch is enough for a probe."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rate_probe, "RATES", {"adamw": (USELESS, GOOD), "sgd": (1e6, 1e-2)})
+        patch.setattr(rate_probe, "MIN_STEPS", 3)
+        yield
+
+
 @pytest.fixture
-def auto(tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Six epochs with a rate that learns nothing as the first candidate and a good one as the second."""
-    monkeypatch.setattr(rate_probe, "RATES", {"adamw": (USELESS, GOOD), "sgd": (1e6, 1e-2)})
-    monkeypatch.setattr(rate_probe, "MIN_STEPS", 3)
-    tiny_config["train"] |= {"lr": "auto", "epochs": 6}
-    tiny_config["hooks"] = [{"ema": {"decay": 0.5, "warmup": 0}}, {"log": {"progress": "none", "tensorboard": "off"}}]
-    return tiny_config
+def auto(tiny_dataset: Path, tmp_path: Path) -> dict[str, Any]:
+    """Six epochs with the rate that is found best."""
+    return config_of(tiny_dataset, "auto", tmp_path / "run")
 
 
-def with_number(config: dict[str, Any], rate: float, out: Path) -> dict[str, Any]:
-    config = deepcopy(config)
-    config["train"]["lr"] = rate
-    config["run"]["out"] = str(out)
-    return config
+def config_of(dataset: Path, rate: float | str, out: Path) -> dict[str, Any]:
+    images = str(dataset / "images")
+    return {
+        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
+        "data": {
+            "train": {"json": str(dataset / "train.json"), "images": images},
+            "val": {"json": str(dataset / "val.json"), "images": images},
+            "image_size": 96,
+            "batch": {"labelled": 4},
+        },
+        "train": {"epochs": 6, "lr": rate, "device": "cpu"},
+        "hooks": [{"ema": {"decay": 0.5, "warmup": 0}}, {"log": {"progress": "none", "tensorboard": "off"}}],
+        "run": {"out": str(out)},
+    }
+
+
+@pytest.fixture(scope="module")
+def chosen(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run whose rate was chosen, and what it printed; for tests that only read it."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        run = tlvision.train(config_of(tiny_dataset, "auto", tmp_path_factory.mktemp("chosen") / "run")).run
+    return run, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run whose config has that rate as a number."""
+    return tlvision.train(config_of(tiny_dataset, GOOD, tmp_path_factory.mktemp("plain") / "run")).run
 
 
 def checkpoints(run: Path) -> dict[str, bytes]:
@@ -53,10 +83,8 @@ def checkpoints(run: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_better_rate_is_chosen_and_the_run_says_so(
-    auto: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = tlvision.train(auto).run
+def test_the_better_rate_is_chosen_and_the_run_says_so(chosen: tuple[Path, str]) -> None:
+    run, printed = chosen
     record = json.loads((run / "rate.json").read_text())
     assert record["lr"] == GOOD
     assert [probe["rate"] for probe in record["probes"]] == [USELESS, GOOD]
@@ -67,7 +95,7 @@ def test_the_better_rate_is_chosen_and_the_run_says_so(
     assert ledger["rate"] == record["why"]
     first = json.loads((run / "log.jsonl").read_text().splitlines()[0])
     assert first == {"kind": "rate", "step": 0, "lr": GOOD, "why": record["why"]}
-    assert "train.lr: 0.005, chosen on held-out training images after 1 epoch" in capsys.readouterr().out
+    assert "train.lr: 0.005, chosen on held-out training images after 1 epoch" in printed
     assert "train.lr: 0.005, chosen on" in (run / "report.html").read_text()
     assert not (run / "rate_probe").exists()
 
@@ -92,6 +120,7 @@ def test_rates_are_tried_downwards_while_they_gain(
 
 
 def test_a_rate_that_diverges_is_not_chosen(auto: dict[str, Any]) -> None:
+    auto["train"]["epochs"] = 3
     auto["train"]["optimizer"] = "sgd"
     auto["train"]["clip"] = 1e9
     run = tlvision.train(auto).run
@@ -100,23 +129,19 @@ def test_a_rate_that_diverges_is_not_chosen(auto: dict[str, Any]) -> None:
     assert "not finite" in record["probes"][0]["failed"]
 
 
-def test_the_run_is_that_of_the_number_bit_for_bit(auto: dict[str, Any], tmp_path: Path) -> None:
-    chosen = tlvision.train(auto).run
-    plain = tlvision.train(with_number(auto, GOOD, tmp_path / "plain")).run
+def test_the_run_is_that_of_the_number_bit_for_bit(chosen: tuple[Path, str], plain: Path) -> None:
+    run, _ = chosen
     assert not (plain / "rate.json").exists()
-    left, right = checkpoints(chosen), checkpoints(plain)
+    left, right = checkpoints(run), checkpoints(plain)
     assert left.keys() == right.keys()
     assert [name for name in left if left[name] != right[name]] == []
     for name in ("metrics.json", "predictions.json"):
-        assert (chosen / name).read_bytes() == (plain / name).read_bytes()
+        assert (run / name).read_bytes() == (plain / name).read_bytes()
 
 
-def test_resume_takes_the_rate_from_the_run(
-    auto: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_takes_the_rate_from_the_run(auto: dict[str, Any], plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tlvision.engine import train as runs
 
-    whole = tlvision.train(with_number(auto, GOOD, tmp_path / "whole")).run
     upstream = runs._choose_rate
 
     def interrupted(*arguments: Any) -> Any:
@@ -129,13 +154,14 @@ def test_resume_takes_the_rate_from_the_run(
         tlvision.train(auto)
     monkeypatch.setattr(runs, "_choose_rate", lambda *arguments: pytest.fail("probed again"))
     resumed = train(auto, resume=auto["run"]["out"]).run
-    left, right = checkpoints(resumed), checkpoints(whole)
+    left, right = checkpoints(resumed), checkpoints(plain)
     assert [name for name in right if name.endswith("model.safetensors") and left[name] != right[name]] == []
-    assert (resumed / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    assert (resumed / "metrics.json").read_bytes() == (plain / "metrics.json").read_bytes()
 
 
 def test_a_run_stopped_while_it_probes_probes_again(auto: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     upstream = rate_probe.probe
+    auto["train"]["epochs"] = 3
     monkeypatch.setattr(rate_probe, "probe", lambda *arguments: (_ for _ in ()).throw(SystemError("killed")))
     monkeypatch.setattr("tlvision.engine.train.release_folder", lambda run: None)  # as kill -9 leaves it
     with pytest.raises(SystemError, match="killed"):
@@ -145,10 +171,9 @@ def test_a_run_stopped_while_it_probes_probes_again(auto: dict[str, Any], monkey
     assert json.loads((run / "rate.json").read_text())["lr"] == GOOD
 
 
-def test_auto_cannot_be_set_on_resume(auto: dict[str, Any]) -> None:
-    run = tlvision.train(auto).run
+def test_auto_cannot_be_set_on_resume(auto: dict[str, Any], chosen: tuple[Path, str]) -> None:
     with pytest.raises(InputError, match="'auto' is resolved when a run starts"):
-        train(auto, ["train.lr=auto", "train.epochs=7"], resume=run)
+        train(auto, ["train.lr=auto", "train.epochs=7"], resume=chosen[0])
 
 
 def test_held_out_images_are_training_images_and_depend_on_the_seed(auto: dict[str, Any], tmp_path: Path) -> None:
@@ -184,6 +209,7 @@ def test_the_best_metric_counts_then_the_loss_then_the_higher_rate() -> None:
         best_of([Probe(rate=1e-3, failed="loss is nan")])
 
 
+@pytest.mark.slow
 def test_segmenters_choose_as_well(auto: dict[str, Any], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for part in ("images", "masks"):
@@ -208,12 +234,13 @@ def test_segmenters_choose_as_well(auto: dict[str, Any], tmp_path: Path) -> None
 def test_a_run_that_is_too_short_takes_the_highest_rate(
     auto: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(rate_probe, "MIN_STEPS", 12)
-    monkeypatch.setattr(rate_probe, "probe", lambda *arguments: pytest.fail("18 steps are less than two probes of 12"))
+    auto["train"]["epochs"] = 3
+    monkeypatch.setattr(rate_probe, "MIN_STEPS", 6)
+    monkeypatch.setattr(rate_probe, "probe", lambda *arguments: pytest.fail("9 steps are less than two probes of 6"))
     run = tlvision.train(auto).run
     assert load_config(run / "config.yaml").train.lr == USELESS
     assert json.loads((run / "rate.json").read_text())["probes"] == []
-    assert "the highest candidate, because the run is too short to compare rates (18 steps)" in capsys.readouterr().out
+    assert "the highest candidate, because the run is too short to compare rates (9 steps)" in capsys.readouterr().out
 
 
 def test_what_auto_cannot_do_is_refused(auto: dict[str, Any]) -> None:
@@ -226,6 +253,7 @@ def test_what_auto_cannot_do_is_refused(auto: dict[str, Any]) -> None:
         load_config(auto, ["train.lr=fast"])
 
 
+@pytest.mark.slow
 def test_two_processes_agree(auto: dict[str, Any], tmp_path: Path) -> None:
     auto["data"]["batch"]["labelled"] = 2
     script = (

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 import launch
 import tlvision
+from fast import first_fast
 from interrupt import interrupted
 from tlvision.engine import train as runs
 
@@ -105,10 +106,7 @@ def base_config(dataset: Path) -> dict[str, Any]:
     }
 
 
-STEPS = [pytest.param(step, marks=() if step in {1, 6, 7} else pytest.mark.slow) for step in range(1, 12)]
-
-
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", first_fast([6, 7, 1, 2, 3, 4, 5, 8, 9, 10, 11], 2))
 def test_ctrl_c_after_any_step(
     straight: dict[str, Any], tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -120,14 +118,16 @@ def test_ctrl_c_after_any_step(
 
 @pytest.mark.parametrize(
     ("step", "moment", "resumes_at", "workers"),
-    [
-        pytest.param(1, "saved", 1, 0, marks=pytest.mark.slow),
-        pytest.param(2, "saved", 2, 0, marks=pytest.mark.slow),  # right before a group is freed
-        (3, "saved", 3, 0),  # between the last step of an epoch and its evaluation; within a re-warm
-        pytest.param(6, "evaluated", 6, 0, marks=pytest.mark.slow),
-        (7, "saving", 6, 0),
-        (10, "saved", 10, 2),
-    ],
+    first_fast(
+        [
+            (7, "saving", 6, 0),
+            (1, "saved", 1, 0),
+            (2, "saved", 2, 0),  # right before a group is freed
+            (3, "saved", 3, 0),  # between the last step of an epoch and its evaluation; within a re-warm
+            (6, "evaluated", 6, 0),
+            (10, "saved", 10, 2),
+        ]
+    ),
 )
 def test_a_process_killed_at_any_moment(  # noqa: PLR0917
     straight: dict[str, Any],

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import tlvision
+from fast import first_fast
 from tlvision.hooks import StepData
 from tlvision.hooks.features.discriminators import same_scale
 from tlvision.hooks.objectives.domain_adversarial import DomainAdversarial
@@ -316,7 +317,7 @@ def test_a_run_without_unlabelled_images_is_refused(
         tlvision.train(adapt_config)
 
 
-@pytest.mark.parametrize("kind", ["adapt_config", "segment_config"])
+@pytest.mark.parametrize("kind", first_fast(["adapt_config", "segment_config"]))
 def test_a_run_trains_the_discriminators(
     kind: str, request: pytest.FixtureRequest, losses_of: Callable[[Path, str], list[dict[str, float]]]
 ) -> None:

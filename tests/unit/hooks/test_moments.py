@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import tlvision
+from fast import first_fast
 from tlvision.hooks import StepData
 from tlvision.hooks.features.vectors import feature_vectors
 from tlvision.hooks.objectives.coral import Coral, coral_distance
@@ -193,7 +194,7 @@ def test_a_single_vector_and_an_absent_tap_are_refused(hook: Any) -> None:
 
 
 @pytest.mark.parametrize("hook", ["mmd", "coral"])
-@pytest.mark.parametrize("kind", ["adapt_config", "segment_config"])
+@pytest.mark.parametrize("kind", first_fast(["adapt_config", "segment_config"]))
 def test_a_run(
     hook: str, kind: str, request: pytest.FixtureRequest, losses_of: Callable[[Path, str], list[dict[str, float]]]
 ) -> None:

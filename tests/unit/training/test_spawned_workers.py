@@ -65,7 +65,8 @@ def losses(run_folder: Path) -> list[float]:
     return [line["loss"] for line in lines if line["kind"] == "step"]
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_with_the_guard_a_run_trains_as_without_processes(folder: Path, workers: int) -> None:
     import tlvision
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from mmcv.ops import get_compiler_version, get_compiling_cuda_version
 from mmcv.utils import ext_loader
 
+from launch import run_script
 from tlvision_openmmlab.mmcv_ops import OPERATORS, install
 from tlvision_openmmlab.mmcv_ops.extension import NAME
 from tlvision_openmmlab.mmcv_ops.uncovered import UNCOVERED
@@ -68,13 +68,15 @@ def test_mmcv_s_report_on_the_environment_names_us() -> None:
 
 
 def run(code: str, path: Path) -> str:
-    """Return what a fresh Python says, with `path` first among the places to import from; any warning is an error."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"import sys; sys.path.insert(0, {str(path)!r})\n{code}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Return what a script at `path` says, which comes first among the places to import from; a warning is an error.
+
+    It runs in a process that has imported torch, and neither mmcv nor our operators.
+    """
+    script = path / "script.py"
+    first = "import sys, warnings; warnings.simplefilter('error')\n"
+    first += "assert not {'mmcv', 'tlvision_openmmlab'} & set(sys.modules)\n"
+    script.write_text(first + code, encoding="utf-8")
+    done = run_script(script)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
