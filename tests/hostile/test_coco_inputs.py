@@ -212,7 +212,7 @@ NOTES: list[tuple[str, Callable[[Json], None], str]] = [
     ("a run length of another size", put("annotations.0.segmentation", {"size": [9, 9], "counts": [81]}),
      "1 segmentation cannot be read"),
     ("a short polygon beside a good one", put("annotations.0.segmentation", [[1, 1, 2, 2], [2, 2, 9, 2, 9, 7]]),
-     "1 annotation with a polygon of fewer than three points beside good ones"),
+     "1 annotation with a polygon of fewer than three points next to valid ones"),
 ]  # fmt: skip
 ACCEPTED: list[tuple[str, Callable[[Json], None], str]] = [
     ("as it is", lambda content: None, ""),

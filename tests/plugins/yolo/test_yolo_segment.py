@@ -166,7 +166,7 @@ def test_the_dual_head_shifts_its_loss_as_upstream_does_over_epochs(build: Any) 
 
 def test_objects_without_masks_are_refused(build: Any, make_target: Any) -> None:
     adapter, _ = build("yolov8n-seg")
-    with pytest.raises(InputError, match=r"'-seg' model wants a mask for every object.*choose a detector"):
+    with pytest.raises(InputError, match=r"'-seg' model needs a mask for every object.*choose a detector"):
         adapter.loss(torch.rand(1, 3, HEIGHT, WIDTH), [make_target([[3, 4, 40, 50, 1]])])
     adapter.loss(torch.rand(2, 3, HEIGHT, WIDTH), [make_target(), make_target()])
 

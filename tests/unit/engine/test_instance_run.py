@@ -164,7 +164,7 @@ def test_a_json_without_masks_is_evaluated_by_boxes_and_that_is_said(
     assert metrics["bbox"]["AP"] == pytest.approx(result.metrics["bbox"]["AP"], abs=1e-12)
     assert main(["evaluate", "--gt", str(boxes_only), "--predictions", str(folder / "predictions.json")]) == 0
     output = capsys.readouterr().out
-    assert "boxes alone are compared" in output
+    assert "only boxes are compared" in output
     assert "segm" not in output
     content["annotations"][0]["segmentation"] = [[1, 1, 5, 1, 5, 5]]
     boxes_only.write_text(json.dumps(content))

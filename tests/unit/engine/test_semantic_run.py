@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_said(config: dict[str, Any], change: dict[str, Any
 
 def test_a_panoptic_json_brings_its_own_classes(config: dict[str, Any]) -> None:
     config["data"]["train"]["json"] = "panoptic.json"
-    with pytest.raises(InputError, match=r"data\.classes: a panoptic json brings its own"):
+    with pytest.raises(InputError, match=r"data\.classes: a panoptic json has its own"):
         tlvision.train(config)
 
 

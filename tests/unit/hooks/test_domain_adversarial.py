@@ -305,7 +305,7 @@ def test_what_the_model_does_not_have_is_said() -> None:
     ("change", "expected"),
     [
         ({"target": None}, "'domain_adversarial' learns from unlabelled images. Set data.target"),
-        ({"batch": {"labelled": 4}}, "'domain_adversarial' wants unlabelled images in each batch"),
+        ({"batch": {"labelled": 4}}, "'domain_adversarial' needs unlabelled images in each batch"),
     ],
 )
 def test_a_run_without_unlabelled_images_is_refused(

@@ -93,7 +93,7 @@ def test_the_statistics_of_norms_stay_as_they_are() -> None:
 
 
 def test_a_single_class_is_refused() -> None:
-    with pytest.raises(InputError, match="needs two classes to choose between, and the data has 'road' alone"):
+    with pytest.raises(InputError, match="needs two classes to choose between, and the data has 'road' only"):
         Entropy().before_fit(SimpleNamespace(classes=ClassMap(("road",), (1,))))  # type: ignore[arg-type]
 
 
@@ -117,7 +117,7 @@ def test_a_run_without_unlabelled_images_is_refused(
     segment_config["hooks"].append("entropy")
     for change, expected in (
         ({"data": {"target": None}}, "'entropy' learns from unlabelled images. Set data.target"),
-        ({"data": {"batch": {"labelled": 4}}}, "'entropy' wants unlabelled images in each batch"),
+        ({"data": {"batch": {"labelled": 4}}}, "'entropy' needs unlabelled images in each batch"),
     ):
         config = {**segment_config, "data": segment_config["data"] | change["data"]}
         with pytest.raises(InputError, match=expected):

@@ -60,7 +60,7 @@ def test_norms_are_frozen_beside_what_else_is_chosen(model: nn.Module, plan_of: 
     frozen = {name for name in model.state_dict() if name.startswith(("stem.", "stage1.1.", "stage2.1."))}
     assert len(frozen) >= 6
     assert moved == set(model.state_dict()) - frozen
-    with pytest.raises(InputError, match="nothing is chosen"):
+    with pytest.raises(InputError, match="no parameter is selected"):
         Freeze()
 
 

@@ -95,7 +95,7 @@ def test_the_order_of_setup_hooks_does_not_matter(model: nn.Module, plan_of: Cal
 def test_a_model_that_is_all_head_has_nothing_to_free() -> None:
     head = nn.Linear(2, 2)
     groups = map_groups(head, (LayerGroup("head", "head", ("",)),))
-    with pytest.raises(InputError, match="nothing but a head, so there is nothing to free"):
+    with pytest.raises(InputError, match="nothing but a head, so there is nothing to unfreeze"):
         GradualUnfreeze(every=1).setup(initial_plan(head, groups, Duration(epochs=4, steps_per_epoch=1)))
 
 

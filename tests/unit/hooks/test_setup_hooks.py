@@ -56,7 +56,7 @@ def test_a_glob_is_anchored_so_that_model_1_is_not_model_10() -> None:
         (Freeze(groups=["stm"]), r"no layer group 'stm'. Did you mean 'stem'\?"),
         (Freeze(roles=["backbon"]), r"no layer group has the role 'backbon'. Did you mean 'backbone'\?"),
         (Freeze(parameters=["model.1"]), r"no parameter matches 'model.1'"),
-        (Freeze(through="head"), r"nothing is left to train"),
+        (Freeze(through="head"), r"no parameter is left to train"),
     ],
 )
 def test_a_selection_that_matches_nothing_or_everything_is_an_error(hook: Freeze, expected: str) -> None:
@@ -65,7 +65,7 @@ def test_a_selection_that_matches_nothing_or_everything_is_an_error(hook: Freeze
 
 
 def test_a_freeze_that_names_nothing_is_an_error() -> None:
-    with pytest.raises(InputError, match="nothing is chosen"):
+    with pytest.raises(InputError, match="no parameter is selected"):
         Freeze()
 
 

@@ -157,7 +157,7 @@ def test_labels_of_another_kind_are_refused() -> None:
         get_task("detect").read(both, LabelOptions(), None)
     with pytest.raises(InputError, match=r"data.classes: names with values are for label maps"):
         get_task("detect").read(Source(name="val", images="i", json="j"), LabelOptions(classes={"a": 1}), None)
-    with pytest.raises(InputError, match=r"data.classes: a panoptic json brings its own classes"):
+    with pytest.raises(InputError, match=r"data.classes: a panoptic json has its own classes"):
         get_task("semantic").read(both, LabelOptions(classes=("a",)), None)
     with pytest.raises(InputError, match=r"data.classes: label maps hold numbers only"):
         get_task("semantic").read(maps, LabelOptions(), None)

@@ -98,8 +98,8 @@ def test_class_names_are_the_identity() -> None:
 @pytest.mark.parametrize(
     ("names", "ids", "expected"),
     [
-        (("a", "a"), (1, 2), "name a stands for more than one class"),
-        (("a", "b"), (1, 1), "id 1 stands for more than one class"),
+        (("a", "a"), (1, 2), "name a is used for more than one class"),
+        (("a", "b"), (1, 1), "id 1 is used for more than one class"),
         (("a",), (1, 2), "1 names but 2 ids"),
         (("a", " "), (1, 2), "an empty class name"),
     ],

@@ -167,12 +167,12 @@ def test_doubled_names_and_ids_are_refused(tmp_path: Path) -> None:
     classes = ClassMap.from_names(["a"])
     (tmp_path / "sub").mkdir()
     same_name = [sample(tmp_path / "a.png", 1, []), sample(tmp_path / "sub" / "a.png", 2, [])]
-    with pytest.raises(InputError, match=r"file name a\.png stands for more than one image"):
+    with pytest.raises(InputError, match=r"file name a\.png is used for more than one image"):
         write_dataset(tmp_path / "d.json", same_name, classes, "")
     write_dataset(tmp_path / "d.json", same_name, classes, "", images_dir=tmp_path)
     data = read_coco(tmp_path / "d.json", tmp_path, require_objects=False)
     assert [s.path for s in data.samples] == [s.path for s in same_name]
-    with pytest.raises(InputError, match="image id 1 stands for more than one image"):
+    with pytest.raises(InputError, match="image id 1 is used for more than one image"):
         write_dataset(tmp_path / "d.json", [same_name[0], same_name[0]], classes, "")
     with pytest.raises(InputError, match="is not in the image folder"):
         write_dataset(tmp_path / "d.json", same_name, classes, "", images_dir=tmp_path / "sub")

@@ -82,7 +82,7 @@ STORED, SHOWN = (40, 30), (30, 40)
     ("headers", "said", "exif", "expected", "words"),
     [
         ([PLAIN], [STORED], "auto", [False], None),
-        ([TURNED], [STORED], "auto", [False], "not applied where the labels have the size as stored"),
+        ([TURNED], [STORED], "auto", [False], "not applied if the labels have the stored size"),
         ([TURNED], [SHOWN], "auto", [True], None),
         (
             [FLIPPED],
