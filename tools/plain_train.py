@@ -16,6 +16,7 @@ import torch
 from tlvision.config.load import load_config
 from tlvision.data.batches import normalise, train_batches
 from tlvision.data.dataset import TrainImages
+from tlvision.data.settings import InputSettings
 from tlvision.engine.build import build_run, seed_everything
 from tlvision.engine.datasets import label_options
 from tlvision.plugin import HasTrainingProgress
@@ -36,10 +37,8 @@ def main(config_path: str, out: str, overrides: list[str]) -> None:
     optimizer = build_optimizer(adapter.module, plan, settings, {})
     images = TrainImages(
         parts.train.samples,
-        config.data.augment,
         adapter.input_spec,
-        config.data.image_size,
-        seed=settings.seed,
+        InputSettings(config.data.image_size, config.data.augment, seed=settings.seed),
         num_classes=len(parts.classes),
         parts=parts.task.targets(parts.train, label_options(config.data)),
     )

@@ -34,7 +34,7 @@ def load_weights(model: Any, arch: Architecture, source: Source, classes: Sequen
         _check_encoder(model, file, source.file, arch)
         return replace(load_by_class_name(model, file, classes, ()), source=given)
     keys = class_keys(model)
-    file = _respelt(source.file, classes)
+    file = source.file.respelt(classes)
     report = load_by_class_name(model, file, classes, keys)
     require_same_architecture(report, arch.name, keys)
     return replace(report, source=given)
@@ -67,24 +67,11 @@ def _plain(key: str) -> str:
     return re.sub(r"\b(norm|conv)\.(\d)\.(?=\w+$)", r"\1\2.", key)
 
 
-def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:
-    """Return `file` with class names that differ from the target's only in case or blanks renamed to those."""
-    if file.class_names is None:
-        return file
-    targets = {name.strip().lower(): name for name in classes}
-    return replace(file, class_names=tuple(targets.get(name.strip().lower(), name) for name in file.class_names))
-
-
 def _check_encoder(model: Any, file: TensorFile, given: TensorFile, arch: Architecture) -> None:
     """Raise InputError if a tensor of the encoder is not in `file` or has another shape there."""
     state = {key: tensor for key, tensor in model.state_dict().items() if key.startswith("encoder.")}
-    held = file.tensors
-    absent = [key for key in state if key not in held and not key.endswith(_COUNTER)]
-    wrong = [
-        f"{key}: {tuple(state[key].shape)} here, {tuple(held[key].shape)} there"
-        for key in state
-        if key in held and held[key].shape != state[key].shape
-    ]
+    absent = [key for key in state if key not in file.tensors and not key.endswith(_COUNTER)]
+    wrong = file.other_shapes(state)
     if not absent and not wrong:
         return
     found = []

@@ -37,7 +37,7 @@ def load_weights(model: Any, arch: Architecture, source: Source, classes: Sequen
     Raises InputError if the file belongs to another architecture: a tensor outside the class rows is of another
     shape, or a tensor of the body is not there. A neck or a head may be absent.
     """
-    file = _respelt(_renamed(model, arch, source), classes)
+    file = _renamed(model, arch, source).respelt(classes)
     rows = class_rows(model, arch)
     _check_belongs(model, file, rows.keys(), source, arch)
     return replace(load_by_class_name(model, file, classes, rows), source=given)
@@ -84,14 +84,6 @@ def _renamed(model: Any, arch: Architecture, source: Source) -> TensorFile:
     return replace(source.file, tensors=tensors)
 
 
-def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:
-    """Return `file` with class names that differ from the target's only in case or blanks renamed to those."""
-    if file.class_names is None:
-        return file
-    targets = {name.strip().lower(): name for name in classes}
-    return replace(file, class_names=tuple(targets.get(name.strip().lower(), name) for name in file.class_names))
-
-
 def _check_belongs(model: Any, file: TensorFile, class_keys: Set[str], source: Source, arch: Architecture) -> None:
     state = model.state_dict()
     body = {key for key in state if key.startswith(_BODY) and not key.endswith("num_batches_tracked")}
@@ -100,8 +92,7 @@ def _check_belongs(model: Any, file: TensorFile, class_keys: Set[str], source: S
         body = {key for key in body if not key.startswith("backbone.body.stages.")}
     judged = set(state) - set(class_keys) if source.of_detector else body
     absent = [key for key in state if key in body and key not in file.tensors]
-    held = file.tensors
-    wrong = [key for key in state if key in judged and key in held and held[key].shape != state[key].shape]
+    wrong = file.other_shapes({key: tensor for key, tensor in state.items() if key in judged})
     advice = "set model.arch to the file's architecture, or give other weights"
     if absent:
         raise InputError(
@@ -110,8 +101,7 @@ def _check_belongs(model: Any, file: TensorFile, class_keys: Set[str], source: S
             f"{listing(source.file.tensors, limit=2)}); {advice}"
         )
     if wrong:
-        shapes = (f"{key}: {tuple(state[key].shape)} here, {tuple(held[key].shape)} there" for key in wrong)
         raise InputError(
             f"model.weights: '{file.path}' belongs to another architecture than '{arch.name}': {len(wrong)} tensors "
-            f"have another shape ({listing(shapes, limit=3)}); {advice}"
+            f"have another shape ({listing(wrong, limit=3)}); {advice}"
         )

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from tlvision.plugin import WeightReport
 from tlvision.plugin.weights.head_rows import load_by_class_name
 from tlvision.plugin.weights.tensor_file import TensorFile
@@ -42,7 +40,7 @@ def load_weights(model: Any, file: TensorFile, classes: Sequence[str], *, source
     tensor before the head is of another shape, or fewer than half of those tensors are there.
     """
     _check_belongs(model, file, arch)
-    report = load_by_class_name(model, _respelt(file, classes), classes, _class_keys(model))
+    report = load_by_class_name(model, file.respelt(classes), classes, _class_keys(model))
     return replace(report, source=source)
 
 
@@ -50,9 +48,9 @@ def _check_belongs(model: Any, file: TensorFile, arch: str) -> None:
     head = f"model.{len(model.model) - 1}."
     body = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith(head)}
     found = [key for key in body if key in file.tensors]
-    wrong = [key for key in found if file.tensors[key].shape != body[key].shape]
+    wrong = file.other_shapes(body)
     if wrong:
-        shown = listing((_both_shapes(key, body[key], file.tensors[key]) for key in wrong), limit=3)
+        shown = listing(wrong, limit=3)
         raise InputError(
             f"model.weights: '{file.path}' belongs to another architecture or size than '{arch}', {len(wrong)} tensors "
             f"before the head differ in shape: {shown}; set model.arch to the file's architecture, or give other "
@@ -74,15 +72,3 @@ def _class_keys(model: Any) -> frozenset[str]:
         for branch, layers in class_branches(head).items()
         for name in ("weight", "bias")
     )
-
-
-def _respelt(file: TensorFile, classes: Sequence[str]) -> TensorFile:
-    """Return `file` with class names that differ from the target's only in case or blanks renamed to those."""
-    if file.class_names is None:
-        return file
-    targets = {name.strip().lower(): name for name in classes}
-    return replace(file, class_names=tuple(targets.get(name.strip().lower(), name) for name in file.class_names))
-
-
-def _both_shapes(key: str, here: Tensor, there: Tensor) -> str:
-    return f"{key}: {tuple(here.shape)} here, {tuple(there.shape)} there"

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run every check of the contract that applies, and print a table."""
     from tlvision import terminal
-    from tlvision.conformance.kit import benches
+    from tlvision.conformance import plugin_checks
     from tlvision.data.settings import MAX_SIDE
     from tlvision.types import InputError, RunError, counted
 
@@ -33,14 +33,14 @@ def run(options: argparse.Namespace) -> None:
             f"check-plugin: --image-size: expected a multiple of 32 from 32 to {MAX_SIDE}, got {options.image_size}"
         )
     console = terminal.console()
-    found = benches(options.name, arch=options.arch, weights=options.weights, image_size=options.image_size)
+    checks = plugin_checks(options.name, arch=options.arch, weights=options.weights, image_size=options.image_size)
+    found = list(dict.fromkeys(check.bench for check in checks))
     if options.weights != "none":
         for bench in found:
             bench.try_build()
     seconds = _run_all(console, found)
     for bench in found:
         _print_table(console, bench, seconds)
-    checks = [check for bench in found for check in bench.own_checks()]
     failed = [check for check in checks if check.outcome().status == "fail"]
     for check in checks:
         outcome = check.outcome()

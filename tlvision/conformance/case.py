@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -14,14 +13,15 @@ import tlvision.plugin as contract
 from tlvision.conformance.mini_trainer import MiniTrainer
 from tlvision.data.batches import normalise
 from tlvision.data.dataset import fit_image
-from tlvision.data.geometry import Matrix, Pixels, paint_mask, warp_boxes, warp_mask
+from tlvision.data.geometry import Matrix, paint_mask, warp_boxes, warp_mask
+from tlvision.engine.build import seed_everything
 from tlvision.hooks import Plan
 from tlvision.hooks.plan import Duration, initial_plan
 from tlvision.plugin import BuildSpec, GroupMap, PredictSpec, map_groups
 from tlvision.synthetic.shapes import Drawing, Shape, draw
 from tlvision.tasks import get_task
 from tlvision.training.settings import TrainSettings
-from tlvision.types import IGNORE_INDEX, ClassMap, Target
+from tlvision.types import IGNORE_INDEX, ClassMap, Pixels, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -206,13 +206,6 @@ def capability_protocols() -> dict[str, type]:
         for name, value in public.items()
         if getattr(value, "_is_runtime_protocol", False) and value not in others
     }
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of python, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def scatter(labels: Sequence[int]) -> list[Shape]:

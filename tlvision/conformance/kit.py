@@ -167,42 +167,6 @@ class PluginCheck:
             raise AssertionError(f"{self}: {outcome.detail}") from outcome.error
 
 
-def benches(
-    plugin: str | Plugin,
-    *,
-    arch: str | None = None,
-    weights: str = "none",
-    image_size: int = 96,
-    expected_failures: Mapping[str, str] | None = None,
-    origin: str | None = None,
-) -> list[Bench]:
-    """Return one bench for each architecture; the arguments are those of `plugin_checks`."""
-    expected = dict(expected_failures or {})
-    if isinstance(plugin, str):
-        points = [point.value for point in entry_points(group=GROUP, name=plugin)]
-        plugin, origin = get_plugin(plugin), origin or points[0]
-    else:
-        check_plugin_object(getattr(plugin, "name", "?"), origin or type(plugin).__qualname__, plugin)
-    found: list[Bench] = []
-    for each in _first_of_each_task(plugin) if arch is None else [arch]:
-        found.append(
-            Bench(
-                plugin,
-                each,
-                weights=weights,
-                image_size=image_size,
-                origin=origin or "",
-                expected=expected,
-                first=found[0] if found else None,
-            )
-        )
-    applying = [check.name for bench in found for check in bench.checks]
-    for name in expected:
-        if name not in applying:
-            raise InputError(f"expected_failures: no check '{name}' applies.{nearest(name, set(applying))}")
-    return found
-
-
 def plugin_checks(
     plugin: str | Plugin,
     *,
@@ -227,15 +191,34 @@ def plugin_checks(
     Raises InputError if the plugin or architecture is unknown, the plugin lacks a member of the contract, or a name
     in `expected_failures` is no check that applies (with the nearest).
     """
-    found = benches(
-        plugin,
-        arch=arch,
-        weights=weights,
-        image_size=image_size,
-        expected_failures=expected_failures,
-        origin=origin,
-    )
-    return [check for bench in found for check in bench.own_checks()]
+    expected = dict(expected_failures or {})
+    found, origin = _plugin_and_origin(plugin, origin)
+    benches: list[Bench] = []
+    for each in _first_of_each_task(found) if arch is None else [arch]:
+        benches.append(
+            Bench(
+                found,
+                each,
+                weights=weights,
+                image_size=image_size,
+                origin=origin,
+                expected=expected,
+                first=benches[0] if benches else None,
+            )
+        )
+    applying = {check.name for bench in benches for check in bench.checks}
+    for name in expected:
+        if name not in applying:
+            raise InputError(f"expected_failures: no check '{name}' applies.{nearest(name, applying)}")
+    return [check for bench in benches for check in bench.own_checks()]
+
+
+def _plugin_and_origin(plugin: str | Plugin, origin: str | None) -> tuple[Plugin, str]:
+    if isinstance(plugin, str):
+        points = [point.value for point in entry_points(group=GROUP, name=plugin)]
+        return get_plugin(plugin), origin or points[0]
+    check_plugin_object(getattr(plugin, "name", "?"), origin or type(plugin).__qualname__, plugin)
+    return plugin, origin or ""
 
 
 @contextmanager

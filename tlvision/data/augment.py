@@ -14,7 +14,6 @@ import numpy as np
 
 from tlvision.data.geometry import (
     Matrix,
-    Pixels,
     Region,
     flip_horizontal,
     flip_vertical,
@@ -27,7 +26,7 @@ from tlvision.data.geometry import (
     translate,
 )
 from tlvision.data.settings import AugmentSettings
-from tlvision.types import InputSpec
+from tlvision.types import InputSpec, Pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tlvision.data.dataset import Draw, EvalImages, Meta, TrainImages
-from tlvision.data.geometry import Pixels, invert
+from tlvision.data.geometry import invert
 from tlvision.data.processes import check_picklable, raise_if_worker_died
 from tlvision.data.unlabelled import UnlabelledImages
-from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Target
+from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Pixels, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

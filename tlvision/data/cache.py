@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+
+from tlvision.types import Pixels
 
 GIBIBYTE = 1024**3
-
-Pixels = npt.NDArray[np.uint8]
 
 # One row per slot: where it lies, its shape (channels 0 stands for a 2-D array), and the reduction it was decoded at.
 _ROW = np.dtype([("offset", "i8"), ("height", "i4"), ("width", "i4"), ("channels", "i4"), ("reduction", "i4")])

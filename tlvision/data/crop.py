@@ -15,7 +15,6 @@ import numpy.typing as npt
 from tlvision.data.augment import Placement
 from tlvision.data.geometry import (
     Matrix,
-    Pixels,
     apply,
     fitted_size,
     flip_horizontal,
@@ -27,7 +26,7 @@ from tlvision.data.geometry import (
     translate,
 )
 from tlvision.data.settings import AugmentSettings
-from tlvision.types import IGNORE_INDEX, InputSpec
+from tlvision.types import IGNORE_INDEX, InputSpec, Pixels
 
 _TRIES = 10
 # The share of a class is counted on every fourth pixel of every fourth row.

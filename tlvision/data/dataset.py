@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,14 +15,12 @@ import numpy.typing as npt
 from tlvision.data.augment import Placement, jitter_colour, place_mosaic, place_one
 from tlvision.data.cache import ImageCache, default_budget
 from tlvision.data.crop import place_crop
-from tlvision.data.geometry import Matrix, Pixels, filled, fitted_size, invert, paint, place_in, scale, stretch
+from tlvision.data.geometry import Matrix, filled, fitted_size, invert, paint, place_in, scale, stretch
 from tlvision.data.images import read_image
-from tlvision.data.settings import AugmentSettings
+from tlvision.data.settings import InputSettings
 from tlvision.data.strong_view import strong_view
 from tlvision.data.targets import place_target, semantic_map
-from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample, Target, empty_target
-
-Canvas = Literal["square", "fitted"]
+from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Pixels, Sample, Target, empty_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,16 +129,11 @@ class TrainImages:
     """An endless stream of training inputs: every image equally often, in a new order each epoch.
 
     samples:     the training images; those without objects are used as well.
-    settings:    what they go through.
     input_spec:  the model's wishes.
-    image_size:  long side of the network input in pixels, rounded up to the model's multiple.
-    canvas:      "square", or "fitted": no larger than the image asks for, as at evaluation, and windows of it no
-                 larger than it. Mosaics are square.
-    seed:        everything random follows from it and from the position in the stream.
+    settings:    size, augmentation, seed and cache.
     num_classes: labels must lie below it.
     parts:       parts of targets besides boxes and labels.
     restyle:     what changes the look of each source image before anything else, or None.
-    cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
 
     Crowd objects are taken out of boxes and masks, and are IGNORE_INDEX in label maps.
     Raises InputError if there are no samples or a label is out of range.
@@ -150,26 +142,21 @@ class TrainImages:
     def __init__(
         self,
         samples: Sequence[Sample],
-        settings: AugmentSettings,
         input_spec: InputSpec,
-        image_size: int,
+        settings: InputSettings,
         *,
-        seed: int,
         num_classes: int,
         parts: TargetParts = _BOXES,
-        canvas: Canvas = "square",
         restyle: Restyle | None = None,
-        cache_bytes: int | None = None,
     ) -> None:
         self.restyle = restyle
-        self.loader = _Loader(samples, input_spec, cache_bytes)
+        self.loader = _Loader(samples, input_spec, settings.cache_bytes)
         self.samples = self.loader.samples
-        self.settings = settings
         self.input_spec = input_spec
-        self.size = (round_up(image_size, input_spec.multiple_of),) * 2
-        self.seed = seed
+        self.settings = settings
+        self.augment = settings.augment
+        self.size = (round_up(settings.image_size, input_spec.multiple_of),) * 2
         self.parts = parts
-        self.shape = canvas
         highest = max((int(sample.target.labels.max()) for sample in self.samples if len(sample.target)), default=-1)
         if highest >= num_classes:
             raise InputError(f"data: a sample has class index {highest}, but there are {num_classes} classes")
@@ -189,7 +176,7 @@ class TrainImages:
         self._order = lru_cache(maxsize=2)(self._permutation)
 
     def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng([self.seed, epoch, 0]).permutation(len(self.samples))
+        return np.random.default_rng([self.settings.seed, epoch, 0]).permutation(len(self.samples))
 
     def index(self, position: int) -> int:
         """Return the index of the image at `position` (0, 1, …, without end) of the stream."""
@@ -198,9 +185,9 @@ class TrainImages:
 
     def canvas(self, position: int, mosaic: bool) -> tuple[int, int]:
         """Return height and width of the network input at `position`; arguments as for `draw`."""
-        crop = self.settings.crop
+        crop = self.augment.crop
         side = round_up(crop, self.input_spec.multiple_of) if crop else self.size[0]
-        if self.shape == "square" or (mosaic and self.settings.mosaic):
+        if self.settings.canvas == "square" or (mosaic and self.augment.mosaic):
             return side, side
         sample = self.samples[self.index(position)]
         keep_aspect = self.input_spec.resize == "letterbox"
@@ -218,33 +205,33 @@ class TrainImages:
 
         Returns the image (H, W, 3) uint8 RGB, its target (numpy, in pixels of that image), and where it came from.
         """
-        rng = np.random.default_rng([self.seed, position])
+        rng = np.random.default_rng([self.settings.seed, position])
         indices = [self.index(position)]
         own = self.canvas(position, mosaic)
         canvas = canvas or own
         move = place_in(canvas, own, self.input_spec.place)
-        four = rng.random() < self.settings.mosaic and mosaic
+        four = rng.random() < self.augment.mosaic and mosaic
         if four:
             indices.extend(rng.integers(len(self.samples), size=3).tolist())
         samples = [self.samples[index] for index in indices]
         sizes = [(sample.height, sample.width) for sample in samples]
         if four:
-            placements = place_mosaic(rng, self.settings, sizes, own, self.input_spec)
-        elif self.settings.crop:
+            placements = place_mosaic(rng, self.augment, sizes, own, self.input_spec)
+        elif self.augment.crop:
             placements = [self._crop(rng, indices[0], own)]
         else:
-            placements = [place_one(rng, self.settings, sizes[0], own, self.input_spec)]
+            placements = [place_one(rng, self.augment, sizes[0], own, self.input_spec)]
         placements = [Placement(move @ each.matrix, each.region) for each in placements]
         pixels = blank(canvas, self.input_spec)
         # Generators of their own, so that switching these on leaves geometry and colours as they were.
         change = self._change(position)
         for index, placement in zip(indices, placements, strict=True):
             self.loader.paint(pixels, index, placement, self.size, change)
-        jitter_colour(rng, self.settings, pixels)
-        if self.settings.strong:
+        jitter_colour(rng, self.augment, pixels)
+        if self.augment.strong:
             other = self._generator(position, 2)
-            if other.random() < self.settings.strong:
-                pixels = strong_view(other, self.settings.strong_view, pixels)
+            if other.random() < self.augment.strong:
+                pixels = strong_view(other, self.augment.strong_view, pixels)
         target = place_target(samples, placements, canvas, masks=self.parts.masks)
         if self.parts.label_map:
             target = replace(target, semantic=self._semantic(indices, placements, canvas))
@@ -255,14 +242,14 @@ class TrainImages:
         return None if restyle is None else lambda image: restyle(image, rng)
 
     def _generator(self, position: int, purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, position, purpose])
+        return np.random.default_rng([self.settings.seed, position, purpose])
 
     def _crop(self, rng: np.random.Generator, index: int, canvas: tuple[int, int]) -> Placement:
         sample = self.samples[index]
         parts = self.parts
         label_map = partial(self.loader.label_map, index, parts.background) if parts.label_map else None
         return place_crop(
-            rng, self.settings, (sample.height, sample.width), self.size, canvas, self.input_spec, label_map
+            rng, self.augment, (sample.height, sample.width), self.size, canvas, self.input_spec, label_map
         )
 
     def _semantic(

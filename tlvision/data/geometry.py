@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tlvision.types import Polygons
+from tlvision.types import Pixels, Polygons
 
 Matrix = npt.NDArray[np.float64]
 Boxes = npt.NDArray[np.float32]
-Pixels = npt.NDArray[np.uint8]
 Region = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels."""
 

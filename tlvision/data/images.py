@@ -13,9 +13,8 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from tlvision.formats.image_headers import read_header
-from tlvision.types import InputError, RunError
+from tlvision.types import InputError, Pixels, RunError
 
-Image = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
 
 _ORIENTATION = 0x0112
@@ -31,7 +30,7 @@ _REDUCED = {
 
 def read_image(
     path: Path, width: int, height: int, exif: bool, *, min_size: tuple[int, int] | None = None, bits: int = 16
-) -> tuple[Image, int]:
+) -> tuple[Pixels, int]:
     """Decode one file.
 
     path:          the file, in any format of OpenCV. Greyscale becomes three equal channels, CMYK becomes RGB, a
@@ -101,7 +100,7 @@ def _reduction(data: bytes, width: int, height: int, exif: bool, min_size: tuple
     return 1
 
 
-def _decode(path: Path, data: bytes, exif: bool, reduction: int, bits: int) -> Image:
+def _decode(path: Path, data: bytes, exif: bool, reduction: int, bits: int) -> Pixels:
     if bits != 16 and (deep := _deep(data)) is not None:
         shallow = to_eight_bits(deep, bits)
         return _rotated(shallow, data) if exif else shallow
@@ -130,7 +129,7 @@ def _deep(data: bytes) -> npt.NDArray[np.uint16] | None:
     return np.repeat(grey, 3, axis=2) if grey.shape[2] == 1 else np.ascontiguousarray(grey[..., 2::-1])  # BGR(A)
 
 
-def to_eight_bits(image: npt.NDArray[np.uint16], bits: int) -> Image:
+def to_eight_bits(image: npt.NDArray[np.uint16], bits: int) -> Pixels:
     """Return the upper 8 of the `bits` in use, values beyond them as white; any shape.
 
     >>> to_eight_bits(np.array([0, 16, 4095, 65535], np.uint16), 12).tolist()
@@ -139,7 +138,7 @@ def to_eight_bits(image: npt.NDArray[np.uint16], bits: int) -> Image:
     return (np.minimum(image, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
 
 
-def _rotated(image: Image, data: bytes) -> Image:
+def _rotated(image: Pixels, data: bytes) -> Pixels:
     """Return the image rotated by the EXIF orientation of its file."""
     with PillowImage.open(io.BytesIO(data)) as stored:
         plain = PillowImage.fromarray(image)
@@ -147,7 +146,7 @@ def _rotated(image: Image, data: bytes) -> Image:
         return np.ascontiguousarray(ImageOps.exif_transpose(plain), np.uint8)
 
 
-def read_any_image(path: str | Path, *, exif: bool = True, bits: int = 16) -> Image:
+def read_any_image(path: str | Path, *, exif: bool = True, bits: int = 16) -> Pixels:
     """Decode one file of any size, in full; otherwise as `read_image`.
 
     >>> import tempfile
@@ -165,7 +164,7 @@ def read_any_image(path: str | Path, *, exif: bool = True, bits: int = 16) -> Im
     return read_image(path, width, height, exif and header.orientation != 1, bits=bits)[0]
 
 
-def as_rgb(image: object, *, bits: int = 16) -> Image:
+def as_rgb(image: object, *, bits: int = 16) -> Pixels:
     """Return any image in memory as (H, W, 3) uint8 RGB.
 
     image: a PIL image; or an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, whose alpha is dropped, of
@@ -197,7 +196,7 @@ def as_rgb(image: object, *, bits: int = 16) -> Image:
     return np.ascontiguousarray(rgb)
 
 
-def _eight_bit_values(image: npt.NDArray[np.generic], bits: int) -> Image:
+def _eight_bit_values(image: npt.NDArray[np.generic], bits: int) -> Pixels:
     if image.dtype == np.uint8:
         return image  # type: ignore[return-value]
     if image.dtype == np.bool_:
@@ -214,7 +213,7 @@ def _eight_bit_values(image: npt.NDArray[np.generic], bits: int) -> Image:
     raise InputError(f"predict: expected an array of uint8, uint16 or floats 0..1, got {image.dtype}")
 
 
-def write_image(path: str | Path, image: Image) -> None:
+def write_image(path: str | Path, image: Pixels) -> None:
     """Write an (H, W, 3) uint8 RGB image; the suffix of `path` chooses the format.
 
     Raises RunError if the file cannot be written.

@@ -1,11 +1,16 @@
-"""The section `data.augment` of a config."""
+"""Settings of what the model trains on: the section `data.augment` of a config, and all else that images need."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_SIDE = 16_384
 """Largest side of a network input or a window of it, in pixels."""
+
+Canvas = Literal["square", "fitted"]
 
 
 class StrongView(BaseModel):
@@ -76,3 +81,25 @@ class AugmentSettings(BaseModel):
         le=1,
         description="Label maps with `crop`: probability of a window around a class, drawn uniformly.",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class InputSettings:
+    """Settings that turn images into network inputs for training, the same for labelled and unlabelled images.
+
+    image_size:  long side of the network input in pixels, rounded up to the model's multiple.
+    augment:     the augmentation.
+    canvas:      "square", or "fitted": no larger than the image asks for, as at evaluation, and windows of it no
+                 larger than it. Mosaics are square.
+    seed:        all random numbers follow from it and from the position in the stream.
+    cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
+
+    >>> InputSettings(640, AugmentSettings(mosaic=0), seed=7).canvas
+    'square'
+    """
+
+    image_size: int
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    canvas: Canvas = "square"
+    seed: int = 0
+    cache_bytes: int | None = None

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tlvision.data.geometry import Pixels
 from tlvision.data.settings import StrongView
+from tlvision.types import Pixels
 
 _SIGMA = 0.1, 2.0
 _ERASED = 0.02, 0.10

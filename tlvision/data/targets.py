@@ -11,7 +11,6 @@ from tlvision.data.augment import Placement
 from tlvision.data.geometry import (
     MIN_SIDE,
     Boxes,
-    Pixels,
     Region,
     apply,
     clip_polygon,
@@ -24,7 +23,7 @@ from tlvision.data.geometry import (
 )
 from tlvision.formats.coco.rle import polygons_to_mask, rle_to_mask, segment_to_mask
 from tlvision.formats.label_maps import read_label_map
-from tlvision.types import IGNORE_INDEX, InputError, Polygons, Rle, Sample, Target
+from tlvision.types import IGNORE_INDEX, InputError, Pixels, Polygons, Rle, Sample, Target
 
 Kept = npt.NDArray[np.bool_]
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tlvision.data.dataset import Canvas, EvalImages, Meta, TrainImages
-from tlvision.data.geometry import Pixels
-from tlvision.data.settings import AugmentSettings
+from tlvision.data.dataset import EvalImages, Meta, TrainImages
+from tlvision.data.settings import InputSettings
 from tlvision.data.strong_view import strong_view
-from tlvision.types import ImageFile, InputSpec, Sample, empty_target
+from tlvision.types import ImageFile, InputSpec, Pixels, Sample, empty_target
 
 # Far from the seeds of labelled streams, which count from train.seed.
 _OTHER_STREAM = 1 << 40
@@ -23,38 +22,18 @@ StyleChange = Callable[[Pixels, Pixels, np.random.Generator], Pixels]
 class UnlabelledImages:
     """An endless stream of pairs of views: every image equally often, in a new order each epoch.
 
-    images:      the files.
-    settings:    what they go through: the geometry of labelled images without mosaic; the weak view has no more than
-                 that, the strong one has `settings.strong_view` on top.
-    input_spec, image_size, canvas, seed, cache_bytes: as for `TrainImages`.
+    images:     the files.
+    input_spec: the model's wishes.
+    settings:   those of the labelled images. Both views have the geometry that these give, without mosaics; the strong
+                view has `settings.augment.strong_view` on top.
     """
 
-    def __init__(
-        self,
-        images: Sequence[ImageFile],
-        settings: AugmentSettings,
-        input_spec: InputSpec,
-        image_size: int,
-        *,
-        seed: int,
-        canvas: Canvas = "square",
-        cache_bytes: int | None = None,
-    ) -> None:
+    def __init__(self, images: Sequence[ImageFile], input_spec: InputSpec, settings: InputSettings) -> None:
         self.images = tuple(images)
-        self.strong = settings.strong_view
-        self.seed = seed
-        self.input_spec, self.image_size = input_spec, image_size
+        self.input_spec, self.settings = input_spec, settings
         plain = {"mosaic": 0.0, "hue": 0.0, "saturation": 0.0, "value": 0.0, "strong": 0.0}
-        self._weak = TrainImages(
-            samples_of(self.images),
-            settings.model_copy(update=plain),
-            input_spec,
-            image_size,
-            seed=seed + _OTHER_STREAM,
-            num_classes=1,
-            canvas=canvas,
-            cache_bytes=cache_bytes,
-        )
+        weak = replace(settings, augment=settings.augment.model_copy(update=plain), seed=settings.seed + _OTHER_STREAM)
+        self._weak = TrainImages(samples_of(self.images), input_spec, weak, num_classes=1)
 
     def __len__(self) -> int:
         """Return the number of images, which is the number of positions in an epoch."""
@@ -67,8 +46,8 @@ class UnlabelledImages:
     def draw(self, position: int, canvas: tuple[int, int] | None = None) -> tuple[Pixels, Pixels, Meta]:
         """Return the weak and the strong view at `position`, (H, W, 3) uint8 RGB each, and where they came from."""
         weak, _, meta = self._weak.draw(position, mosaic=False, canvas=canvas)
-        rng = np.random.default_rng([self.seed, position, 1])
-        return weak, strong_view(rng, self.strong, weak), meta
+        rng = np.random.default_rng([self.settings.seed, position, 1])
+        return weak, strong_view(rng, self.settings.augment.strong_view, weak), meta
 
     def picture(self, index: int) -> Pixels:
         """Return one whole decoded image, reduced to the resolution of the network input: (h, w, 3) uint8 RGB."""
@@ -76,7 +55,7 @@ class UnlabelledImages:
 
     def for_evaluation(self) -> EvalImages:
         """Return the same images as whole network inputs, nothing random."""
-        return EvalImages(samples_of(self.images), self.input_spec, self.image_size, cache_bytes=0)
+        return EvalImages(samples_of(self.images), self.input_spec, self.settings.image_size, cache_bytes=0)
 
 
 def samples_of(images: Sequence[ImageFile]) -> list[Sample]:

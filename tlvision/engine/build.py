@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tlvision.data.dataset import TrainImages
+    from tlvision.data.settings import InputSettings
     from tlvision.data.unlabelled import UnlabelledImages
 
 
@@ -217,16 +218,7 @@ def unlabelled_images(parts: Run) -> UnlabelledImages | None:
 
     if parts.unlabelled is None:
         return None
-    data = parts.config.data
-    return UnlabelledImages(
-        parts.unlabelled.images,
-        data.augment,
-        parts.adapter.input_spec,
-        data.image_size,
-        seed=parts.config.train.seed,
-        canvas=data.canvas,
-        cache_bytes=data.cache_bytes,
-    )
+    return UnlabelledImages(parts.unlabelled.images, parts.adapter.input_spec, _input_settings(parts.config))
 
 
 def training_images(parts: Run, unlabelled: UnlabelledImages | None) -> TrainImages:
@@ -234,20 +226,22 @@ def training_images(parts: Run, unlabelled: UnlabelledImages | None) -> TrainIma
     from tlvision.data.dataset import TrainImages
     from tlvision.data.unlabelled import Styles
 
-    data = parts.config.data
     changes = tuple(hook.change for hook in parts.hooks if isinstance(hook, DataHook))
     return TrainImages(
         parts.train.samples,
-        data.augment,
         parts.adapter.input_spec,
-        data.image_size,
-        seed=parts.config.train.seed,
+        _input_settings(parts.config),
         num_classes=len(parts.classes),
-        parts=parts.task.targets(parts.train, label_options(data)),
-        canvas=data.canvas,
+        parts=parts.task.targets(parts.train, label_options(parts.config.data)),
         restyle=Styles(changes, unlabelled).apply if changes and unlabelled is not None else None,
-        cache_bytes=data.cache_bytes,
     )
+
+
+def _input_settings(config: Config) -> InputSettings:
+    from tlvision.data.settings import InputSettings
+
+    data = config.data
+    return InputSettings(data.image_size, data.augment, data.canvas, config.train.seed, data.cache_bytes)
 
 
 def seed_everything(seed: int) -> None:

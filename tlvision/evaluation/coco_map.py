@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.evaluation.protocol import protocol_hash
-from tlvision.evaluation.read import GroundTruth, IouType, Json, read_ground_truth, read_predictions
-from tlvision.types import InputError
+from tlvision.evaluation.read import GroundTruth, IouType, read_ground_truth, read_predictions
+from tlvision.types import InputError, Json
 
 _AREAS = ("", "s", "m", "l")
 """The suffix of a metric in the order of the evaluator's area ranges: all, small, medium, large."""

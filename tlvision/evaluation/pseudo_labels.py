@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tlvision.evaluation.read import GroundTruth, Json, read_ground_truth, read_predictions
-from tlvision.types import InputError
+from tlvision.evaluation.read import GroundTruth, read_ground_truth, read_predictions
+from tlvision.types import InputError, Json
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 Boxes = npt.NDArray[np.float64]

@@ -9,10 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from tlvision.files.json_input import load_json
-from tlvision.types import InputError, listing
+from tlvision.types import InputError, Json, listing
 
 IouType = Literal["bbox", "segm"]
-Json = dict[str, Any]
 
 # No coordinate, area or score of a real file comes near it; one comparison keeps out nan, inf and overflow.
 _LIMIT = 1e15

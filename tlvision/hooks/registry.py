@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 
 from tlvision.hooks.base import DataHook, Hook, ModelHook, ObjectiveHook, ObserverHook, SetupHook
 from tlvision.types import InputError, TlvisionError, listing, nearest
-from tlvision.types.shown import clip
+from tlvision.types.shown import cause
 
 GROUP = "tlvision.hooks"
 BUILT_IN = {
@@ -98,7 +98,7 @@ def hook_class(name: str) -> type[Hook]:
     except InputError:
         raise
     except Exception as error:  # the class of another package may do anything
-        raise InputError(f"hook '{name}' ({origin}): {_cause(error)}") from error
+        raise InputError(f"hook '{name}' ({origin}): {cause(error)}") from error
     return found  # type: ignore[no-any-return]
 
 
@@ -116,7 +116,7 @@ def build_hook(name: str, parameters: BaseModel) -> Hook:
     except TlvisionError:
         raise
     except Exception as error:
-        raise InputError(f"hook '{name}' ({found.__module__}): it cannot be built ({_cause(error)})") from error
+        raise InputError(f"hook '{name}' ({found.__module__}): it cannot be built ({cause(error)})") from error
 
 
 def _load(name: str, point: EntryPoint) -> Any:
@@ -124,13 +124,9 @@ def _load(name: str, point: EntryPoint) -> Any:
         return point.load()
     except (Exception, SystemExit) as error:  # a module of another package may do anything when it is imported
         raise InputError(
-            f"hook '{name}': its entry point '{point.value}' cannot be imported ({_cause(error)}). "
+            f"hook '{name}': its entry point '{point.value}' cannot be imported ({cause(error)}). "
             "Update or uninstall the package that provides it."
         ) from error
-
-
-def _cause(error: BaseException) -> str:
-    return clip(f"{type(error).__name__}: {error}".partition("\n")[0], 300)
 
 
 def _check(name: str, origin: str, found: object) -> None:
@@ -174,7 +170,7 @@ def _hook_schema(found: Any) -> type[BaseModel]:
     except (NameError, TypeError, AttributeError, PydanticUserError) as error:
         raise InputError(
             f"hook '{found.key()}' ({found.__module__}): a parameter of __init__ has a type that cannot be checked "
-            f"({_cause(error)})"
+            f"({cause(error)})"
         ) from error
 
 

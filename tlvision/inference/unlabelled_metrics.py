@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torchvision.ops import box_iou
 
 from tlvision.data.padding import blank_padding, without_padding
 from tlvision.inference.predict import using_weights
@@ -133,7 +134,8 @@ def _box_agreement(one: Prediction, other: Prediction) -> tuple[float, float]:
     total = float(scores.sum() + other_scores.sum())
     if not len(boxes) or not len(others):
         return 0.0, total
-    overlaps = _overlaps(boxes, others) * (labels[:, None] == other_labels[None])  # (K, L)
+    overlaps = box_iou(boxes, others).nan_to_num(0.0)  # (K, L); two boxes without an area make 0 / 0
+    overlaps *= labels[:, None] == other_labels[None]
     shared = 0.0
     for row in range(len(boxes)):
         value, place = overlaps[row].max(dim=0)
@@ -141,17 +143,6 @@ def _box_agreement(one: Prediction, other: Prediction) -> tuple[float, float]:
             shared += float(value * torch.minimum(scores[row], other_scores[place]))
             overlaps[:, place] = 0  # each is matched once
     return shared, total
-
-
-def _overlaps(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the intersection over the union of each pair, (K, L), of (K, 4) and (L, 4) boxes."""
-    low, high = (
-        torch.maximum(boxes[:, None, :2], others[None, :, :2]),
-        torch.minimum(boxes[:, None, 2:], others[None, :, 2:]),
-    )
-    both = (high - low).clamp(min=0).prod(dim=2)  # (K, L)
-    areas, other_areas = ((each[:, 2:] - each[:, :2]).prod(dim=1) for each in (boxes, others))
-    return both / (areas[:, None] + other_areas[None] - both).clamp(min=1e-9)
 
 
 def _strong(said: Prediction) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, get_type_hints
 
 from tlvision.types import InputError, listing, nearest
-from tlvision.types.shown import clip
+from tlvision.types.shown import cause
 
 if TYPE_CHECKING:
     from tlvision.plugin.protocol import Plugin
@@ -65,7 +65,7 @@ def get_plugin(name: str) -> Plugin:
         plugin = point.load()
     except (Exception, SystemExit) as error:  # a module of another package may do anything when it is imported
         raise InputError(
-            f"plugin '{name}': its entry point '{point.value}' cannot be imported ({_cause(error)}); install the "
+            f"plugin '{name}': its entry point '{point.value}' cannot be imported ({cause(error)}); install the "
             "package that provides it again, or uninstall it"
         ) from error
     try:
@@ -73,12 +73,8 @@ def get_plugin(name: str) -> Plugin:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"plugin '{name}' ({point.value}): {_cause(error)}") from error
+        raise InputError(f"plugin '{name}' ({point.value}): {cause(error)}") from error
     return plugin  # type: ignore[no-any-return]
-
-
-def _cause(error: BaseException) -> str:
-    return clip(f"{type(error).__name__}: {error}".partition("\n")[0], 300)
 
 
 def check_plugin_object(name: str, origin: str, plugin: object) -> None:

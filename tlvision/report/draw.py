@@ -13,9 +13,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from tlvision.report.colours import Rgb, class_colour, text_colour
-from tlvision.types import IGNORE_INDEX, Prediction, Target, check_array
+from tlvision.types import IGNORE_INDEX, Pixels, Prediction, Target, check_array
 
-Picture = npt.NDArray[np.uint8]
 Rectangle = tuple[float, float, float, float]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -26,13 +25,13 @@ _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.tt
 
 
 def draw_prediction(
-    image: Picture,
+    image: Pixels,
     prediction: Prediction,
     class_names: Sequence[str],
     *,
     min_score: float = 0.25,
     target: Target | None = None,
-) -> Picture:
+) -> Pixels:
     """Draw the predictions of a model into an image, and its labels if there are any.
 
     image:       (H, W, 3) uint8, RGB. It is not changed.
@@ -81,7 +80,7 @@ def draw_prediction(
     return np.asarray(canvas)
 
 
-def contact_sheet(pictures: Sequence[Picture], columns: int, width: int) -> Picture:
+def contact_sheet(pictures: Sequence[Pixels], columns: int, width: int) -> Pixels:
     """Arrange pictures in a grid, row by row, each scaled to the width of its column.
 
     pictures: (H, W, 3) uint8 RGB each, of any sizes, at least one.
@@ -108,7 +107,7 @@ def contact_sheet(pictures: Sequence[Picture], columns: int, width: int) -> Pict
     return np.asarray(sheet)
 
 
-def _check(image: Picture, prediction: Prediction, target: Target | None, class_names: Sequence[str]) -> None:
+def _check(image: Pixels, prediction: Prediction, target: Target | None, class_names: Sequence[str]) -> None:
     check_array("draw_prediction", "image", image, ("H", "W", 3), ("uint8",))
     height, width = image.shape[:2]
     for owner, value in (("prediction", prediction), ("target", target)):
@@ -125,14 +124,14 @@ def _check(image: Picture, prediction: Prediction, target: Target | None, class_
                 raise ValueError(f"{owner}: expected class indices 0..{known - 1}, got {labels.min()}..{labels.max()}")
 
 
-def _enlarged(image: Picture, factor: int) -> Image.Image:
+def _enlarged(image: Pixels, factor: int) -> Image.Image:
     canvas = Image.fromarray(np.ascontiguousarray(image))
     if factor == 1:
         return canvas
     return canvas.resize((canvas.width * factor, canvas.height * factor), Image.Resampling.BICUBIC)
 
 
-def _to_width(picture: Picture, width: int) -> Image.Image:
+def _to_width(picture: Pixels, width: int) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(picture))
     return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
 
@@ -220,7 +219,7 @@ def _overlap(one: Rectangle, other: Rectangle) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _overlay_masks(image: Picture, masks: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> Picture:
+def _overlay_masks(image: Pixels, masks: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> Pixels:
     picture = image.copy()
     kernel = np.ones((_line_width(image.shape) + 1,) * 2, np.uint8)
     for mask, label in zip(masks, labels, strict=True):
@@ -237,8 +236,8 @@ def _overlay_masks(image: Picture, masks: npt.NDArray[np.uint8], labels: npt.NDA
 
 
 def _draw_semantic(
-    image: Picture, labels: npt.NDArray[np.int64], class_names: Sequence[str], target: Target | None, factor: int
-) -> Picture:
+    image: Pixels, labels: npt.NDArray[np.int64], class_names: Sequence[str], target: Target | None, factor: int
+) -> Pixels:
     maps = [("prediction", labels)]
     if target is not None and target.semantic is not None:
         maps.insert(0, ("ground truth", target.semantic))
@@ -257,7 +256,7 @@ def _draw_semantic(
     return np.asarray(sheet)
 
 
-def _overlay_labels(image: Picture, labels: npt.NDArray[np.int64]) -> Picture:
+def _overlay_labels(image: Pixels, labels: npt.NDArray[np.int64]) -> Pixels:
     """Mix each class' colour into the image; pixels with IGNORE_INDEX stay as they are."""
     colours = np.zeros((IGNORE_INDEX + 1, 3), np.float32)
     colours[:IGNORE_INDEX] = [class_colour(index) for index in range(IGNORE_INDEX)]

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from html import escape
 
-from tlvision.report.run_files import Json, RunFiles, number
+from tlvision.report.run_files import RunFiles, number
+from tlvision.types import Json
 
 _STATES = {"trained": "#0072b2", "freed later": "#56b4e9", "frozen": "#bbbbbb"}
 

@@ -15,8 +15,8 @@ from tlvision.evaluation.summary import format_hash, format_number, headlines
 from tlvision.files.json_files import write_text
 from tlvision.report.curves import curves
 from tlvision.report.ledger import ledger_section, rate_section
-from tlvision.report.run_files import Json, RunFiles, pick, read_run
-from tlvision.types import listing
+from tlvision.report.run_files import RunFiles, pick, read_run
+from tlvision.types import Json, listing
 
 _WIDEST = 1280
 _MOST_PICTURES = 24

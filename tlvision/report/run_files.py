@@ -10,9 +10,8 @@ from typing import Any
 
 import yaml
 
-from tlvision.types import InputError
+from tlvision.types import InputError, Json
 
-Json = dict[str, Any]
 PICTURE_TYPES = (".jpg", ".jpeg", ".png")
 
 

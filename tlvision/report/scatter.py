@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 
 from tlvision.report.chart import format_tick, nice_ticks
 from tlvision.report.colours import Rgb
-from tlvision.report.draw import Picture, font_for
-from tlvision.types import check_array
+from tlvision.report.draw import font_for
+from tlvision.types import Pixels, check_array
 
 _WIDTH, _HEIGHT = 1200, 900
 _LEFT, _RIGHT, _TOP, _BOTTOM = 110, 40, 130, 100
@@ -38,7 +38,7 @@ class PointGroup:
     mark: str = "disc"
 
 
-def scatter(clouds: Sequence[PointGroup], *, title: str, x_label: str, y_label: str) -> Picture:
+def scatter(clouds: Sequence[PointGroup], *, title: str, x_label: str, y_label: str) -> Pixels:
     """Draw clouds of points with axes and a legend.
 
     clouds: at least one with a point; drawn point by point in turn, so that none hides another. All text is cut where

@@ -7,16 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from tlvision.files.json_files import write_json
 from tlvision.formats.coco import result_rows, xywh_to_xyxy
 from tlvision.formats.coco.rle import rle_to_mask, segment_to_mask
-from tlvision.types import ClassMap, Prediction, RunError, Sample, Target
-
-Row = dict[str, Any]
+from tlvision.types import ClassMap, Json, Prediction, RunError, Sample, Target
 
 
 @dataclass(slots=True)
@@ -34,7 +32,7 @@ class ObjectResults:
     names: Mapping[int, str] | None = field(default=None, kw_only=True)
     classes: ClassMap | None = field(default=None, kw_only=True)
     title: str = "all objects"
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Json] = field(default_factory=list)
     counts: Counter[int] = field(default_factory=Counter)
 
     @property
@@ -66,7 +64,7 @@ class ObjectResults:
 
     def merge(self, shares: Sequence[object]) -> None:
         """Take the rows and the counts of all processes."""
-        found = cast("Sequence[tuple[list[Row], Counter[int]]]", shares)
+        found = cast("Sequence[tuple[list[Json], Counter[int]]]", shares)
         self.rows = [row for rows, _ in found for row in rows]
         self.counts = sum((counts for _, counts in found), Counter())
 
@@ -79,9 +77,9 @@ def read_objects(
     path: Path, samples: Sequence[Sample], category_ids: Mapping[int, int], min_score: float
 ) -> Iterator[tuple[Prediction, Target]]:
     """Yield, for each sample, its rows of a results file with a score of at least `min_score`, and its labels."""
-    rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+    rows: list[Json] = json.loads(path.read_text(encoding="utf-8"))
     index_of = {category: index for index, category in category_ids.items()}
-    by_image: dict[int, list[Row]] = {}
+    by_image: dict[int, list[Json]] = {}
     for row in rows:
         if row["score"] >= min_score:
             by_image.setdefault(row["image_id"], []).append(row)
@@ -91,7 +89,7 @@ def read_objects(
         yield from_rows(by_image.get(sample.image_id, []), index_of), target
 
 
-def from_rows(rows: Sequence[Row], index_of: Mapping[int, int]) -> Prediction:
+def from_rows(rows: Sequence[Json], index_of: Mapping[int, int]) -> Prediction:
     """Return one image's rows of a COCO results file as a prediction; `index_of` maps category id to class index.
 
     Rows may have a box each, or a box and a mask each.

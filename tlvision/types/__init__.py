@@ -1,5 +1,6 @@
 """Small value types that check themselves. A leaf: imports nothing of tlvision and never torch."""
 
+from tlvision.types.aliases import Json, Pixels
 from tlvision.types.arrays import Array, check_array
 from tlvision.types.class_map import ClassMap
 from tlvision.types.dataset import Dataset
@@ -17,7 +18,9 @@ __all__ = [
     "ImageFile",
     "InputError",
     "InputSpec",
+    "Json",
     "LabelMapFile",
+    "Pixels",
     "Polygons",
     "Prediction",
     "Rle",

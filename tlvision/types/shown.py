@@ -12,6 +12,15 @@ def clip(text: str, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def cause(error: BaseException) -> str:
+    """Return the kind of an error and the first line of its text, cut to at most 300 characters.
+
+    >>> cause(ValueError("no such class"))
+    'ValueError: no such class'
+    """
+    return clip(f"{type(error).__name__}: {error}".partition("\n")[0], 300)
+
+
 def shown(value: object, limit: int = 80) -> str:
     """Return a value for a message as Python writes it, at most `limit` characters.
 

@@ -25,7 +25,7 @@ import torch
 
 from tlvision.data.batches import train_batches
 from tlvision.data.dataset import TrainImages
-from tlvision.data.settings import AugmentSettings
+from tlvision.data.settings import InputSettings
 from tlvision.formats.coco import CocoData, read_coco
 from tlvision.types import InputSpec
 
@@ -66,9 +66,7 @@ def _rate(batches: Iterator[object], steps: int, batch_size: int) -> float:
 
 def our_batches(data: CocoData, image_size: int, batch_size: int, workers: int = 0) -> Iterator[object]:
     """Return our batches without end."""
-    images = TrainImages(
-        data.samples, AugmentSettings(), InputSpec(), image_size, seed=0, num_classes=len(data.classes)
-    )
+    images = TrainImages(data.samples, InputSpec(), InputSettings(image_size), num_classes=len(data.classes))
     return train_batches(images, batch_size=batch_size, first_step=0, last_step=1_000_000, workers=workers)
 
 

@@ -54,6 +54,7 @@ with process_unchanged():
     # isort: split
     from mmengine.config import Config, ConfigDict
     from mmengine.config.utils import MODULE2PACKAGE
+    from mmengine.logging import MessageHub
     from mmengine.registry import DefaultScope
     from mmengine.structures import InstanceData, PixelData
 
@@ -84,6 +85,7 @@ __all__ = [
     "ConfigDict",
     "DefaultScope",
     "InstanceData",
+    "MessageHub",
     "PixelData",
     "process_unchanged",
     "quiet",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
-from tlvision.plugin import WeightReport
+from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.plugin.weights.files import read_tensors
 from tlvision.plugin.weights.head_rows import ClassRows, Layout, Special, load_by_class_name
 from tlvision.plugin.weights.tensor_file import TensorFile
@@ -55,16 +55,16 @@ def find_weights(config: ModelConfig, weights: str, *, trained: str) -> TensorFi
 
 def load_weights(
     model: nn.Module,
-    file: TensorFile,
-    classes: Sequence[str],
+    file: TensorFile | None,
+    spec: BuildSpec,
     *,
     build: Callable[[int], nn.Module],
     config: ModelConfig,
     by_position: Collection[str] = (),
 ) -> WeightReport:
-    """Copy the tensors of `file` into `model`, in place, and report on every key.
+    """Copy the tensors of `file`, if there is one, into `model`, in place, and report on every key.
 
-    model:   as `build(len(classes))` gives it. classes: names of its classes, in order.
+    model:   as `build(len(spec.classes))` gives it.
     build:   builds the same model for another number of classes, to see which keys count them.
     by_position: keys that have a row a class, the first of which is something else, whatever the classes are.
 
@@ -72,13 +72,16 @@ def load_weights(
     same layers in the same order. A file that does not name its classes has those of the config's own dataset, where
     their number fits. Raises InputError if the file belongs to another architecture.
     """
+    if file is None:
+        return WeightReport(source="none", missing=tuple(model.state_dict()))
+    classes = spec.classes.names
     file = _named_classes(_fitted(model, file), config)
     layouts: dict[str, Layout] = {}
     if file.class_names != tuple(classes):
         layouts = class_layouts(model, build(len(classes) + 1), len(classes))
         layouts |= dict.fromkeys(by_position, Special.BY_POSITION)
     _check_belongs(model, file, layouts, config)
-    return load_by_class_name(model, file, classes, layouts)
+    return replace(load_by_class_name(model, file, classes, layouts), source=spec.weights)
 
 
 def class_layouts(model: nn.Module, larger: nn.Module, classes: int) -> dict[str, Layout]:
@@ -166,9 +169,9 @@ def _check_belongs(model: nn.Module, file: TensorFile, layouts: Mapping[str, Lay
     prefix = backbone_prefix(state)
     body = {key: tensor for key, tensor in state.items() if key.startswith(prefix) and key not in layouts}
     found = [key for key in body if key in file.tensors]
-    wrong = [key for key in found if file.tensors[key].shape != body[key].shape]
+    wrong = file.other_shapes(body)
     if wrong:
-        shown = listing((_both_shapes(key, body[key], file.tensors[key]) for key in wrong), limit=3)
+        shown = listing(wrong, limit=3)
         raise InputError(
             f"model.weights: '{file.path}' belongs to another architecture than '{config.path.stem}', {len(wrong)} "
             f"tensors of the backbone differ in shape: {shown}; set model.arch to the file's architecture"
@@ -179,10 +182,6 @@ def _check_belongs(model: nn.Module, file: TensorFile, layouts: Mapping[str, Lay
             f"'{config.path.stem}' (wanted: {listing(body, limit=2)}; there: {listing(file.tensors, limit=2)}); set "
             "model.arch to what the file holds, or give its own weights"
         )
-
-
-def _both_shapes(key: str, here: Tensor, there: Tensor) -> str:
-    return f"{key}: {tuple(here.shape)} here, {tuple(there.shape)} there"
 
 
 def _zoo_checkpoint(path: Path) -> str | None:

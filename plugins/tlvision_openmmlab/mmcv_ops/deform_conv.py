@@ -6,6 +6,9 @@ CVPR 2019, equation 1. Both count offsets as y, x for each point of the kernel, 
 
 from __future__ import annotations
 
+from itertools import chain
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d
@@ -13,6 +16,15 @@ from torchvision.ops import deform_conv2d
 from tlvision_openmmlab.mmcv_ops.kernels import Operators, working
 
 _Pair = tuple[int, int]
+
+
+class _Geometry(NamedTuple):
+    """Numbers of a convolution along y and x; `groups` of its channels and of its offsets."""
+
+    stride: _Pair
+    padding: _Pair
+    dilation: _Pair
+    groups: _Pair
 
 
 def deform_conv_forward(
@@ -40,7 +52,8 @@ def deform_conv_forward(
     W_out), in pixels of `features`. columns, ones, im2col_step: of upstream's kernel, not used.
     """
     values = [working(each) for each in (features, offset, weight)]
-    output.copy_(_convolve(*values, stride=(dH, dW), padding=(padH, padW), dilation=(dilationH, dilationW)))
+    geometry = _Geometry((dH, dW), (padH, padW), (dilationH, dilationW), (group, deformable_group))
+    output.copy_(_convolve(*values, geometry=geometry))
 
 
 def deform_conv_backward_input(
@@ -64,13 +77,8 @@ def deform_conv_backward_input(
     im2col_step: int,
 ) -> None:
     """Write the gradients of features and offsets into `grad_input` and `grad_offset`."""
-    found = _convolve_backward(
-        *(grad_output, features, offset, weight, None),
-        stride=(dH, dW),
-        padding=(padH, padW),
-        dilation=(dilationH, dilationW),
-        groups=(group, deformable_group),
-    )
+    geometry = _Geometry((dH, dW), (padH, padW), (dilationH, dilationW), (group, deformable_group))
+    found = _convolve_backward(grad_output, features, offset, weight, None, geometry)
     grad_input.copy_(found[0])
     grad_offset.copy_(found[2])
 
@@ -96,14 +104,9 @@ def deform_conv_backward_parameters(
     im2col_step: int,
 ) -> None:
     """Add `scale` times the gradient of the weight to `grad_weight`."""
+    geometry = _Geometry((dH, dW), (padH, padW), (dilationH, dilationW), (group, deformable_group))
     # torchvision's kernel reads of the weight only its shape for this gradient.
-    found = _convolve_backward(
-        *(grad_output, features, offset, grad_weight, None),
-        stride=(dH, dW),
-        padding=(padH, padW),
-        dilation=(dilationH, dilationW),
-        groups=(group, deformable_group),
-    )
+    found = _convolve_backward(grad_output, features, offset, grad_weight, None, geometry)
     grad_weight.add_(found[1].to(grad_weight.dtype), alpha=scale)
 
 
@@ -134,15 +137,8 @@ def modulated_deform_conv_forward(
     W_out), what each sample is multiplied by. bias: (C_out,), used where `with_bias` says so.
     """
     values = [working(each) for each in (features, offset, weight, mask)]
-    output.copy_(
-        _convolve(
-            *values,
-            bias=working(bias) if with_bias else None,
-            stride=(stride_h, stride_w),
-            padding=(pad_h, pad_w),
-            dilation=(dilation_h, dilation_w),
-        )
-    )
+    geometry = _Geometry((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), (group, deformable_group))
+    output.copy_(_convolve(*values, bias=working(bias) if with_bias else None, geometry=geometry))
 
 
 def modulated_deform_conv_backward(
@@ -172,13 +168,8 @@ def modulated_deform_conv_backward(
     with_bias: bool,
 ) -> None:
     """Write the gradients of features, offsets, mask, weight and, where there is one, bias."""
-    found = _convolve_backward(
-        *(grad_output, features, offset, weight, mask),
-        stride=(stride_h, stride_w),
-        padding=(pad_h, pad_w),
-        dilation=(dilation_h, dilation_w),
-        groups=(group, deformable_group),
-    )
+    geometry = _Geometry((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), (group, deformable_group))
+    found = _convolve_backward(grad_output, features, offset, weight, mask, geometry)
     for target, grad in zip((grad_input, grad_weight, grad_offset, grad_mask), found[:4], strict=True):
         target.copy_(grad)
     if with_bias:
@@ -192,18 +183,17 @@ def _convolve(
     mask: Tensor | None = None,
     *,
     bias: Tensor | None = None,
-    stride: _Pair,
-    padding: _Pair,
-    dilation: _Pair,
+    geometry: _Geometry,
 ) -> Tensor:
-    size = _output_size(features, weight, stride, padding, dilation)
+    size = _output_size(features, weight, geometry)
     offset, mask = _as_read(offset, size), None if mask is None else _as_read(mask, size)
     # torchvision reads the number of groups from the shapes.
-    found: Tensor = deform_conv2d(features, _places(offset), weight, bias, stride, padding, dilation, mask)
+    found: Tensor = deform_conv2d(features, _places(offset), weight, bias, *geometry[:3], mask)
     return found.masked_fill(offset.isnan().any(dim=1, keepdim=True), torch.nan)
 
 
-def _output_size(features: Tensor, weight: Tensor, stride: _Pair, padding: _Pair, dilation: _Pair) -> _Pair:
+def _output_size(features: Tensor, weight: Tensor, geometry: _Geometry) -> _Pair:
+    stride, padding, dilation, _ = geometry
     height, width = (
         (features.shape[axis + 2] + 2 * padding[axis] - dilation[axis] * (weight.shape[axis + 2] - 1) - 1)
         // stride[axis]
@@ -237,20 +227,16 @@ def _convolve_backward(
     offset: Tensor,
     weight: Tensor,
     mask: Tensor | None,
-    *,
-    stride: _Pair,
-    padding: _Pair,
-    dilation: _Pair,
-    groups: _Pair,
+    geometry: _Geometry,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of features, weight, offset, mask and bias; those of an absent mask mean nothing."""
-    full, size = (offset, mask), _output_size(features, weight, stride, padding, dilation)
+    full, size = (offset, mask), _output_size(features, weight, geometry)
     offset, mask = _as_read(offset, size), None if mask is None else _as_read(mask, size)
     inputs = [working(each) for each in (grad_output, features, weight, _places(offset))]
     # The kernel needs some mask and bias if there are none.
     factors, bias = (inputs[3] if mask is None else working(mask)), inputs[2].new_zeros(len(weight))
     found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = torch.ops.torchvision._deform_conv2d_backward(
-        *inputs, factors, bias, *stride, *padding, *dilation, *groups, mask is not None
+        *inputs, factors, bias, *chain.from_iterable(geometry), mask is not None
     )
     grad_features, grad_weight, grad_offset, grad_mask, grad_bias = found
     grad_offset = _as_written(grad_offset, full[0])

@@ -8,17 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.ops import masks_to_boxes
 
 from tlvision.plugin import InstanceFeatures, PredictSpec, capture, constants
 from tlvision.types import InputSpec, Prediction, Target
+from tlvision_openmmlab.common.engine import InstanceData, MessageHub, without_old_style
+from tlvision_openmmlab.common.losses import named_losses
 from tlvision_openmmlab.mmdet.groups import add_taps, find_groups
-from tlvision_openmmlab.mmdet.upstream import (
-    BitmapMasks,
-    DetDataSample,
-    InstanceData,
-    MessageHub,
-    without_old_style,
-)
+from tlvision_openmmlab.mmdet.upstream import BitmapMasks, DetDataSample
 
 
 class MmdetAdapter:
@@ -58,10 +55,7 @@ class MmdetAdapter:
         if self._epoch is not None:
             MessageHub.get_current_instance().update_info("epoch", self._epoch)
         with without_old_style():
-            found = self._model.loss(images, samples)
-        losses = {name: _total(value) for name, value in found.items() if "loss" in name}
-        zero = 0 * sum(loss for loss in losses.values() if loss.requires_grad)
-        return {name: loss if loss.requires_grad else loss + zero for name, loss in losses.items()}
+            return named_losses(self._model.loss(images, samples))
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients if they are enabled."""
@@ -171,20 +165,12 @@ class TwoStageAdapter(MmdetAdapter):
         return [each.bboxes for each in found]
 
 
-def _total(value: Tensor | Sequence[Tensor]) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.mean() if value.ndim else value  # upstream averages what it gives one by one
-    return torch.stack([_total(each) for each in value]).sum()
-
-
 def _with_mask_bounds(boxes: Tensor, masks: Tensor) -> Tensor:
     """Return the boxes around the masks, for models that predict only masks; for others their boxes."""
     if not len(boxes) or bool((boxes[:, 2:] > boxes[:, :2]).any()):
         return boxes
     bounds = torch.zeros_like(boxes)
-    for axis, dim in ((0, 1), (1, 2)):  # over rows for x, over columns for y
-        seen = masks.amax(dim=dim).bool()  # (K, W) or (K, H)
-        places = torch.arange(seen.shape[1], device=seen.device)
-        bounds[:, axis] = torch.where(seen, places, seen.shape[1]).amin(1).float()
-        bounds[:, axis + 2] = torch.where(seen, places + 1, 0).amax(1).float()
-    return torch.where((bounds[:, 2:] > bounds[:, :2]).all(1, keepdim=True), bounds, 0.0)
+    seen = masks.bool().flatten(1).any(dim=1)
+    # torchvision's bounds end with the last pixel, boxes behind it.
+    bounds[seen] = masks_to_boxes(masks[seen]) + constants([0, 0, 1, 1], boxes)
+    return bounds

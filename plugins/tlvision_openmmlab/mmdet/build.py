@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,11 +11,12 @@ from torch import nn
 
 from tlvision.plugin import BuildSpec, PredictSpec, WeightReport
 from tlvision.types import InputError
-from tlvision_openmmlab.common.config import ModelConfig
+from tlvision_openmmlab.common.config import ModelConfig, first_line
+from tlvision_openmmlab.common.engine import DefaultScope, quiet
 from tlvision_openmmlab.common.weights import find_weights, load_weights
 from tlvision_openmmlab.mmdet.adapter import MmdetAdapter, TwoStageAdapter
 from tlvision_openmmlab.mmdet.config import adapted, read_config
-from tlvision_openmmlab.mmdet.upstream import MODELS, DefaultScope, DeformableDETR, quiet
+from tlvision_openmmlab.mmdet.upstream import MODELS, DeformableDETR
 from tlvision_openmmlab.mmdet.zoo import ZooConfig
 
 
@@ -25,18 +25,14 @@ def build_adapter(found: ZooConfig, spec: BuildSpec) -> tuple[MmdetAdapter, Weig
     config = read_config(found.path)
     file = find_weights(config, spec.weights, trained="coco")
     model = build_model(config, len(spec.classes))
-    if file is None:
-        report = WeightReport(source="none", missing=tuple(model.state_dict()))
-    else:
-        report = load_weights(
-            model,
-            file,
-            spec.classes.names,
-            build=lambda classes: build_model(config, classes),
-            config=config,
-            by_position=objectness_keys(model),
-        )
-        report = replace(report, source=spec.weights)
+    report = load_weights(
+        model,
+        file,
+        spec,
+        build=lambda classes: build_model(config, classes),
+        config=config,
+        by_position=objectness_keys(model),
+    )
     two_stage = hasattr(model, "roi_head") and hasattr(model, "rpn_head")
     kind = TwoStageAdapter if two_stage else MmdetAdapter
     masks = found.task == "instance"
@@ -114,9 +110,7 @@ def build_model(config: ModelConfig, num_classes: int) -> Any:
             _fill_what_upstream_leaves(model)
             model.init_weights()
     except (KeyError, ImportError, TypeError) as error:
-        raise InputError(
-            f"model.arch: mmdet cannot build '{config.path.stem}': {str(error).strip().splitlines()[0][:200]}"
-        ) from error
+        raise InputError(f"model.arch: mmdet cannot build '{config.path.stem}': {first_line(error)}") from error
     for parameter in model.parameters():
         parameter.requires_grad_(torch.is_floating_point(parameter))
     head = getattr(model, "bbox_head", None)

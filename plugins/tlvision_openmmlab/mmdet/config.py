@@ -19,7 +19,8 @@ from tlvision_openmmlab.common.config import (
     walk,
     without_pretrained,
 )
-from tlvision_openmmlab.mmdet.upstream import DATASETS, ConfigDict
+from tlvision_openmmlab.common.engine import ConfigDict
+from tlvision_openmmlab.mmdet.upstream import DATASETS
 
 
 def read_config(path: Path) -> ModelConfig:

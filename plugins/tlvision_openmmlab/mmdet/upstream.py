@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from tlvision_openmmlab.common.engine import (
-    Config,
-    ConfigDict,
-    DefaultScope,
-    InstanceData,
-    process_unchanged,
-    quiet,
-    without_old_style,
-)
+from tlvision_openmmlab.common.engine import process_unchanged
 
 with process_unchanged():
     from mmdet.models import DeformableDETR
@@ -18,20 +10,5 @@ with process_unchanged():
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
     from mmdet.version import __version__ as version
-    from mmengine.logging import MessageHub
 
-__all__ = [
-    "DATASETS",
-    "MODELS",
-    "BitmapMasks",
-    "Config",
-    "ConfigDict",
-    "DefaultScope",
-    "DeformableDETR",
-    "DetDataSample",
-    "InstanceData",
-    "MessageHub",
-    "quiet",
-    "version",
-    "without_old_style",
-]
+__all__ = ["DATASETS", "MODELS", "BitmapMasks", "DeformableDETR", "DetDataSample", "version"]

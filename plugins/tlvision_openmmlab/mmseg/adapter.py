@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from tlvision.plugin import ScoreKind, capture, label_maps
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Prediction, Target
+from tlvision_openmmlab.common.engine import PixelData, without_old_style
+from tlvision_openmmlab.common.losses import named_losses
 from tlvision_openmmlab.mmseg.groups import add_taps, find_groups
-from tlvision_openmmlab.mmseg.upstream import GenerateEdge, PixelData, SegDataSample, without_old_style
+from tlvision_openmmlab.mmseg.upstream import GenerateEdge, SegDataSample
 
 # Decode heads that give several score maps in train mode, and which of them is the one of eval mode.
 _MAIN_SCORES = {"PIDHead": 1, "DDRHead": 0, "IterativeDecodeHead": -1}
@@ -64,12 +66,7 @@ class MmsegAdapter:
         """
         samples = [self._sample(images, target) for target in targets]
         with without_old_style(), _sizes_explained(images):
-            found = self._model.loss(images, samples)
-        losses = {name: _total(value) for name, value in found.items() if "loss" in name}
-        graph = [loss for loss in losses.values() if loss.requires_grad]
-        graph = graph or [parameter.sum() for parameter in self._model.decode_head.parameters()]
-        zero = 0 * torch.stack([each.float() for each in graph]).sum()
-        return {name: loss if loss.requires_grad else loss + zero for name, loss in losses.items()}
+            return named_losses(self._model.loss(images, samples), self._model.decode_head)
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients if they are enabled."""
@@ -141,12 +138,6 @@ def _edges(label_map: Tensor, width: int) -> Tensor:
     step = GenerateEdge(edge_width=width, ignore_index=IGNORE_INDEX)
     found = step.transform({"img_shape": tuple(label_map.shape), "gt_seg_map": label_map.cpu().numpy()})
     return torch.from_numpy(found["gt_edge_map"]).to(label_map)
-
-
-def _total(value: Tensor | Sequence[Tensor]) -> Tensor:
-    if isinstance(value, Tensor):  # upstream averages what it gives one by one
-        return value.mean() if value.numel() else value.sum()
-    return torch.stack([_total(each) for each in value]).sum()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import redirect_stdout
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from torch import Tensor, nn
 from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.types import InputError
 from tlvision_openmmlab.common.config import ModelConfig, first_line
+from tlvision_openmmlab.common.engine import DefaultScope, quiet
 from tlvision_openmmlab.common.weights import find_weights, load_weights
 from tlvision_openmmlab.mmseg.adapter import MmsegAdapter
 from tlvision_openmmlab.mmseg.config import adapted, edge_width, read_config
-from tlvision_openmmlab.mmseg.upstream import MODELS, DefaultScope, quiet
+from tlvision_openmmlab.mmseg.upstream import MODELS
 
 
 def build_adapter(path: Path, spec: BuildSpec) -> tuple[MmsegAdapter, WeightReport]:
@@ -30,17 +30,9 @@ def build_adapter(path: Path, spec: BuildSpec) -> tuple[MmsegAdapter, WeightRepo
         )
     file = find_weights(config, spec.weights, trained="pretrained")
     model = build_model(config, len(spec.classes), spec.image_size)
-    if file is None:
-        report = WeightReport(source="none", missing=tuple(model.state_dict()))
-    else:
-        report = load_weights(
-            model,
-            file,
-            spec.classes.names,
-            build=lambda classes: build_model(config, classes, spec.image_size),
-            config=config,
-        )
-        report = replace(report, source=spec.weights)
+    report = load_weights(
+        model, file, spec, build=lambda classes: build_model(config, classes, spec.image_size), config=config
+    )
     return MmsegAdapter(model, config.input_spec, edge_width=edge_width(config)), report
 
 

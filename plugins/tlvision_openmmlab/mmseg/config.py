@@ -18,7 +18,8 @@ from tlvision_openmmlab.common.config import (
     walk,
     without_pretrained,
 )
-from tlvision_openmmlab.mmseg.upstream import DATASETS, ConfigDict
+from tlvision_openmmlab.common.engine import ConfigDict
+from tlvision_openmmlab.mmseg.upstream import DATASETS
 
 # Backbones whose relative positions fit one size of input alone.
 _ONE_SIZE = frozenset({"BEiT", "MAE"})

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from tlvision_openmmlab.common.engine import (
-    Config,
-    ConfigDict,
-    DefaultScope,
-    PixelData,
-    process_unchanged,
-    quiet,
-    without_old_style,
-)
+from tlvision_openmmlab.common.engine import process_unchanged
 
 with process_unchanged():
     import mmseg.datasets
@@ -20,16 +12,4 @@ with process_unchanged():
     from mmseg.structures import SegDataSample
     from mmseg.version import __version__ as version
 
-__all__ = [
-    "DATASETS",
-    "MODELS",
-    "Config",
-    "ConfigDict",
-    "DefaultScope",
-    "GenerateEdge",
-    "PixelData",
-    "SegDataSample",
-    "quiet",
-    "version",
-    "without_old_style",
-]
+__all__ = ["DATASETS", "MODELS", "GenerateEdge", "SegDataSample", "version"]

@@ -18,8 +18,9 @@ from tlvision.tasks import get_task
 from tlvision.training.fabric import make_fabric
 from tlvision.training.settings import TrainSettings
 from tlvision.types import ClassMap, InputSpec, Target
+from tlvision_openmmlab.common.engine import InstanceData, without_old_style
 from tlvision_openmmlab.mmdet.config import read_config
-from tlvision_openmmlab.mmdet.upstream import MODELS, BitmapMasks, DetDataSample, InstanceData, without_old_style
+from tlvision_openmmlab.mmdet.upstream import MODELS, BitmapMasks, DetDataSample
 from tlvision_openmmlab.mmdet.zoo import find_config
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -13,8 +13,9 @@ from fast import first_fast
 from tlvision.data.batches import normalise
 from tlvision.plugin import Adapter, BuildSpec, HasDenseLogits, get_plugin, score_kind
 from tlvision.types import ClassMap, InputError, InputSpec, Target
+from tlvision_openmmlab.common.engine import PixelData, without_old_style
 from tlvision_openmmlab.mmseg.config import adapted, read_config
-from tlvision_openmmlab.mmseg.upstream import MODELS, GenerateEdge, PixelData, SegDataSample, without_old_style
+from tlvision_openmmlab.mmseg.upstream import MODELS, GenerateEdge, SegDataSample
 from tlvision_openmmlab.mmseg.zoo import find_config
 
 CONFIGS = Path(__file__).parent / "configs"

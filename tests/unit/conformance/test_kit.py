@@ -11,7 +11,6 @@ from tlvision.conformance import PluginCheck, plugin_checks
 from tlvision.conformance.case import Case
 from tlvision.conformance.check import Check, check
 from tlvision.conformance.checks import ALL_CHECKS
-from tlvision.conformance.kit import benches
 from tlvision.types import InputError
 from tlvision_toy.plugin import ToyPlugin
 
@@ -135,7 +134,7 @@ def test_a_fact_about_the_plugin_is_checked_once(
     monkeypatch.setattr("tlvision.conformance.checks.ALL_CHECKS", (of_the_plugin, sound))
     names = ["tiny_detector-of_the_plugin", "tiny_detector-sound", "tiny_segmenter-sound", "toy-instance-sound"]
     assert [*checks_of()] == names
-    found = benches("toy")
+    found = list(dict.fromkeys(each.bench for each in plugin_checks("toy")))
     assert [[each.name for each in bench.checks] for bench in found] == [["of_the_plugin", "sound"]] * 3
     for bench in reversed(found):
         assert bench.outcome("of_the_plugin").status == "pass"

@@ -13,7 +13,7 @@ import torch
 
 from tlvision.data.batches import Batch, collate, eval_batches, normalise, train_batches, train_positions
 from tlvision.data.dataset import EvalImages, TargetParts, TrainImages
-from tlvision.data.settings import AugmentSettings
+from tlvision.data.settings import AugmentSettings, InputSettings
 from tlvision.types import InputError, InputSpec, Sample
 
 MakeSample = Callable[..., Sample]
@@ -25,10 +25,8 @@ def images(make_sample: MakeSample) -> TrainImages:
     samples = [make_sample(n, (40, 50), [[2, 3, 15, 20]] * (n % 3), segments=[segment] * (n % 3)) for n in range(7)]
     return TrainImages(
         samples,
-        AugmentSettings(),
         InputSpec(),
-        64,
-        seed=0,
+        InputSettings(64),
         num_classes=1,
         parts=TargetParts(masks=True, label_map=True),
     )
@@ -193,7 +191,7 @@ def test_real_images_load(shared: Path) -> None:
     from tlvision.formats.coco import read_coco
 
     data = read_coco(shared / "data/bccd/val.json", shared / "data/bccd/images")
-    images = TrainImages(data.samples, AugmentSettings(), InputSpec(), 160, seed=0, num_classes=3)
+    images = TrainImages(data.samples, InputSpec(), InputSettings(160), num_classes=3)
     (batch,) = train_batches(images, batch_size=8, first_step=0, last_step=1)
     assert sum(batch.counts) > 40
     assert (batch.boxes[:, 2:] - batch.boxes[:, :2]).min() > 2
@@ -205,9 +203,9 @@ def test_a_fitted_batch_is_no_larger_than_its_images_need(make_sample: MakeSampl
     sizes = [(40, 50), (30, 64), (64, 20)]
     samples = [make_sample(n, size, [[2, 3, 15, 20]]) for n, size in enumerate(sizes)]
     spec = InputSpec(place=place, multiple_of=16)
-    options: dict[str, Any] = {"seed": 0, "num_classes": 1, "cache_bytes": 0}
-    fitted = TrainImages(samples, still, spec, 64, canvas="fitted", **options)
-    square = TrainImages(samples, still, spec, 64, **options)
+    square_settings = InputSettings(64, still, cache_bytes=0)
+    fitted = TrainImages(samples, spec, replace(square_settings, canvas="fitted"), num_classes=1)
+    square = TrainImages(samples, spec, square_settings, num_classes=1)
     own = {(40, 50): (64, 64), (30, 64): (32, 64), (64, 20): (64, 32)}  # 40 x 50 becomes 51 x 64
     for position in range(3):
         (batch,) = train_batches(fitted, batch_size=1, first_step=position, last_step=position + 1)
@@ -228,10 +226,9 @@ def test_a_fitted_batch_is_no_larger_than_its_images_need(make_sample: MakeSampl
 def test_a_fitted_window_is_no_larger_than_its_image(make_sample: MakeSample) -> None:
     samples = [make_sample(n, size, [[2, 3, 15, 20]]) for n, size in enumerate([(64, 64), (25, 64)])]
     spec = InputSpec(multiple_of=16)
-    options: dict[str, Any] = {"seed": 0, "num_classes": 1}
-    window = AugmentSettings(mosaic=0, scale=0, translate=0, crop=48)
-    fitted = TrainImages(samples, window, spec, 64, canvas="fitted", **options)
-    square = TrainImages(samples, window, spec, 64, **options)
+    window = InputSettings(64, AugmentSettings(mosaic=0, scale=0, translate=0, crop=48))
+    fitted = TrainImages(samples, spec, replace(window, canvas="fitted"), num_classes=1)
+    square = TrainImages(samples, spec, window, num_classes=1)
     heights = {(64, 64): 48, (25, 64): 32}
     for position in range(8):
         pixels, _, meta = fitted.draw(position, False)
@@ -242,7 +239,7 @@ def test_a_fitted_window_is_no_larger_than_its_image(make_sample: MakeSample) ->
 
 def test_mosaics_are_square_whatever_the_images_ask_for(make_sample: MakeSample) -> None:
     samples = [make_sample(n, (30, 64), [[2, 3, 15, 20]]) for n in range(3)]
-    options: dict[str, Any] = {"seed": 0, "num_classes": 1, "canvas": "fitted"}
-    images = TrainImages(samples, AugmentSettings(mosaic=0.5), InputSpec(), 64, **options)
+    settings = InputSettings(64, AugmentSettings(mosaic=0.5), "fitted")
+    images = TrainImages(samples, InputSpec(), settings, num_classes=1)
     assert {images.canvas(position, True) for position in range(3)} == {(64, 64)}
     assert {images.canvas(position, False) for position in range(3)} == {(32, 64)}

@@ -12,7 +12,7 @@ import pytest
 from tlvision.data.crop import place_crop
 from tlvision.data.dataset import TargetParts, TrainImages
 from tlvision.data.geometry import apply, warp_mask
-from tlvision.data.settings import AugmentSettings
+from tlvision.data.settings import AugmentSettings, InputSettings
 from tlvision.formats.label_maps import read_label_maps, write_label_map
 from tlvision.types import ClassMap, InputSpec
 
@@ -90,10 +90,8 @@ def test_training_images_are_windows_and_labels_follow(tmp_path: Path) -> None:
     data = read_label_maps(tmp_path / "images", tmp_path / "masks", ClassMap(("black", "white"), (0, 1)))
     images = TrainImages(
         data.samples,
-        settings(crop=40, scale=0),
         InputSpec(multiple_of=16),
-        80,
-        seed=0,
+        InputSettings(80, settings(crop=40, scale=0)),
         num_classes=2,
         parts=TargetParts(label_map=True),
     )
@@ -111,10 +109,8 @@ def test_training_images_are_windows_and_labels_follow(tmp_path: Path) -> None:
 def test_boxes_follow_windows_too(make_sample: Callable[..., Any]) -> None:
     images = TrainImages(
         [make_sample(1, (60, 80), [[10, 10, 40, 40]])],
-        settings(crop=48, scale=0, flip=0),
         InputSpec(multiple_of=16),
-        80,
-        seed=0,
+        InputSettings(80, settings(crop=48, scale=0, flip=0)),
         num_classes=1,
     )
     image, target, meta = images.draw(0, True)

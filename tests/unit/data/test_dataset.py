@@ -10,7 +10,7 @@ from PIL import Image
 
 from tlvision.data.dataset import EvalImages, TargetParts, TrainImages, fit_image
 from tlvision.data.geometry import fitted_size, unwarp_boxes
-from tlvision.data.settings import AugmentSettings
+from tlvision.data.settings import AugmentSettings, InputSettings
 from tlvision.formats.coco.rle import mask_to_rle
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample
 
@@ -29,9 +29,17 @@ def samples(make_sample: MakeSample) -> list[Sample]:
     ]
 
 
-def train_images(samples: list[Sample], settings: AugmentSettings = TURNED, **options: Any) -> TrainImages:
-    chosen: dict[str, Any] = {"seed": 0, "num_classes": 3, **options}
-    return TrainImages(samples, settings, chosen.pop("spec", InputSpec()), 64, **chosen)
+def train_images(
+    samples: list[Sample],
+    augment: AugmentSettings = TURNED,
+    *,
+    spec: InputSpec = InputSpec(),  # noqa: B008
+    seed: int = 0,
+    cache_bytes: int | None = None,
+    **options: Any,
+) -> TrainImages:
+    settings = InputSettings(64, augment, seed=seed, cache_bytes=cache_bytes)
+    return TrainImages(samples, spec, settings, **{"num_classes": 3, **options})
 
 
 def assert_same(one: Any, other: Any) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from tlvision.data.batches import Batch, Views, collate_views, train_batches
 from tlvision.data.dataset import TrainImages
 from tlvision.data.geometry import paint
-from tlvision.data.settings import AugmentSettings, StrongView
+from tlvision.data.settings import AugmentSettings, InputSettings, StrongView
 from tlvision.data.strong_view import strong_view
 from tlvision.data.unlabelled import Styles, UnlabelledImages, samples_of
 from tlvision.formats.coco import read_images
@@ -32,8 +32,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(folder: Path, settings: AugmentSettings, **options: object) -> UnlabelledImages:
-    return UnlabelledImages(read_images(folder).images, settings, InputSpec(), 64, seed=3, **options)  # type: ignore[arg-type]
+def make(folder: Path, settings: AugmentSettings) -> UnlabelledImages:
+    return UnlabelledImages(read_images(folder).images, InputSpec(), InputSettings(64, settings, seed=3))
 
 
 def test_both_views_have_one_geometry(folder: Path) -> None:
@@ -97,7 +97,7 @@ def test_nothing_on_changes_nothing() -> None:
 def test_batches_hold_as_many_unlabelled_images_as_asked_for(folder: Path, workers: int) -> None:
     data = read_images(folder)
     settings = AugmentSettings(mosaic=0)
-    labelled = TrainImages(samples_of(data.images), settings, InputSpec(), 64, seed=0, num_classes=1)
+    labelled = TrainImages(samples_of(data.images), InputSpec(), InputSettings(64, settings), num_classes=1)
     others = make(folder, settings)
 
     def run(first: int) -> list[Batch]:
@@ -161,7 +161,7 @@ def test_the_valid_pixels_go_wherever_the_views_go_and_are_not_normalised(folder
 
 def test_without_unlabelled_images_the_labelled_ones_are_the_same(folder: Path) -> None:
     data = read_images(folder)
-    labelled = TrainImages(samples_of(data.images), AugmentSettings(), InputSpec(), 64, seed=0, num_classes=1)
+    labelled = TrainImages(samples_of(data.images), InputSpec(), InputSettings(64), num_classes=1)
     plain = list(train_batches(labelled, batch_size=2, first_step=0, last_step=3))
     both = list(
         train_batches(
@@ -189,10 +189,8 @@ def test_a_style_changes_the_look_of_labelled_images_and_not_their_geometry(fold
     def draw(restyle: Any) -> tuple[Any, Any]:
         images = TrainImages(
             samples,
-            AugmentSettings(hue=0, saturation=0, value=0),
             InputSpec(),
-            64,
-            seed=0,
+            InputSettings(64, AugmentSettings(hue=0, saturation=0, value=0)),
             num_classes=1,
             restyle=restyle,
         )  # fmt: skip
@@ -212,7 +210,7 @@ def test_labelled_images_may_look_strong_and_stay_where_they_are(folder: Path) -
 
     def draw(strong: float) -> np.ndarray:  # type: ignore[type-arg]
         settings = AugmentSettings(strong=strong, strong_view=StrongView(colour=0, grey=1, blur=0, erase=0))
-        images = TrainImages(samples, settings, InputSpec(), 64, seed=0, num_classes=1)
+        images = TrainImages(samples, InputSpec(), InputSettings(64, settings), num_classes=1)
         return images.draw(0, mosaic=True)[0]
 
     plain, strong = draw(0.0), draw(1.0)
@@ -224,7 +222,7 @@ def test_labelled_images_may_look_strong_and_stay_where_they_are(folder: Path) -
 
 def test_the_streams_of_both_sides_do_not_walk_in_step(folder: Path) -> None:
     data = read_images(folder)
-    labelled = TrainImages(samples_of(data.images), AugmentSettings(), InputSpec(), 64, seed=3, num_classes=1)
+    labelled = TrainImages(samples_of(data.images), InputSpec(), InputSettings(64, seed=3), num_classes=1)
     others = make(folder, AugmentSettings())
     pairs = [(labelled.draw(place, mosaic=False)[2].matrix, others.draw(place)[2].matrix) for place in range(10)]
     assert not any((one == other).all() for one, other in pairs), "one seed would give both the same geometry"

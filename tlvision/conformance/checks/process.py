@@ -18,7 +18,7 @@ from tlvision.conformance.fresh import changed_by_building, imported_modules
 from tlvision.conformance.overfit import one_image
 from tlvision.data.batches import collate
 from tlvision.data.dataset import TargetParts, TrainImages
-from tlvision.data.settings import AugmentSettings
+from tlvision.data.settings import InputSettings
 from tlvision.formats.coco.rle import mask_to_rle
 from tlvision.types import InputSpec, Sample, Target, listing
 
@@ -95,10 +95,8 @@ def input_spec_and_batches_pickle(case: Case) -> None:
         sample = _written(one_image(case, adapter).drawing, Path(folder))
         images = TrainImages(
             [sample],
-            AugmentSettings(),
             spec,
-            case.image_size,
-            seed=0,
+            InputSettings(case.image_size),
             num_classes=len(case.classes),
             parts=TargetParts(masks="masks" in case.task.labels),
         )

@@ -7,14 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 from tlvision.files.json_input import load_json
 from tlvision.formats.coco.rules import LIMIT, area_problem, crowd_problem
 from tlvision.formats.image_headers import nearby
-from tlvision.types import InputError, listing
-
-Row = dict[str, Any]
+from tlvision.types import InputError, Json, listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +26,8 @@ class Document:
     """
 
     name: str
-    images: dict[int, Row]
-    annotations: list[Row]
+    images: dict[int, Json]
+    annotations: list[Json]
     categories: dict[int, str]
     notes: tuple[str, ...] = ()
 
@@ -70,7 +67,7 @@ def load_document(
     return Document(name, images, list(annotations.values()), categories, tuple(notes))
 
 
-def load_image_rows(path: Path) -> dict[int, Row]:
+def load_image_rows(path: Path) -> dict[int, Json]:
     """Return the rows of `images` by id, without reading the rest of the file.
 
     Raises InputError, one sentence, where there is no such list, it is empty, or an id or a file name is unsound.
@@ -84,7 +81,7 @@ def load_image_rows(path: Path) -> dict[int, Row]:
     return _with_slashes(path.name, images)[0]
 
 
-def _with_slashes(name: str, images: dict[int, Row], folder: Path | None = None) -> tuple[dict[int, Row], list[str]]:
+def _with_slashes(name: str, images: dict[int, Json], folder: Path | None = None) -> tuple[dict[int, Json], list[str]]:
     """Check every file name, and turn the backslashes of names written on Windows into slashes."""
     changed = []
     for image_id, row in images.items():
@@ -97,12 +94,12 @@ def _with_slashes(name: str, images: dict[int, Row], folder: Path | None = None)
     return images, [f"{name}: {len(changed)} file names have backslashes, read as slashes: {listing(changed, 2)}"]
 
 
-def used_categories(annotations: Iterable[Row]) -> set[int]:
+def used_categories(annotations: Iterable[Json]) -> set[int]:
     """Return the category ids of the annotations, without values that are not integers."""
     return {number for number in (row.get("category_id") for row in annotations) if type(number) is int}
 
 
-def without_empty_roots(categories: list[Row], used: set[int]) -> list[Row]:
+def without_empty_roots(categories: list[Json], used: set[int]) -> list[Json]:
     """Return the categories without those that only group others, as Roboflow exports have one.
 
     Such a root has no annotation, belongs to no category itself, and is the "supercategory" of another one.
@@ -111,7 +108,7 @@ def without_empty_roots(categories: list[Row], used: set[int]) -> list[Row]:
     """
     groups = {row.get("supercategory") for row in categories if isinstance(row.get("supercategory"), str)}
 
-    def is_root(row: Row) -> bool:
+    def is_root(row: Json) -> bool:
         lone = row.get("supercategory") in (None, "", "none")
         others = any(other is not row and other.get("supercategory") == row.get("name") for other in categories)
         sound = isinstance(row.get("name"), str) and is_integer(row.get("id"))
@@ -120,7 +117,7 @@ def without_empty_roots(categories: list[Row], used: set[int]) -> list[Row]:
     return [row for row in categories if not is_root(row)]
 
 
-def _dropped_note(name: str, before: list[Row], after: list[Row]) -> list[str]:
+def _dropped_note(name: str, before: list[Json], after: list[Json]) -> list[str]:
     kept = {id(row) for row in after}
     dropped = [row.get("name") for row in before if id(row) not in kept]
     if not dropped:
@@ -171,7 +168,7 @@ def _foreign_list(first: object) -> str:
     return "a bare list"
 
 
-def _rows(name: str, key: str, content: object) -> list[Row]:
+def _rows(name: str, key: str, content: object) -> list[Json]:
     assert isinstance(content, dict)
     value = content.get(key, [])
     if not isinstance(value, list) or any(not isinstance(row, dict) for row in value):
@@ -204,9 +201,9 @@ def shown(value: object) -> str:
     return (text if len(text) <= 60 else text[:57] + "...") + (f" ({kind})" if kind else "")
 
 
-def _unique(name: str, what: str, rows: Sequence[Row]) -> dict[int, Row]:
+def _unique(name: str, what: str, rows: Sequence[Json]) -> dict[int, Json]:
     keys = [row.get("id") for row in rows]
-    found: dict[int, Row] = {}
+    found: dict[int, Json] = {}
     if {*map(type, keys)} <= {int}:  # the usual case, without a look at each
         found = dict(zip(keys, rows, strict=True))  # type: ignore[arg-type]
         if len(found) == len(rows):
@@ -227,7 +224,7 @@ def _unique(name: str, what: str, rows: Sequence[Row]) -> dict[int, Row]:
     return found
 
 
-def _check_file_name(name: str, image_id: int, row: Row, folder: Path | None) -> None:
+def _check_file_name(name: str, image_id: int, row: Json, folder: Path | None) -> None:
     file_name = row.get("file_name")
     if not isinstance(file_name, str) or not file_name.strip():
         raise InputError(f"{name}, image {image_id}: 'file_name' must be a text, got {file_name!r}")
@@ -265,7 +262,7 @@ def unsafe_name(file_name: str) -> str:
 _LONGEST_NAME = 1024
 
 
-def _categories(name: str, categories: list[Row]) -> dict[int, str]:
+def _categories(name: str, categories: list[Json]) -> dict[int, str]:
     rows = _unique(name, "category", categories)
     for category_id, row in rows.items():
         if not isinstance(row.get("name"), str) or not row["name"].strip():
@@ -278,7 +275,7 @@ def _categories(name: str, categories: list[Row]) -> dict[int, str]:
     return {category_id: row["name"] for category_id, row in rows.items()}
 
 
-def _is_plain(row: Row, images: Mapping[int, Row], categories: Mapping[int, str]) -> bool:
+def _is_plain(row: Json, images: Mapping[int, Json], categories: Mapping[int, str]) -> bool:
     """Return whether an annotation is right, as nearly all are; if not, `_check_annotation` finds out."""
     box, crowd, area = row.get("bbox"), row.get("iscrowd"), row.get("area")
     ids = type(row.get("image_id")) is int and type(row.get("category_id")) is int
@@ -292,7 +289,7 @@ def _is_plain(row: Row, images: Mapping[int, Row], categories: Mapping[int, str]
 _NUMBERS = {int, float}
 
 
-def _check_annotation(where: str, row: Row, images: Mapping[int, Row], categories: Mapping[int, str]) -> None:
+def _check_annotation(where: str, row: Json, images: Mapping[int, Json], categories: Mapping[int, str]) -> None:
     for key, known in (("image_id", images), ("category_id", categories)):
         value = row.get(key)
         if not is_integer(value) or value not in known:

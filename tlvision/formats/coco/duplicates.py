@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tlvision.files.inputs import file_hash
-from tlvision.types import InputError, counted, listing
+from tlvision.types import InputError, Json, counted, listing
 
 _THREADS = 8
-Row = dict[str, Any]
 
 
-def check_one_row_a_file(name: str, images: Mapping[int, Row]) -> None:
+def check_one_row_a_file(name: str, images: Mapping[int, Json]) -> None:
     """Raise InputError if several rows of `images` name one file, which counts its objects as missed in each other.
 
     name: of the json. images: rows by id, with "file_name".
@@ -33,7 +32,7 @@ def check_one_row_a_file(name: str, images: Mapping[int, Row]) -> None:
         )
 
 
-def repeated_annotations(rows: Sequence[Row]) -> list[int]:
+def repeated_annotations(rows: Sequence[Json]) -> list[int]:
     """Return the ids of annotations that repeat an earlier one: same image, class, box and iscrowd."""
     seen: set[tuple[Any, ...]] = set()
     again = []

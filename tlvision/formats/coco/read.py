@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.formats.bit_depth import FULL, choose_bits
-from tlvision.formats.coco.document import Document, Row, load_document
+from tlvision.formats.coco.document import Document, load_document
 from tlvision.formats.coco.duplicates import check_one_row_a_file, repeated_annotations, repeated_sentence
 from tlvision.formats.coco.rules import CheckedBoxes, as_floats, check_boxes
 from tlvision.formats.coco.segments import read_segments
 from tlvision.formats.coco.suspicion import suspect_boxes
 from tlvision.formats.image_headers import Header, read_header, read_headers
 from tlvision.formats.orientation import Exif, Orientations, decide
-from tlvision.types import ClassMap, InputError, Sample, Target, counted, empty_target, listing, nearest
+from tlvision.types import ClassMap, InputError, Json, Sample, Target, counted, empty_target, listing, nearest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +132,7 @@ def _check_left(name: str, boxes: CheckedBoxes, crowd: npt.NDArray[np.bool_], no
         )
 
 
-def _note_rows(name: str, rows: Sequence[Row], crowd: npt.NDArray[np.bool_], notes: list[str]) -> None:
+def _note_rows(name: str, rows: Sequence[Json], crowd: npt.NDArray[np.bool_], notes: list[str]) -> None:
     if crowd.any():
         notes.append(
             f"{name}: {int(crowd.sum())} of {len(rows)} annotations are crowd regions ('iscrowd': 1), which are "
@@ -255,7 +255,7 @@ def _by(size: tuple[object, object]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _boxes(name: str, rows: Sequence[Row], sizes: dict[int, tuple[int, int]], notes: list[str]) -> CheckedBoxes:
+def _boxes(name: str, rows: Sequence[Json], sizes: dict[int, tuple[int, int]], notes: list[str]) -> CheckedBoxes:
     xywh = as_floats([row["bbox"] for row in rows])
     limits = np.array([sizes[row["image_id"]] for row in rows], np.float64).reshape(-1, 2)
     boxes = check_boxes(xywh, limits)
@@ -278,7 +278,7 @@ def _boxes(name: str, rows: Sequence[Row], sizes: dict[int, tuple[int, int]], no
     return boxes
 
 
-def _check_masks(document: Document, rows: Sequence[Row]) -> None:
+def _check_masks(document: Document, rows: Sequence[Json]) -> None:
     without = [row for row in rows if not row.get("segmentation")]
     if without:
         first = without[0]
@@ -296,7 +296,7 @@ def _check_masks(document: Document, rows: Sequence[Row]) -> None:
         )
 
 
-def _target(rows: Sequence[Row], corners: npt.NDArray[np.float32], indices: dict[int, int]) -> Target:
+def _target(rows: Sequence[Json], corners: npt.NDArray[np.float32], indices: dict[int, int]) -> Target:
     return Target(
         boxes=corners,
         labels=np.array([indices[row["category_id"]] for row in rows], np.int64),

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlvision.formats.coco.rle import parse_segmentation
-from tlvision.types import InputError, Polygons, Rle, counted, listing
+from tlvision.types import InputError, Json, Polygons, Rle, counted, listing
 
-Row = dict[str, Any]
 Segments = dict[int, Polygons | Rle | None]
 
 
 def read_segments(
-    name: str, rows: Sequence[Row], sizes: Mapping[int, tuple[int, int]], notes: list[str], *, strict: bool
+    name: str, rows: Sequence[Json], sizes: Mapping[int, tuple[int, int]], notes: list[str], *, strict: bool
 ) -> Segments:
     """Return the segmentation of each annotation by its id, None if it has none or it cannot be read.
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlvision.formats.bit_depth import FULL, choose_bits
-from tlvision.formats.coco.document import Row, load_image_rows
+from tlvision.formats.coco.document import load_image_rows
 from tlvision.formats.image_headers import SUFFIXES, Header, read_headers
-from tlvision.types import ImageFile, InputError
+from tlvision.types import ImageFile, InputError, Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _files(
     )
 
 
-def _check_sizes(name: str, rows: Mapping[int, Row], headers: Sequence[Header]) -> None:
+def _check_sizes(name: str, rows: Mapping[int, Json], headers: Sequence[Header]) -> None:
     for row, header in zip(rows.values(), headers, strict=True):
         said = row.get("width"), row.get("height")
         if None not in said and said not in {(header.width, header.height), header.rotated_size}:

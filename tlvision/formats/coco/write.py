@@ -15,9 +15,7 @@ from tlvision.files.json_files import write_json
 from tlvision.formats.coco.document import load_document
 from tlvision.formats.coco.rle import mask_area, mask_to_rle, polygons_to_rle
 from tlvision.formats.coco.rules import box_area, xyxy_to_xywh
-from tlvision.types import ClassMap, InputError, Polygons, Prediction, Rle, Sample, listing
-
-Json = dict[str, Any]
+from tlvision.types import ClassMap, InputError, Json, Polygons, Prediction, Rle, Sample, listing
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tlvision.files.inputs import check_file, exists
-from tlvision.types import IGNORE_INDEX, InputError, LabelMapFile, listing
-
-Pixels = npt.NDArray[np.uint8]
+from tlvision.types import IGNORE_INDEX, InputError, LabelMapFile, Pixels, listing
 
 
 def read_label_map(file: LabelMapFile) -> Pixels:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tlvision.files.json_input import load_json
 from tlvision.formats.coco.document import unsafe_name
-from tlvision.types import InputError, listing
+from tlvision.types import InputError, Json, listing
 from tlvision.types.shown import shown
 
 _LARGEST_SEGMENT = 256**3 - 1
@@ -18,8 +18,6 @@ _FIELDS = {
     "annotations": ("image_id", "file_name", "segments_info"),
     "categories": ("id", "name"),
 }
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ def load_panoptic(path: Path) -> PanopticDocument:
     return PanopticDocument(images, drawings, dict(sorted(categories.items())))
 
 
-def _rows(path: Path, content: object, key: str) -> list[Row]:
+def _rows(path: Path, content: object, key: str) -> list[Json]:
     rows = content.get(key) if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path}: expected a COCO panoptic json with the list '{key}'")
@@ -93,7 +91,7 @@ def _rows(path: Path, content: object, key: str) -> list[Row]:
     return rows
 
 
-def _drawing(path: Path, number: int, row: Row) -> Drawing:
+def _drawing(path: Path, number: int, row: Json) -> Drawing:
     where = f"{path}: annotations[{number}]"
     image_id = _integer(where, row, "image_id")
     where = f"{path}: image {shown(image_id)}"
@@ -120,21 +118,21 @@ def _segment(where: str, info: object) -> Segment:
     return Segment(segment_id, _integer(where, info, "category_id"), bool(crowd))
 
 
-def _integer(where: str, row: Row, key: str) -> int:
+def _integer(where: str, row: Json, key: str) -> int:
     value = row.get(key)
     if type(value) is not int:
         raise InputError(f"{where}: '{key}' must be an integer, got {shown(value)}")
     return value
 
 
-def _name(where: str, row: Row) -> str:
+def _name(where: str, row: Json) -> str:
     name = row["name"]
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"{where}: 'name' must be a text, got {shown(name)}")
     return name
 
 
-def _file_name(where: str, row: Row) -> str:
+def _file_name(where: str, row: Json) -> str:
     """Return the file name with forward slashes."""
     name = row["file_name"]
     if not isinstance(name, str):

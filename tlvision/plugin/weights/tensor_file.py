@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,3 +23,19 @@ class TensorFile:
     path: Path
     tensors: dict[str, Tensor]
     class_names: tuple[str, ...] | None = field(default=None)
+
+    def respelt(self, classes: Sequence[str]) -> TensorFile:
+        """Return a copy whose class names are spelt as in `classes` if they differ only in case or blanks."""
+        if self.class_names is None:
+            return self
+        targets = {name.strip().lower(): name for name in classes}
+        return replace(self, class_names=tuple(targets.get(name.strip().lower(), name) for name in self.class_names))
+
+    def other_shapes(self, state: Mapping[str, Tensor]) -> list[str]:
+        """Return a text such as "head.weight: (3, 64) here, (80, 64) there" for each key whose shape is another."""
+        there = self.tensors
+        return [
+            f"{key}: {tuple(tensor.shape)} here, {tuple(there[key].shape)} there"
+            for key, tensor in state.items()
+            if key in there and there[key].shape != tensor.shape
+        ]

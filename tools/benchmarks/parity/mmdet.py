@@ -55,7 +55,7 @@ def train(job: Job, clock: Clock) -> Outcome:
 
 def runner_config(job: Job, data: CocoData, start: Path) -> Any:
     """Return the whole config of upstream's runner: the model's own, with mmdet's default schedule and pipelines."""
-    from tlvision_openmmlab.mmdet.upstream import Config
+    from tlvision_openmmlab.common.engine import Config
     from tlvision_openmmlab.mmdet.zoo import find_config
 
     model = Config.fromfile(find_config(job.arch).path).model

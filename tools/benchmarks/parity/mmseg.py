@@ -80,8 +80,8 @@ def _dataset(images: Path, masks: Path, names: tuple[str, ...]) -> _Part:
 
 def runner_config(job: Job, spec: BuildSpec, train_data: _Part, val_data: _Part, per_epoch: int) -> Any:
     """Return the whole config of upstream's runner: the model's own, with mmseg's default schedule and pipelines."""
+    from tlvision_openmmlab.common.engine import Config
     from tlvision_openmmlab.mmseg.config import adapted, edge_width, read_config
-    from tlvision_openmmlab.mmseg.upstream import Config
     from tlvision_openmmlab.mmseg.zoo import find_config
 
     model_config = read_config(find_config(spec.arch))

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import segmentation_models_pytorch as smp
 import torch
 from benchmarks.parity.runner import Clock, Job, Outcome, device_name
@@ -30,7 +29,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from tlvision.plugin import BuildSpec
-from tlvision.types import IGNORE_INDEX, ClassMap, InputError, InputSpec
+from tlvision.types import IGNORE_INDEX, ClassMap, InputError, InputSpec, Pixels
 from tlvision_smp.architectures import find_architecture
 from tlvision_smp.build import build_upstream
 
@@ -40,8 +39,6 @@ CROP = 256
 FLIP = 0.5
 WORKERS = 4
 LOSSES = ("cross_entropy", "dice")
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
