@@ -19,19 +19,24 @@ import numpy as np
 import torch
 
 from tlvision.engine import train as runs
-from tlvision.hooks import Context, ObjectiveHook
+from tlvision.hooks import Context, ObserverHook
 from tlvision.training import manifest
 from tlvision.training.session import Session
 
 
-class Noise(ObjectiveHook):
-    """Pull the head's biases about at random, so that a generator that is not restored changes the weights."""
+class Noise(ObserverHook):
+    """Pull the head's biases about at random, so that a generator that is not restored changes the weights.
 
-    def losses(self, context: Context) -> dict[str, torch.Tensor]:
+    Not by a loss: a hook draws those from generators of its own.
+    """
+
+    def after_backward(self, context: Context) -> None:
         pull = random.random() + float(np.random.rand()) + torch.rand(())
         biases = [p for name, p in context.adapter.module.named_parameters() if name.endswith("classify.bias")]
         assert biases
-        return {"pull": 0.01 * pull * torch.stack([bias.square().sum() for bias in biases]).sum()}
+        for bias in biases:
+            assert bias.grad is not None
+            bias.grad += 0.01 * pull * bias.detach()
 
 
 def with_noise(config: Any, **options: Any) -> Any:
