@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fast import first_fast
 from tlvision.data.batches import Batch, Views
 from tlvision.hooks import Context, Duration, Hook, ObjectiveHook, initial_plan
 from tlvision.hooks.features.discriminators import MapDiscriminator
@@ -46,6 +47,8 @@ FAMILIES = [
     *(pytest.param(family, id=name) for name, family in TOYS.items()),
     *(pytest.param(family, id=name, marks=pytest.mark.slow) for name, family in OTHERS.items()),
 ]
+ONE = first_fast([(family,) for family in (*TOYS.values(), *OTHERS.values())])
+"""The same, for tests of hooks that fit every model: the fast suite runs them on one."""
 LABELS: dict[str, Any] = {"burn_in": 0.0, "ramp": 0.0, "threshold": 0.0005, "adaptive": True}
 """Of the hook `pseudo_labels`, which adds no loss of its own."""
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -181,7 +184,7 @@ def test_the_same_images_on_both_sides_have_no_distance(family: tuple[str, str])
     assert value_of(losses, "l2_sp") == {"l2_sp/distance": 0.0}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE)
 def test_other_images_of_one_domain_have_no_distance_beyond_the_sampling_error(family: tuple[str, str]) -> None:
     """With fewer unlabelled images than labelled ones as well: a batch's size is no part of a domain."""
     run = Run(family, [make("mmd")])
@@ -190,7 +193,7 @@ def test_other_images_of_one_domain_have_no_distance_beyond_the_sampling_error(f
     assert abs(mean(found)) < 4 * stdev(found) / len(found) ** 0.5 + 1e-3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ONE)
 def test_a_discriminator_cannot_tell_a_domain_from_itself(family: tuple[str, str]) -> None:
     run = Run(family, [make("domain_adversarial")])
     hook = run.hooks[0]
