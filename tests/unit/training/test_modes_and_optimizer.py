@@ -208,7 +208,7 @@ def test_the_ledger_has_every_parameter_once_and_a_changed_config_says_which_row
     write_ledger(tmp_path / "ledger.json", rows, schedule)
     assert check_ledger(tmp_path / "ledger.json", rows, schedule) is None
     longer = schedule_row(replace(plan, duration=Duration(9, 10)), settings)
-    assert "'steps': 10} and goes on with" in str(check_ledger(tmp_path / "ledger.json", rows, longer))
+    assert "'steps': 10} and continues with" in str(check_ledger(tmp_path / "ledger.json", rows, longer))
     changed = ledger_rows(model, Freeze(through="stem").setup(plan), settings, {})
     with pytest.raises(InputError, match=r"differs from the run's in 8 rows \(0\.linear\.bias"):
         check_ledger(tmp_path / "ledger.json", changed, schedule)
