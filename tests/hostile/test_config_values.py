@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -285,6 +286,18 @@ def test_a_good_value_means_what_it_says_and_is_written_so_that_it_reads_back(
 def test_what_is_written_means_the_same_to_other_yaml_readers() -> None:
     config = load_config(minimal(), ["data.classes=['off', 'yes', '1e3', '010', '1:30', '2026-11-28', '~', '']"])
     assert yaml.safe_load(dump_config(config))["data"]["classes"] == config.data.classes
+
+
+def test_a_character_that_json_escapes_by_two_is_that_character(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps(minimal() | {"data": minimal()["data"] | {"classes": ["\U0001f600", "né"]}}))
+    assert "\\ud83d\\ude00" in path.read_text(), "as json writes it"
+    config = load_config(path)
+    assert config.data.classes == ["\U0001f600", "né"]
+    path.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(path) == config
+    with pytest.raises(InputError, match=r"line 1: half of a surrogate pair in .*ud83d"):
+        load_config(minimal(), ['data.classes=["\\ud83d"]'])
 
 
 @pytest.mark.parametrize(("override", "expected"), REFUSED, ids=[short(row[0]) for row in REFUSED])

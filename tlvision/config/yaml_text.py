@@ -63,6 +63,21 @@ def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
+def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    r"""Return a text; JSON's escapes of one character by two, such as "\ud83d\ude00", become that character."""
+    text = str(loader.construct_scalar(node))
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        line = f"{node.start_mark.name}, line {node.start_mark.line + 1}"
+        raise InputError(f"{line}: half of a surrogate pair in {clip(text)!a}. Write the character itself.") from None
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _text)
+
+
 def parse_yaml(text: str, origin: str) -> Any:
     """Return the value of a YAML text.
 

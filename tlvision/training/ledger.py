@@ -13,6 +13,7 @@ from tlvision import terminal
 from tlvision.files.json_files import read_object, write_json
 from tlvision.training.optim import peak_lr_of, weight_decay_of
 from tlvision.types import InputError, counted, listing
+from tlvision.types.shown import clip
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,7 +120,12 @@ def _read_ledger(path: Path) -> dict[str, Any]:
 def _brief(row: dict[str, Any] | None) -> str:
     if row is None:
         return "no such parameter"
-    return f"lr {row['lr']:.3g}, decay {row['weight_decay']:.3g}, trained from {row['trainable_from']}"
+    return f"lr {_number(row['lr'])}, decay {_number(row['weight_decay'])}, trained from {row['trainable_from']}"
+
+
+def _number(value: object) -> str:
+    """Return a number of three digits; of a damaged ledger whatever is in its place."""
+    return f"{value:.3g}" if isinstance(value, float) else clip(str(value), 40)
 
 
 def print_ledger(console: Console, rows: list[dict[str, Any]], schedule: dict[str, Any]) -> None:
