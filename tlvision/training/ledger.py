@@ -111,16 +111,21 @@ def check_ledger(path: Path, rows: list[dict[str, Any]], schedule: dict[str, Any
 def _read_ledger(path: Path) -> dict[str, Any]:
     ledger = read_object(path, LEDGER_REMEDY)
     rows = ledger.get("rows")
-    whole = isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= ROW_KEYS for row in rows)
-    if not whole or "schedule" not in ledger:
+    if "schedule" not in ledger or not isinstance(rows, list) or not all(map(_is_row, rows)):
         raise InputError(f"'{path}' is damaged: it has no rows of parameters. {LEDGER_REMEDY}")
     return ledger
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, dict) and row.keys() >= ROW_KEYS and isinstance(row["parameter"], str)
 
 
 def _brief(row: dict[str, Any] | None) -> str:
     if row is None:
         return "no such parameter"
-    return f"lr {_number(row['lr'])}, decay {_number(row['weight_decay'])}, trained from {row['trainable_from']}"
+    return (
+        f"lr {_number(row['lr'])}, decay {_number(row['weight_decay'])}, trained from {_number(row['trainable_from'])}"
+    )
 
 
 def _number(value: object) -> str:

@@ -213,6 +213,10 @@ def test_the_ledger_has_every_parameter_once_and_a_changed_config_says_which_row
     changed = ledger_rows(model, Freeze(through="stem").setup(plan), settings, {})
     with pytest.raises(InputError, match=r"differs from the run's in 8 rows \(0\.linear\.bias"):
         check_ledger(tmp_path / "ledger.json", changed, schedule)
+    for name in (None, ["a"]):
+        write_ledger(tmp_path / "ledger.json", [rows[0] | {"parameter": name}, *rows[1:]], schedule)
+        with pytest.raises(InputError, match="is damaged: it has no rows of parameters"):
+            check_ledger(tmp_path / "ledger.json", rows, schedule)
     for damaged in (None, 10**400, "x", [1]):
         write_ledger(tmp_path / "ledger.json", [rows[0] | {"lr": damaged}, *rows[1:]], schedule)
         expected = rf"differs from the run's in 1 row .* the run has lr {re.escape(str(damaged)[:3])}"
