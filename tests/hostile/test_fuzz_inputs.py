@@ -196,7 +196,7 @@ def read_config(folder: Path, content: bytes) -> None:
     written = dump_config(config)
     path.write_text(written, encoding="utf-8")
     again = load_config(path)
-    assert again == config or (".nan" in written and dump_config(again) == written), "nan, in model.options, equals none"
+    assert again == config or (".nan" in written and dump_config(again) == written), "nan in options equals nothing"
 
 
 def set_config(folder: Path, override: str) -> None:
