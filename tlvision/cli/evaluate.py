@@ -6,11 +6,19 @@ With two files: `--iou KIND`, or `--pseudo-labels`.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from tlvision.files.outputs import check_file
+from tlvision.files.json_files import write_text
+from tlvision.files.outputs import check_file, check_folder, output_folder
 from tlvision.types import InputError
+
+if TYPE_CHECKING:
+    from tlvision.evaluation import Analysis
+    from tlvision.evaluation.operating_point import Rule
+
+COMMAND = "evaluate"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="detections that count for an image and class (default: 100, or the value of the run's config)",
     )
+    parser.add_argument(
+        "--operating-point",
+        metavar="RULE",
+        help="with --gt, objects: how the threshold of a class is chosen: f1 (default), precision=0.9 or recall=0.95",
+    )
     parser.add_argument("--output", metavar="FILE", help="write the metrics here as well, as JSON")
+    parser.add_argument("--csv", metavar="DIR", help="write the figures here as CSV files, into a new or empty folder")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -48,7 +62,9 @@ def run(options: argparse.Namespace) -> None:
     inputs = [Path(each) for each in _inputs(options) if each]
     if options.output:
         check_file(Path(options.output), "evaluate", inputs=inputs, own_keys=_OWN_KEYS)
-    from tlvision.evaluation import format_quality, format_table, pseudo_label_quality
+    if options.csv:
+        check_folder(Path(options.csv), COMMAND, inputs=inputs)
+    from tlvision.evaluation import format_quality, pseudo_label_quality
     from tlvision.formats.coco import write_json
 
     if options.gt is not None:
@@ -57,10 +73,10 @@ def run(options: argparse.Namespace) -> None:
         elif options.pseudo_labels:
             metrics = pseudo_label_quality(options.gt, options.predictions)
         else:
-            metrics = _evaluate_files(
-                options.gt, options.predictions, options.iou or "auto", options.max_detections or 100
-            )
-        print(format_quality(metrics) if options.pseudo_labels else format_table(metrics))
+            from tlvision.evaluation import Analysis
+
+            metrics = _evaluate_files(options, Analysis(_rule(options.operating_point)))
+        print(format_quality(metrics) if options.pseudo_labels else _text(metrics))
     else:
         from tlvision.engine.evaluate import evaluate_run
         from tlvision.tasks import get_task
@@ -72,12 +88,42 @@ def run(options: argparse.Namespace) -> None:
             options.masks and Path(options.masks),
             max_detections=options.max_detections,
         )
-        print(format_table(metrics))
+        print(_text(metrics))
         predictions = get_task(metrics["task"]).results_name
         print(f"predictions    {folder / predictions}\nmetrics        {folder / 'metrics.json'}")
     if options.output:
         write_json(options.output, metrics)
         print(f"metrics        {options.output}")
+    if options.csv:
+        _write_csv(metrics, Path(options.csv), inputs)
+
+
+def _text(metrics: dict[str, Any]) -> str:
+    from tlvision.evaluation import format_analysis, format_table
+
+    return f"{format_table(metrics)}\n\n{format_analysis(metrics)}".rstrip()
+
+
+def _write_csv(metrics: dict[str, Any], folder: Path, inputs: list[Path]) -> None:
+    from tlvision.evaluation import csv_files
+
+    with output_folder(folder, COMMAND, inputs=inputs) as out:
+        for name, text in csv_files(metrics).items():
+            write_text(out / name, text)
+    print(f"csv            {folder}")
+
+
+def _rule(text: str | None) -> Rule:
+    """Return the rule that a flag such as "precision=0.9" names."""
+    from tlvision.evaluation.operating_point import Rule
+
+    goal, _, value = (text or "f1").partition("=")
+    number = re.fullmatch(r"\d*\.?\d+", value)
+    if goal == "f1" and not value:
+        return Rule()
+    if goal not in ("precision", "recall") or not number:
+        raise InputError(f"evaluate: --operating-point is f1, precision=0.9 or recall=0.95, got '{text}'")
+    return Rule("precision" if goal == "precision" else "recall", float(value))
 
 
 # The keys of what is written: metrics, and the quality of pseudo-labels.
@@ -91,7 +137,7 @@ def _inputs(options: argparse.Namespace) -> list[str | None]:
 # Flags that go with --run, with two files, and with two folders.
 _FLAGS = {
     "run": {"json", "images", "masks", "max_detections"},
-    "files": {"predictions", "iou", "pseudo_labels", "max_detections"},
+    "files": {"predictions", "iou", "pseudo_labels", "max_detections", "operating_point"},
     "folders": {"predictions", "classes", "boundary"},
 }
 
@@ -115,6 +161,8 @@ def _check_flags(options: argparse.Namespace) -> None:
             )
     if options.max_detections is not None and not 3 <= options.max_detections <= 10_000:
         raise InputError(f"evaluate: --max-detections must be from 3 to 10000, got {options.max_detections}")
+    if options.pseudo_labels and (options.operating_point or options.csv):
+        raise InputError("evaluate: --operating-point and --csv have no effect with --pseudo-labels")
     if options.pseudo_labels and options.max_detections is not None:
         raise InputError("evaluate: --max-detections has no effect with --pseudo-labels, which count every prediction")
 
@@ -134,13 +182,14 @@ def _evaluate_folders(options: argparse.Namespace) -> dict[str, Any]:
     if options.classes is None:
         raise InputError("evaluate: label maps need --classes, a text file with one class name a line, in index order")
     names = read_class_file(options.classes).names
-    return label_map_iou(options.gt, options.predictions, names, boundary=options.boundary)
+    return label_map_iou(options.gt, options.predictions, names, boundary=options.boundary, analysis=True)
 
 
-def _evaluate_files(ground_truth: str, predictions: str, iou: str, most: int) -> dict[str, Any]:
+def _evaluate_files(options: argparse.Namespace, analysis: Analysis) -> dict[str, Any]:
     from tlvision.evaluation import coco_map, has_masks, instance_map, three_limits
 
-    limits = three_limits(most)
+    ground_truth, predictions, iou = options.gt, options.predictions, options.iou or "auto"
+    limits = three_limits(options.max_detections or 100)
 
     if iou == "auto":
         labelled, found = has_masks(ground_truth), has_masks(predictions)
@@ -148,5 +197,6 @@ def _evaluate_files(ground_truth: str, predictions: str, iou: str, most: int) ->
         if found and not labelled:
             print(f"note           {ground_truth} has no masks: only boxes are compared")
     if iou == "both":
-        return instance_map(ground_truth, predictions, max_detections=limits)
-    return coco_map(ground_truth, predictions, iou_type="segm" if iou == "segm" else "bbox", max_detections=limits)
+        return instance_map(ground_truth, predictions, max_detections=limits, analysis=analysis)
+    kind: Literal["bbox", "segm"] = "segm" if iou == "segm" else "bbox"
+    return coco_map(ground_truth, predictions, iou_type=kind, max_detections=limits, analysis=analysis)

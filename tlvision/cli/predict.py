@@ -13,7 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="new folder for pictures and predictions.json, or label maps"
     )
-    parser.add_argument("--min-score", type=float, default=0.25, help="draw boxes from this score on (default 0.25)")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        help="lowest score of an object (default: the thresholds of the run, for each class; 0 keeps all)",
+    )
     parser.add_argument(
         "--max-detections", type=int, metavar="N", help="objects of an image at most (default: the run's)"
     )

@@ -210,6 +210,13 @@ class DataSettings(_Strict):
         return None if self.cache == "auto" else self.cache * 2**20
 
 
+def _checked_rule(value: str | dict[str, float]) -> str | dict[str, float]:
+    named = isinstance(value, dict) and len(value) == 1 and set(value) <= {"precision", "recall"}
+    if value != "f1" and not (named and all(0 < number <= 1 for number in value.values())):  # type: ignore[union-attr]
+        raise ValueError(f"expected f1, {{precision: 0.9}} or {{recall: 0.95}} with a number up to 1, got {value!r}")
+    return value
+
+
 class EvaluateSettings(_Strict):
     """Evaluation during training, and checkpoint selection."""
 
@@ -234,6 +241,12 @@ class EvaluateSettings(_Strict):
     )
     batch: int = Field(
         32, ge=1, le=MAX_BATCH, description="Images in a batch. Masks take about 40 MB per image at 640 px."
+    )
+    operating_point: Annotated[str | dict[str, float], AfterValidator(_checked_rule)] = Field(
+        "f1",
+        description="How the score threshold of each class is chosen on the validation images: `f1` (the best F1), "
+        "`{precision: 0.9}` (at least this precision) or `{recall: 0.95}` (at least this recall). They are written to "
+        "thresholds.json, and predictions use them.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,27 @@ if TYPE_CHECKING:
     from tlvision.config.schema import Config
     from tlvision.data.unlabelled import UnlabelledImages
     from tlvision.engine.build import Run
+    from tlvision.evaluation import Analysis
     from tlvision.inference.domain_evaluator import DomainEvaluator
     from tlvision.inference.evaluator import Evaluator
     from tlvision.tasks import Task
     from tlvision.types import Dataset
 
 
-def build_evaluator(config: Config, task: Task, data: Dataset, *, out: Path, fabric: Fabric, workers: int) -> Evaluator:
-    """Return an evaluator of models for `task` on `data`; it writes its results into `out`."""
+def build_evaluator(
+    config: Config,
+    task: Task,
+    data: Dataset,
+    *,
+    out: Path,
+    fabric: Fabric,
+    workers: int,
+    analysis: Analysis | None = None,
+) -> Evaluator:
+    """Return an evaluator of models for `task` on `data`; it writes its results into `out`.
+
+    analysis: whether each evaluation says more than the headline numbers.
+    """
     from tlvision.inference.evaluator import Evaluator
 
     truth = task.ground_truth(data, label_options(config.data), out, write=fabric.is_global_zero)
@@ -34,7 +48,7 @@ def build_evaluator(config: Config, task: Task, data: Dataset, *, out: Path, fab
         image_size=config.data.image_size,
         batch_size=config.evaluate.batch,
         workers=workers,
-        measure=measure_options(config),
+        measure=replace(measure_options(config), analysis=analysis),
         window=config.evaluate.window,
         cache_bytes=config.data.cache_bytes,
     )

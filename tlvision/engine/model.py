@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, overload
 from tlvision.config.load import read_options
 from tlvision.engine.limits import check_limit, predict_spec
 from tlvision.engine.model_hooks import modify_model, refuse_unmerged
+from tlvision.engine.operating_point import read_thresholds
 from tlvision.engine.resume import read_run_config
 from tlvision.engine.run_folder import check_classes, read_classes
 from tlvision.files.atomic import find_folder
 from tlvision.hooks import Hook, ModelHook
 from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin
 from tlvision.tasks import Task, get_task
-from tlvision.types import ClassMap, InputError, Prediction, counted, listing
+from tlvision.types import ClassMap, ClassThresholds, InputError, Prediction, counted, listing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,10 +91,14 @@ def open_model(
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LoadedModel(Model):
-    """A model with the weights that a run selected; see `load`."""
+    """A model with the weights that a run selected; see `load`.
+
+    thresholds: score from which an object of a class counts, chosen on the validation images of the run.
+    """
 
     run: Path
     config: Config
+    thresholds: ClassThresholds
 
     def __repr__(self) -> str:
         """Return three lines: the model, its classes, its run."""
@@ -106,22 +111,22 @@ class LoadedModel(Model):
         )
 
     @overload
-    def predict(self, image: OneImage, *, min_score: float = 0.0, device: str | None = None) -> Prediction: ...  # type: ignore[overload-overlap]  # a text is a sequence of texts
+    def predict(self, image: OneImage, *, min_score: float | None = None, device: str | None = None) -> Prediction: ...  # type: ignore[overload-overlap]  # a text is a sequence of texts
 
     @overload
     def predict(
-        self, image: Sequence[OneImage], *, min_score: float = 0.0, device: str | None = None
+        self, image: Sequence[OneImage], *, min_score: float | None = None, device: str | None = None
     ) -> list[Prediction]: ...
 
     def predict(
-        self, image: OneImage | Sequence[OneImage], *, min_score: float = 0.0, device: str | None = None
+        self, image: OneImage | Sequence[OneImage], *, min_score: float | None = None, device: str | None = None
     ) -> Prediction | list[Prediction]:
         """Find objects in one image, or in several.
 
         image:     the path of a file; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, whose
                    alpha is dropped, uint8, uint16 (16-bit values as the run reads them) or float 0..1. A list or tuple
                    of these, or an array (N, H, W, 3), gives a list.
-        min_score: 0..1; objects below it are left out.
+        min_score: 0..1; objects below it are left out. None: below `thresholds` of their class. 0: none is left out.
         device:    "cpu", "cuda" or "auto": move the model there first; None leaves it where it is.
 
         Returns a prediction as numpy: boxes (K, 4) x0 y0 x1 y1 in pixels of the image, scores (K,) 0..1 in
@@ -131,13 +136,14 @@ class LoadedModel(Model):
 
         Raises InputError if the file cannot be read, or the image is of another kind, shape or dtype.
         """
-        if not 0 <= min_score <= 1:
+        if min_score is not None and not 0 <= min_score <= 1:
             raise InputError(f"predict: min_score must be a number from 0 to 1, got {min_score}")
+        least = self.thresholds.of(self.classes.names) if min_score is None else min_score
         if device is not None:
             move(self, device)
         if isinstance(image, list | tuple) or (hasattr(image, "ndim") and image.ndim == 4):
-            return [self._one(each).above(min_score) for each in image]  # type: ignore[union-attr]
-        return self._one(image).above(min_score)  # type: ignore[arg-type]
+            return [self._one(each).above(least) for each in image]  # type: ignore[union-attr]
+        return self._one(image).above(least)  # type: ignore[arg-type]
 
     def _one(self, image: OneImage) -> Prediction:
         if isinstance(image, str | Path):
@@ -213,7 +219,8 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     )
     settings = _settings(config, device or _device(config))
     opened = open_model(plugin, spec, settings, build_hooks(config), checkpoint=weights)
-    return LoadedModel(run=folder, config=config, **{each.name: getattr(opened, each.name) for each in fields(opened)})
+    parts = {each.name: getattr(opened, each.name) for each in fields(opened)}
+    return LoadedModel(run=folder, config=config, thresholds=read_thresholds(folder), **parts)
 
 
 def _find_checkpoint(run: Path) -> Path:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tlvision.data.images import read_image, write_image
 from tlvision.engine.model import LoadedModel, load
+from tlvision.engine.operating_point import shown_thresholds
 from tlvision.engine.sources import existing, find_images
 from tlvision.files.names import common_folder, relative_names, unique_stems
 from tlvision.files.outputs import check_folder, output_folder
@@ -18,7 +19,7 @@ from tlvision.formats.coco import read_readable
 from tlvision.inference.predict import predict_files
 from tlvision.report import draw_prediction
 from tlvision.terminal import console, note
-from tlvision.types import InputError, Sample, counted
+from tlvision.types import ClassThresholds, InputError, Sample, counted
 
 COMMAND = "predict"
 
@@ -28,11 +29,11 @@ def predict_images(
     images: Sequence[str | Path],
     out: Path,
     *,
-    min_score: float = 0.25,
+    min_score: float | None = None,
     max_detections: int | None = None,
     device: str | None = None,
 ) -> None:
-    """Write a picture of each image with the objects of at least `min_score`, and `predictions.json` with all of them.
+    """Write a picture of each image with its objects, and `predictions.json`.
 
     Of a model for label maps: a picture with the classes in colour, and `label_maps/<name>.png`.
 
@@ -40,7 +41,8 @@ def predict_images(
                     end, and the others are predicted.
     out:            a new or empty folder, or one that `tlvision predict` wrote; see `tlvision.files.outputs`. Pictures
                     have the path of their image relative to the folder that holds all images.
-    min_score:      0..1, of the objects that are drawn.
+    min_score:      0..1, lowest score of an object; None for the thresholds of the run, for each class
+                    (thresholds.json), or 0.25 if it has none. Average precision needs all objects: 0.
     max_detections: objects of an image at most; None for the limit of the run.
     device:         "cpu", "cuda" …; None as the run was trained.
 
@@ -50,7 +52,7 @@ def predict_images(
 
     Raises InputError if nothing can be read, or `out` may not be written.
     """
-    if not (math.isfinite(min_score) and 0 <= min_score <= 1):
+    if min_score is not None and not (math.isfinite(min_score) and 0 <= min_score <= 1):
         raise InputError(f"predict: --min-score must be a number from 0 to 1, got {min_score}")
     check_folder(out, COMMAND, inputs=[run, *existing(images)])
     files, notes = find_images(images, leave_out=out)
@@ -59,7 +61,9 @@ def predict_images(
     samples, problems, bit_notes = read_readable(files, bits=model.config.data.bits)
     if samples:
         with output_folder(out, COMMAND, inputs=[*files, run]):
-            problems += _write(model, files, samples, out, min_score)
+            problems += _write(
+                model, files, samples, out, ClassThresholds(min_score) if min_score is not None else None
+            )
     for sentence in (*notes, *bit_notes):
         note(console(), sentence)
     for path, problem in problems:
@@ -69,7 +73,7 @@ def predict_images(
 
 
 def _write(
-    model: LoadedModel, files: Sequence[Path], samples: Sequence[Sample], out: Path, min_score: float
+    model: LoadedModel, files: Sequence[Path], samples: Sequence[Sample], out: Path, given: ClassThresholds | None
 ) -> list[tuple[Path, InputError]]:
     """Predict and write everything; return the images that could not be decoded."""
     names = relative_names(files, common_folder(files))
@@ -78,7 +82,9 @@ def _write(
     results = model.task.named_results(out, model.classes, by_id, {image_id: stems[image_id - 1] for image_id in by_id})
     results.prepare()
     problems = []
-    shown = 0
+    objects = 0
+    thresholds = given or model.thresholds
+    least = thresholds.of(model.classes.names)
     for sample, found in track(
         predict_files(
             model.adapter,
@@ -96,12 +102,13 @@ def _write(
             continue
         stem = stems[sample.image_id - 1]
         pixels, _ = read_image(sample.path, sample.width, sample.height, sample.exif, bits=sample.bits)
-        write_image(out / f"{stem}.jpg", draw_prediction(pixels, found, model.classes.names, min_score=min_score))
-        results.add(sample, found)
-        shown += int((found.scores >= min_score).sum())
+        counting = found.above(least)
+        write_image(out / f"{stem}.jpg", draw_prediction(pixels, counting, model.classes.names, min_score=0))
+        results.add(sample, counting)
+        objects += len(counting)
     results.write()
     what = counted(len(samples) - len(problems), "image")
     if "boxes" in model.task.labels:
-        what = f"{counted(shown, 'object')} of score {min_score} or more in {what}"
+        what = f"{counted(objects, 'object')} {shown_thresholds(thresholds, model.classes.names)} in {what}"
     console().print(f"{what}\npictures       {out}\n{results.title:<14} {results.path}", soft_wrap=True)
     return problems

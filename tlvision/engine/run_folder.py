@@ -28,7 +28,16 @@ def read_classes(run: Path) -> ClassMap:
         raise InputError(str(error) if str(path) in str(error) else f"'{path}' is damaged: {error}. {REMEDY}") from None
 
 
-_FILES = ("config.yaml", "environment.json", "classes.json", "ledger.json", "log.jsonl", "metrics.json", "report.html")
+_FILES = (
+    "config.yaml",
+    "environment.json",
+    "classes.json",
+    "ledger.json",
+    "log.jsonl",
+    "metrics.json",
+    "report.html",
+    "thresholds.json",
+)
 _FOLDERS = ("checkpoints", "pictures", "evaluations")
 
 

@@ -13,15 +13,16 @@ from tlvision import terminal
 from tlvision.config.load import dump_config, load_config
 from tlvision.engine.build import Run, build_run
 from tlvision.engine.environment import describe_environment
+from tlvision.engine.operating_point import analyse_run
 from tlvision.engine.pictures import draw_pictures
 from tlvision.engine.resume import Resumed, open_run, read_run_config
 from tlvision.engine.resume_data import check_data, check_environment, check_labels, origin, record
-from tlvision.engine.run_folder import REMEDY, check_kinds, in_run, new_folder, release_folder
+from tlvision.engine.run_folder import check_kinds, in_run, new_folder, release_folder
 from tlvision.engine.session import build_session
 from tlvision.engine.summary import describe
-from tlvision.evaluation import format_table
+from tlvision.evaluation import format_analysis, format_table
 from tlvision.files.atomic import copy_any, recover_folder
-from tlvision.files.json_files import read_object, write_json, write_text
+from tlvision.files.json_files import write_json, write_text
 from tlvision.hooks import ObserverHook
 from tlvision.report import write_report
 from tlvision.types import InputError, RunError, counted
@@ -205,10 +206,10 @@ def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[s
     if session.stopped:
         console.print(f"stopped early: {session.stopped}")
     best = _publish(run, parts.task.results_name)
-    metrics = read_object(run / "metrics.json", REMEDY)
+    metrics = analyse_run(run, session.evaluator, parts.task, parts.config)
     draw_pictures(run, parts)
     write_report(run)
-    console.print(format_table(metrics), highlight=False)
+    console.print(f"{format_table(metrics)}\n\n{format_analysis(metrics)}", highlight=False, markup=False)
     if "selection" in metrics:
         console.print(selection_sentence(metrics), highlight=False)
     if session.evaluator.left_out:

@@ -7,18 +7,34 @@ Source: Lin et al., Microsoft COCO: Common Objects in Context, 2014, and the eva
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tlvision.evaluation.matching import match
+from tlvision.evaluation.object_analysis import analyse_objects, size_ranges
+from tlvision.evaluation.operating_point import Rule
 from tlvision.evaluation.protocol import protocol_hash
 from tlvision.evaluation.read import GroundTruth, IouType, read_ground_truth, read_predictions
-from tlvision.types import InputError, Json
+from tlvision.types import ClassThresholds, InputError, Json
 
 _AREAS = ("", "s", "m", "l")
 """The suffix of a metric in the order of the evaluator's area ranges: all, small, medium, large."""
+_LARGEST_AREA = 1e10
+_RECORDS = 50_000
+"""Images times classes that are evaluated at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What `coco_map` returns in addition; see `tlvision.evaluation.object_analysis.analyse_objects`."""
+
+    rule: Rule | None = None
+    thresholds: ClassThresholds | None = None
 
 
 def coco_map(
@@ -27,6 +43,7 @@ def coco_map(
     *,
     iou_type: IouType = "bbox",
     max_detections: tuple[int, int, int] = (1, 10, 100),
+    analysis: Analysis | None = None,
 ) -> dict[str, Any]:
     """Compute COCO average precision and recall of `predictions` against `ground_truth`.
 
@@ -36,6 +53,7 @@ def coco_map(
     predictions:    a JSON list of COCO results with the image and category ids of `ground_truth`; may be empty.
     iou_type:       "bbox" compares boxes, "segm" compares masks.
     max_detections: how many results per image and class count, best scores first, ascending.
+    analysis:       also return what average precision does not say.
 
     Returns a dict for a JSON file; each metric is in 0..1, or None if there is nothing to measure (COCO's -1):
         task:           "detect"
@@ -46,8 +64,11 @@ def coco_map(
                         ground truth
         per_class:      {name: {AP, AP50, AR100, ground_truths, predictions}} in the order of the file
         absent_classes: names without ground truth (or with crowd regions only), which are left out of every mean
-        counts:         images, ground_truths (crowd not included), crowd, predictions, and areas_from_boxes: objects
-                        without `area` in the file
+        counts:         images, ground_truths (crowd not included), crowd, predictions, areas_from_boxes: objects
+                        without `area` in the file, and lowest_score of the predictions
+        analysis:       only with `analysis`: {iou_type: …} with the keys of `analyse_objects`, and `sizes`: AP and AP50
+                        of the smallest quarter of the objects, the next one, and so on, as a list of {from, to (side in
+                        pixels: square root of the area), objects, AP, AP50}
 
     Raises InputError in one sentence with file and entry; `tlvision.evaluation.read` lists the checks.
 
@@ -64,10 +85,9 @@ def coco_map(
     _check_arguments(iou_type, max_detections)
     truth = read_ground_truth(ground_truth, iou_type)
     results = read_predictions(predictions, truth, iou_type)
-    evaluator = _evaluate(truth, results, iou_type, max_detections)
-    # precision: (T IoU thresholds, R recall thresholds, K classes by ascending id, A areas, M max_detections);
-    # recall: (T, K, A, M); -1 if a class has no ground truth of that area.
-    precision, recall = evaluator.eval["precision"], evaluator.eval["recall"]
+    ranges = size_ranges(np.array([row["area"] for row in truth.annotations if not row["iscrowd"]], np.float64))
+    evaluator = _evaluate(truth, results, iou_type, max_detections, ranges if analysis else ())
+    precision, recall = evaluator.precision, evaluator.recall
     per_class = _per_class(truth, results, precision, recall, max_detections[-1])
     return {
         "task": "detect",
@@ -76,7 +96,32 @@ def coco_map(
         "per_class": per_class,
         "absent_classes": [name for name, row in per_class.items() if row["ground_truths"] == 0],
         "counts": _counts(truth, results, max_detections[-1]),
+        **(
+            {}
+            if analysis is None
+            else {"analysis": {iou_type: _analyse(truth, results, iou_type, evaluator, analysis)}}
+        ),
     }
+
+
+def _analyse(
+    truth: GroundTruth, results: list[Json], iou_type: IouType, evaluator: _Accumulated, analysis: Analysis
+) -> dict[str, Any]:
+    matches = match(truth, results, iou_type, max_detections=int(evaluator.params.maxDets[-1]))
+    areas = matches.object_area[~matches.object_crowd]
+    sizes = []
+    for position, (low, high) in list(enumerate(evaluator.params.areaRng))[len(_AREAS) :]:
+        precision = evaluator.precision[:, :, :, position, -1]
+        sizes.append(
+            {
+                "from": round(low**0.5, 2),
+                "to": None if high >= _LARGEST_AREA else round(high**0.5, 2),
+                "objects": int(((areas >= low) & (areas <= high)).sum()),
+                "AP": _mean(precision),
+                "AP50": _mean(precision[0]),
+            }
+        )
+    return {"sizes": sizes, **analyse_objects(matches, analysis.rule, analysis.thresholds)}
 
 
 def measurable(
@@ -88,7 +133,7 @@ def measurable(
     """
     _check_arguments(iou_type, max_detections)
     evaluator = _evaluate(read_ground_truth(ground_truth, iou_type), [], iou_type, max_detections)
-    numbers = _twelve(evaluator.eval["precision"], evaluator.eval["recall"], max_detections)
+    numbers = _twelve(evaluator.precision, evaluator.recall, max_detections)
     return frozenset(name for name, value in numbers.items() if value is not None)
 
 
@@ -113,17 +158,49 @@ def _check_arguments(iou_type: str, max_detections: tuple[int, ...]) -> None:
         )
 
 
-def _evaluate(truth: GroundTruth, results: list[Json], iou_type: IouType, max_detections: tuple[int, int, int]) -> Any:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Accumulated:
+    """What the evaluator accumulates over the images; -1 where a class has no ground truth of that area.
+
+    precision: (T IoU thresholds, R recall thresholds, K classes by ascending id, A areas, M max_detections).
+    recall:    (T, K, A, M). params: of the evaluator.
+    """
+
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    params: Any
+
+
+def _evaluate(
+    truth: GroundTruth,
+    results: list[Json],
+    iou_type: IouType,
+    max_detections: tuple[int, int, int],
+    size_ranges: Sequence[tuple[float, float]] = (),
+) -> _Accumulated:
+    """Return the evaluator's results, with `size_ranges` of the area after COCO's own four ranges."""
     # Imported here, so that `import tlvision.evaluation` stays light.
     from faster_coco_eval import COCO, COCOeval_faster
 
     shared = {"images": truth.images, "categories": truth.categories}
     objects, detections = COCO({**shared, "annotations": truth.annotations}), COCO({**shared, "annotations": results})
-    evaluator = COCOeval_faster(objects, detections, iouType=iou_type)
-    evaluator.params.maxDets = list(max_detections)
-    evaluator.evaluate()
-    evaluator.accumulate()
-    return evaluator
+    classes = sorted(category["id"] for category in truth.categories)
+    # A few classes at a time: the evaluator keeps a record of every image and class until it accumulates.
+    step = max(1, _RECORDS // max(1, len(truth.images)))
+    parts = []
+    for first in range(0, max(1, len(classes)), step):
+        evaluator = COCOeval_faster(objects, detections, iouType=iou_type)
+        evaluator.params.catIds = classes[first : first + step]
+        evaluator.params.maxDets = list(max_detections)
+        evaluator.params.areaRng = [*evaluator.params.areaRng, *map(list, size_ranges)]
+        evaluator.evaluate()
+        evaluator.accumulate()
+        parts.append(_Accumulated(evaluator.eval["precision"], evaluator.eval["recall"], evaluator.params))
+    return _Accumulated(
+        np.concatenate([part.precision for part in parts], axis=2),
+        np.concatenate([part.recall for part in parts], axis=1),
+        parts[0].params,
+    )
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:
@@ -173,7 +250,7 @@ def _per_class(
     return rows
 
 
-def _counts(truth: GroundTruth, results: list[Json], most: int) -> dict[str, int]:
+def _counts(truth: GroundTruth, results: list[Json], most: int) -> dict[str, int | float]:
     crowd = sum(annotation["iscrowd"] for annotation in truth.annotations)
     return {
         "images": len(truth.images),
@@ -181,6 +258,7 @@ def _counts(truth: GroundTruth, results: list[Json], most: int) -> dict[str, int
         "crowd": crowd,
         "predictions": len(results),
         "areas_from_boxes": truth.areas_from_boxes,
+        **({"lowest_score": min(row["score"] for row in results)} if results else {}),
         **({"unusable": truth.unusable} if truth.unusable else {}),
         **({"repeated": truth.repeated} if truth.repeated else {}),
         **_crowded(truth, most),
@@ -210,7 +288,7 @@ def _protocol(params: Any, iou_type: IouType) -> dict[str, Any]:
         "recall_thresholds": [round(float(value), 2) for value in params.recThrs],
         "area_ranges": {
             label: [float(low), float(high)]
-            for label, (low, high) in zip(params.areaRngLbl, params.areaRng, strict=True)
+            for label, (low, high) in zip(params.areaRngLbl, params.areaRng[: len(_AREAS)], strict=True)
         },
         "max_detections": [int(value) for value in params.maxDets],
         "classes": "mean over classes with ground truth",

@@ -5,18 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tlvision.evaluation.coco_map import coco_map
+from tlvision.evaluation.coco_map import Analysis, coco_map
 
 
 def instance_map(
-    ground_truth: str | Path, predictions: str | Path, *, max_detections: tuple[int, int, int] = (1, 10, 100)
+    ground_truth: str | Path,
+    predictions: str | Path,
+    *,
+    max_detections: tuple[int, int, int] = (1, 10, 100),
+    analysis: Analysis | None = None,
 ) -> dict[str, Any]:
     """Compute what `coco_map` does for boxes and for masks, and join the two.
 
     ground_truth: a COCO json file in which every annotation has a box and a mask (polygons or run lengths).
     predictions:  a JSON list of COCO results, each with "bbox" and "segmentation" (run lengths); may be empty. Small,
                   medium and large go by the area of a result's box, for masks as well, as pycocotools has it.
-    max_detections: as for `coco_map`.
+    max_detections, analysis: as for `coco_map`.
 
     Returns the dict of `coco_map` with these differences:
         task:       "instance"
@@ -26,8 +30,8 @@ def instance_map(
 
     Raises InputError in one sentence with file and entry; `tlvision.evaluation.read` lists the checks.
     """
-    boxes = coco_map(ground_truth, predictions, iou_type="bbox", max_detections=max_detections)
-    masks = coco_map(ground_truth, predictions, iou_type="segm", max_detections=max_detections)
+    boxes = coco_map(ground_truth, predictions, iou_type="bbox", max_detections=max_detections, analysis=analysis)
+    masks = coco_map(ground_truth, predictions, iou_type="segm", max_detections=max_detections, analysis=analysis)
     kinds = {"bbox": boxes, "segm": masks}
     return {
         "task": "instance",
@@ -40,6 +44,7 @@ def instance_map(
         "per_class": {name: _row(name, kinds) for name in boxes["per_class"]},
         "absent_classes": boxes["absent_classes"],
         "counts": boxes["counts"],
+        **({} if analysis is None else {"analysis": {**boxes["analysis"], **masks["analysis"]}}),
     }
 
 

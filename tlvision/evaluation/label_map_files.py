@@ -13,6 +13,7 @@ import numpy as np
 from tlvision.evaluation.boundary_iou import boundary_counts
 from tlvision.evaluation.class_iou import metrics_of
 from tlvision.evaluation.confusion import Counts, confusion
+from tlvision.evaluation.label_map_analysis import LabelMapAnalysis, border_errors
 from tlvision.types import InputError, listing
 
 _THREADS = 4  # decoding and counting both let other threads run
@@ -26,6 +27,7 @@ def label_map_iou(
     *,
     stems: Sequence[str] | None = None,
     boundary: bool = False,
+    analysis: bool = False,
 ) -> dict[str, Any]:
     """Return what `class_iou` returns for two folders of PNG label maps.
 
@@ -33,6 +35,7 @@ def label_map_iou(
     predictions:  folder with a PNG of the same relative path for each.
     names:        the classes in the order of the index.
     stems:        relative paths without the suffix of those that count; None: every PNG of `ground_truth`.
+    analysis:     whether to add the key `analysis`: {"semantic": …} with the keys of `LabelMapAnalysis.as_json`.
 
     Raises InputError that names the file: a folder without label maps, a prediction that is missing, another size, a
     value that is no class, a file that cannot be read. Predictions without ground truth are an error as well.
@@ -47,25 +50,32 @@ def label_map_iou(
         raise InputError(f"{found_dir}: {len(missing)} of {len(wanted)} label maps are missing: {listing(missing)}")
     if others:
         raise InputError(f"{found_dir}: {len(others)} label maps have no ground truth: {listing(others)}")
-    count = partial(_count, truth_dir, found_dir, len(names), boundary)
+    count = partial(_count, folders=(truth_dir, found_dir), classes=len(names), boundary=boundary, analysis=analysis)
+    details = LabelMapAnalysis(names)
     matrix, edges = np.zeros((len(names), len(names)), np.int64), np.zeros((len(names), 2), np.int64)
     pixels = 0
     with ThreadPoolExecutor(_THREADS) as pool:
         for first in range(0, len(wanted), _SLICE):
-            for one, edge, size in pool.map(count, wanted[first : first + _SLICE]):
+            part = wanted[first : first + _SLICE]
+            for stem, (one, edge, borders, size) in zip(part, pool.map(count, part), strict=True):
                 matrix += one
                 edges += edge
                 pixels += size
-    return metrics_of(matrix, names, len(wanted), pixels, edges if boundary else None)
+                if borders is not None:
+                    details.add(stem, one, borders)
+    metrics = metrics_of(matrix, names, len(wanted), pixels, edges if boundary else None)
+    return {**metrics, "analysis": {"semantic": details.as_json(matrix)}} if analysis else metrics
 
 
-def _count(truth_dir: Path, found_dir: Path, classes: int, boundary: bool, stem: str) -> tuple[Counts, Counts, int]:
+def _count(
+    stem: str, *, folders: tuple[Path, Path], classes: int, boundary: bool, analysis: bool
+) -> tuple[Counts, Counts, tuple[Counts, Counts] | None, int]:
     from tlvision.formats.label_maps.files import read_values  # not with the module: it brings faster_coco_eval along
 
-    truth, found = read_values(truth_dir / f"{stem}.png"), read_values(found_dir / f"{stem}.png")
-    matrix = confusion(truth, found, classes, f"{found_dir / stem}.png")
+    truth, found = (read_values(folder / f"{stem}.png") for folder in folders)
+    matrix = confusion(truth, found, classes, f"{folders[1] / stem}.png")
     edges = boundary_counts(truth, found, classes) if boundary else np.zeros((classes, 2), np.int64)
-    return matrix, edges, truth.size
+    return matrix, edges, border_errors(truth, found) if analysis else None, truth.size
 
 
 def _stems(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tlvision.types import counted
 
-NOT_HEADLINES = frozenset({"per_class", "counts", "protocol", "source", "unlabelled", "selection"})
+NOT_HEADLINES = frozenset({"analysis", "per_class", "counts", "protocol", "source", "unlabelled", "selection"})
 """Objects in metrics.json that are not overall numbers; every other one is a kind of those, such as "bbox"."""
 
 
@@ -20,6 +20,12 @@ def headlines(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {
         kind: numbers for kind, numbers in metrics.items() if isinstance(numbers, dict) and kind not in NOT_HEADLINES
     }
+
+
+LOW_SCORE = 0.1
+"""A detector has detections below it; a file without any has been cut."""
+ENOUGH_PREDICTIONS = 50
+"""Fewer may all have high scores by chance."""
 
 
 def format_table(metrics: Mapping[str, Any]) -> str:
@@ -59,17 +65,23 @@ def format_number(value: object) -> str:
 
 def _overall(kind: str, numbers: Mapping[str, Any]) -> str:
     rows = [(name, format_number(value)) for name, value in numbers.items()]
-    return kind + "\n" + _align(rows)
+    return kind + "\n" + align(rows)
 
 
 def _per_class(per_class: Mapping[str, Mapping[str, Any]]) -> str:
     columns = list(next(iter(per_class.values())))
     rows = [("class", *(column.replace("_", " ") for column in columns))]
     rows += [(name, *(format_number(row.get(column)) for column in columns)) for name, row in per_class.items()]
-    return "per class\n" + _align(rows)
+    return "per class\n" + align(rows)
 
 
-def _align(rows: Sequence[Sequence[str]]) -> str:
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as lines of cells of equal width, the first column to the left and the others to the right.
+
+    >>> print(align([("name", "n"), ("a", "10")]))
+      name   n
+      a     10
+    """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -94,7 +106,14 @@ def _notes(metrics: Mapping[str, Any]) -> str:
 
 
 # Counts that have a sentence of their own.
-_WARNED = {"unusable", "repeated", "images_above_max_detections", "objects_above_max_detections", "most_objects"}
+_WARNED = {
+    "lowest_score",
+    "unusable",
+    "repeated",
+    "images_above_max_detections",
+    "objects_above_max_detections",
+    "most_objects",
+}
 
 
 def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
@@ -118,6 +137,12 @@ def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
     if counts.get("unusable"):
         noun = counted(counts["unusable"], "annotation")
         lines.append(f"warning: {noun} without a usable box (no size, not finite, outside the image), left out")
+    lowest = counts.get("lowest_score")
+    if lowest is not None and lowest >= LOW_SCORE and counts.get("predictions", 0) >= ENOUGH_PREDICTIONS:
+        lines.append(
+            f"warning: no prediction has a score below {lowest:.3g}, as if a threshold had been applied. AP needs all "
+            "predictions, and is too low without them (tlvision predict --min-score 0)"
+        )
     if counts.get("repeated"):
         lines.append(f"warning: {repeated_sentence(counts['repeated'])}")
     if counts.get("images_above_max_detections"):

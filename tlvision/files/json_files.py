@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ def write_json(
 ) -> None:
     """Write `value` as JSON so that `path` is never half written.
 
+    indent: spaces of a level; a list of numbers stays on one line. None for a file without line breaks.
     nan: what nan and infinity become, which JSON does not have. "refuse": a ValueError. "null": null, for files that
          other programs read. "keep": NaN and Infinity as Python reads them back, for a state that must be restored.
 
@@ -39,7 +41,16 @@ def write_json(
     if nan == "null":
         value = _nan_as_null(value)
     separators = (",", ":") if indent is None else None
-    write_text(path, json.dumps(value, indent=indent, separators=separators, allow_nan=nan == "keep"))
+    text = json.dumps(value, indent=indent, separators=separators, allow_nan=nan == "keep")
+    write_text(path, text if indent is None else _NUMBERS.sub(_one_line, text))
+
+
+# A list of numbers over several lines; a string has no line breaks, only their escapes.
+_NUMBERS = re.compile(r"\[\n\s*(?:[-+.\deE]+|null)(?:,\n\s*(?:[-+.\deE]+|null))*\n\s*\]")
+
+
+def _one_line(numbers: re.Match[str]) -> str:
+    return re.sub(r"\s+", " ", numbers[0]).replace("[ ", "[").replace(" ]", "]")
 
 
 def _nan_as_null(value: object) -> object:

@@ -17,9 +17,12 @@ from tlvision.tasks import Metric, Task
 from tlvision.types import InputError, InputSpec, nearest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from tlvision.data.dataset import EvalImages
+    from tlvision.evaluation import Analysis
     from tlvision.inference.evaluator import Evaluator
     from tlvision.plugin import Adapter
     from tlvision.types import Dataset
@@ -101,6 +104,10 @@ class DomainEvaluator:
             taken.append(normalise(inputs, self.input_spec))
             valid.append(torch.from_numpy(where).to(device))
         return taken, valid
+
+    def analyse(self, results: Path, analysis: Analysis) -> dict[str, Any]:
+        """Return what the headline numbers of `main` do not say; see `Evaluator.analyse`."""
+        return self.main.analyse(results, analysis)
 
     def copy_results(self, folder: Path) -> None:
         """Copy the files of the last evaluation of `main` into `folder`."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tlvision.data.dataset import EvalImages
+from tlvision.evaluation import Analysis
 from tlvision.evaluation.summary import headlines
 from tlvision.files.atomic import copy_any
 from tlvision.files.json_files import write_json
@@ -86,6 +87,12 @@ class Evaluator:
         for metric in self.task.metrics(self.measure.max_detections):
             metric.check(values)
         return values
+
+    def analyse(self, results: Path, analysis: Analysis) -> dict[str, Any]:
+        """Return what the headline numbers do not say about predictions that an evaluation has left in `results`."""
+        options = replace(self.measure, analysis=analysis)
+        found: dict[str, Any] = self.task.measure(self.ground_truth, results, self.data, options).get("analysis", {})
+        return found
 
     def _predict(self, adapter: Adapter, results: Results) -> None:
         if self._images is None:  # kept, with its cache of decoded images, for the next evaluation

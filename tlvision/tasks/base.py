@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from tlvision.evaluation import Analysis
 from tlvision.types import ClassMap, Dataset, InputSpec, Prediction, RunError, Sample, Target
 
 if TYPE_CHECKING:
@@ -74,10 +75,12 @@ class MeasureOptions:
 
     max_detections: detections that count for an image and class, from 3 on.
     boundary:       whether to measure boundary IoU of label maps as well.
+    analysis:       also return `analysis`: what the headline numbers do not say; None in evaluations during training.
     """
 
     max_detections: int = 100
     boundary: bool = False
+    analysis: Analysis | None = None
 
 
 @dataclass(frozen=True, slots=True)

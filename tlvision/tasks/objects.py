@@ -133,8 +133,8 @@ class ObjectTask:
         """Return COCO's metrics; see `tlvision.evaluation.coco_map` and `instance_map`."""
         limits = three_limits(options.max_detections)
         if self.has_masks:
-            return instance_map(truth, predictions, max_detections=limits)
-        return coco_map(truth, predictions, max_detections=limits)
+            return instance_map(truth, predictions, max_detections=limits, analysis=options.analysis)
+        return coco_map(truth, predictions, max_detections=limits, analysis=options.analysis)
 
     def read_results(
         self, path: Path, data: Dataset, positions: Sequence[int], options: LabelOptions, min_score: float

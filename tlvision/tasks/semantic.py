@@ -139,7 +139,8 @@ class SemanticTask:
     def measure(self, truth: Path, predictions: Path, data: Dataset, options: MeasureOptions) -> dict[str, Any]:
         """Return IoU and accuracies; see `tlvision.evaluation.label_map_iou`."""
         stems = list(_stems(data).values())
-        return label_map_iou(truth, predictions, data.classes.names, stems=stems, boundary=options.boundary)
+        names, analysis = data.classes.names, options.analysis is not None
+        return label_map_iou(truth, predictions, names, stems=stems, boundary=options.boundary, analysis=analysis)
 
     def read_results(
         self, path: Path, data: Dataset, positions: Sequence[int], options: LabelOptions, min_score: float

@@ -9,11 +9,13 @@ from tlvision.types.input_spec import InputSpec
 from tlvision.types.prediction import Prediction
 from tlvision.types.sample import ImageFile, LabelMapFile, Polygons, Rle, Sample
 from tlvision.types.target import IGNORE_INDEX, Target, empty_target
+from tlvision.types.thresholds import ClassThresholds
 
 __all__ = [
     "IGNORE_INDEX",
     "Array",
     "ClassMap",
+    "ClassThresholds",
     "Dataset",
     "ImageFile",
     "InputError",

@@ -1,0 +1,87 @@
+"""The analysis of an evaluation as text for a terminal: thresholds, costs of errors, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tlvision.evaluation.error_kinds import KINDS
+from tlvision.evaluation.summary import align, format_number
+
+MOST_CLASSES = 20
+"""Classes whose thresholds are printed; those with the most objects."""
+_COLUMNS = ("threshold", "precision", "recall", "f1", "false_positives_per_image")
+
+
+def format_analysis(metrics: Mapping[str, Any]) -> str:
+    """Return what `analysis` in metrics.json says, "" without it.
+
+    >>> print(format_analysis({"analysis": {"semantic": {
+    ...     "border": {"near": {"pixels": 10, "error": 0.5}, "inside": {"pixels": 30, "error": 0.1}},
+    ...     "images": {"quantiles": {"0.05": 0.2, "0.5": 0.6}, "worst": [{"image": "b", "mean_class_iou": 0.1}]},
+    ... }}}))
+    label maps
+      wrong pixels: 0.5000 near borders between classes, 0.1000 elsewhere
+      mean IoU of an image: median 0.6000, lowest 5 % up to 0.2000; the lowest is b with 0.1000
+    """
+    blocks = []
+    for kind, found in (metrics.get("analysis") or {}).items():
+        blocks.append(_label_maps(found) if kind == "semantic" else _objects(kind, found))
+    return "\n\n".join(blocks)
+
+
+def _label_maps(found: Mapping[str, Any]) -> str:
+    near, inside = (format_number(found["border"][place]["error"]) for place in ("near", "inside"))
+    quantiles, worst = found["images"]["quantiles"], found["images"]["worst"]
+    images = f"median {format_number(quantiles['0.5'])}, lowest 5 % up to {format_number(quantiles['0.05'])}"
+    if worst:
+        images += f"; the lowest is {worst[0]['image']} with {format_number(worst[0]['mean_class_iou'])}"
+    return (
+        f"label maps\n  wrong pixels: {near} near borders between classes, {inside} elsewhere\n"
+        f"  mean IoU of an image: {images}"
+    )
+
+
+def _objects(kind: str, found: Mapping[str, Any]) -> str:
+    point = found["operating_point"]
+    names = sorted(point["per_class"], key=lambda name: -point["per_class"][name]["objects"])[:MOST_CLASSES]
+    rows = [("class", *(column.replace("_", " ") for column in _COLUMNS))]
+    for name in [name for name in point["per_class"] if name in set(names)]:
+        rows.append((name, *(_cell(point["per_class"][name][column]) for column in _COLUMNS)))
+    rows.append(("all", *(_cell(point["all"].get(column)) for column in _COLUMNS)))
+    rule = point["rule"] if "threshold" in point["rule"] else f"thresholds for {point['rule']}"
+    lines = [f"{kind}, {rule}, IoU {point['iou']:g}", align(rows)]
+    lines += [f"  {name or 'all'}: {note}" for name, note in _notes(point).items()]
+    lines += [_errors(found["error_kinds"]), _calibration(found["calibration"])]
+    return "\n".join(line for line in lines if line)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _notes(point: Mapping[str, Any]) -> dict[str, str]:
+    notes = {"": point["note"]} if "note" in point else {}
+    return notes | {name: row["note"] for name, row in point["per_class"].items() if "note" in row}
+
+
+def _errors(kinds: Mapping[str, Any]) -> str:
+    """Return the kinds of errors that cost AP50, the most expensive first."""
+    costs = {name: kinds[name]["AP50_lost"] for name in KINDS if kinds[name]["AP50_lost"]}
+    if not costs:
+        return ""
+    shown = [f"{name} {cost:.3f} ({kinds[name]['count']})" for name, cost in sorted(costs.items(), key=lambda c: -c[1])]
+    return f"  AP50 lost by kind of error (number): {', '.join(shown)}"
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    if found["error"] is None:
+        return f"  calibration: not measured, no detection has a score of {found['min_score']} or more"
+    filled = [row for row in found["bins"] if row["detections"]]
+    total = sum(row["detections"] for row in filled)
+    gap = sum(row["detections"] * (row["mean_score"] - row["precision"]) for row in filled) / total
+    side = "higher" if gap > 0 else "lower"
+    return (
+        f"  calibration error {found['error']:.3f}: scores of {found['min_score']} or more are on average "
+        f"{abs(gap):.3f} {side} than the share of right detections"
+    )
