@@ -19,6 +19,7 @@ VERBS = {
     "train": "fine-tune a model with a config",
     "adapt": "compare domain-adaptation methods with source-only and oracle baselines over several seeds",
     "evaluate": "measure a run, or a predictions file against ground truth",
+    "compare": "compare runs or predictions files: which is better, and is the difference more than chance",
     "predict": "predict objects or label maps in images with a trained run",
     "merge": "merge the low-rank updates of a run into plain weights",
     "show": "print weight report, groups, taps, ledger, phases and memory of a config, without training",

@@ -46,14 +46,14 @@ def calibration(matches: Matches, *, bins: int = BINS, min_score: float = MIN_SC
 
 def reliability(score: Floats, right: Flags, bins: int) -> list[dict[str, Number]]:
     """Return the rows of a reliability diagram; see `calibration`. right: 1 or 0 for each score."""
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.arange(bins + 1) / bins  # not linspace, whose 0.3 is above 0.3
     place = np.clip(np.searchsorted(edges, score, side="right") - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     scores, hits = (np.bincount(place, weights=each, minlength=bins) for each in (score, right.astype(np.float64)))
     return [
         {
-            "from": round(float(edges[index]), 6),
-            "to": round(float(edges[index + 1]), 6),
+            "from": float(edges[index]),
+            "to": float(edges[index + 1]),
             "detections": int(count[index]),
             "mean_score": float(scores[index] / count[index]) if count[index] else None,
             "precision": float(hits[index] / count[index]) if count[index] else None,

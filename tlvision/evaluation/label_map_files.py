@@ -14,6 +14,7 @@ from tlvision.evaluation.boundary_iou import boundary_counts
 from tlvision.evaluation.class_iou import metrics_of
 from tlvision.evaluation.confusion import Counts, confusion
 from tlvision.evaluation.label_map_analysis import LabelMapAnalysis, border_errors
+from tlvision.evaluation.per_image import LabelMapsPerImage
 from tlvision.types import InputError, listing
 
 _THREADS = 4  # decoding and counting both let other threads run
@@ -65,6 +66,19 @@ def label_map_iou(
                     details.add(stem, one, borders)
     metrics = metrics_of(matrix, names, len(wanted), pixels, edges if boundary else None)
     return {**metrics, "analysis": {"semantic": details.as_json(matrix)}} if analysis else metrics
+
+
+def label_maps_per_image(
+    ground_truth: str | Path, predictions: str | Path, names: Sequence[str], *, stems: Sequence[str]
+) -> LabelMapsPerImage:
+    """Return the pixels of each image of two folders of label maps; arguments and errors as for `label_map_iou`."""
+    folders = Path(ground_truth), Path(predictions)
+    count = partial(_count, folders=folders, classes=len(names), boundary=False, analysis=False)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        rows = [
+            np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)]) for matrix, *_ in pool.map(count, stems)
+        ]
+    return LabelMapsPerImage(tuple(names), list(stems), np.stack(rows))
 
 
 def _count(

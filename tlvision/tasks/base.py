@@ -23,13 +23,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from tlvision.evaluation import Analysis
 from tlvision.types import ClassMap, Dataset, InputSpec, Prediction, RunError, Sample, Target
 
 if TYPE_CHECKING:
     from tlvision.data.dataset import TargetParts
+    from tlvision.evaluation.per_image import PerImage
     from tlvision.formats.orientation import Exif
 
 LabelKind = Literal["boxes", "masks", "label_map"]
@@ -270,6 +271,15 @@ class Task(Protocol):
         self, path: Path, data: Dataset, positions: Sequence[int], options: LabelOptions, min_score: float
     ) -> Iterator[tuple[Prediction, Target]]:
         """Yield prediction and labels of some samples of `data`, numpy in pixels of the image, for pictures."""
+        ...
+
+
+@runtime_checkable
+class HasPerImage(Protocol):
+    """Capability of a task: its results can be kept image by image, so that two models can be compared."""
+
+    def per_image(self, truth: Path, predictions: Path, data: Dataset, options: MeasureOptions) -> PerImage:
+        """Return the results of one model; arguments as for `Task.measure`. Its first metric is the task's first."""
         ...
 
 

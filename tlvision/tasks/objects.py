@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tlvision.data.dataset import TargetParts
 from tlvision.evaluation import coco_map, has_masks, instance_map, three_limits
+from tlvision.evaluation.per_image import ObjectsPerImage, objects_per_image
 from tlvision.formats.coco import CocoData, restrict_classes, write_dataset
 from tlvision.plugin.protocol import DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS
 from tlvision.tasks.base import UNIT, LabelKind, LabelOptions, MeasureOptions, Metric, Source, Task
@@ -135,6 +136,10 @@ class ObjectTask:
         if self.has_masks:
             return instance_map(truth, predictions, max_detections=limits, analysis=options.analysis)
         return coco_map(truth, predictions, max_detections=limits, analysis=options.analysis)
+
+    def per_image(self, truth: Path, predictions: Path, data: Dataset, options: MeasureOptions) -> ObjectsPerImage:
+        """Return matches of boxes, and of masks if the task has them."""
+        return objects_per_image(truth, predictions, self.kinds, max_detections=options.max_detections)
 
     def read_results(
         self, path: Path, data: Dataset, positions: Sequence[int], options: LabelOptions, min_score: float

@@ -10,6 +10,8 @@ from typing import Any, cast
 from tlvision.data.dataset import TargetParts
 from tlvision.data.targets import semantic_map
 from tlvision.evaluation import label_map_iou
+from tlvision.evaluation.label_map_files import label_maps_per_image
+from tlvision.evaluation.per_image import LabelMapsPerImage
 from tlvision.files.names import stems_in
 from tlvision.formats.coco import CocoData
 from tlvision.formats.label_maps import LabelMapData, read_label_maps, read_panoptic, write_label_map
@@ -141,6 +143,10 @@ class SemanticTask:
         stems = list(_stems(data).values())
         names, analysis = data.classes.names, options.analysis is not None
         return label_map_iou(truth, predictions, names, stems=stems, boundary=options.boundary, analysis=analysis)
+
+    def per_image(self, truth: Path, predictions: Path, data: Dataset, options: MeasureOptions) -> LabelMapsPerImage:
+        """Return the pixels of each label map."""
+        return label_maps_per_image(truth, predictions, data.classes.names, stems=sorted(_stems(data).values()))
 
     def read_results(
         self, path: Path, data: Dataset, positions: Sequence[int], options: LabelOptions, min_score: float
