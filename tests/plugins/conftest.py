@@ -197,9 +197,12 @@ def _variants(sources: Sequence[Image.Image], folder: Path) -> list[Path]:
 
 @pytest.fixture
 def as_loaded() -> Callable[..., Any]:
-    """Return `make(adapter, plugin, arch, classes, image_size)`: what `tlvision.load` gives for a run of that model."""
+    """Return `make(built, plugin, arch, classes, image_size)`: the result of `tlvision.load` for a run of that model.
 
-    def make(adapter: Any, plugin: str, arch: str, classes: Any, image_size: int) -> Any:
+    built: adapter and weight report, as `Plugin.build` returns them.
+    """
+
+    def make(built: tuple[Any, Any], plugin: str, arch: str, classes: Any, image_size: int) -> Any:
         from tlvision.config.schema import Config
         from tlvision.engine.model import LoadedModel
         from tlvision.tasks import get_task
@@ -214,10 +217,11 @@ def as_loaded() -> Callable[..., Any]:
                 "run": {"out": "unused"},
             }
         )
+        adapter, report = built
         adapter.module.eval()
         return LoadedModel(
             run=Path("unused"), config=config, task=get_task("detect"), classes=classes,
-            adapter=adapter, fabric=make_fabric(config.train),
+            adapter=adapter, fabric=make_fabric(config.train), report=report,
         )  # fmt: skip
 
     return make
