@@ -109,6 +109,19 @@ def test_words_that_the_glossary_replaces_are_gone(repository: Path) -> None:
         assert not found, f"{path}: '{found[0]}'"
 
 
+def test_tables_and_consoles_are_made_in_one_place(repository: Path) -> None:
+    """`tlvision/terminal.py` makes them, so that all tables look alike and no text of a user is read as markup."""
+    made: dict[str, set[str]] = {}
+    files = [path for place in ("tlvision", "plugins", "tools") for path in (repository / place).rglob("*.py")]
+    assert len(files) > 250
+    for path in files:
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = {ast.unparse(call).rpartition(".")[2] for call in calls} & {"Table", "Console"}
+        if names:
+            made[path.relative_to(repository).as_posix()] = names
+    assert made == {"tlvision/terminal.py": {"Table", "Console"}}
+
+
 def test_tasks_are_asked_and_not_compared(repository: Path) -> None:
     """A new task is one object: nothing outside `tasks` and `plugin` branches on a task's name."""
     names = set(task_names())
