@@ -41,7 +41,7 @@ class Outcome:
 
     @classmethod
     def failed(cls, error: Exception) -> Outcome:
-        """Return the outcome of a check that raised `error`. The detail names its type unless it is an AssertionError."""
+        """Return the outcome of a check that raised `error`; the detail names its type if it is no AssertionError."""
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         return cls("fail", f"{kind}{error}", error)
 
