@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tiny import TOY
 from tlvision.config.load import dump_config, load_config
 from tlvision.types import InputError
 
 
 def minimal() -> dict[str, Any]:
     return {
-        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
+        "model": dict(TOY),
         "data": {"train": {"json": "t.json", "images": "i"}, "val": {"json": "v.json", "images": "i"}},
         "train": {"epochs": 3},
         "run": {"out": "runs/x"},

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tiny import QUIET
 from tlvision.data.geometry import paint, scale
 
 Detections = tuple[Any, Any, Any]
@@ -137,7 +138,7 @@ def brief_run(tmp_path: Path) -> Callable[..., Path]:
             "data": {"image_size": 320, "canvas": "fitted", "augment": still, "batch": {"labelled": 4}, **data},
             "train": {"device": "cpu", "clip": 35, "warmup": 0.1, "seed": 0, **settings},
             "evaluate": {"batch": 4},
-            "hooks": [{"log": {"progress": "none", "tensorboard": "off"}}],
+            "hooks": [QUIET],
             "run": {"out": str(tmp_path / "run")},
         }
         return Path(tlvision.train(config).run)
