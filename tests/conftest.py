@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ def no_flush() -> Iterator[None]:
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture
+def tools(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Return `tools(name)`, which imports a module of tools/, such as "benchmarks.transfer"."""
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    return import_module
 
 
 @pytest.fixture(scope="session")
