@@ -301,6 +301,13 @@ def test_a_character_that_json_escapes_by_two_is_that_character(tmp_path: Path) 
         load_config(minimal(), ['data.classes=["\\ud83d"]'])
 
 
+@pytest.mark.parametrize("character", ["\ud83d", "\udcff"])
+def test_a_path_that_utf_8_cannot_hold_is_refused(character: str) -> None:
+    config = minimal() | {"run": {"out": f"runs/{character}"}}
+    with pytest.raises(InputError, match="run.out: expected a path, but it is not text in UTF-8, got 'runs/"):
+        load_config(config)
+
+
 @pytest.mark.parametrize(("override", "expected"), REFUSED, ids=[short(row[0]) for row in REFUSED])
 def test_a_bad_value_is_refused_in_a_short_text(override: str, expected: str) -> None:
     start = time.perf_counter()
