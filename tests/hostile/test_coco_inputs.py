@@ -173,7 +173,7 @@ ERRORS: list[tuple[str, Callable[[Json], None], str]] = [
     (
         "file name has half of a pair",
         put("images.0.file_name", "a\ud83d.png"),
-        r"json, image 1: half of a surrogate pair in 'file_name': 'a\\ud83d.png'. Rename the file, and correct the json",
+        r"json, image 1: half of a surrogate pair in 'file_name': 'a\\ud83d.png'. Rename the file, and correct",
     ),
     (
         "class name has half of a pair",

@@ -301,11 +301,10 @@ def test_a_character_that_json_escapes_by_two_is_that_character(tmp_path: Path) 
         load_config(minimal(), ['data.classes=["\\ud83d"]'])
 
 
-@pytest.mark.parametrize("character", ["\ud83d", "\udcff"])
-def test_a_path_that_utf_8_cannot_hold_is_refused(character: str) -> None:
-    config = minimal() | {"run": {"out": f"runs/{character}"}}
-    with pytest.raises(InputError, match="run.out: expected a path, but it is not text in UTF-8, got 'runs/"):
-        load_config(config)
+def test_a_path_that_utf_8_cannot_hold_is_refused() -> None:
+    for character in ("\ud83d", "\udcff"):  # half of a pair, and how Python shows a byte that is no text
+        with pytest.raises(InputError, match=r"run\.out: expected a path, but it is not text in UTF-8, got 'runs/"):
+            load_config(minimal() | {"run": {"out": f"runs/{character}"}})
 
 
 @pytest.mark.parametrize(("override", "expected"), REFUSED, ids=[short(row[0]) for row in REFUSED])
