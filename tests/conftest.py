@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tiny import QUIET, config_of
 
 # Tests run side by side, one a core; threads inside them would only fight. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,6 +41,13 @@ def no_flush() -> Iterator[None]:
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture
+def tools(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Return `tools(name)`, which imports a module of tools/, such as "benchmarks.transfer"."""
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    return import_module
 
 
 @pytest.fixture(scope="session")
@@ -89,20 +99,8 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> P
     import tlvision
 
     folder = tmp_path_factory.mktemp("small_run") / "run"
-    images = str(tiny_dataset / "images")
-    config = {
-        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
-        "data": {
-            "train": {"json": str(tiny_dataset / "train.json"), "images": images},
-            "val": {"json": str(tiny_dataset / "val.json"), "images": images},
-            "image_size": 96,
-            "workers": 0,
-            "batch": {"labelled": 4},
-        },
-        "train": {"epochs": 1, "lr": 1e-3, "device": "cpu"},
-        "hooks": [{"log": {"progress": "none", "tensorboard": "off"}}],
-        "run": {"out": str(folder)},
-    }
+    config = config_of(tiny_dataset, folder, epochs=1, hooks=(QUIET,))
+    config["data"]["workers"] = 0
     tlvision.train(config)
     return folder
 
@@ -138,18 +136,7 @@ def no_input_changes(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def tiny_config(tiny_dataset: Path, tmp_path: Path) -> dict[str, Any]:
     """A run of a few seconds on `tiny_dataset`, quiet."""
-    return {
-        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
-        "data": {
-            "train": {"json": str(tiny_dataset / "train.json"), "images": str(tiny_dataset / "images")},
-            "val": {"json": str(tiny_dataset / "val.json"), "images": str(tiny_dataset / "images")},
-            "image_size": 96,
-            "batch": {"labelled": 4},
-        },
-        "train": {"epochs": 2, "lr": 1e-3, "device": "cpu"},
-        "hooks": ["ema", {"log": {"progress": "none", "tensorboard": "off"}}],
-        "run": {"out": str(tmp_path / "run")},
-    }
+    return config_of(tiny_dataset, tmp_path / "run")
 
 
 @pytest.fixture

@@ -92,14 +92,34 @@ def test_the_core_names_no_model_family(repository: Path) -> None:
 
 
 def test_words_that_the_glossary_replaces_are_gone(repository: Path) -> None:
-    """Write "correct", "result" and "reported"; see STYLE.md in the shared folder."""
-    places = ("tlvision", "plugins", "tools", "docs", "README.md")
+    """The table of `docs/glossary.md` lists them, with what to write instead."""
+    glossary = repository / "docs" / "glossary.md"
+    terms, table = glossary.read_text(encoding="utf-8").split("| not | write |\n|---|---|\n")
+    rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", table, re.MULTILINE))
+    assert len(rows) >= 13
+    words = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in rows)
+    places = ("tlvision", "plugins", "tools", "docs", "README.md", "CONTRIBUTING.md")
     files = [path for place in places for path in (repository / place, *(repository / place).rglob("*"))]
     files = [path for path in files if path.suffix in {".py", ".md", ".tmpl", ".yaml"}]
     assert len(files) > 250
+    assert glossary in files
     for path in files:
-        found = re.search(r"\b(mends?|what came of|said so)\b", path.read_text(encoding="utf-8"), re.IGNORECASE)
+        text = terms if path == glossary else path.read_text(encoding="utf-8")
+        found = re.search(rf"\b({words})s?\b", text, re.IGNORECASE)
         assert not found, f"{path}: '{found[0]}'"
+
+
+def test_tables_and_consoles_are_made_in_one_place(repository: Path) -> None:
+    """`tlvision/terminal.py` makes them, so that all tables look alike and no text of a user is read as markup."""
+    made: dict[str, set[str]] = {}
+    files = [path for place in ("tlvision", "plugins", "tools") for path in (repository / place).rglob("*.py")]
+    assert len(files) > 250
+    for path in files:
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = {ast.unparse(call).rpartition(".")[2] for call in calls} & {"Table", "Console"}
+        if names:
+            made[path.relative_to(repository).as_posix()] = names
+    assert made == {"tlvision/terminal.py": {"Table", "Console"}}
 
 
 def test_tasks_are_asked_and_not_compared(repository: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from families import FAMILIES, build_family, outline, task_of, write_weights
+from tiny import QUIET
 from tlvision.hooks.registry import hook_class
 from tlvision.plugin import Adapter
 from tlvision.types import IGNORE_INDEX, Target
@@ -97,7 +98,7 @@ def gpu_config(tiny_config: dict[str, Any], tmp_path: Path) -> Callable[..., dic
         config["train"] = {"epochs": 5, "lr": 1e-3, "device": device, "precision": "fp32", "verify": "every_step"}
         config["train"] |= train
         config["evaluate"] = {"every": 5}
-        config["hooks"] = [{"log": {"progress": "none", "tensorboard": "off"}}]
+        config["hooks"] = [QUIET]
         config["run"]["out"] = str(tmp_path / name)
         return config
 

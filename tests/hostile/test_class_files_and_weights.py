@@ -38,6 +38,8 @@ CLASS_FILES: list[tuple[str, bytes, tuple[str, ...] | str]] = [
     ("latin-1", "größe\n".encode("latin-1"), "not a text file in UTF-8 (byte 2 is 0xf6)"),
     ("UTF-16", "cat\ndog\n".encode("utf-16"), "not a text file in UTF-8"),
     ("UTF-16 without a mark", "cat\ndog\n".encode("utf-16-le"), "NUL"),
+    ("half of a surrogate pair", b"cat\xed\xa0\xbd\n", "not a text file in UTF-8 (byte 3 is 0xed)"),
+    ("an escape of JSON is text", b"cat\\ud83d\n", ("cat\\ud83d",)),
     ("binary", bytes(range(256)), "not a text file"),
     ("zeros", bytes(64), "NUL"),
     ("a picture", b"\x89PNG\r\n\x1a\n", "not a text file"),
@@ -74,6 +76,11 @@ CLASS_MAPS: list[tuple[str, object, str]] = [
     ("an id twice", {"names": ["cat", "dog"], "source_ids": [1, 1]}, "id 1 is used for more than one class"),
     ("a blank name", {"names": [" "], "source_ids": [1]}, "an empty class name"),
     ("keys of two types", {1: 2, "a": 3}, "expected the keys"),
+    (
+        "half of a pair",
+        {"names": ["a\ud83d"], "source_ids": [1]},
+        "half of a surrogate pair in the class name 'a\\ud83d'",
+    ),
 ]
 assert CLASS_MAPS
 
@@ -113,6 +120,11 @@ SAFETENSORS: list[tuple[str, bytes, tuple[str, ...] | str | None]] = [
     ("classes lists", with_classes('[["cat"]]'), "is not a JSON list of names"),
     ("a blank class", with_classes('["cat", " "]'), "is not a JSON list of names"),
     ("a class twice", with_classes('["cat", "cat"]'), "names cat more than once"),
+    (
+        "half of a pair",
+        with_classes('["cat", "\\ud83d"]'),
+        'has half of a surrogate pair: \'["cat", "\\\\ud83d"]\'. Correct it',
+    ),
     ("classes nested deeply", with_classes("[" * 100_000), "is not a JSON list of names"),
     ("classes a number of 5000 digits", with_classes("9" * 5000), "is not a JSON list of names"),
     ("empty", b"", "is not a whole safetensors file"),

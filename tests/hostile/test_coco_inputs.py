@@ -170,6 +170,16 @@ ERRORS: list[tuple[str, Callable[[Json], None], str]] = [
     ("file name is a dot", put("images.0.file_name", "."), "is the image folder itself"),
     ("file name is empty", put("images.0.file_name", ""), "'file_name' must be a text"),
     ("file name is a number", put("images.0.file_name", 5), "'file_name' must be a text"),
+    (
+        "file name has half of a pair",
+        put("images.0.file_name", "a\ud83d.png"),
+        r"json, image 1: half of a surrogate pair in 'file_name': 'a\\ud83d.png'. Rename the file, and correct",
+    ),
+    (
+        "class name has half of a pair",
+        put("categories.1.name", "nut\udcff"),
+        r"json, category 90: half of a surrogate pair in 'name': 'nut\\udcff'. Write the character itself",
+    ),
     ("file name has NUL", put("images.0.file_name", "a\0.png"), "is not a file name"),
     ("file name is long", put("images.0.file_name", "x" * 5000), "is not a file name"),
     ("file name goes up", put("images.0.file_name", "../../x.png"), "leaves the image folder"),
@@ -224,6 +234,7 @@ ACCEPTED: list[tuple[str, Callable[[Json], None], str]] = [
     ("an image without objects", lambda c: c["annotations"].__delitem__(slice(0, None, 2)), ""),
     ("more keys", put("annotations.0.attributes", {"occluded": True}), ""),
     ("a dot in the name", names("./{}"), ""),
+    ("a class name of both halves", put("categories.0.name", "bolt \U0001f529"), ""),
     ("area zero", put("annotations.0.area", 0), ""),
 ]  # fmt: skip
 CASES = [(*case, kind) for kind, cases in (("error", ERRORS), ("note", NOTES), ("fine", ACCEPTED)) for case in cases]

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tiny import TOY
 from tlvision.config.load import dump_config, load_config
 from tlvision.types import InputError
 
 
 def minimal() -> dict[str, Any]:
     return {
-        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
+        "model": dict(TOY),
         "data": {"train": {"json": "t.json", "images": "i"}, "val": {"json": "v.json", "images": "i"}},
         "train": {"epochs": 3},
         "run": {"out": "runs/x"},
@@ -298,6 +299,12 @@ def test_a_character_that_json_escapes_by_two_is_that_character(tmp_path: Path) 
     assert load_config(path) == config
     with pytest.raises(InputError, match=r"line 1: half of a surrogate pair in .*ud83d"):
         load_config(minimal(), ['data.classes=["\\ud83d"]'])
+
+
+def test_a_path_that_utf_8_cannot_hold_is_refused() -> None:
+    for character in ("\ud83d", "\udcff"):  # half of a pair, and how Python shows a byte that is no text
+        with pytest.raises(InputError, match=r"run\.out: expected a path, but it is not text in UTF-8, got 'runs/"):
+            load_config(minimal() | {"run": {"out": f"runs/{character}"}})
 
 
 @pytest.mark.parametrize(("override", "expected"), REFUSED, ids=[short(row[0]) for row in REFUSED])

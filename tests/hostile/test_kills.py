@@ -13,32 +13,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tiny import TOY, config_of
+
 KILLS = int(os.environ.get("TLVISION_KILLS", "3"))
 """Kills of each family; TLVISION_KILLS=10 makes thirty, which take 13 minutes on a busy machine."""
-HOOKS: list[Any] = [
+HOOKS: tuple[Any, ...] = (
+    {"checkpoint": {"every_steps": 2}},
     {"ema": {"decay": 0.9, "warmup": 4}},
     {"freeze": {"roles": ["stem"]}},
     {"log": {"progress": "none", "tensorboard": "off", "every": 1}},
-]
+)
+SSD = {"plugin": "torchvision", "arch": "ssdlite320_mobilenet_v3_large", "weights": "none"}
 
 
-def detector(model: dict[str, Any], size: int, dataset: Path) -> dict[str, Any]:
-    images = str(dataset / "images")
-    return {
-        "model": model,
-        "data": {
-            "train": {"json": str(dataset / "train.json"), "images": images},
-            "val": {"json": str(dataset / "val.json"), "images": images},
-            "image_size": size,
-            "batch": {"labelled": 4},
-            "workers": 0,
-        },
-        "train": {"epochs": 4, "lr": 1e-3, "device": "cpu"},
-        "hooks": [{"checkpoint": {"every_steps": 2}}, *HOOKS],
-    }
+def detector(model: dict[str, Any], size: int, dataset: Path, out: Path) -> dict[str, Any]:
+    config = config_of(dataset, out, epochs=4, hooks=HOOKS)
+    config["model"] = model
+    config["data"] |= {"image_size": size, "workers": 0}
+    return config
 
 
-def segmenter(folder: Path) -> dict[str, Any]:
+def segmenter(folder: Path, out: Path) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 3)):
         for name in ("images", "masks"):
@@ -59,21 +54,20 @@ def segmenter(folder: Path) -> dict[str, Any]:
             "workers": 0,
         },
         "train": {"epochs": 4, "lr": 1e-3, "device": "cpu"},
-        "hooks": [{"checkpoint": {"every_steps": 2}}, *HOOKS],
+        "hooks": list(HOOKS),
+        "run": {"out": str(out)},
     }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "seed"), [("toy", 1), ("torchvision", 2), ("smp", 3)])
 def test_kills_at_random_moments(tiny_dataset: Path, tmp_path: Path, family: str, seed: int) -> None:
+    out = tmp_path / "runs"
     config = {
-        "toy": lambda: detector({"plugin": "toy", "arch": "tiny_detector", "weights": "none"}, 96, tiny_dataset),
-        "torchvision": lambda: detector(
-            {"plugin": "torchvision", "arch": "ssdlite320_mobilenet_v3_large", "weights": "none"}, 320, tiny_dataset
-        ),
-        "smp": lambda: segmenter(tmp_path / "stripes"),
+        "toy": lambda: detector(TOY, 96, tiny_dataset, out),
+        "torchvision": lambda: detector(SSD, 320, tiny_dataset, out),
+        "smp": lambda: segmenter(tmp_path / "stripes", out),
     }[family]()
-    config["run"] = {"out": str(tmp_path / "runs")}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
     done = subprocess.run(

@@ -94,6 +94,8 @@ BAD_NAMES = [
     ("null", None, "'file_name' must be a text, got None"),
     ("list", ["a.png"], "'file_name' must be a text"),
     ("true", True, "'file_name' must be a text, got True"),
+    ("half of a pair", "a\ud83d.png", "half of a surrogate pair in 'file_name': 'a\\ud83d.png'. Rename the file"),
+    ("byte that is no text", "a\udcff.png", "half of a surrogate pair in 'file_name': 'a\\udcff.png'. Rename"),
 ]
 ROWS: list[tuple[str, Callable[[Content], None], str]] = [
     *((f"image file_name: {name}", setting(*IMAGE, value), text) for name, value, text in BAD_NAMES),
@@ -147,6 +149,11 @@ ROWS: list[tuple[str, Callable[[Content], None], str]] = [
     ("category id a text", setting("categories", 0, "id", "a"), "categories[0]: 'id' must be an integer, got 'a'"),
     ("category name a number", setting("categories", 0, "name", 5), "categories[0]: 'name' must be a text, got 5"),
     ("category name blank", setting("categories", 0, "name", " "), "categories[0]: 'name' must be a text, got ' '"),
+    (
+        "category name with half of a pair",
+        setting("categories", 0, "name", "car\ud83d"),
+        "p.json: categories[0]: half of a surrogate pair in 'name': 'car\\ud83d'. Write the character itself.",
+    ),
     ("categories of one type", setting("categories", ["car"]), "categories[0] lacks id, name"),
     ("categories an object", setting("categories", {"3": "car"}), "with the list 'categories'"),
     ("categories empty", setting("categories", []), "with the list 'categories'"),

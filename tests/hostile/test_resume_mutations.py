@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 import tlvision
 from fast import first_fast
 from interrupt import interrupted
+from tiny import config_of
 from tlvision.engine import train as runs
 from tlvision.engine.resume_keys import CANNOT_CHANGE, MAY_CHANGE
 from tlvision.types import InputError
@@ -35,19 +36,8 @@ HOOKS: list[dict[str, Any]] = [
     {"freeze": {"roles": ["stem"]}},
     {"log": {"progress": "none", "tensorboard": "off"}},
 ]
-CONFIG: dict[str, Any] = {
-    "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
-    "data": {
-        "train": {"json": "data/train.json", "images": "data/images"},
-        "val": {"json": "data/val.json", "images": "data/images"},
-        "image_size": 96,
-        "batch": {"labelled": 4},
-        "workers": 0,
-    },
-    "train": {"epochs": 2, "lr": 1e-3, "device": "cpu"},
-    "hooks": HOOKS,
-    "run": {"out": "run"},
-}
+CONFIG = config_of(Path("data"), Path("run"), hooks=(*HOOKS,))
+CONFIG["data"]["workers"] = 0
 QUIET = {"progress": "none", "every": 1, "tensorboard": "off"}
 LAST, BEST = m.LAST, "run/checkpoints/best"
 SWAPPED = r"\['light', 'dark'\].* trained with \['dark', 'light'\]"

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tiny import QUIET
 from tlvision.data.geometry import paint, scale
 
 Detections = tuple[Any, Any, Any]
@@ -137,7 +138,7 @@ def brief_run(tmp_path: Path) -> Callable[..., Path]:
             "data": {"image_size": 320, "canvas": "fitted", "augment": still, "batch": {"labelled": 4}, **data},
             "train": {"device": "cpu", "clip": 35, "warmup": 0.1, "seed": 0, **settings},
             "evaluate": {"batch": 4},
-            "hooks": [{"log": {"progress": "none", "tensorboard": "off"}}],
+            "hooks": [QUIET],
             "run": {"out": str(tmp_path / "run")},
         }
         return Path(tlvision.train(config).run)
@@ -197,9 +198,12 @@ def _variants(sources: Sequence[Image.Image], folder: Path) -> list[Path]:
 
 @pytest.fixture
 def as_loaded() -> Callable[..., Any]:
-    """Return `make(adapter, plugin, arch, classes, image_size)`: what `tlvision.load` gives for a run of that model."""
+    """Return `make(built, plugin, arch, classes, image_size)`: the result of `tlvision.load` for a run of that model.
 
-    def make(adapter: Any, plugin: str, arch: str, classes: Any, image_size: int) -> Any:
+    built: adapter and weight report, as `Plugin.build` returns them.
+    """
+
+    def make(built: tuple[Any, Any], plugin: str, arch: str, classes: Any, image_size: int) -> Any:
         from tlvision.config.schema import Config
         from tlvision.engine.model import LoadedModel
         from tlvision.tasks import get_task
@@ -214,10 +218,11 @@ def as_loaded() -> Callable[..., Any]:
                 "run": {"out": "unused"},
             }
         )
+        adapter, report = built
         adapter.module.eval()
         return LoadedModel(
             run=Path("unused"), config=config, task=get_task("detect"), classes=classes,
-            adapter=adapter, fabric=make_fabric(config.train),
+            adapter=adapter, fabric=make_fabric(config.train), report=report,
         )  # fmt: skip
 
     return make

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from families import FAMILIES, build_family, outline, task_of, write_weights
+from tiny import QUIET
 from tlvision.engine.train import train
 from tlvision.plugin import plugin_names
 
@@ -58,7 +59,7 @@ def test_it_runs(family: str, hook: str, tiny_config: dict[str, Any], tmp_path: 
     tiny_config["train"] = {"epochs": 2, "lr": 1e-3, "device": "cpu", "verify": "every_step"}
     last = [group.name for group in build_family(family).groups if group.role != "head"][-1]
     hooks = json.loads(json.dumps(HOOKS[hook]).replace(LAST, last))
-    tiny_config["hooks"] = [*hooks, {"log": {"progress": "none", "tensorboard": "off"}}]
+    tiny_config["hooks"] = [*hooks, QUIET]
     result = train(tiny_config)
     kind, metric = ("semantic", "mean_class_iou") if semantic else ("bbox", "AP")
     assert result.metrics[kind][metric] is not None

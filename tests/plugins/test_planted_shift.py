@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 
 import tlvision
+from tiny import QUIET
 from tlvision.synthetic.inspection import render_inspection
 
 SEEDS = range(5)
 CLASSES = ["screw", "missing_screw", "scratch", "rust"]  # those that both domains have
 METRIC = {"tiny_detector": ("bbox", "AP"), "tiny_segmenter": ("semantic", "mean_class_iou")}
-QUIET = {"log": {"progress": "none", "tensorboard": "off"}}
 
 MIDDLE = ["stride 8", "stride 16"]
 LABELS = {"tiny_detector": {"threshold": 0.4}, "tiny_segmenter": {"threshold": 0.8}}

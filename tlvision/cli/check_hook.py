@@ -20,8 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run every check that applies to the hook, and print a table."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     from tlvision import terminal
@@ -33,9 +31,7 @@ def run(options: argparse.Namespace) -> None:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(f"check-hook: --options: expected a mapping such as '{{weight: 0.1}}', got {options.options}")
     console = terminal.console()
-    table = Table(box=box.SIMPLE_HEAD, title=options.name, title_justify="left")
-    table.add_column("check, and its promise")
-    table.add_column("outcome")
+    table = terminal.table("check, and its promise", "outcome", title=options.name)
     failed = []
     checks = hook_checks(options.name, values)
     for check in checks:

@@ -51,8 +51,7 @@ class HookCheck:
         try:
             self()
         except Exception as error:
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            return Outcome("fail", f"{kind}{error}", error)
+            return Outcome.failed(error)
         return Outcome("pass")
 
     def __call__(self) -> None:

@@ -39,6 +39,12 @@ class Outcome:
     detail: str = ""
     error: Exception | None = field(default=None, repr=False, compare=False)
 
+    @classmethod
+    def failed(cls, error: Exception) -> Outcome:
+        """Return the outcome of a check that raised `error`; the detail names its type if it is no AssertionError."""
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        return cls("fail", f"{kind}{error}", error)
+
 
 class Bench:
     """All checks on one architecture; each is run at most once, however often its outcome is asked for.
@@ -122,8 +128,7 @@ class Bench:
         except Exception as error:
             if expected is not None:
                 return Outcome("expected failure", expected, error)
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            return Outcome("fail", f"{kind}{error}", error)
+            return Outcome.failed(error)
         if expected is not None:
             return Outcome(
                 "fail", f"expected to fail because {expected}, but it passes: take it out of expected_failures"

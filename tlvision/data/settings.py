@@ -1,4 +1,8 @@
-"""Settings of what the model trains on: the section `data.augment` of a config, and all else that images need."""
+"""Define the settings of training images.
+
+- `AugmentSettings`: the section `data.augment` of a config, with `StrongView` for the strong view.
+- `InputSettings`: augmentation, network input size, canvas, seed and cache, as the dataset of a run needs them.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,11 @@ from tlvision.tasks import Task
 from tlvision.tasks.registry import built_in_tasks
 from tlvision.types import InputError, counted
 
+PSEUDO_LABELS = "pseudo_labels"
+"""Name of the hook that makes pseudo-labels, which other hooks learn from."""
+MAX_PASSES = 32
+"""A step takes each image at most so many times: a few images may fill a larger batch, more is a slip."""
+
 
 def check_pairing(hooks: Sequence[Hook], plugin: Plugin, task: Task) -> None:
     """Raise InputError if a hook needs what no model of `plugin` for `task` has; the models need not be built."""
@@ -70,10 +75,6 @@ def _tasks_with(capability: str) -> list[Task]:
     return [task for task in built_in_tasks() if capability in task.capabilities]
 
 
-MAX_PASSES = 32
-"""A step takes each image at most so many times: a few images may fill a larger batch, more is a slip."""
-
-
 def check_step_size(config: Config, labelled: int, unlabelled: int | None, processes: int) -> None:
     """Raise InputError if one step takes each image more than `MAX_PASSES` times.
 
@@ -126,9 +127,6 @@ def check_unlabelled(config: Config, hooks: Sequence[Hook]) -> None:
             f"data.batch.unlabelled is {unlabelled}, but no hook learns from unlabelled images. Set it to 0, or add "
             "one of the hooks that `tlvision hooks` lists for domain adaptation."
         )
-
-
-PSEUDO_LABELS = "pseudo_labels"
 
 
 def unused_pseudo_labels(hooks: Sequence[Hook]) -> list[str]:

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from tlvision import terminal
 from tlvision.analysis.pseudo_label_quality import write_pseudo_label_quality
 from tlvision.config.load import dump_config
@@ -27,6 +25,7 @@ from tlvision.types.shown import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from tlvision.config.schema import Config
 
@@ -287,7 +286,9 @@ def _count_note(found: Sequence[float], base: Sequence[float]) -> str:
 
 def format_rows(rows: Sequence[Row], metric: str) -> Table:
     """Return the table for a terminal."""
-    table = Table("arm", f"{metric} on the target", "min to max", "gap closed", "regret", "on the source", "chosen by")
+    table = terminal.table(
+        "arm", f"{metric} on the target", "min to max", "gap closed", "regret", "on the source", "chosen by"
+    )
     for row in rows:
         regret = [abs(best - value) for best, value in zip(row.best, row.values, strict=True)]
         table.add_row(

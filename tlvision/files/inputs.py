@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from tlvision.types import InputError
+from tlvision.types.shown import is_encodable
 
 
 def check_file(path: str | Path, what: str) -> Path:
@@ -88,10 +89,9 @@ def path_problem(path: str) -> str:
         return "is empty"
     if "\0" in path:
         return "holds a NUL character"
-    try:
-        encoded = os.fsencode(path)
-    except UnicodeEncodeError:
-        return "holds characters that no file name can have"
+    if not is_encodable(path):
+        return "is not text in UTF-8"
+    encoded = os.fsencode(path)
     if len(encoded) > _LONGEST_PATH or any(len(part) > _LONGEST_PART for part in encoded.split(b"/")):
         return f"is too long ({len(encoded)} bytes)"
     return ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from tlvision.types import InputError, listing
+from tlvision.types.shown import is_encodable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Of file names that are images, in lower case."""
@@ -63,6 +64,17 @@ def read_header(path: Path) -> Header:
         raise
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read as an image ({error}); replace or remove it") from None
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the image files in a folder and below, by name.
+
+    Raises InputError if a path is not text in UTF-8: a run writes names into json files and pages.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if wrong := [path for path in paths if not is_encodable(str(path))]:
+        raise InputError(f"the name of the image {str(wrong[0])!r} is not text in UTF-8. Rename it.")
+    return paths
 
 
 def _bits(image: Image.Image) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tlvision.types.errors import InputError, listing, nearest
-from tlvision.types.shown import shown
+from tlvision.types.shown import is_encodable, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class ClassMap:
     source_ids: the id that each class has in the file it came from (COCO category id): any distinct integers,
                 0 and gaps included.
 
-    Raises InputError for duplicate or empty names, duplicate ids, or unequal lengths.
+    Raises InputError for duplicate or empty names, names that UTF-8 cannot hold, duplicate ids, or unequal lengths.
 
     >>> classes = ClassMap(("cat", "dog"), (3, 90))
     >>> classes.index("dog"), classes.source_ids[1]
@@ -37,6 +37,10 @@ class ClassMap:
                 raise InputError(f"classes: {what} {listing(twice)} is used for more than one class. Make it unique.")
         if any(not name.strip() for name in self.names):
             raise InputError(f"classes: an empty class name was given in {shown(list(self.names))}")
+        if wrong := [name for name in self.names if not is_encodable(name)]:
+            raise InputError(
+                f"classes: half of a surrogate pair in the class name {shown(wrong[0])}. Write the character itself."
+            )
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> ClassMap:

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 
+def is_encodable(text: str) -> bool:
+    r"""Return whether a text can be written as UTF-8. Half of a surrogate pair, as JSON may have it, cannot.
+
+    >>> is_encodable("größe"), is_encodable("\ud83d")
+    (True, False)
+    """
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def clip(text: str, limit: int = 80) -> str:
     """Return a text, cut to at most `limit` characters.
 

@@ -48,8 +48,7 @@ def model(shared: Path, as_loaded: Any) -> Any:
         image_size=SIZE,
         predict=PredictSpec(max_detections=1000),
     )
-    adapter, _ = get_plugin("mmdet").build(spec)
-    return as_loaded(adapter, "mmdet", ARCH, classes, SIZE)
+    return as_loaded(get_plugin("mmdet").build(spec), "mmdet", ARCH, classes, SIZE)
 
 
 def upstream_of(weights: str) -> Any:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 import tlvision
-
-QUIET = {"log": {"progress": "none", "tensorboard": "off"}}
+from tiny import QUIET
 
 
 def test_a_one_stage_detector_with_hooks_and_a_reload(tiny_config: Any, tiny_dataset: Path) -> None:

@@ -49,8 +49,7 @@ def model(build: Any, shared: Path, as_loaded: Any) -> Any:
     weights = weights_of(shared)
     names = read_tensors(weights).class_names
     assert names is not None
-    adapter, _ = build("yolov8n", names, weights)
-    return as_loaded(adapter, "yolo", "yolov8n", ClassMap.from_names(names), SIZE)
+    return as_loaded(build("yolov8n", names, weights), "yolo", "yolov8n", ClassMap.from_names(names), SIZE)
 
 
 def weights_of(shared: Path) -> Path:

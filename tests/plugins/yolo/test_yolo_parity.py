@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import sys
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,6 @@ import torch
 
 from tlvision.formats.coco.read import read_coco
 from tlvision.plugin.weights.files import read_tensors
-
-
-@pytest.fixture
-def upstream(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module that trains with upstream's trainer and converts data sets and results."""
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    return import_module("benchmarks.parity.yolo")
 
 
 def letterbox(image: np.ndarray[Any, Any], size: int) -> tuple[torch.Tensor, float, float, float]:
@@ -43,9 +36,10 @@ def letterbox(image: np.ndarray[Any, Any], size: int) -> tuple[torch.Tensor, flo
 @pytest.mark.shared
 @pytest.mark.slow
 def test_predictions_on_real_images_are_as_good_as_upstreams(
-    build: Any, upstream: Any, shared: Path, tmp_path: Path
+    build: Any, tools: Callable[[str], Any], shared: Path, tmp_path: Path
 ) -> None:
     """Upstream's validator in a process of its own, ours image by image; 128 images at 640."""
+    upstream = tools("benchmarks.parity.yolo")
     weights = shared / "weights" / "yolov8n-coco-from-int8.pt"
     annotations, images = shared / "data" / "coco128" / "val.json", shared / "data" / "coco128" / "images"
     data = read_coco(annotations, images)
@@ -75,7 +69,7 @@ def test_predictions_on_real_images_are_as_good_as_upstreams(
     subprocess.run([sys.executable, "-c", code, weights, description, tmp_path], check=True, capture_output=True)
     theirs = upstream.write_results(tmp_path / "val" / "predictions.json", data.category_ids, tmp_path / "theirs.json")
 
-    average_precision = import_module("benchmarks.parity.tasks").pycocotools_ap
+    average_precision = tools("benchmarks.parity.tasks").pycocotools_ap
     expected, found = average_precision(annotations, theirs), average_precision(annotations, ours)
     assert expected[0] > 0.4
     assert found == pytest.approx(expected, abs=0.002)

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +47,8 @@ print(json.dumps(found))
 
 
 @pytest.mark.parametrize(("arch", "layers"), [("yolov8n", 10), ("yolo11n", 11)])
-def test_how_many_of_upstreams_layers_our_backbone_is(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, arch: str, layers: int
-) -> None:
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    assert import_module("benchmarks.freezing").frozen_layers(arch) == layers
+def test_how_many_of_upstreams_layers_our_backbone_is(tools: Callable[[str], Any], arch: str, layers: int) -> None:
+    assert tools("benchmarks.freezing").frozen_layers(arch) == layers
 
 
 def kept_for_backward(adapter: Any, targets: list[Target]) -> int:
@@ -90,13 +86,10 @@ def sixteen(shared: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_what_upstreams_freeze_does(
-    shared: Path, sixteen: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_upstreams_freeze_does(shared: Path, sixteen: Path, tmp_path: Path, tools: Callable[[str], Any]) -> None:
     """The peer that we are compared with is really frozen, its running statistics too."""
-    monkeypatch.syspath_prepend(str(repository / "tools"))
     data = read_coco(sixteen, shared / "data" / "bccd" / "images")
-    description = import_module("benchmarks.parity.yolo").write_dataset(data, data, tmp_path / "data")
+    description = tools("benchmarks.parity.yolo").write_dataset(data, data, tmp_path / "data")
     weights = shared / "weights" / "yolov8n-coco-from-int8.pt"
     command = [sys.executable, "-c", UPSTREAM_FREEZE, weights, description, tmp_path]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tiny import TOY
 from tlvision.cli.main import main
 from tlvision.config.compose import compose
 from tlvision.config.load import load_config, load_with_origins
@@ -21,7 +22,7 @@ from tlvision.types import InputError
 BY_KIND = {kind: [name for name, preset in presets().items() if preset.kind == kind] for kind in KINDS}
 assert all(BY_KIND.values())
 FAMILY = {
-    "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
+    "model": dict(TOY),
     "data": {"train": {"json": "t.json", "images": "i"}, "val": {"json": "v.json", "images": "i"}},
     "train": {"epochs": 3, "lr": 0.5},
     "hooks": [{"freeze": {"norms": ["stem"]}}, {"ema": {"decay": 0.9}}],

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tiny import TOY
 from tlvision.config.load import dump_config, load_config
 from tlvision.engine.build import build_hooks
 from tlvision.types import InputError
@@ -13,7 +14,7 @@ from tlvision.types import InputError
 
 def minimal() -> dict[str, Any]:
     return {
-        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
+        "model": dict(TOY),
         "data": {
             "train": {"json": "train.json", "images": "images"},
             "val": {"json": "val.json", "images": "images"},

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import tlvision
+from tiny import QUIET
 from tlvision.config.load import load_config
 from tlvision.engine.build import build_run
 from tlvision.types import InputError, RunError
@@ -158,7 +159,7 @@ def label_maps(folder: Path, values: tuple[int, int]) -> Json:
             "augment": {"mosaic": 0},
         },
         "train": {"epochs": 1, "device": "cpu"},
-        "hooks": [{"log": {"progress": "none", "tensorboard": "off"}}],
+        "hooks": [QUIET],
         "run": {"out": str(folder / "run")},
     }
 

@@ -18,6 +18,7 @@ import tlvision
 from fast import first_fast
 from interrupt import interrupted
 from launch import torchrun
+from tiny import QUIET
 from tlvision.cli.main import main
 from tlvision.engine import train as runs
 from tlvision.engine.evaluate import evaluate_run
@@ -72,7 +73,7 @@ def config_of(plates: Path, repository: Path, out: Path) -> dict[str, Any]:
             "augment": {"mosaic": 0.5, "rotate": 10, "flip_vertical": 0.5},
         },
         "train": {"epochs": 2, "lr": 1e-4, "device": "cpu"},
-        "hooks": ["ema", {"log": {"progress": "none", "tensorboard": "off"}}],
+        "hooks": ["ema", QUIET],
         "evaluate": {"batch": 4},
         "run": {"out": str(out)},
     }

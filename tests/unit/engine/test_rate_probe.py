@@ -17,6 +17,7 @@ from PIL import Image
 import tlvision
 from interrupt import Interrupt
 from launch import torchrun
+from tiny import QUIET, config_of
 from tlvision.config.load import load_config
 from tlvision.engine import rate_probe
 from tlvision.engine.build import build_run
@@ -41,37 +42,27 @@ def _candidates() -> Iterator[None]:
 @pytest.fixture
 def auto(tiny_dataset: Path, tmp_path: Path) -> dict[str, Any]:
     """Six epochs with the rate that is found best."""
-    return config_of(tiny_dataset, "auto", tmp_path / "run")
+    return probed(tiny_dataset, "auto", tmp_path / "run")
 
 
-def config_of(dataset: Path, rate: float | str, out: Path) -> dict[str, Any]:
-    images = str(dataset / "images")
-    return {
-        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
-        "data": {
-            "train": {"json": str(dataset / "train.json"), "images": images},
-            "val": {"json": str(dataset / "val.json"), "images": images},
-            "image_size": 96,
-            "batch": {"labelled": 4},
-        },
-        "train": {"epochs": 6, "lr": rate, "device": "cpu"},
-        "hooks": [{"ema": {"decay": 0.5, "warmup": 0}}, {"log": {"progress": "none", "tensorboard": "off"}}],
-        "run": {"out": str(out)},
-    }
+def probed(dataset: Path, rate: float | str, out: Path) -> dict[str, Any]:
+    config = config_of(dataset, out, epochs=6, hooks=({"ema": {"decay": 0.5, "warmup": 0}}, QUIET))
+    config["train"]["lr"] = rate
+    return config
 
 
 @pytest.fixture(scope="module")
 def chosen(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run whose rate was chosen, and what it printed; for tests that only read it."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        run = tlvision.train(config_of(tiny_dataset, "auto", tmp_path_factory.mktemp("chosen") / "run")).run
+        run = tlvision.train(probed(tiny_dataset, "auto", tmp_path_factory.mktemp("chosen") / "run")).run
     return run, printed.getvalue()
 
 
 @pytest.fixture(scope="module")
 def plain(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run whose config has that rate as a number."""
-    return tlvision.train(config_of(tiny_dataset, GOOD, tmp_path_factory.mktemp("plain") / "run")).run
+    return tlvision.train(probed(tiny_dataset, GOOD, tmp_path_factory.mktemp("plain") / "run")).run
 
 
 def checkpoints(run: Path) -> dict[str, bytes]:

@@ -10,7 +10,6 @@ import importlib.util
 import json
 import subprocess
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import launch
 import tlvision
 from fast import first_fast
 from interrupt import interrupted
+from tiny import config_of
 from tlvision.engine import train as runs
 
 SCRIPT = Path(__file__).with_name("doomed.py")
@@ -35,18 +35,17 @@ FREED = (2, 5, 9)
 FILES = ("model", "optimizer", "hook.ema", "random.0")
 
 
-def schedule(config: dict[str, Any], out: Path) -> dict[str, Any]:
-    config = deepcopy(config)
-    config["train"] |= {"epochs": 4, "optimizer": "adamw", "warmup": 0.2, "verify": "every_step"}
-    config["data"]["workers"] = 0
-    config["hooks"] = [
+def schedule(dataset: Path, out: Path) -> dict[str, Any]:
+    hooks = (
         {"checkpoint": {"every_steps": 1}},  # before ema, whose state of the same moment must still be in it
         {"ema": {"decay": 0.9, "warmup": 4}},
         {"layerwise_lr": {"decay": 0.8}},
         {"gradual_unfreeze": {"at": [2 / 12, 5 / 12, 9 / 12], "down_to": "backbone.stage3", "rewarm": 2 / 3}},
         {"log": {"progress": "none", "tensorboard": "off", "every": 1}},
-    ]
-    config["run"]["out"] = str(out)
+    )
+    config = config_of(dataset, out, epochs=4, hooks=hooks)
+    config["train"] |= {"optimizer": "adamw", "warmup": 0.2, "verify": "every_step"}
+    config["data"]["workers"] = 0
     return config
 
 
@@ -79,7 +78,7 @@ def assert_same(left: dict[str, Any], right: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> dict[str, Any]:
     """The end of the run that nobody interrupts, and the numbers that say that it is a test at all."""
-    config = schedule(base_config(tiny_dataset), tmp_path_factory.mktemp("straight") / "run")
+    config = schedule(tiny_dataset, tmp_path_factory.mktemp("straight") / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "build_run", doomed.with_noise)
         run = tlvision.train(config).run
@@ -91,28 +90,13 @@ def straight(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> di
     return end_state(run)
 
 
-def base_config(dataset: Path) -> dict[str, Any]:
-    images = str(dataset / "images")
-    return {
-        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
-        "data": {
-            "train": {"json": str(dataset / "train.json"), "images": images},
-            "val": {"json": str(dataset / "val.json"), "images": images},
-            "image_size": 96,
-            "batch": {"labelled": 4},
-        },
-        "train": {"lr": 1e-3, "device": "cpu"},
-        "run": {},
-    }
-
-
 @pytest.mark.parametrize("step", first_fast([6, 7, 1, 2, 3, 4, 5, 8, 9, 10, 11], 2))
 def test_ctrl_c_after_any_step(
     straight: dict[str, Any], tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     monkeypatch.setattr(runs, "build_run", doomed.with_noise)
     with interrupted(step):
-        tlvision.train(schedule(base_config(tiny_dataset), tmp_path / "run"))
+        tlvision.train(schedule(tiny_dataset, tmp_path / "run"))
     assert_same(straight, end_state(tlvision.train({}, resume=tmp_path / "run").run))
 
 
@@ -139,7 +123,7 @@ def test_a_process_killed_at_any_moment(  # noqa: PLR0917
     resumes_at: int,
     workers: int,
 ) -> None:
-    config = schedule(base_config(tiny_dataset), tmp_path / "run")
+    config = schedule(tiny_dataset, tmp_path / "run")
     config["data"]["workers"] = workers
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))

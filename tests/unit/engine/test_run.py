@@ -20,6 +20,7 @@ import tlvision
 from fast import first_fast
 from interrupt import interrupted
 from launch import torchrun
+from tiny import config_of
 from tlvision.engine import train as runs
 from tlvision.types import RunError
 
@@ -43,20 +44,8 @@ def differing(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> 
 @pytest.fixture(scope="module")
 def learnt(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a run returned that found most objects, for tests that only read it."""
-    images = str(tiny_dataset / "images")
-    config = {
-        "model": {"plugin": "toy", "arch": "tiny_detector", "weights": "none"},
-        "data": {
-            "train": {"json": str(tiny_dataset / "train.json"), "images": images},
-            "val": {"json": str(tiny_dataset / "val.json"), "images": images},
-            "image_size": 96,
-            "batch": {"labelled": 4},
-        },
-        "train": {"epochs": 30, "lr": 1e-3, "device": "cpu"},
-        "evaluate": {"every": 15},
-        "hooks": ["ema", {"log": {"progress": "none", "tensorboard": "off"}}],
-        "run": {"out": str(tmp_path_factory.mktemp("learnt") / "run")},
-    }
+    config = config_of(tiny_dataset, tmp_path_factory.mktemp("learnt") / "run", epochs=30)
+    config["evaluate"] = {"every": 15}
     return tlvision.train(config)
 
 

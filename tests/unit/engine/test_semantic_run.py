@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import tlvision
+from tiny import QUIET
 from tlvision.analysis.pseudo_label_quality import write_pseudo_label_quality
 from tlvision.cli.main import main
 from tlvision.config.load import load_config
@@ -53,7 +54,7 @@ def config(tmp_path: Path) -> dict[str, Any]:
             "augment": {"mosaic": 0, "crop": 64, "crop_class_aware": 0.5},
         },
         "train": {"epochs": 6, "lr": 3e-3, "schedule": "constant", "warmup": 0, "device": "cpu"},
-        "hooks": [{"ema": {"decay": 0.9}}, {"log": {"progress": "none", "tensorboard": "off"}}],
+        "hooks": [{"ema": {"decay": 0.9}}, QUIET],
         "evaluate": {"every": 2, "boundary": True},
         "run": {"out": str(tmp_path / "run")},
     }

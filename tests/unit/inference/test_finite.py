@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tlvision
+from tiny import QUIET
 from tlvision.cli.main import main
 from tlvision.engine import train as runs
 from tlvision.inference.finite import check_outputs, fail_if_silenced, first_bad_tensor, watch_for_nan
@@ -93,7 +94,7 @@ def test_a_run_whose_weights_become_nan_stops(tiny_config: dict[str, Any], monke
         return session
 
     monkeypatch.setattr(runs, "build_session", poisoned)
-    tiny_config["hooks"] = [{"log": {"progress": "none", "tensorboard": "off"}}]
+    tiny_config["hooks"] = [QUIET]
     with pytest.raises(RunError, match="the model gives nan: its weights are not finite"):
         tlvision.train(tiny_config)
     assert not (Path(tiny_config["run"]["out"]) / "checkpoints" / "best").exists()

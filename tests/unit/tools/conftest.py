@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import pytest
 
 
 @pytest.fixture
-def parity(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+def parity(tools: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return `parity(name)`, which imports a module of `benchmarks.parity`."""
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    return lambda name: import_module(f"benchmarks.parity.{name}")
+    return lambda name: tools(f"benchmarks.parity.{name}")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import pytest
 
 
 @pytest.fixture
-def freezing(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    return import_module("benchmarks.freezing")
+def freezing(tools: Callable[[str], Any]) -> Any:
+    return tools("benchmarks.freezing")
 
 
 def result(milliseconds: float, peak: int, added: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,13 +71,9 @@ def test_every_plugin_has_a_module_that_trains_with_its_upstream(
 
 
 def test_the_other_benchmarks_start_upstreams_side_with_options_that_it_has(
-    parity: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parity: Callable[[str], Any], tools: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner, transfer, recipes = (
-        parity("runner"),
-        import_module("benchmarks.transfer"),
-        import_module("benchmarks.recipes"),
-    )
+    runner, transfer, recipes = parity("runner"), tools("benchmarks.transfer"), tools("benchmarks.recipes")
     work = {"weights": "W.pt", "arch": "yolov8n", "data": tmp_path, "out": tmp_path, "budget": "quick"}
     given = SimpleNamespace(**work, epochs=6, image_size=96, batch=4)
     cell = SimpleNamespace(count=40, folder=tmp_path, images=tmp_path / "images")

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-
-@pytest.fixture
-def tools(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    return import_module
 
 
 @pytest.fixture

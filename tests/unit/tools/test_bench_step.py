@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 
 
 def test_each_step_is_set_beside_both_supervised_ones(  # noqa: PLR0917  (pytest fixtures)
-    repository: Path,
+    tools: Callable[[str], Any],
     tiny_config: dict[str, Any],
     tiny_dataset: Path,
     tmp_path: Path,
@@ -28,10 +29,8 @@ def test_each_step_is_set_beside_both_supervised_ones(  # noqa: PLR0917  (pytest
     ]
     path = tmp_path / "teacher.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    monkeypatch.syspath_prepend(str(repository / "tools"))
     monkeypatch.setattr(sys, "argv", ["step", str(path), "--repeats", "2"])
-    from benchmarks import step
-
+    step = tools("benchmarks.step")
     seen: dict[str, tuple[int, list[str]]] = {}
     take_step = step.take_step
 

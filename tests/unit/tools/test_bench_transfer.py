@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    return Bench(import_module("benchmarks.transfer"), tmp_path)
+def bench(tools: Callable[[str], Any], tmp_path: Path) -> Bench:
+    return Bench(tools("benchmarks.transfer"), tmp_path)
 
 
 def test_every_nth_image_is_trained_on_and_others_are_judged_by(bench: Bench, tmp_path: Path) -> None:

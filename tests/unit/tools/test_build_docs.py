@@ -17,12 +17,6 @@ from tlvision.tasks.registry import built_in_tasks
 
 
 @pytest.fixture
-def tools(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    return import_module
-
-
-@pytest.fixture
 def catalogues(tools: Any) -> Any:
     return tools("docs_pages.catalogues")
 

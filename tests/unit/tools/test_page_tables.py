@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ import pytest
 
 
 @pytest.fixture
-def page_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    return import_module("benchmarks.page_tables")
+def page_tables(tools: Callable[[str], Any]) -> Any:
+    return tools("benchmarks.page_tables")
 
 
 def test_pages_are_what_the_tables_generate(page_tables: Any, repository: Path) -> None:

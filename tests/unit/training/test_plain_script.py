@@ -9,13 +9,14 @@ from safetensors.torch import load_file
 
 import tlvision
 from launch import run_script
+from tiny import QUIET
 
 
 def test_the_loop_does_what_the_plain_script_does_to_the_bit(
     tiny_config: dict[str, Any], tmp_path: Path, repository: Path
 ) -> None:
     tiny_config["hooks"] = [
-        {"log": {"progress": "none", "tensorboard": "off"}},
+        QUIET,
         {"freeze": {"roles": ["stem"]}},
         {"layerwise_lr": {"decay": 0.9}},
     ]

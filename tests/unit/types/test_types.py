@@ -102,6 +102,7 @@ def test_class_names_are_the_identity() -> None:
         (("a", "b"), (1, 1), "id 1 is used for more than one class"),
         (("a",), (1, 2), "1 names but 2 ids"),
         (("a", " "), (1, 2), "an empty class name"),
+        (("a", "b\ud83d"), (1, 2), r"half of a surrogate pair in the class name 'b\\ud83d'"),
     ],
 )
 def test_a_class_map_that_is_ambiguous_is_an_error(names: tuple[str, ...], ids: tuple[int, ...], expected: str) -> None:

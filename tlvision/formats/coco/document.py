@@ -12,6 +12,7 @@ from tlvision.files.json_input import load_json
 from tlvision.formats.coco.rules import LIMIT, area_problem, crowd_problem
 from tlvision.formats.image_headers import nearby
 from tlvision.types import InputError, Json, listing
+from tlvision.types.shown import clip, is_encodable
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +229,8 @@ def _check_file_name(name: str, image_id: int, row: Json, folder: Path | None) -
     file_name = row.get("file_name")
     if not isinstance(file_name, str) or not file_name.strip():
         raise InputError(f"{name}, image {image_id}: 'file_name' must be a text, got {file_name!r}")
+    if not is_encodable(file_name):
+        raise InputError(f"{name}, image {image_id}: {surrogate_problem('file_name', file_name)}")
     if reason := unsafe_name(file_name):
         where = (
             nearby(folder, file_name)
@@ -241,6 +244,18 @@ def _check_file_name(name: str, image_id: int, row: Json, folder: Path | None) -
     sides = [row.get("width"), row.get("height")]
     if any(side is not None and (not is_integer(side) or side <= 0) for side in sides):
         raise InputError(f"{name}, image {image_id}: width and height must be positive integers, got {sides}")
+
+
+def surrogate_problem(key: str, text: str) -> str:
+    r"""Return problem and remedy of a name that UTF-8 cannot hold (see `is_encodable`).
+
+    key: "name" or "file_name".
+
+    >>> surrogate_problem("name", "\ud83d")
+    "half of a surrogate pair in 'name': '\\ud83d'. Write the character itself."
+    """
+    remedy = "Write the character itself" if key == "name" else "Rename the file, and correct the json"
+    return f"half of a surrogate pair in '{key}': {clip(text, 200)!r}. {remedy}."
 
 
 def unsafe_name(file_name: str) -> str:
@@ -267,6 +282,8 @@ def _categories(name: str, categories: list[Json]) -> dict[int, str]:
     for category_id, row in rows.items():
         if not isinstance(row.get("name"), str) or not row["name"].strip():
             raise InputError(f"{name}, category {category_id}: 'name' must be a text, got {row.get('name')!r}")
+        if not is_encodable(row["name"]):
+            raise InputError(f"{name}, category {category_id}: {surrogate_problem('name', row['name'])}")
     twice = [text for text, count in Counter(row["name"] for row in rows.values()).items() if count > 1]
     if twice:
         raise InputError(f"{name}: duplicate category name {listing(twice)}. Category names must be unique.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tlvision.formats.bit_depth import FULL, choose_bits
 from tlvision.formats.coco.document import load_image_rows
-from tlvision.formats.image_headers import SUFFIXES, Header, read_headers
+from tlvision.formats.image_headers import SUFFIXES, Header, images_in, read_headers
 from tlvision.types import ImageFile, InputError, Json
 
 
@@ -41,7 +41,7 @@ def read_images(
     if not folder.is_dir():
         raise InputError(f"data.target.images: the image folder '{folder}' does not exist")
     if json_path is None:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        paths = images_in(folder)
         if not paths:
             raise InputError(
                 f"data.target.images: the folder '{folder}' holds no image ({', '.join(sorted(SUFFIXES))}); unlabelled "

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tlvision.files.inputs import exists, read_text
 from tlvision.formats.bit_depth import FULL, choose_bits
-from tlvision.formats.image_headers import SUFFIXES, Header, read_headers
+from tlvision.formats.image_headers import SUFFIXES, Header, images_in, read_headers
 from tlvision.formats.label_maps.files import read_label_map
 from tlvision.formats.orientation import Exif, decide
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, Sample, counted, empty_target, listing
@@ -183,9 +183,7 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"the image folder '{folder}' does not exist")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
+    for path in images_in(folder):
         stem = str(path.relative_to(folder).with_suffix(""))
         if stem in found:
             raise InputError(f"{folder}: '{found[stem].name}' and '{path.name}' share a label map; rename one")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tlvision.files.json_input import load_json
-from tlvision.formats.coco.document import unsafe_name
+from tlvision.formats.coco.document import surrogate_problem, unsafe_name
 from tlvision.types import InputError, Json, listing
-from tlvision.types.shown import shown
+from tlvision.types.shown import is_encodable, shown
 
 _LARGEST_SEGMENT = 256**3 - 1
 _FIELDS = {
@@ -129,6 +129,8 @@ def _name(where: str, row: Json) -> str:
     name = row["name"]
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"{where}: 'name' must be a text, got {shown(name)}")
+    if not is_encodable(name):
+        raise InputError(f"{where}: {surrogate_problem('name', name)}")
     return name
 
 
@@ -137,6 +139,8 @@ def _file_name(where: str, row: Json) -> str:
     name = row["file_name"]
     if not isinstance(name, str):
         raise InputError(f"{where}: 'file_name' must be a text, got {shown(name)}")
+    if not is_encodable(name):
+        raise InputError(f"{where}: {surrogate_problem('file_name', name)}")
     if problem := unsafe_name(name) if name.strip() else "is empty":
         raise InputError(
             f"{where}: the file name {shown(name)} {problem}. Make it relative to that folder, such as 'a.png' or "

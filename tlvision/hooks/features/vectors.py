@@ -25,7 +25,7 @@ def feature_vectors(maps: Tensor, positions: int) -> Tensor:
     if not positions:
         return maps.float().mean(dim=(2, 3))
     side = isqrt(positions)
-    # Worked out on the device: for a copy from the CPU's memory a GPU would wait.
+    # Computed on the device: for a copy from the CPU's memory a GPU would wait.
     rows, columns = (
         (2 * torch.arange(min(side, length), device=maps.device) + 1) * length // (2 * min(side, length))
         for length in maps.shape[2:]

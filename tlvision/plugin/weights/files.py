@@ -11,7 +11,7 @@ from tlvision.files.inputs import check_file, exists
 from tlvision.plugin.weights.inert_pickle import read_pickled_tensors
 from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError, listing
-from tlvision.types.shown import clip, shown
+from tlvision.types.shown import clip, is_encodable, shown
 
 
 def read_tensors(path: str | Path) -> TensorFile:
@@ -83,6 +83,8 @@ def class_names_of(metadata: Mapping[str, str] | None, path: Path) -> tuple[str,
         problem = "is not a JSON list of names"
     elif len(set(names)) < len(names):
         problem = f"names {listing(name for name, count in Counter(names).items() if count > 1)} more than once"
+    elif not all(map(is_encodable, names)):
+        problem = "has half of a surrogate pair"
     if problem:
         raise InputError(
             f"weights: '{path}': the metadata 'classes' {problem}: {shown(text)}. Correct it, or remove it: the head's "

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ def test_the_rotation_of_a_photograph_is_applied(tmp_path: Path) -> None:
         ({"annotations": []}, "expected a json with the key 'images'"),
         ({"images": []}, "'images' is empty"),
         ({"images": [{"id": 1, "file_name": "../x.png"}]}, "leaves the image folder"),
+        (
+            {"images": [{"id": 7, "file_name": "b\ud83d.png"}]},
+            "some.json, image 7: half of a surrogate pair in 'file_name'",
+        ),
         ({"images": [{"id": 1, "file_name": "gone.png"}]}, "1 of 1 image files do not exist"),
         ({"images": [{"id": 1, "file_name": "b.png"}, {"id": 1, "file_name": "a.JPG"}]}, "duplicate image id 1"),
         ({"images": [{"id": 1, "file_name": "b.png", "width": 9, "height": 9}]}, "b.png is 30 x 20 but .* says 9 x 9"),
@@ -81,3 +86,13 @@ def test_an_empty_or_absent_folder_is_an_error(tmp_path: Path) -> None:
         read_images(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         read_images(tmp_path / "gone")
+
+
+def test_a_file_name_that_is_not_text_is_refused(folder: Path) -> None:
+    """Linux accepts any bytes as a name; json files and pages of a run do not."""
+    try:
+        (folder / "b.png").rename(os.fsdecode(os.fsencode(folder) + b"/b\xff.png"))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(InputError, match=r"name of the image '.*b\\udcff\.png' is not text in UTF-8\. Rename it\."):
+        read_images(folder)

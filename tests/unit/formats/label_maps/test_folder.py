@@ -57,6 +57,17 @@ def test_the_ignore_value_is_one_and_is_named(folders: tuple[Path, Path]) -> Non
         read_label_maps(images, masks, CLASSES)
 
 
+def test_an_image_whose_name_is_not_text_is_refused(folders: tuple[Path, Path]) -> None:
+    images, masks = folders
+    for folder, suffix in ((images, "jpg"), (masks, "png")):
+        try:
+            (folder / f"a.{suffix}").rename(folder / f"a\udcff.{suffix}")
+        except OSError:
+            pytest.skip("this file system has no such names")
+    with pytest.raises(InputError, match=r"name of the image '.*a\\udcff\.jpg' is not text in UTF-8\. Rename it\."):
+        read_label_maps(images, masks, CLASSES)
+
+
 def test_what_cannot_be_used_is_said_with_the_file(folders: tuple[Path, Path]) -> None:
     images, masks = folders
     (masks / "left" / "b.png").rename(masks / "c.png")
