@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from tlvision.config.schema import Config
+    from tlvision.data.dataset import EvalImages
     from tlvision.data.unlabelled import UnlabelledImages
     from tlvision.engine.build import Run
     from tlvision.inference.domain_evaluator import DomainEvaluator
@@ -19,8 +20,20 @@ if TYPE_CHECKING:
     from tlvision.types import Dataset
 
 
-def build_evaluator(config: Config, task: Task, data: Dataset, *, out: Path, fabric: Fabric, workers: int) -> Evaluator:
-    """Return an evaluator of models for `task` on `data`; it writes its results into `out`."""
+def build_evaluator(
+    config: Config,
+    task: Task,
+    data: Dataset,
+    *,
+    out: Path,
+    fabric: Fabric,
+    workers: int,
+    images: EvalImages | None = None,
+) -> Evaluator:
+    """Return an evaluator of models for `task` on `data`; it writes its results into `out`.
+
+    images: network inputs for the samples of `data`; None makes them from the image files.
+    """
     from tlvision.inference.evaluator import Evaluator
 
     truth = task.ground_truth(data, label_options(config.data), out, write=fabric.is_global_zero)
@@ -37,6 +50,7 @@ def build_evaluator(config: Config, task: Task, data: Dataset, *, out: Path, fab
         measure=measure_options(config),
         window=config.evaluate.window,
         cache_bytes=config.data.cache_bytes,
+        images=images,
     )
 
 
