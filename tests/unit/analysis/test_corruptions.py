@@ -81,10 +81,10 @@ def test_draws_depend_on_seed_and_image_only(name: str) -> None:
     for other in SCALES:  # whatever ran in between
         corrupt(image, other, 2, seed=1, name="b.png")
     assert (corrupt(image, name, 3, seed=1, name="a.png") == first).all()
-    others = [
-        corrupt(image, name, 3, seed=seed, name=file) for seed, file in ((2, "a.png"), (1, "b.png"), (3, "c.png"))
-    ]
-    assert any((each != first).any() for each in others) == (name in RANDOM)
+    seeds = [corrupt(image, name, 3, seed=seed, name="a.png") for seed in range(2, 10)]
+    names = [corrupt(image, name, 3, seed=1, name=f"{number}.png") for number in range(8)]
+    for others in (seeds, names):
+        assert any((each != first).any() for each in others) == (name in RANDOM)
 
 
 @pytest.mark.parametrize("name", SCALES)

@@ -186,6 +186,7 @@ def test_a_run_with_masks(plates: Path, repository: Path, tmp_path: Path, monkey
     for name in names:
         low, high = found["corruptions"][name]["values"]
         assert 0 < high < low, name
+        assert low > 0.5 * found["clean"], f"{name}: labels that stay behind would match nothing"
     assert (out / "stress.png").is_file()
 
 
@@ -256,7 +257,11 @@ def test_label_maps_move_by_the_nearest_pixel_and_the_rest_is_ignored(plates: Pa
 
 
 def test_nothing_to_measure_is_not_measured(
-    detector: Path, plates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    detector: Path,
+    plates: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     copy = tmp_path / "run"
     shutil.copytree(detector, copy)
@@ -264,7 +269,11 @@ def test_nothing_to_measure_is_not_measured(
     (tmp_path / "val.json").write_text(json.dumps({**document, "annotations": []}))
     config = (copy / "config.yaml").read_text().replace(str(plates / "val.json"), str(tmp_path / "val.json"))
     (copy / "config.yaml").write_text(config)
+    built = []
+    original = stress.build_evaluator
+    monkeypatch.setattr(stress, "build_evaluator", lambda *a, **k: built.append(0) or original(*a, **k))
     found, out = stress_run(copy, settings(tmp_path / "out", corruptions=("fog", "scale")))
+    assert len(built) == 1, "no corruption is worth its time"
     text = capsys.readouterr().out
     assert found["clean"] is None
     assert found["mean_relative_loss"] is found["worst"] is found["corruptions"]["fog"]["relative_loss"] is None

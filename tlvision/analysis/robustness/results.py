@@ -111,8 +111,12 @@ def conclude(metric: Metric, clean: float | None, curves: Sequence[Curve]) -> st
 
 
 def short(metric: Metric) -> str:
-    """Return a metric's name without its kind, as plain words."""
-    return metric.name.rpartition("/")[2].replace("_", " ")
+    """Return a metric's name without its kind, as plain words.
+
+    >>> short(Metric("bbox/AP")), short(Metric("semantic/mean_class_iou"))
+    ('AP', 'mean class IoU')
+    """
+    return metric.name.rpartition("/")[2].replace("_", " ").replace("iou", "IoU")
 
 
 def loss_table(metric: Metric, curves: Sequence[Curve]) -> Table:
