@@ -88,7 +88,7 @@ def _read(objects: Any, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def without_crowds(truth: Any, results: Any) -> None:
-    """Leave out crowd regions, which supervision does not know, and ties of scores and IoUs, which it orders its way."""
+    """Leave out crowd regions, which supervision does not know, and ties of IoUs, which it orders its own way."""
     for row in truth["annotations"]:
         row["iscrowd"] = 0
     rng = np.random.default_rng(0)

@@ -25,6 +25,7 @@ VERBS = {
     "show": "print weight report, groups, taps, ledger, phases and memory of a config, without training",
     "verify": "prove in a few steps of every phase that frozen parameters stay unchanged",
     "domain-gap": "measure the distance between two image sets for a model, and recommend methods",
+    "stress": "measure how the metric of a run falls on corrupted images: blur, noise, fog, smaller objects and others",
     "check-plugin": "run the plugin conformance checks and print the results",
     "new-plugin": "write a working plugin package for a new model family",
     "check-hook": "run the hook conformance checks in small runs and print the results",

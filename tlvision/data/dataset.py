@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
@@ -55,6 +56,10 @@ _BOXES = TargetParts()
 Draw = tuple[Pixels, Target, Meta]
 Restyle = Callable[[Pixels, np.random.Generator], Pixels]
 """Changes the appearance of an image (H, W, 3) uint8 RGB without moving objects; returns a new image."""
+ImageChange = Callable[[Sample, Pixels], Pixels]
+"""Changes the appearance of the decoded image of a sample, (h, w, 3) uint8 RGB; returns a new image of that shape."""
+ImageView = Callable[[Sample], Matrix]
+"""Returns where the image of a sample moves, within its frame: (3, 3) float64, in pixels of the original image."""
 
 
 def round_up(side: int, multiple: int) -> int:
@@ -284,9 +289,22 @@ class EvalImages:
         self.samples = self.loader.samples
         self.input_spec = input_spec
         self.long_side = round_up(image_size, input_spec.multiple_of)
+        self.change: ImageChange | None = None
+        self.view: ImageView | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def with_changes(self, change: ImageChange | None = None, view: ImageView | None = None) -> EvalImages:
+        """Return the same inputs with other pixels; both share one cache of decoded images.
+
+        change: changes the image at the resolution of the network input, before it is padded; None leaves it.
+        view:   moves the image within its frame. The rest of the frame is padding, and the frame itself is placed as
+                before, so predictions come back in pixels of the moved image.
+        """
+        changed = copy(self)
+        changed.change, changed.view = change, view
+        return changed
 
     def canvas(self, index: int) -> tuple[int, int]:
         """Return height and width of the network input for one image."""
@@ -296,7 +314,9 @@ class EvalImages:
         """Return the image (H, W, 3) uint8 RGB, an empty target, and the way back to the original."""
         sample, (canvas, matrix) = self.samples[index], self._place(index)
         image = blank(canvas, self.input_spec)
-        self.loader.paint(image, index, Placement(matrix, None), (self.long_side, self.long_side))
+        placement = Placement(matrix if self.view is None else matrix @ self.view(sample), None)
+        change = None if self.change is None else partial(self.change, sample)
+        self.loader.paint(image, index, placement, (self.long_side, self.long_side), change)
         return image, empty_target(), Meta(sample.image_id, matrix, (sample.height, sample.width))
 
     def _place(self, index: int) -> tuple[tuple[int, int], Matrix]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,10 @@ from tlvision.data.augment import Placement
 from tlvision.data.geometry import (
     MIN_SIDE,
     Boxes,
+    Matrix,
     Region,
     apply,
+    clip_boxes,
     clip_polygon,
     is_axis_aligned,
     paint_mask,
@@ -21,7 +24,7 @@ from tlvision.data.geometry import (
     warp_polygons,
     worth_keeping,
 )
-from tlvision.formats.coco.rle import polygons_to_mask, rle_to_mask, segment_to_mask
+from tlvision.formats.coco.rle import mask_to_rle, polygons_to_mask, rle_to_mask, segment_to_mask
 from tlvision.formats.label_maps import read_label_map
 from tlvision.types import IGNORE_INDEX, InputError, Pixels, Polygons, Rle, Sample, Target
 
@@ -145,6 +148,85 @@ def _place_mask(segment: Polygons | Rle, sample: Sample, placement: Placement, s
     region = placement.region or _all_of(sample)
     cut = [clip_polygon(part.astype(np.float64), region).astype(np.float32) for part in segment]
     return polygons_to_mask(warp_polygons(tuple(cut), placement.matrix), *size)
+
+
+def move_sample(sample: Sample, matrix: Matrix, *, min_visible: float) -> Sample:
+    """Return a sample with the objects of its image after that was warped within its own frame.
+
+    matrix:      pixels of the image -> pixels of the frame, which has the size of the image.
+    min_visible: share of an object's area, 0..1. An object of which the frame shows less becomes a crowd region, which
+                 counts neither as missed nor as a false positive.
+
+    Outlines are mapped point by point, run-length masks are warped, and both are cut at the frame. A box is the mapped
+    box; if the image turns, it is the box around the mapped outline or mask. An object without either is taken for the
+    ellipse in its box then: on 679 objects of COCO, turned by 15 degrees, the box around the ellipse has a mean IoU of
+    0.79 with the box around the mask, and the box around the corners 0.68 (Kalra et al. 2021, "Towards Rotation
+    Invariance in Object Detection"). Objects that leave the frame or shrink below a pixel are left out.
+
+    `Sample.label_map` is a file and stays as it is.
+    """
+    moved = [(found, index) for index in range(len(sample.target)) if (found := _move_object(sample, index, matrix))]
+    indices = [index for _, index in moved]
+    hidden = np.array([found.visible < min_visible for found, _ in moved], bool)
+    target = Target(
+        boxes=np.array([found.box for found, _ in moved], np.float32).reshape(-1, 4),
+        labels=sample.target.labels[indices],
+        crowd=sample.target.crowd[indices] | hidden,
+    )
+    return replace(sample, target=target, segments=tuple(found.segment for found, _ in moved))
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """An object after a warp: its box x0 y0 x1 y1, its segmentation, and the share of its area that is visible."""
+
+    box: npt.NDArray[np.float64]
+    segment: Polygons | Rle | None
+    visible: float
+
+
+def _move_object(sample: Sample, index: int, matrix: Matrix) -> _Moved | None:
+    segment, box = sample.segments[index], sample.target.boxes[index].astype(np.float64)
+    frame = _all_of(sample)
+    segment_moved: Polygons | Rle | None = None
+    if isinstance(segment, dict):
+        mask = rle_to_mask(segment)
+        canvas = np.zeros((sample.height, sample.width), np.uint8)
+        paint_mask(canvas, mask, matrix)
+        if not canvas.any():
+            return None
+        around = _mask_bounds(canvas[None])[0].astype(np.float64)
+        visible = int(canvas.sum()) / (int(mask.sum()) * abs(float(np.linalg.det(matrix[:2, :2]))))
+        segment_moved = mask_to_rle(canvas)
+    else:
+        outline = segment or (_corners(box) if is_axis_aligned(matrix) else _ellipse(box),)
+        mapped = [apply(matrix, part) for part in outline]
+        cut = [part for part in (clip_polygon(points, frame) for points in mapped) if len(part) >= 3]
+        if not cut:
+            return None
+        around = _bounds(cut)
+        visible = sum(map(_area, cut)) / max(sum(map(_area, mapped)), 1e-9)
+        segment_moved = segment and tuple(part.astype(np.float32) for part in cut)
+    if is_axis_aligned(matrix):
+        around = clip_boxes(transform_boxes(box[None], matrix), frame)[0]
+    return _Moved(around, segment_moved, visible) if (around[2:] - around[:2] >= 1).all() else None
+
+
+def _corners(box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+
+
+def _ellipse(box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return (72, 2) points of the ellipse in a box."""
+    angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    unit = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return (box[:2] + box[2:]) / 2 + unit * (box[2:] - box[:2]) / 2
+
+
+def _area(points: npt.NDArray[np.float64]) -> float:
+    """Return the area of a polygon (K, 2), by the shoelace formula."""
+    following = np.roll(points, -1, axis=0)
+    return abs(float((points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1]).sum())) / 2
 
 
 def semantic_map(sample: Sample, background: int | None) -> Pixels:

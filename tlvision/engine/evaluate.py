@@ -9,12 +9,13 @@ from tlvision.config.schema import DatasetSettings
 from tlvision.engine.datasets import label_options, source_of
 from tlvision.engine.evaluators import build_evaluator
 from tlvision.engine.limits import objects_given
-from tlvision.engine.model import load
+from tlvision.engine.model import LoadedModel, load
 from tlvision.engine.operating_point import read_thresholds
 from tlvision.evaluation import Analysis
 from tlvision.files.outputs import numbered_folder, output_folder
+from tlvision.tasks import Task
 from tlvision.terminal import console, note
-from tlvision.types import InputError, listing
+from tlvision.types import Dataset, InputError, listing
 
 
 def evaluate_run(
@@ -58,15 +59,7 @@ def evaluate_run(
     if images is not None:
         values = {"json": json_path, "images": images, "masks": masks}
         settings = DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})
-    source = source_of(settings, "val")
-    task = model.task.measured_as(source)
-    if task is not model.task:
-        name = Path(source.json or source.images).name
-        absent = listing(sorted(model.task.labels - task.labels))
-        note(console(), f"{name} has no {absent}: only {task.noun} are evaluated")
-    data = task.read(source, label_options(config.data), model.classes, require_objects=False)
-    for sentence in data.skipped:
-        note(console(), sentence)
+    task, data = read_evaluated(model, settings)
     about = str(data.path.resolve())
     folder = numbered_folder(run / "evaluations" / data.path.stem, COMMAND, about=about)
     with output_folder(folder, COMMAND, about=about) as out:
@@ -74,6 +67,25 @@ def evaluate_run(
         evaluator = build_evaluator(config, task, data, out=out, fabric=model.fabric, workers=0, analysis=analysis)
         evaluator.evaluate(model.adapter)
     return evaluator.metrics, folder
+
+
+def read_evaluated(model: LoadedModel, settings: DatasetSettings) -> tuple[Task, Dataset]:
+    """Return the task to measure a loaded model by on a dataset, and the dataset; print notes on both.
+
+    settings: where the dataset lies. Without masks there, a model with masks is measured by boxes alone.
+
+    Raises InputError if the dataset cannot be read or has classes that the model lacks.
+    """
+    source = source_of(settings, "val")
+    task = model.task.measured_as(source)
+    if task is not model.task:
+        name = Path(source.json or source.images).name
+        absent = listing(sorted(model.task.labels - task.labels))
+        note(console(), f"{name} has no {absent}: only {task.noun} are evaluated")
+    data = task.read(source, label_options(model.config.data), model.classes, require_objects=False)
+    for sentence in data.skipped:
+        note(console(), sentence)
+    return task, data
 
 
 COMMAND = "evaluate"

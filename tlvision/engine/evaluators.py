@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from tlvision.config.schema import Config
+    from tlvision.data.dataset import EvalImages
     from tlvision.data.unlabelled import UnlabelledImages
     from tlvision.engine.build import Run
     from tlvision.evaluation import Analysis
@@ -30,10 +31,12 @@ def build_evaluator(
     fabric: Fabric,
     workers: int,
     analysis: Analysis | None = None,
+    images: EvalImages | None = None,
 ) -> Evaluator:
     """Return an evaluator of models for `task` on `data`; it writes its results into `out`.
 
     analysis: whether each evaluation says more than the headline numbers.
+    images:   network inputs for the samples of `data`; None makes them from the image files.
     """
     from tlvision.inference.evaluator import Evaluator
 
@@ -51,6 +54,7 @@ def build_evaluator(
         measure=replace(measure_options(config), analysis=analysis),
         window=config.evaluate.window,
         cache_bytes=config.data.cache_bytes,
+        images=images,
     )
 
 

@@ -2,8 +2,9 @@
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 6 and 13 (percentile interval); Koehn,
 Statistical Significance Tests for Machine Translation Evaluation, 2004 (pairs). Each resample draws images, the same
-ones for every model, and then, for each side, as many of its runs as it has. Difference: the deviation of the drawn runs
-from the mean of all is multiplied by sqrt(k / (k - 1)) for k runs, because a bootstrap of k values is too narrow by that.
+ones for every model, and then, for each side, as many of its runs as it has. Difference: the deviation of the drawn
+runs from the mean of all is multiplied by sqrt(k / (k - 1)) for k runs, because a bootstrap of k values is too narrow by
+that.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Bootstrap:
     def _with_seeds(self, values: Floats, stream: int) -> Floats:
         """Return (B,) the mean of runs drawn with replacement. values: (runs, B)."""
         runs, repeats = values.shape
-        mean = values.mean(axis=0)
+        mean: Floats = values.mean(axis=0)
         if runs == 1:
             return mean
         drawn = np.random.default_rng([self.seed, stream]).integers(0, runs, (runs, repeats))

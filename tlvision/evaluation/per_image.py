@@ -46,7 +46,8 @@ def objects_per_image(
     ground_truth: str | Path, predictions: str | Path, kinds: Sequence[IouType], *, max_detections: int = 100
 ) -> ObjectsPerImage:
     """Match the predictions of one model; arguments and errors as for `coco_map`, for one or both IoU types."""
-    matches, content = {}, []
+    matches: dict[str, Matches] = {}
+    content = []
     for kind in kinds:
         truth = read_ground_truth(ground_truth, kind)
         matches[kind] = match(truth, read_predictions(predictions, truth, kind), kind, max_detections=max_detections)

@@ -108,8 +108,8 @@ def compare_runs(runs: Sequence[Path], *, repeats: int = REPEATS, seed: int = 0)
     sides = group(runs, configs)
     if len(sides) < 2:
         raise InputError(
-            f"compare: all {len(runs)} runs differ by their seed only, so there is nothing to compare; give runs of two "
-            "configs or more"
+            f"compare: all {len(runs)} runs differ by their seed only, so there is nothing to compare; give runs of "
+            "two configs or more"
         )
     task = get_task(get_plugin(configs[0].model.plugin).task_of(configs[0].model.arch))
     results = [_per_image(run, config) for run, config in zip(runs, configs, strict=True)]

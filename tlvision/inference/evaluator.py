@@ -39,6 +39,7 @@ class Evaluator:
     measure:      how predictions are measured.
     window:       side in pixels of the sliding window of segmenters; 0 for whole images.
     cache_bytes:  size of the cache of decoded images; None lets the memory of the machine decide.
+    images:       the network inputs; None makes them from `data` in the first evaluation, and they are kept.
     left_out:     predictions of the last evaluation whose class the ground truth does not have; they count nowhere.
     """
 
@@ -53,9 +54,9 @@ class Evaluator:
     measure: MeasureOptions = field(default_factory=MeasureOptions)
     window: int = 0
     cache_bytes: int | None = None
+    images: EvalImages | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     left_out: int = 0
-    _images: EvalImages | None = None
 
     def evaluate(self, adapter: Adapter, weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
         """Predict with `weights` (None: the model's own), write predictions and metrics, and return the metrics, flat.
@@ -95,13 +96,13 @@ class Evaluator:
         return found
 
     def _predict(self, adapter: Adapter, results: Results) -> None:
-        if self._images is None:  # kept, with its cache of decoded images, for the next evaluation
-            self._images = EvalImages(
+        if self.images is None:  # kept, with its cache of decoded images, for the next evaluation
+            self.images = EvalImages(
                 self.data.samples, adapter.input_spec, self.image_size, cache_bytes=self.cache_bytes
             )
         found = predict_samples(
             adapter,
-            self._images,
+            self.images,
             fabric=self.fabric,
             batch_size=self.batch_size,
             workers=self.workers,
