@@ -3,8 +3,8 @@
 Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 6 and 13 (percentile interval); Koehn,
 Statistical Significance Tests for Machine Translation Evaluation, 2004 (pairs). Each resample draws images, the same
 ones for every model, and then, for each side, as many of its runs as it has. Difference: the deviation of the drawn
-runs from the mean of all is multiplied by sqrt(k / (k - 1)) for k runs, because a bootstrap of k values is too narrow by
-that.
+runs from the mean of all is multiplied by sqrt(k / (k - 1)) for k runs, because a bootstrap of k values is too narrow
+by that.
 """
 
 from __future__ import annotations

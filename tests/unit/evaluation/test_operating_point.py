@@ -49,15 +49,13 @@ def test_f1_is_the_highest_of_all_thresholds(seed: int, write_files: Any) -> Non
     rows = [(round(float(score), 2), bool(right)) for score, right in zip(rng.random(60), rng.random(60) < 0.6)]  # noqa: B905
     matches = matches_of(write_files, {"cat": rows}, missed=5)
     chosen = choose_thresholds(matches).thresholds
-    best = max(
-        at_thresholds(matches, ClassThresholds(score))["per_class"]["cat"]["f1"] or 0
-        for score in np.linspace(0, 1, 201)
-    )
+    rows_at = [at_thresholds(matches, ClassThresholds(each))["per_class"]["cat"] for each in np.linspace(0, 1, 201)]
+    best = max(row["f1"] or 0 for row in rows_at)
     assert at_thresholds(matches, chosen)["per_class"]["cat"]["f1"] == pytest.approx(best)
 
 
 def test_precision_and_recall_are_reached_where_they_can_be(write_files: Any) -> None:
-    mixed = sorted(GOOD + [(0.85, False), *BAD], reverse=True)
+    mixed = sorted([*GOOD, (0.85, False), *BAD], reverse=True)
     matches = matches_of(write_files, {"cat": mixed}, missed=1)
     found = at_thresholds(matches, choose_thresholds(matches, Rule("precision", 0.9)).thresholds)["per_class"]["cat"]
     assert found["precision"] >= 0.9
