@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -57,8 +58,12 @@ def test_every_language_is_checked() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [p for p in blocks("python") if p.values[0].page not in PROGRAMS])
-def test_python_runs(block: Block) -> None:
-    subprocess.run([sys.executable, "-c", block.text], check=True)
+def test_python_runs(block: Block, small_run: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    """The block is run in a folder that has runs/quickstart and photo.jpg."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "quickstart").symlink_to(small_run)
+    shutil.copy(sorted((tiny_dataset / "images").iterdir())[0], tmp_path / "photo.jpg")
+    subprocess.run([sys.executable, "-c", block.text], check=True, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("block", blocks("toml"))
