@@ -21,6 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-detections", type=int, metavar="N", help="objects of an image at most (default: the run's)"
     )
+    parser.add_argument(
+        "--format",
+        choices=("coco", "cvat", "label_studio"),
+        help="also write the objects as labels to correct: a COCO dataset (FiftyOne and others), CVAT, Label Studio",
+    )
     parser.add_argument("--device", help="cpu, cuda or auto (default: as the run was trained)")
 
 
@@ -35,4 +40,5 @@ def run(options: argparse.Namespace) -> None:
         min_score=options.min_score,
         max_detections=options.max_detections,
         device=options.device,
+        label_format=options.format,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import track
@@ -13,9 +14,11 @@ from tlvision.data.images import read_image, write_image
 from tlvision.engine.model import LoadedModel, load
 from tlvision.engine.operating_point import shown_thresholds
 from tlvision.engine.sources import existing, find_images
+from tlvision.files.json_files import write_text
 from tlvision.files.names import common_folder, relative_names, unique_stems
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.formats.coco import read_readable
+from tlvision.formats.preannotations import FORMATS, PreAnnotations
 from tlvision.inference.predict import predict_files
 from tlvision.report import draw_prediction
 from tlvision.terminal import console, note
@@ -32,6 +35,7 @@ def predict_images(
     min_score: float | None = None,
     max_detections: int | None = None,
     device: str | None = None,
+    label_format: str | None = None,
 ) -> None:
     """Write a picture of each image with its objects, and `predictions.json`.
 
@@ -45,6 +49,7 @@ def predict_images(
                     (thresholds.json), or 0.25 if it has none. Average precision needs all objects: 0.
     max_detections: objects of an image at most; None for the limit of the run.
     device:         "cpu", "cuda" …; None as the run was trained.
+    label_format:   a format of `tlvision.formats.preannotations.FORMATS`, in which the objects are written as well.
 
     predictions.json is a COCO results list, with "segmentation" (run lengths) where the model finds masks; `image_id`
     counts the images from 1 in the order given, `file_name` (relative to that folder) and `category` name image and
@@ -58,12 +63,16 @@ def predict_images(
     files, notes = find_images(images, leave_out=out)
     check_folder(out, COMMAND, inputs=[*files, run])
     model = load(run, device=device, max_detections=max_detections)
+    labels = None if label_format is None else _label_file(model, label_format)
     samples, problems, bit_notes = read_readable(files, bits=model.config.data.bits)
+    thresholds = model.thresholds if min_score is None else ClassThresholds(min_score)
     if samples:
         with output_folder(out, COMMAND, inputs=[*files, run]):
-            problems += _write(
-                model, files, samples, out, ClassThresholds(min_score) if min_score is not None else None
-            )
+            problems += _write(model, files, samples, _Output(out, thresholds, labels))
+            if labels is not None and label_format is not None:
+                path = out / FORMATS[label_format][0]
+                write_text(path, labels.text(label_format))
+                console().print(f"labels         {path}", soft_wrap=True)
     for sentence in (*notes, *bit_notes):
         note(console(), sentence)
     for path, problem in problems:
@@ -72,10 +81,29 @@ def predict_images(
         raise InputError(f"predict: none of {counted(len(files), 'image')} can be read; the first: {problems[0][1]}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """Where predictions go, from which scores on, and labels for a label tool to add them to."""
+
+    folder: Path
+    thresholds: ClassThresholds
+    labels: PreAnnotations | None
+
+
+def _label_file(model: LoadedModel, label_format: str) -> PreAnnotations:
+    if "boxes" not in model.task.labels:
+        raise InputError(
+            f"predict: --format {label_format} is for objects, and the model predicts {model.task.noun}; label_maps/ "
+            "holds them as PNG, which label tools read"
+        )
+    return PreAnnotations(model.classes, model.run.name)
+
+
 def _write(
-    model: LoadedModel, files: Sequence[Path], samples: Sequence[Sample], out: Path, given: ClassThresholds | None
+    model: LoadedModel, files: Sequence[Path], samples: Sequence[Sample], output: _Output
 ) -> list[tuple[Path, InputError]]:
     """Predict and write everything; return the images that could not be decoded."""
+    out, least = output.folder, output.thresholds.of(model.classes.names)
     names = relative_names(files, common_folder(files))
     stems = unique_stems(names)
     by_id = {sample.image_id: names[sample.image_id - 1] for sample in samples}
@@ -83,8 +111,6 @@ def _write(
     results.prepare()
     problems = []
     objects = 0
-    thresholds = given or model.thresholds
-    least = thresholds.of(model.classes.names)
     for sample, found in track(
         predict_files(
             model.adapter,
@@ -105,10 +131,12 @@ def _write(
         counting = found.above(least)
         write_image(out / f"{stem}.jpg", draw_prediction(pixels, counting, model.classes.names, min_score=0))
         results.add(sample, counting)
+        if output.labels is not None:
+            output.labels.add(by_id[sample.image_id], sample.width, sample.height, counting)
         objects += len(counting)
     results.write()
     what = counted(len(samples) - len(problems), "image")
     if "boxes" in model.task.labels:
-        what = f"{counted(objects, 'object')} {shown_thresholds(thresholds, model.classes.names)} in {what}"
+        what = f"{counted(objects, 'object')} {shown_thresholds(output.thresholds, model.classes.names)} in {what}"
     console().print(f"{what}\npictures       {out}\n{results.title:<14} {results.path}", soft_wrap=True)
     return problems

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from tlvision.types.arrays import Array, check_array, check_same_length
+from tlvision.types.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,6 +78,31 @@ class Prediction:
         """
         threshold = least if isinstance(least, int | float) else least[self.labels]
         return self[self.scores >= threshold]
+
+    def to_supervision(self, names: Sequence[str] | None = None) -> Any:
+        """Return the objects as `supervision.Detections`, for its annotators, trackers and zones.
+
+        names: of the classes, in the order of the contiguous index; they become `data["class_name"]`.
+
+        Raises InputError if the package supervision (MIT) is not installed.
+
+        >>> box = np.array([[0, 0, 4, 4]], np.float32)
+        >>> found = Prediction(boxes=box, scores=np.array([0.5], np.float32), labels=np.array([0]))
+        >>> found.to_supervision(["cat"]).data["class_name"].tolist()
+        ['cat']
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise InputError("to_supervision: supervision is not installed. pip install supervision") from error
+        found = self.numpy()
+        return supervision.Detections(
+            xyxy=found.boxes,
+            confidence=found.scores,
+            class_id=found.labels,
+            mask=None if found.masks is None else found.masks.astype(bool),
+            data={} if names is None else {"class_name": np.array([names[label] for label in found.labels], str)},
+        )
 
     def numpy(self) -> Prediction:
         """Return the same prediction as numpy arrays on the CPU, without gradients."""
