@@ -87,7 +87,7 @@ def match(
     truth:          as `read_ground_truth` returns it; boxes x, y, width, height in pixels.
     results:        as `read_predictions` returns them, for the same `iou_type`.
     max_detections: of an image and class; those with the lowest scores are not counted.
-    thresholds:     ascending IoU thresholds above `LEAST_OVERLAP`, up to 1.
+    thresholds:     ascending IoU thresholds above 0, up to 1. Error kinds need a first one above `LEAST_OVERLAP`.
 
     Example: see `tlvision.evaluation.average_precision.average_precision`.
     """
@@ -99,7 +99,8 @@ def match(
     detections = _Rows.of(results, image_of, label_of).by_score([row["score"] for row in results], max_detections)
     crowd = np.array([bool(row["iscrowd"]) for row in truth.annotations], bool)[objects.row]
     shapes = _shapes(results, detections.row, iou_type), _shapes(truth.annotations, objects.row, iou_type)
-    pairs = _pairs(detections, objects, shapes, crowd, len(image_ids))
+    least = min(LEAST_OVERLAP, thresholds[0])
+    pairs = _pairs(detections, objects, shapes, crowd, least)
     found = _assign(pairs, detections.label, objects.label, crowd, np.asarray(thresholds, np.float64))
     outcome = np.where(found < 0, 0, np.where(np.append(crowd, False)[found], -1, 1)).astype(np.int8)
     return Matches(
@@ -160,15 +161,16 @@ class _Pairs:
 
 
 def _pairs(
-    detections: _Rows, objects: _Rows, shapes: tuple[Any, Any], crowd: npt.NDArray[np.bool_], images: int
+    detections: _Rows, objects: _Rows, shapes: tuple[Any, Any], crowd: npt.NDArray[np.bool_], least: float
 ) -> _Pairs:
-    """Return the pairs of each image with an IoU of at least LEAST_OVERLAP, in the order of the detections.
+    """Return the pairs of each image with an IoU of at least `least`, in the order of the detections.
 
     shapes: of the detections and of the objects. The IoU with a crowd region is the part of the detection that lies
     inside it, as COCO has it.
     """
     from faster_coco_eval import mask as rle
 
+    images = max(detections.image.max(initial=-1), objects.image.max(initial=-1)) + 1
     first, last = _bounds(detections.image, images)
     first_object, last_object = _bounds(objects.image, images)
     parts: list[tuple[Any, Any, Any]] = []
@@ -176,7 +178,7 @@ def _pairs(
         mine, theirs = slice(first[image], last[image]), slice(first_object[image], last_object[image])
         iou = rle.iou(shapes[0][mine], shapes[1][theirs], crowd[theirs].astype(np.uint8).tolist())
         iou = np.asarray(iou, np.float64).reshape(mine.stop - mine.start, -1)  # (detections, objects) of the image
-        rows, columns = np.nonzero(iou >= LEAST_OVERLAP)
+        rows, columns = np.nonzero(iou >= least)
         parts.append((rows + mine.start, columns + theirs.start, iou[rows, columns]))
     if not parts:
         return _Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))

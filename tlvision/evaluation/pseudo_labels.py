@@ -7,20 +7,18 @@ uses all of its predictions above the threshold.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from tlvision.evaluation.matching import match
 from tlvision.evaluation.read import GroundTruth, read_ground_truth, read_predictions
 from tlvision.types import InputError, Json
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-Boxes = npt.NDArray[np.float64]
 
 
 def pseudo_label_quality(
@@ -76,8 +74,8 @@ def pseudo_label_quality(
         "counts": {"images": len(truth.images), "ground_truths": together.objects, "predictions": len(results)},
         "per_class": {
             category["name"]: {
-                "ground_truths": tallies[category["id"]].objects,
-                "thresholds": [tallies[category["id"]].row(value) for value in thresholds],
+                "ground_truths": tallies[category["name"]].objects,
+                "thresholds": [tallies[category["name"]].row(value) for value in thresholds],
             }
             for category in truth.categories
         },
@@ -137,54 +135,17 @@ class _Tally:
         }
 
 
-def _match(truth: GroundTruth, results: list[Json], iou: float) -> dict[int, _Tally]:
-    objects: dict[tuple[int, int], list[Json]] = defaultdict(list)
-    found: dict[tuple[int, int], list[Json]] = defaultdict(list)
-    for row in truth.annotations:
-        objects[row["category_id"], row["image_id"]].append(row)
-    for row in results:
-        found[row["category_id"], row["image_id"]].append(row)
-    tallies = {category["id"]: _Tally() for category in truth.categories}
-    for row in truth.annotations:
-        tallies[row["category_id"]].objects += 1 - row["iscrowd"]
-    for key, rows in found.items():
-        rows.sort(key=lambda row: -row["score"])  # stable: among equals the order of the file decides, as in COCO
-        here = objects[key]
-        crowd = np.array([row["iscrowd"] for row in here], bool)
-        for row, overlap in zip(rows, _assign(_ious(rows, here, crowd), crowd, iou), strict=True):
-            if overlap is not None:
-                tallies[key[0]].scores.append(row["score"])
-                tallies[key[0]].overlaps.append(overlap)
+def _match(truth: GroundTruth, results: list[Json], iou: float) -> dict[str, _Tally]:
+    matches = match(truth, results, max_detections=max(1, len(results)), thresholds=(iou,))
+    overlap = np.zeros(len(matches.label))
+    right = matches.found[matches.pair_detection, 0] == matches.pair_object
+    overlap[matches.pair_detection[right]] = matches.pair_iou[right]
+    counted = matches.outcome[:, 0] >= 0
+    tallies = {}
+    for label, (name, objects) in enumerate(zip(matches.names, matches.objects.tolist(), strict=True)):
+        mine = counted & (matches.label == label)
+        tallies[name] = _Tally(objects, matches.score[mine].tolist(), overlap[mine].tolist())
     return tallies
-
-
-def _assign(ious: Boxes, crowd: npt.NDArray[np.bool_], least: float) -> list[float | None]:
-    """Return for each prediction, best score first, the IoU of its object, 0 if it has none, None if a crowd has it."""
-    free = ~crowd
-    matched: list[float | None] = []
-    for row in ious:
-        candidates = np.where(free, row, -1.0)
-        best = int(candidates.argmax()) if len(row) else -1
-        if best >= 0 and candidates[best] >= least:
-            free[best] = False
-            matched.append(float(candidates[best]))
-        else:
-            matched.append(None if (row[crowd] >= least).any() else 0.0)
-    return matched
-
-
-def _ious(found: list[Json], objects: list[Json], crowd: npt.NDArray[np.bool_]) -> Boxes:
-    """Return (P, G) IoUs; with a crowd region, what part of the prediction lies inside it."""
-    if not objects:
-        return np.zeros((len(found), 0))
-    one, other = (np.array([row["bbox"] for row in rows], np.float64) for rows in (found, objects))
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum((one[:, :2] + one[:, 2:])[:, None], (other[:, :2] + other[:, 2:])[None])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    area, others = one[:, 2:].prod(axis=1)[:, None], other[:, 2:].prod(axis=1)[None]
-    whole = np.where(crowd[None], area, area + others - shared)
-    result: Boxes = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
-    return result
 
 
 def check_thresholds(thresholds: Sequence[float]) -> None:
