@@ -220,3 +220,35 @@ def _iou(one: list[float], other: list[float]) -> float:
 
 def _inside(one: list[float], other: list[float]) -> float:
     return _shared(one, other) / (one[2] * one[3]) if one[2] * one[3] else 0.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_average_precision_of_masks_equals_coco_map(
+    seed: int, dataset_of: Callable[[int], Dataset], write_files: Any
+) -> None:
+    truth, results = dataset_of(seed)
+    for number, row in enumerate(truth["annotations"]):  # polygons, run lengths in both forms
+        row["segmentation"] = [as_polygon(row["bbox"])] if number % 3 else as_run_lengths(row["bbox"])
+    for row in results:
+        row["segmentation"] = as_run_lengths(row["bbox"])
+    files = write_files(truth, results)
+    objects = read_ground_truth(files[0], "segm")
+    matches = match(objects, read_predictions(files[1], objects, "segm"), "segm")
+    per_class = coco_map(*files, iou_type="segm")["per_class"]
+    ap = average_precision(matches)[0].mean(axis=1)
+    expected = [per_class[name]["AP"] for name in matches.names]
+    np.testing.assert_allclose(ap, [np.nan if value is None else value for value in expected], atol=1e-12)
+
+
+def as_polygon(box: list[float]) -> list[float]:
+    x, y, width, height = box
+    return [x, y, x + width / 2, y, x + width, y + height, x, y + height]
+
+
+def as_run_lengths(box: list[float]) -> dict[str, Any]:
+    mask = np.zeros((400, 400), np.uint8)
+    x, y, width, height = (round(value) for value in box)
+    mask[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)] = 1
+    column_major = mask.ravel(order="F").astype(np.int8)
+    borders = np.flatnonzero(np.diff(column_major, prepend=0)).tolist()
+    return {"size": [400, 400], "counts": np.diff([0, *borders, column_major.size]).tolist()}

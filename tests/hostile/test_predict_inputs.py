@@ -40,14 +40,17 @@ def test_folders_below_are_taken_and_names_stay_apart(small_run: Path, picture: 
         Image.open(picture).save(nested / name)
     (nested / "notes.txt").write_text("x")
     out = tmp_path / "out"
-    code, text = tl("predict", "--run", small_run, nested, "--output", out)
+    code, text = tl("predict", "--run", small_run, nested, "--output", out, "--min-score", "0")
     assert code == 0, text
     assert "1 file in the folders not of a known image type, left out: notes.txt" in text
     pictures = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.jpg"))
     assert pictures == ["day1/cam.jpg", "day2/cam_bmp.jpg", "day2/cam_png.jpg", "top.jpg"]
     assert {row["file_name"] for row in rows(out)} == {"day1/cam.png", "day2/cam.bmp", "day2/cam.png", "top.PNG"}
     both = tmp_path / "both"
-    assert tl("predict", "--run", small_run, nested / "day1", nested / "day2", "--output", both)[0] == 0
+    assert (
+        tl("predict", "--run", small_run, nested / "day1", nested / "day2", "--output", both, "--min-score", "0")[0]
+        == 0
+    )
     assert {row["file_name"] for row in rows(both)} == {"day1/cam.png", "day2/cam.bmp", "day2/cam.png"}
 
 
@@ -59,7 +62,7 @@ def test_a_broken_file_does_not_cost_the_folder(small_run: Path, picture: Path, 
     (mixed / "zero.png").write_bytes(b"")
     (mixed / "b.png").write_bytes(picture.read_bytes()[:-200])  # its header is whole
     out = tmp_path / "out"
-    code, text = tl("predict", "--run", small_run, mixed, "--output", out)
+    code, text = tl("predict", "--run", small_run, mixed, "--output", out, "--min-score", "0")
     assert code == 0, text
     assert text.count("not predicted") == 2
     assert "b.png" in text
@@ -109,9 +112,9 @@ def test_python_the_command_line_and_evaluation_give_the_same_boxes(
     grey = rng.integers(0, 60, (480, 640, 3)).astype(np.uint8)
     grey[100:300, 200:420] = (90, 90, 200)
     Image.fromarray(grey).save(big / "a.jpg", quality=95)  # five times the network input: decoded at reduced size
-    assert tl("predict", "--run", small_run, big, "--output", tmp_path / "out")[0] == 0
+    assert tl("predict", "--run", small_run, big, "--output", tmp_path / "out", "--min-score", "0")[0] == 0
     command_line = [row["bbox"] for row in rows(tmp_path / "out")]
-    boxes = model.predict(big / "a.jpg").boxes
+    boxes = model.predict(big / "a.jpg", min_score=0).boxes
     assert len(boxes) == len(command_line) > 0
     boxes[:, 2:] -= boxes[:, :2]
     assert np.abs(boxes - np.array(command_line)).max() < 1e-3
@@ -131,13 +134,13 @@ def test_python_the_command_line_and_evaluation_give_the_same_boxes(
 def test_python_takes_any_image(model: LoadedModel, picture: Path) -> None:
     stored = Image.open(picture)
     array = np.asarray(stored.convert("RGB"))
-    expected = model.predict(array).boxes
+    expected = model.predict(array, min_score=0).boxes
     assert len(expected)
     same = [str(picture), picture, stored, array.astype(np.float32) / 255, np.dstack([array, array[..., :1]])]
     for image in [*same, array[:, ::-1][:, ::-1]]:
-        assert np.abs(model.predict(image).boxes - expected).max() < 1e-3
+        assert np.abs(model.predict(image, min_score=0).boxes - expected).max() < 1e-3
     grey = np.asarray(stored.convert("L"))
-    assert np.array_equal(model.predict(grey).boxes, model.predict(grey[..., None]).boxes)
+    assert np.array_equal(model.predict(grey, min_score=0).boxes, model.predict(grey[..., None], min_score=0).boxes)
     for several in ([picture, array], (picture, array), np.stack([array, array])):
         found = model.predict(several)
         assert [type(each).__name__ for each in found] == ["Prediction", "Prediction"]

@@ -98,7 +98,12 @@ def match(
     objects = _Rows.of(truth.annotations, image_of, label_of)
     detections = _Rows.of(results, image_of, label_of).by_score([row["score"] for row in results], max_detections)
     crowd = np.array([bool(row["iscrowd"]) for row in truth.annotations], bool)[objects.row]
-    shapes = _shapes(results, detections.row, iou_type), _shapes(truth.annotations, objects.row, iou_type)
+    mine, theirs = [results[row] for row in detections.row], [truth.annotations[row] for row in objects.row]
+    shapes: tuple[Any, Any] = (
+        (_boxes(mine), _boxes(theirs))
+        if iou_type == "bbox"
+        else (_masks(mine, truth.images), _masks(theirs, truth.images))
+    )
     least = min(LEAST_OVERLAP, thresholds[0])
     pairs = _pairs(detections, objects, shapes, crowd, least)
     found = _assign(pairs, detections.label, objects.label, crowd, np.asarray(thresholds, np.float64))
@@ -191,11 +196,23 @@ def _bounds(image: Ints, images: int) -> tuple[Ints, Ints]:
     return np.searchsorted(image, numbers, "left"), np.searchsorted(image, numbers, "right")
 
 
-def _shapes(rows: Sequence[Json], order: Ints, iou_type: IouType) -> Any:
-    """Return boxes (R, 4) or run-length masks, in an order."""
-    if iou_type == "bbox":
-        return np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)[order]
-    return [rows[index]["segmentation"] for index in order.tolist()]
+def _boxes(rows: Sequence[Json]) -> npt.NDArray[np.float64]:
+    """Return (R, 4) boxes x, y, width, height."""
+    return np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+
+
+def _masks(rows: Sequence[Json], images: Sequence[Json]) -> list[Any]:
+    """Return run-length masks, rasterised as COCO does."""
+    sizes = {image["id"]: (image.get("height"), image.get("width")) for image in images}
+    return [_run_lengths(row["segmentation"], *sizes[row["image_id"]]) for row in rows]
+
+
+def _run_lengths(segment: Any, height: Any, width: Any) -> Any:
+    from faster_coco_eval import mask as rle
+
+    if isinstance(segment, list):  # polygons
+        return rle.merge(rle.frPyObjects(segment, height, width))
+    return rle.frPyObjects(segment, height, width) if isinstance(segment["counts"], list) else segment
 
 
 def _assign(

@@ -92,6 +92,11 @@ def scored_by_pycocotools(ground_truth: Path, predictions: Path, kind: str) -> l
     return [float(value) for value in evaluation.stats]
 
 
+def headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return metrics without their analysis, which has other thresholds if it does not choose them itself."""
+    return {key: value for key, value in metrics.items() if key != "analysis"}
+
+
 def assert_published(metrics: dict[str, Any], ground_truth: Path, predictions: Path) -> None:
     for kind in ("bbox", "segm"):
         ours = [-1.0 if value is None else value for value in metrics[kind].values()]
@@ -126,7 +131,7 @@ def test_a_finished_run_predicts_and_is_evaluated_with_masks(
     result: Any, plates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again, folder = evaluate_run(result.run)
-    assert again == result.metrics
+    assert headline(again) == headline(result.metrics)
     assert json.loads((folder / "metrics.json").read_text()) == again
 
     images = sorted((plates / "images").glob("val_*.jpg"))
@@ -178,7 +183,7 @@ def test_classes_that_the_run_does_not_use_do_not_count_afterwards_either(config
     config["train"]["epochs"] = 1
     result = tlvision.train(config)
     assert list(result.metrics["per_class"]) == ["screw", "rust"]
-    assert evaluate_run(result.run)[0] == result.metrics
+    assert headline(evaluate_run(result.run)[0]) == headline(result.metrics)
 
 
 @pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 3])

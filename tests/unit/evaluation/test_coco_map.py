@@ -24,7 +24,7 @@ def test_all_found_is_one(truth: Any, results: Any, write_files: Any) -> None:
     }  # fmt: skip
     assert metrics["absent_classes"] == ["dust"]
     assert metrics["counts"] == {
-        "images": 2, "ground_truths": 2, "crowd": 0, "predictions": 2, "areas_from_boxes": 0,
+        "images": 2, "ground_truths": 2, "crowd": 0, "predictions": 2, "areas_from_boxes": 0, "lowest_score": 0.8,
     }  # fmt: skip
     assert json.loads(json.dumps(metrics)) == metrics
 
