@@ -141,7 +141,7 @@ def test_a_finished_run_predicts_and_is_evaluated_with_masks(
     assert found.masks is not None
     assert found.masks.shape == (len(found), 192, 256)
 
-    predict_images(result.run, images, tmp_path / "out", min_score=0.3)
+    predict_images(result.run, images, tmp_path / "out", min_score=0)
     rows = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert rows
     first = [row for row in rows if row["image_id"] == 1]
