@@ -2,8 +2,9 @@
 
 For each candidate rate the run is started from the same weights with the same seed, shortened to a tenth of its epochs
 (with warm-up and decay of that length), on three quarters of the training images. The rate with the best score on the
-other quarter is taken. Rates are tried from the highest down, for as long as each is better than all before it. The val
-images take no part. Afterwards everything is built anew, so the run is bit-identical to
+other quarter is taken, of nearly equal scores the lower rate, and the lowest loss where hardly anything is found at any
+rate. Rates are tried from the highest down, for as long as each is better than all before it. The val images take no
+part. Afterwards everything is built anew, so the run is bit-identical to
 one with the chosen rate given as a number.
 
 Source: successive halving (Jamieson & Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
@@ -33,8 +34,14 @@ if TYPE_CHECKING:
     from tlvision.hooks import Duration
     from tlvision.training.session import Session
 
-RATES = {"adamw": (1e-3, 3e-4, 1e-4), "sgd": (1e-2, 3e-3, 1e-3)}
-"""Candidates of each optimizer, the higher one first: it is taken if the scores are equal."""
+RATES = {"adamw": (1e-3, 3e-4, 1e-4, 3e-5), "sgd": (1e-2, 3e-3, 1e-3, 3e-4)}
+"""Candidates of each optimizer, the highest first."""
+NEAR = 0.05
+"""Scores that differ by less than this part are equal: a lower rate then forgets less (coco128 with 25 images: AP 0.230
+and 0.282 after the whole run, where the probes had 0.478 and 0.476)."""
+LEAST_FOUND = 0.02
+"""A score below it is noise, and the loss decides (KITTI with 25 images: the probes had AP 0.001 and 0.002, the whole
+runs 0.150 and 0.095, as their losses said)."""
 SHARE = 0.1
 """Epochs of a probe, as a fraction of the run's."""
 MIN_STEPS = 12
@@ -134,17 +141,26 @@ def probe_epochs(duration: Duration) -> int:
 
 
 def best_of(probes: Sequence[Probe]) -> Probe:
-    """Return the probe with the best metric; of equal ones that with the lowest loss, then the first.
+    """Return the probe with the best metric, of nearly equal ones the lowest rate; see `NEAR` and `LEAST_FOUND`.
 
     >>> best_of([Probe(rate=1e-3, metric=0.2, loss=3.0), Probe(rate=3e-4, metric=0.4, loss=4.0)]).rate
     0.0003
+    >>> best_of([Probe(rate=1e-3, metric=0.40, loss=3.0), Probe(rate=3e-4, metric=0.39, loss=4.0)]).rate
+    0.0003
+    >>> best_of([Probe(rate=1e-3, metric=0.001, loss=3.0), Probe(rate=3e-4, metric=0.002, loss=4.0)]).rate
+    0.001
 
     Raises RunError if all failed.
     """
     usable = [probe for probe in probes if not probe.failed]
     if not usable:
         raise RunError(f"train.lr: no candidate rate can be used: {probes[0].failed}. Set a number.")
-    return max(usable, key=lambda probe: (probe.metric if probe.higher_is_better else -probe.metric, -probe.loss))
+    signed = {probe.rate: probe.metric if probe.higher_is_better else -probe.metric for probe in usable}
+    best = max(signed.values())
+    if usable[0].higher_is_better and best < LEAST_FOUND:
+        return min(usable, key=lambda probe: probe.loss)
+    near = [probe for probe in usable if best - signed[probe.rate] <= NEAR * abs(best)]
+    return min(near, key=lambda probe: probe.rate)
 
 
 def explain(rate: float, probes: Sequence[Probe], epochs: int) -> str:

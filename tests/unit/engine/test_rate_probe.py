@@ -93,12 +93,12 @@ def test_the_better_rate_is_chosen_and_the_run_says_so(chosen: tuple[Path, str])
 
 @pytest.mark.parametrize(
     ("metrics", "tried"),
-    [((0.4, 0.3, 0.9), 2), ((0.3, 0.4, 0.2), 3), ((0.3, 0.3, 0.9), 2), ((None, 0.1, 0.2), 3), ((0.3, None, 0.2), 3)],
+    [((0.4, 0.3, 0.9), 2), ((0.3, 0.4, 0.2), 3), ((0.3, 0.3, 0.9), 3), ((None, 0.1, 0.2), 3), ((0.3, None, 0.2), 3)],
 )
 def test_rates_are_tried_downwards_while_they_gain(
     metrics: tuple[float | None, ...], tried: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rate that is no better than the ones above it ends the search; one that diverges does not."""
+    """A rate that is worse than the ones above it ends the search; one that is as good or diverges does not."""
     rates = (1e-3, 3e-4, 1e-4)
     given = {
         rate: Probe(rate=rate, failed="not finite") if metric is None else Probe(rate=rate, metric=metric, loss=1.0)
@@ -187,10 +187,13 @@ def test_held_out_images_are_training_images_and_depend_on_the_seed(auto: dict[s
     assert found[0] == found[1] != found[2]
 
 
-def test_the_best_metric_counts_then_the_loss_then_the_higher_rate() -> None:
+def test_the_best_metric_counts_of_nearly_equal_ones_the_lowest_rate_and_without_any_the_loss() -> None:
     low, high = (Probe(rate=rate, metric=0.2, loss=3.0) for rate in (3e-4, 1e-3))
-    assert best_of([high, low]) is high
-    assert best_of([high, Probe(rate=3e-4, metric=0.2, loss=2.9)]).rate == 3e-4
+    assert best_of([high, low]) is low
+    assert best_of([high, Probe(rate=3e-4, metric=0.195, loss=4.0)]).rate == 3e-4
+    assert best_of([high, Probe(rate=3e-4, metric=0.18, loss=2.0)]) is high
+    found_nothing = Probe(rate=1e-3, metric=0.001, loss=9.7), Probe(rate=3e-4, metric=0.002, loss=13.0)
+    assert best_of(found_nothing) is found_nothing[0]
     assert best_of([high, Probe(rate=3e-4, metric=0.21, loss=9.0)]).rate == 3e-4
     assert best_of([Probe(rate=1e-3, failed="loss"), low]) is low
     near, far = (Probe(rate=1e-3, metric=value, higher_is_better=False, loss=1.0) for value in (0.25, 0.75))
