@@ -1,7 +1,7 @@
 """Measure how much AP50 the errors in each image cost, and which errors they are.
 
-Own definition, close to the costs of `tlvision.evaluation.error_kinds`. The cost of an image is what AP50, the mean over
-classes, would gain if all errors in this image were repaired: wrong detections are not counted, and each object that no
+Own definition, close to the costs of `tlvision.evaluation.error_kinds`. The cost of an image is the gain in AP50, the
+mean over classes, if all errors in this image were repaired: wrong detections are not counted, and each object that no
 detection found is found by a new detection that ranks first. Detections that are right keep their scores. Costs of
 images do not add up: two repairs may help the same part of a precision-recall curve. Nothing is approximated.
 """
