@@ -31,6 +31,7 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07800", "#3f9bd1")
 """Colours of lines; on a page the variables --series-1 … --series-6."""
 _INK, _GRID = "#101112", "#d0d1d2"  # stand for currentColor and --grid
 _WIDTH, _HEIGHT = 4.9, 2.9
+_PIXELS = 112  # of a page for an inch, at most: text of 9.5 points is as large as that of the page
 _MOST_POINTS = 300
 _STYLE: dict[Any, Any] = {
     "font.size": 9.5,
@@ -129,6 +130,8 @@ def line_chart(
             label=line.name or None,
         )
     axes.set(xlabel=x_label, ylabel=y_label)
+    if all(value is None or float(value).is_integer() for line in lines for value in line.x):
+        axes.locator_params(axis="x", integer=True)
     if x_range is not None:
         axes.set_xlim(*x_range)
     if y_range is not None:
@@ -300,7 +303,8 @@ def _svg(figure: Figure, label: str) -> str:
         text = text.replace(colour, f"var(--series-{place})")
     text = text.replace(_GRID, "var(--grid)").replace(_INK, "currentColor")
     # Text is black in matplotlib's SVG if nothing else is said.
-    opening = f'<svg role="img" aria-label="{escape(label)}" fill="currentColor"'
+    width = round(figure.get_figwidth() * _PIXELS)
+    opening = f'<svg role="img" aria-label="{escape(label)}" fill="currentColor" style="max-width: {width}px"'
     return re.sub(r"\s*\n\s*", "\n", text).replace("<svg", opening, 1).strip()
 
 
