@@ -46,6 +46,7 @@ _STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.color": _GRID,
     "axes.axisbelow": True,
+    "axes.labelpad": 3,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
 }
@@ -103,12 +104,12 @@ def line_chart(
     x_label: str,
     y_label: str,
     x_range: tuple[float, float] | None = None,
-    y_range: tuple[float | None, float | None] | None = None,
-    square: bool = False,
+    y_range: tuple[float, float] | None = None,
+    from_zero: bool = False,
 ) -> str:
     """Return an SVG of lines, back to front; "" if no point is finite. Lines with many points are averaged.
 
-    square: for charts with the same range on both axes.
+    from_zero: the y axis begins at 0, for values that are never below.
 
     >>> line_chart([Line("loss", [0, 1], [2.0, 1.0])], x_label="step", y_label="loss")[:4]
     '<svg'
@@ -116,7 +117,10 @@ def line_chart(
     points = [(line, *_finite(line)) for line in lines]
     if not any(np.isfinite(y).any() for _, _, y in points):
         return ""
-    figure, axes = _axes(3.6 if square else _WIDTH, 3.3 if square else _HEIGHT)
+    names = [line.name for line in lines if line.name]
+    columns = max(1, min(len(names), 52 // (max(map(len, names), default=0) + 8)))
+    rows = math.ceil(len(names) / columns) if len(names) > 1 else 0
+    figure, axes = _axes(_WIDTH, _HEIGHT, left=0.72, top=0.1 + 0.2 * rows)
     for line, x, y in points:
         axes.plot(
             x,
@@ -130,13 +134,18 @@ def line_chart(
             label=line.name or None,
         )
     axes.set(xlabel=x_label, ylabel=y_label)
+    axes.xaxis.set_major_formatter("{x:g}")  # numbers without a common factor, which would need a place of its own
+    axes.yaxis.set_major_formatter("{x:g}")
     if all(value is None or float(value).is_integer() for line in lines for value in line.x):
         axes.locator_params(axis="x", integer=True)
     if x_range is not None:
         axes.set_xlim(*x_range)
-    if y_range is not None:
+    if from_zero:
+        axes.set_ylim(0, 1.08 * max(float(np.nanmax(y, initial=0)) for _, _, y in points) or 1)
+    elif y_range is not None:
         axes.set_ylim(*y_range)
-    _legend(figure, [line for line in lines if line.name])
+    if rows:  # above the axes, where it hides no line
+        figure.legend(loc="upper left", ncols=columns, handlelength=1.6, columnspacing=1.2, borderaxespad=0.1)
     return _svg(figure, f"{y_label} by {x_label}")
 
 
@@ -151,7 +160,7 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> str:
         return ""
     score, precision = ([float(row[key]) for row in filled] for key in ("mean_score", "precision"))
     share = np.array([row["detections"] for row in filled], np.float64) / sum(row["detections"] for row in filled)
-    figure, axes = _axes(3.6, 3.3)
+    figure, axes = _axes(3.6, 3.2, left=0.6)
     axes.plot([0, 1], [0, 1], color=_INK, alpha=0.6, linewidth=0.8, linestyle="--")
     axes.plot(score, precision, color=SERIES[0], linewidth=1.5)
     axes.scatter(score, precision, s=15 + 350 * share, color=SERIES[0], alpha=0.6, linewidths=0)
@@ -254,12 +263,21 @@ def running_mean(values: Numbers, window: int) -> list[float]:
     return result
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of a size in inches, with no relation to other figures of the process, and its axes."""
+def _axes(width: float, height: float, *, left: float | None = None, top: float = 0.1) -> tuple[Figure, Axes]:
+    """Return a figure of a size in inches, with no relation to other figures of the process, and its axes.
+
+    left, top: margins in inches; with None for `left` all margins are as large as the texts need, which takes three
+               times as long to draw.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
+    if left is None:
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.add_subplot()
+    figure, bottom = Figure(figsize=(width, height)), 0.5
+    return figure, figure.add_axes(
+        (left / width, bottom / height, 1 - (left + 0.12) / width, 1 - (bottom + top) / height)
+    )
 
 
 def _rectangle(corner: tuple[float, float], width: float, height: float, **options: Any) -> Any:
@@ -277,14 +295,6 @@ def _finite(line: Line) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64
         starts = np.arange(0, len(y), size)
         x, y = x[starts], np.add.reduceat(y, starts) / np.diff(starts, append=len(y))
     return x, y
-
-
-def _legend(figure: Figure, named: Sequence[Line]) -> None:
-    """Put a legend above the axes, where it hides no line, if there is more than one name."""
-    if len(named) > 1:
-        longest = max(len(line.name) for line in named)
-        columns = max(1, min(len(named), 52 // (longest + 8)))
-        figure.legend(loc="outside upper left", ncols=columns, handlelength=1.6, columnspacing=1.2)
 
 
 def _svg(figure: Figure, label: str) -> str:

@@ -128,6 +128,16 @@ def section(title: str, blocks: Sequence[Block], note: str = "") -> Section | No
     return Section(title, "blocks", shown, note) if shown else None
 
 
+def spaced(name: str) -> str:
+    """Return the name of a metric or column as words.
+
+    >>> spaced("mean_class_iou"), spaced("f1")
+    ('mean class IoU', 'F1')
+    """
+    words = {"iou": "IoU", "f1": "F1"}
+    return " ".join(words.get(word, word) for word in str(name).split("_"))
+
+
 def flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
     """Yield dotted keys and values of nested mappings, as text."""
     if isinstance(value, Mapping):
@@ -152,5 +162,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": _shown, "spaced": lambda text: str(text).replace("_", " ")}
+    environment.filters |= {"cell": _shown, "spaced": spaced}
     return environment

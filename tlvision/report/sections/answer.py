@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from tlvision.evaluation.summary import format_number, headlines
+from tlvision.report.page import spaced
 from tlvision.report.run_files import RunFiles, main_kind, mapping, number, pick
 from tlvision.types import counted, listing
 
@@ -30,7 +31,7 @@ def answer(files: RunFiles) -> tuple[str, list[str]]:
     value = number(mapping(metrics, kind).get(name))
     if math.isnan(value):
         return "", []
-    shown = f"{_KINDS.get(kind, f'{kind} ')}{_words(name)}"
+    shown = f"{_KINDS.get(kind, f'{kind} ')}{spaced(name)}"
     images = number(pick(metrics, "counts.images"))
     on = "" if math.isnan(images) else f" on {counted(int(images), 'image')}"
     sentence = f"{shown[0].upper()}{shown[1:]} is {value:.3f}{_interval(metrics, kind, name)}{on}"
@@ -38,10 +39,6 @@ def answer(files: RunFiles) -> tuple[str, list[str]]:
     first, remedy = _fix_first(files, kind)
     sentence += ", ".join(["", *(part for part in (gained,) if part)])
     return f"{sentence}; {first}." if first else f"{sentence}.", [remedy] if remedy else []
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace(" iou", " IoU")
 
 
 def _interval(metrics: Any, kind: str, name: str) -> str:
@@ -103,7 +100,7 @@ def tiles(metrics: Any) -> list[tuple[str, str]]:
     for kind, numbers in kinds.items():
         chosen = [key for key in _PREFERRED if key in numbers] or list(numbers)[:4]
         prefix = f"{kind} " if len(kinds) > 1 else ""
-        result += [(f"{prefix}{_words(key)}", format_number(numbers[key])) for key in chosen]
+        result += [(f"{prefix}{spaced(key)}", format_number(numbers[key])) for key in chosen]
     return result
 
 

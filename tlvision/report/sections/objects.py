@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tlvision.evaluation.error_kinds import KINDS
 from tlvision.report.figures import Line, heat_map, line_chart, reliability_diagram
@@ -18,8 +19,8 @@ MAX_LINES = 6
 """Classes with a line of their own: as many as there are colours."""
 MAX_CELLS = 14
 """Classes in a confusion matrix; of more, those with the most mistakes are shown."""
+BACKGROUND = "background"
 _POINT = ("threshold", "precision", "recall", "f1", "objects", "false_positives", "missed", "false_positives_per_image")
-_NAMES = {"false_positives_per_image": "false positives per image"}
 
 
 def operating_section(files: RunFiles) -> Section | None:
@@ -134,31 +135,38 @@ def confusion_blocks(
     cells: truth, predicted (names, None for background) and count. order: of the classes. unit: of the counts.
     """
     mistakes = [cell for cell in cells if cell["truth"] != cell["predicted"]]
-    weight: dict[str | None, int] = {}
-    for cell in cells:
-        for name in {cell["truth"], cell["predicted"]}:
-            weight[name] = weight.get(name, 0) + (cell["count"] if cell in mistakes else 0)
-    names = [
-        name for name in dict.fromkeys(name for cell in cells for name in (cell["truth"], cell["predicted"])) if name
-    ]
-    chosen = sorted(sorted(names, key=lambda name: -weight[name])[:MAX_CELLS])
-    axis: list[str | None] = [*chosen, *([None] if None in weight else [])]
-    counts = np.zeros((len(axis), len(axis)), np.int64)
-    for cell in cells:
-        if cell["truth"] in axis and cell["predicted"] in axis:
-            counts[axis.index(cell["truth"]), axis.index(cell["predicted"])] = cell["count"]
-    labels = [name or "background" for name in axis]
-    if len(names) > MAX_CELLS:
+    names, labels, counts = _matrix(cells, mistakes, order)
+    if len(labels) - labels.count(BACKGROUND) < len(names):
         caption += f", {MAX_CELLS} of {len(names)} classes, those with the most mistakes"
     rows: list[list[Cell]] = [
-        [cell["truth"] or "background", cell["predicted"] or "background", cell["count"]] for cell in mistakes[:20]
+        [cell["truth"] or BACKGROUND, cell["predicted"] or BACKGROUND, cell["count"]] for cell in mistakes[:20]
     ]
-    chart = heat_map(counts, labels, labels, x_label="predicted", y_label="ground truth") if axis else ""
+    chart = heat_map(counts, labels, labels, x_label="predicted", y_label="ground truth") if labels else ""
     table = Table(["ground truth", "predicted", unit], rows, [unit], ["predicted"])
     return [
-        {"title": title, "charts": [(caption, chart)]},
-        {"details": f"The {len(rows)} most frequent mistakes", "table": table} if rows else {},
+        {"title": title, "charts": [(caption, chart)] if chart else []},
+        {"details": f"The {len(rows)} most frequent mistakes", "table": table if rows else None},
     ]
+
+
+def _matrix(
+    cells: Sequence[Json], mistakes: Sequence[Json], order: Sequence[str]
+) -> tuple[list[str], list[str], npt.NDArray[np.int64]]:
+    """Return the classes that occur, the rows that are shown, and their counts, truth by prediction."""
+    weight: dict[str | None, int] = {cell[side]: 0 for cell in cells for side in ("truth", "predicted")}
+    for cell in mistakes:
+        for side in ("truth", "predicted"):
+            weight[cell[side]] += cell["count"]
+    names = [name for name in order if name in weight]
+    chosen = {*sorted(names, key=lambda name: -weight[name])[:MAX_CELLS]}
+    shown: list[str | None] = [name for name in names if name in chosen]
+    shown += [None] if None in weight else []
+    rows = {name: place for place, name in enumerate(shown)}
+    counts = np.zeros((len(rows), len(rows)), np.int64)
+    for cell in cells:
+        if cell["truth"] in rows and cell["predicted"] in rows:
+            counts[rows[cell["truth"]], rows[cell["predicted"]]] = cell["count"]
+    return names, [name or BACKGROUND for name in rows], counts
 
 
 def _sizes(files: RunFiles, kind: str, rows: Any) -> list[dict[str, Any]]:

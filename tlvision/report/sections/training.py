@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tlvision.report.figures import SERIES, Line, line_chart, running_mean
-from tlvision.report.page import Section, section
+from tlvision.report.page import Section, section, spaced
 from tlvision.report.run_files import RunFiles, mapping, number
 
 _PREFERRED = ("AP", "AP50", "AP75", "mean_class_iou", "pixel_accuracy", "stability", "agreement", "certainty")
@@ -69,7 +69,7 @@ def _lines(series: Series, window: int, label: str, x_label: str = "step") -> st
     if len(series) < 2:
         return ""
     lines = [Line(name, x, running_mean(y, window), place) for place, (name, (x, y)) in enumerate(series.items())]
-    return line_chart(lines[: len(SERIES)], x_label=x_label, y_label=label, y_range=(0, None))
+    return line_chart(lines[: len(SERIES)], x_label=x_label, y_label=label, from_zero=True)
 
 
 def _metrics(files: RunFiles) -> list[tuple[str, str]]:
@@ -81,11 +81,11 @@ def _metrics(files: RunFiles) -> list[tuple[str, str]]:
     for kind, every in kinds.items():
         chosen = {name: series for name, series in every.items() if name.rpartition("/")[2] in _PREFERRED} or every
         lines = [
-            Line(name.rpartition("/")[2].replace("_", " "), x, y, place, marks=True)
+            Line(spaced(name.rpartition("/")[2]), x, y, place, marks=True)
             for place, (name, (x, y)) in enumerate(list(chosen.items())[: len(SERIES)])
         ]
         title = f"Metrics ({kind})" if kind else "Metrics"
-        charts.append((title, line_chart(lines, x_label="epoch", y_label="metric", y_range=(0, None))))
+        charts.append((title, line_chart(lines, x_label="epoch", y_label="metric", from_zero=True)))
     return charts
 
 
@@ -104,11 +104,13 @@ def _measures(files: RunFiles) -> list[tuple[str, str]]:
             for place, (name, (x, y)) in enumerate(list(group_series.items())[: len(SERIES)])
         ]
         words = title.replace("_", "-").replace("/", ": ")
-        chart = line_chart(lines, x_label="step", y_label="running mean", y_range=(0, None))
+        chart = line_chart(
+            lines, x_label="step", y_label=f"{spaced(title.rpartition('/')[2])} (running mean)", from_zero=True
+        )
         charts.append((f"{words[0].upper()}{words[1:]}", chart))
     return charts
 
 
 def _rate(files: RunFiles) -> str:
     line = Line("", _column(files.steps, "step"), _column(files.steps, "lr"), 2)
-    return line_chart([line], x_label="step", y_label="learning rate", y_range=(0, None))
+    return line_chart([line], x_label="step", y_label="learning rate", from_zero=True)
