@@ -10,6 +10,7 @@ import io
 import math
 import re
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -63,7 +64,9 @@ def _styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         from matplotlib import rc_context
 
-        with rc_context(_STYLE):
+        with rc_context(_STYLE), warnings.catch_warnings():
+            # In an SVG the page's fonts draw the letters.
+            warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
             return draw(*args, **kwargs)
 
     return wrapped
