@@ -36,6 +36,7 @@ _FILES = (
     "log.jsonl",
     "metrics.json",
     "report.html",
+    "report.json",
     "thresholds.json",
 )
 _FOLDERS = ("checkpoints", "pictures", "evaluations")

@@ -15,6 +15,7 @@ from tlvision.engine.build import Run, build_run
 from tlvision.engine.environment import describe_environment
 from tlvision.engine.operating_point import analyse_run
 from tlvision.engine.pictures import draw_pictures
+from tlvision.engine.report_data import write_report_data
 from tlvision.engine.resume import Resumed, open_run, read_run_config
 from tlvision.engine.resume_data import check_data, check_environment, check_labels, origin, record
 from tlvision.engine.run_folder import check_kinds, in_run, new_folder, release_folder
@@ -208,6 +209,7 @@ def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[s
     best = _publish(run, parts.task.results_name)
     metrics = analyse_run(run, session.evaluator, parts.task, parts.config)
     draw_pictures(run, parts)
+    write_report_data(run, parts, session.evaluator.ground_truth, metrics["analysis"])
     write_report(run)
     console.print(f"{format_table(metrics)}\n\n{format_analysis(metrics)}", highlight=False, markup=False)
     if "selection" in metrics:

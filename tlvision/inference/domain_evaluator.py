@@ -56,6 +56,11 @@ class DomainEvaluator:
         return self.main.data
 
     @property
+    def ground_truth(self) -> Path:
+        """Return the ground truth of `main`."""
+        return self.main.ground_truth
+
+    @property
     def left_out(self) -> int:
         """Return how many detections of `main` had a class that its ground truth does not have."""
         return self.main.left_out

@@ -80,6 +80,72 @@ def draw_prediction(
     return np.asarray(canvas)
 
 
+def draw_pair(
+    image: Pixels,
+    prediction: Prediction,
+    target: Target,
+    class_names: Sequence[str],
+    *,
+    wrong: Sequence[str | None] | None = None,
+    missed: Sequence[bool] | None = None,
+    side: int = 560,
+) -> tuple[Pixels, Pixels]:
+    """Draw ground truth and prediction into two pictures of equal size, to be looked at next to each other.
+
+    image, prediction, class_names: as for `draw_prediction`; every predicted object is drawn.
+    target: ground truth, boxes or masks in pixels of `image`.
+    wrong:  kind of error of each predicted object, None for a right one. Wrong ones are thick and named, right ones
+            are thin. Without it all are named.
+    missed: whether each object of `target` has not been found; these are thick and named.
+    side:   long side of the pictures in pixels; a smaller image is enlarged to at most 320.
+
+    Returns two RGB pictures. Raises ValueError or TypeError as `draw_prediction`.
+    """
+    _check(image, prediction, target, class_names)
+    scale = min(side, max(_SMALLEST, *image.shape[:2])) / max(image.shape[:2])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    small = np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
+    if prediction.semantic is not None and target.semantic is not None:
+        truth, predicted = (_resized(map_.astype(np.uint8), size) for map_ in (target.semantic, prediction.semantic))
+        return _overlay_labels(small, truth.astype(np.int64)), _overlay_labels(small, predicted.astype(np.int64))
+    lost = [False] * len(target) if missed is None else missed
+    truths = [f"{class_names[k]} missed" if out else None for k, out in zip(target.labels, lost, strict=True)]
+    kinds = [""] * len(prediction) if wrong is None else wrong
+    found = [
+        None if kind is None else f"{class_names[label]} {score:.2f} {kind}".rstrip()
+        for label, score, kind in zip(prediction.labels, prediction.scores, kinds, strict=True)
+    ]
+    return _draw_named(small, scale, target, truths), _draw_named(small, scale, prediction, found)
+
+
+def _draw_named(image: Pixels, scale: float, objects: Prediction | Target, texts: Sequence[str | None]) -> Pixels:
+    """Draw objects, those with a text thick and named, and on top of the others, which are thin."""
+    if objects.masks is not None and len(objects.masks):
+        masks = np.stack([_resized(mask, (image.shape[1], image.shape[0])) for mask in objects.masks])
+        image = _overlay_masks(image, masks, objects.labels)
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
+    named: list[tuple[Rectangle, str, Rgb]] = []
+    for box, label, text in zip(objects.boxes, objects.labels, texts, strict=True):
+        fitted, colour = _fit(box, scale, canvas), class_colour(int(label))
+        if text is None:
+            pen.rectangle(fitted, outline=colour, width=2)
+        else:
+            named.append((fitted, text, colour))
+    for fitted, _, colour in named:
+        _solid_box(pen, fitted, colour, 3)
+    if named:
+        boxes, shown, colours = zip(*named, strict=True)
+        _place_labels(pen, canvas.size, list(boxes), list(shown), list(colours))
+    return np.asarray(canvas)
+
+
+def _resized(values: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Return a mask or label map of another size (width, height)."""
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
 def contact_sheet(pictures: Sequence[Pixels], columns: int, width: int) -> Pixels:
     """Arrange pictures in a grid, row by row, each scaled to the width of its column.
 
@@ -150,7 +216,7 @@ def font_for(size: tuple[int, int], text: str = "") -> Font:
     return ImageFont.load_default(size=points)
 
 
-def _fit(box: Any, factor: int, canvas: Image.Image) -> Rectangle:
+def _fit(box: Any, factor: float, canvas: Image.Image) -> Rectangle:
     """Scale x0 y0 x1 y1 and keep it inside the picture, at least one pixel wide."""
     x0, y0, x1, y1 = (float(value) * factor for value in box)
     x0, y0 = min(max(x0, 0), canvas.width - 2), min(max(y0, 0), canvas.height - 2)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from tlvision.files.json_files import write_text
-from tlvision.report.page import page, section, table
+from tlvision.report.figures import dot_plot
+from tlvision.report.page import Page, Section, Table, section, write_page
 
-_WIDTH, _ROW, _LEFT, _RIGHT = 760, 30, 220, 20
-_METHOD, _REFERENCE = "#0072b2", "#777"
+Rows = Sequence[dict[str, Any]]
 
 
 def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
@@ -21,103 +19,89 @@ def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
     result: what `tlvision.experiment.adapt.adapt` returns.
     """
     rows = [row for row in result["rows"] if row["values"]]
-    notes = [f"<p>{escape(row['name'])}: {escape(row['note'])}</p>" for row in result["rows"] if row["note"]]
-    seeds = ", ".join(str(seed) for seed in result["seeds"])
-    header = (
-        f"<header><h1>Domain adaptation</h1><p class='sub'>{escape(result['metric'])} on the target's labels · seeds "
-        f"{escape(seeds)}</p></header>"
-    )
-    sections = [
-        header,
-        section(f"{result['metric']} on the target", _dots(rows)),
-        section("Table", _table(result["rows"])),
-        section("How the checkpoint was chosen", _selection(rows)),
-        section("Quality of the pseudo-labels", _pseudo_labels(rows)),
-        section("Notes", "".join(notes)),
-    ]
-    path = folder / "adapt.html"
-    write_text(path, page("Domain adaptation: tlvision", sections))
-    return path
-
-
-def _dots(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a figure with a line for each arm: a dot a seed, a bar at the mean.
-
-    Methods are blue, best mean first, between their baselines, which have a dashed line through all rows.
-    """
-    if not rows:
-        return ""
-    methods = sorted((row for row in rows if row["kind"] == "method"), key=lambda row: -row["mean"])
-    before = [row for row in rows if row["kind"] in {"zero_shot", "source_only"}]
-    rows = [*before, *methods, *(row for row in rows if row["kind"] == "oracle")]
-    values = [value for row in rows for value in row["values"]]
-    low, high = min(values), max(values)
-    margin = 0.05 * (high - low) or 0.01
-    low, high = low - margin, high + margin
-
-    def place(value: float) -> float:
-        return float(_LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT))
-
-    height = _ROW * (len(rows) + 1)
-    parts = [
-        f'<line x1="{place(row["mean"]):.1f}" x2="{place(row["mean"]):.1f}" y1="0" y2="{height - _ROW}" stroke="#999" '
-        'stroke-dasharray="4 4"/>'
-        for row in rows
-        if row["kind"] in {"source_only", "oracle"}
-    ]
-    for number, row in enumerate(rows):
-        y = _ROW * (number + 0.5)
-        colour = _METHOD if row["kind"] == "method" else _REFERENCE
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{_LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(row["name"])}</text>')
-        for value in row["values"]:
-            parts.append(
-                f'<circle cx="{place(value):.1f}" cy="{y}" r="5" fill="{colour}"><title>{value:.4f}</title></circle>'
-            )
-        x = place(row["mean"])
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 9}" y2="{y + 9}" stroke="#222" stroke-width="2"/>')
-    for value in (low + margin, (low + high) / 2, high - margin):
-        parts.append(f'<text x="{place(value):.1f}" y="{height - 8}" text-anchor="middle">{value:.3f}</text>')
-    return f'<figure><svg viewBox="0 0 {_WIDTH} {height}" role="img">{"".join(parts)}</svg></figure>'
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    header = ("arm", "mean", "min", "max", "gap closed", "source", "forgetting", "seeds")
-    return table(
-        header,
-        [
-            (
-                row["name"],
-                "not measured" if row["runs"] and not row["values"] else row["mean"],
-                row["low"],
-                row["high"],
-                "-" if row["gap_closed"] is None else f"{100 * row['gap_closed']:.0f} %",
-                mean(row["source"]) if row["source"] else None,
-                row["forgetting"],
-                " ".join(f"{value:.4f}" for value in row["values"]),
-            )
-            for row in rows
+    notes = [f"{row['name']}: {row['note']}" for row in result["rows"] if row["note"]]
+    page = Page(
+        title="Domain adaptation",
+        answer=_answer(rows, result["metric"]),
+        facts=[
+            ("metric", f"{result['metric']} on the target's labels"),
+            ("seeds", ", ".join(map(str, result["seeds"]))),
+        ],
+        sections=[
+            section(
+                "Arms",
+                [{"charts": [("A dot a seed, a bar at the mean", _dots(rows, result["metric"]))]}] if rows else [],
+            ),
+            section("Table", [{"table": _table(result["rows"])}]),
+            _selection(rows),
+            _pseudo_labels(rows),
+            section("Notes", [{"notes": notes}] if notes else []),
         ],
     )
+    return write_page(folder / "adapt.html", page)
 
 
-def _pseudo_labels(rows: Sequence[dict[str, Any]]) -> str:
+def _answer(rows: Rows, metric: str) -> str:
+    """Return the best method and its mean beside source-only; "" if no method was measured."""
+    methods = [row for row in rows if row["kind"] == "method"]
+    if not methods:
+        return ""
+    best = max(methods, key=lambda row: row["mean"])
+    base = next((row for row in rows if row["kind"] == "source_only"), None)
+    sentence = f"{best['name']} has the highest mean of {len(methods)} method(s): {metric} {best['mean']:.3f}"
+    if base is None:
+        return f"{sentence}."
+    gap = best["mean"] - base["mean"]
+    return f"{sentence}, {abs(gap):.3f} {'more' if gap >= 0 else 'less'} than source-only."
+
+
+def _dots(rows: Rows, metric: str) -> str:
+    """Return a chart with a row for each arm: methods, best mean first, between their baselines."""
+    methods = sorted((row for row in rows if row["kind"] == "method"), key=lambda row: -row["mean"])
+    before = [row for row in rows if row["kind"] in {"zero_shot", "source_only"}]
+    ordered = [*before, *methods, *(row for row in rows if row["kind"] == "oracle")]
+    references = [row["mean"] for row in rows if row["kind"] in {"source_only", "oracle"}]
+    return dot_plot(
+        [(row["name"], row["values"], 0 if row["kind"] == "method" else 4) for row in ordered],
+        references,
+        x_label=metric,
+    )
+
+
+def _table(rows: Rows) -> Table:
+    heads = ("arm", "mean", "min", "max", "gap closed", "source", "forgetting", "seeds")
+    cells = [
+        (
+            row["name"],
+            "not measured" if row["runs"] and not row["values"] else row["mean"],
+            row["low"],
+            row["high"],
+            "-" if row["gap_closed"] is None else f"{100 * row['gap_closed']:.0f} %",
+            mean(row["source"]) if row["source"] else None,
+            row["forgetting"],
+            " ".join(f"{value:.4f}" for value in row["values"]),
+        )
+        for row in rows
+    ]
+    return Table(heads, cells)
+
+
+def _pseudo_labels(rows: Rows) -> Section | None:
     """Return precision and recall of the final teachers' labels on the target's training images, over thresholds."""
-    parts = []
+    blocks = []
     for row in rows:
         if row["pseudo_labels"]:
             per_class = row["pseudo_labels"]["per_class"]
             groups = {"all": row["pseudo_labels"]["all"]} | {name: per_class[name]["thresholds"] for name in per_class}
             keys = ("threshold", "pseudo_labels", "precision", "recall", "mean_iou")
             body = [(name, *(line[key] for key in keys)) for name, lines in groups.items() for line in lines]
-            header = ("class", *(key.replace("_", " ") for key in keys))
-            parts.append(f"<details><summary>{escape(row['name'])}</summary>{table(header, body)}</details>")
-    return "".join(parts)
+            blocks.append({"details": row["name"], "table": Table(("class", *keys), body)})
+    return section("Quality of the pseudo-labels", blocks)
 
 
-def _selection(rows: Sequence[dict[str, Any]]) -> str:
+def _selection(rows: Rows) -> Section | None:
     """Return the metric that selected the checkpoint, and the gain of selecting by target labels."""
-    shown = [
+    cells = [
         (
             row["name"],
             row["selected_by"],
@@ -126,6 +110,7 @@ def _selection(rows: Sequence[dict[str, Any]]) -> str:
         )
         for row in rows
     ]
-    return "<p>Regret: how far the chosen epoch is from the best evaluated one, by the target's labels.</p>" + table(
-        ("arm", "chosen by", "saw target labels", "mean regret"), shown
-    )
+    heads = ("arm", "chosen by", "saw target labels", "mean regret")
+    text = "Regret: how far the chosen epoch is from the best evaluated one, by the target's labels."
+    block = {"text": text, "table": Table(heads, cells, text=("chosen by", "saw target labels"))}
+    return section("How the checkpoint was chosen", [block] if cells else [])

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from tlvision.evaluation.summary import headlines
 from tlvision.types import InputError, Json
 
 PICTURE_TYPES = (".jpg", ".jpeg", ".png")
@@ -21,8 +22,10 @@ class RunFiles:
 
     config, environment, classes, metrics, ledger: the objects in the files of these names.
     rate:         rate.json, which only runs with `train.lr: auto` have.
+    data:         report.json: worst images and class balance; runs of earlier versions lack it.
     config_text:  config.yaml as it is.
     steps:        lines of log.jsonl with kind "step"; evaluations: with kind "evaluation".
+    notices:      lines with kind "notice".
     pictures:     files in pictures/, sorted by name.
     notes:        one sentence for each file that is missing or could not be read.
     """
@@ -35,8 +38,10 @@ class RunFiles:
     metrics: Json = field(default_factory=dict)
     ledger: Json = field(default_factory=dict)
     rate: Json = field(default_factory=dict)
+    data: Json = field(default_factory=dict)
     steps: list[Json] = field(default_factory=list)
     evaluations: list[Json] = field(default_factory=list)
+    notices: list[Json] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -59,6 +64,8 @@ def read_run(folder: str | Path) -> RunFiles:
     files.ledger = _object(files, "ledger.json")
     if (folder / "rate.json").is_file():
         files.rate = _object(files, "rate.json")
+    if (folder / "report.json").is_file():
+        files.data = _object(files, "report.json")
     _read_log(files)
     if (folder / "pictures").is_dir():
         files.pictures = sorted(p for p in (folder / "pictures").iterdir() if p.suffix.lower() in PICTURE_TYPES)
@@ -86,6 +93,22 @@ def pick(content: Json, dotted: str) -> Any:
     return value
 
 
+def mapping(content: Json, dotted: str) -> Json:
+    """Return the object at a dotted path of nested dicts, {} if there is none."""
+    value = pick(content, dotted)
+    return value if isinstance(value, dict) else {}
+
+
+def main_kind(metrics: Json) -> str:
+    """Return the kind of the most important overall numbers: masks before boxes, as `analysis` has them; "" if none.
+
+    >>> main_kind({"bbox": {"AP": 0.5}, "segm": {"AP": 0.4}, "analysis": {"segm": {}, "bbox": {}}})
+    'segm'
+    """
+    kinds = headlines(metrics)
+    return next((kind for kind in (*mapping(metrics, "analysis"), *kinds) if kind in kinds), "")
+
+
 def _text(files: RunFiles, name: str) -> str:
     path = files.folder / name
     if not path.is_file():
@@ -111,7 +134,7 @@ def _object(files: RunFiles, name: str) -> Json:
 
 def _read_log(files: RunFiles) -> None:
     broken = 0
-    kinds = {"step": files.steps, "evaluation": files.evaluations}
+    kinds = {"step": files.steps, "evaluation": files.evaluations, "notice": files.notices}
     for line in _text(files, "log.jsonl").splitlines():
         try:
             entry = json.loads(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_the_command_trains_every_arm_and_can_be_repeated(
     assert rows["mt"]["selected_by"] == "unlabelled/stability"
     assert len(rows["mt"]["source"]) == 2
     page = (out / "adapt.html").read_text()
-    assert page.count("<circle") == 6
+    assert len(re.findall(r"<use [^>]*fill: var\(--series", page)) == 6  # dots of three arms, two seeds
     quality = rows["mt"]["pseudo_labels"]
     assert quality["counts"]["images"] == 12
     assert [row["threshold"] for row in quality["all"]][::4] == [0.1, 0.5, 0.9]

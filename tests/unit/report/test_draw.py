@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tlvision.report import contact_sheet, draw_prediction
+from tlvision.report import contact_sheet, draw_pair, draw_prediction
 from tlvision.report.colours import class_colour
 from tlvision.report.draw import _place_labels
 from tlvision.types import Prediction, Target
@@ -235,3 +235,44 @@ def test_a_label_at_the_upper_edge_keeps_all_of_its_letters() -> None:
         letters.append(int((strip.max(-1) < 100).sum()))
     assert letters[0] > 40
     assert letters[0] >= 0.9 * letters[1]
+
+
+def test_a_pair_names_the_errors_and_only_outlines_what_is_right() -> None:
+    found = boxes_of([50, 50, 150, 150], [250, 200, 350, 300], labels=[0, 1])
+    truth, prediction = draw_pair(
+        picture(), found, target_of([50, 50, 150, 150], [400, 20, 480, 90]), NAMES, wrong=[None, "background"],
+        missed=[False, True], side=500
+    )  # fmt: skip
+    assert truth.shape == prediction.shape == (400, 500, 3)
+    colours = [np.array(class_colour(index), np.uint8) for index in range(2)]
+    # A right object is a line of two pixels, an error a filled text over a thick line.
+    assert 0.003 < share_of(prediction, colours[0]) < 0.006 < share_of(prediction, colours[1])
+    assert share_of(truth[:180, 180:], colours[0]) > share_of(truth[:, :180], colours[0]) > 0.005
+    assert share_of(truth, colours[1]) == 0
+    named, _ = draw_pair(picture(), found, target_of(), NAMES, side=500)
+    _, all_named = draw_pair(picture(), found, target_of(), NAMES, side=500)
+    assert share_of(named, colours[0]) == 0
+    assert share_of(all_named, colours[0]) > 0.006
+
+
+@pytest.mark.parametrize(("size", "side", "expected"), [((1000, 2000), 560, (280, 560)), ((40, 80), 560, (160, 320))])
+def test_the_pictures_of_a_pair_have_a_bounded_size(
+    size: tuple[int, int], side: int, expected: tuple[int, int]
+) -> None:
+    masks = np.zeros((1, *size), np.uint8)
+    masks[0, : size[0] // 2, : size[1] // 2] = 1
+    found = boxes_of([0, 0, size[1] // 2, size[0] // 2], masks=masks)
+    target = replace(target_of([0, 0, size[1] // 2, size[0] // 2]), masks=masks)
+    for drawn in draw_pair(picture(*size), found, target, NAMES, wrong=[None], missed=[False], side=side):
+        assert drawn.shape == (*expected, 3)
+        upper, lower = drawn[10 : expected[0] // 2 - 10, 10 : expected[1] // 2 - 10], drawn[expected[0] // 2 + 10 :]
+        assert (upper != 128).all()
+        assert (lower == 128).all()
+
+
+def test_a_pair_of_label_maps_has_one_map_in_each_picture() -> None:
+    left, right = np.zeros((300, 400), np.int64), np.full((300, 400), 1, np.int64)
+    pictures = draw_pair(picture(300, 400), label_map(left), target_of(semantic=right), NAMES)
+    expected = [draw_pair(picture(300, 400), label_map(m), target_of(semantic=m), NAMES)[0] for m in (right, left)]
+    assert all((drawn == one).all() for drawn, one in zip(pictures, expected, strict=True))
+    assert (pictures[0] != pictures[1]).any()

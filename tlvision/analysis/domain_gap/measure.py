@@ -28,7 +28,7 @@ from tlvision.files.inputs import path_problem
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.formats.coco import read_images, write_json
 from tlvision.report.colours import PALETTE
-from tlvision.report.scatter import PointGroup, scatter
+from tlvision.report.figures import PointGroup, scatter
 from tlvision.training.settings import MAX_SEED
 from tlvision.types import ImageFile, InputError, RunError, nearest
 from tlvision.types.shown import shown
@@ -242,7 +242,7 @@ def _draw(tap: TapGap, seen: tuple[ImageStatistics, ImageStatistics], names: tup
     flat = [np.pad(side, ((0, 0), (0, 2 - side.shape[1]))) for side in plane]  # a tap may have one channel
     clouds = [
         PointGroup(name, points, colour, mark)
-        for name, points, colour, mark in zip(names, flat, (PALETTE[4], PALETTE[0]), ("disc", "diamond"), strict=True)
+        for name, points, colour, mark in zip(names, flat, (PALETTE[4], PALETTE[0]), ("o", "D"), strict=True)
     ]
     gap = tap.gap.a_distance
     picture = scatter(

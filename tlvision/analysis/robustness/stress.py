@@ -29,7 +29,7 @@ from tlvision.evaluation.protocol import protocol_hash
 from tlvision.files.inputs import path_problem
 from tlvision.files.json_files import write_json
 from tlvision.files.outputs import numbered_folder, output_folder
-from tlvision.report.figures import Panel, severity_curves
+from tlvision.report.small_multiples import Panel, severity_curves
 from tlvision.tasks import Metric, Task
 from tlvision.training.settings import MAX_SEED
 from tlvision.types import Dataset, InputError, Pixels, Sample, counted
