@@ -155,11 +155,11 @@ def best_of(probes: Sequence[Probe]) -> Probe:
     usable = [probe for probe in probes if not probe.failed]
     if not usable:
         raise RunError(f"train.lr: no candidate rate can be used: {probes[0].failed}. Set a number.")
-    signed = {probe.rate: probe.metric if probe.higher_is_better else -probe.metric for probe in usable}
-    best = max(signed.values())
+    values = [probe.metric if probe.higher_is_better else -probe.metric for probe in usable]
+    best = max(values)
     if usable[0].higher_is_better and best < LEAST_FOUND:
         return min(usable, key=lambda probe: probe.loss)
-    near = [probe for probe in usable if best - signed[probe.rate] <= NEAR * abs(best)]
+    near = [probe for probe, value in zip(usable, values, strict=True) if best - value <= NEAR * abs(best)]
     return min(near, key=lambda probe: probe.rate)
 
 
