@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tlvision.files.outputs import check_file
+from tlvision.files.outputs import check_folder, output_folder
 from tlvision.types import InputError
 
+COMMAND = "compare"
 REPEATS = 1000
 
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-detections", type=int, metavar="N", help="with --gt: as for evaluate (default: 100)")
     parser.add_argument("--repeats", type=int, default=REPEATS, metavar="N", help="resamples (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
-    parser.add_argument("--output", metavar="FILE", help="write all figures here, as JSON")
+    parser.add_argument("--output", metavar="DIR", help="new folder for report.html and comparison.json")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -38,9 +39,8 @@ def run(options: argparse.Namespace) -> None:
     if not 3 <= (options.max_detections or 100) <= 10_000:
         raise InputError(f"compare: --max-detections must be from 3 to 10000, got {options.max_detections}")
     if options.output:
-        check_file(Path(options.output), "compare", inputs=inputs, own_keys=({"images", "repeats", "sides"},))
-    from tlvision.experiment.compare import compare_files, compare_runs, print_comparison
-    from tlvision.files.json_files import write_json
+        check_folder(Path(options.output), COMMAND, inputs=inputs)
+    from tlvision.experiment.compare import compare_files, compare_runs, print_comparison, write_comparison
 
     if options.gt is None:
         comparison = compare_runs(inputs, repeats=options.repeats, seed=abs(options.seed))
@@ -54,5 +54,6 @@ def run(options: argparse.Namespace) -> None:
         )
     print_comparison(comparison)
     if options.output:
-        write_json(options.output, comparison.to_json(), indent=1, nan="null")
-        print(f"figures        {options.output}")
+        with output_folder(Path(options.output), COMMAND, inputs=inputs) as out:
+            write_comparison(comparison, out)
+        print(f"report         {Path(options.output) / 'report.html'}")

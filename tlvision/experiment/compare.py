@@ -19,8 +19,9 @@ from tlvision.engine.run_folder import in_run, read_classes
 from tlvision.evaluation.bootstrap import REPEATS, Bootstrap, Difference, bootstrap
 from tlvision.evaluation.per_image import PerImage, objects_per_image
 from tlvision.evaluation.read import has_masks
-from tlvision.files.json_files import read_object
+from tlvision.files.json_files import read_object, write_json
 from tlvision.plugin import get_plugin
+from tlvision.report.compare_page import write_compare_page
 from tlvision.tasks import HasPerImage, Metric, Task, get_task
 from tlvision.terminal import console, table
 from tlvision.types import InputError, counted
@@ -231,6 +232,14 @@ def _check_equal(runs: Sequence[Path], found: Sequence[Mapping[str, Any]]) -> No
                     f"compare: the evaluations of {one} and {another} differ in {key}: {first.get(key)} and "
                     f"{second.get(key)}. Evaluate both in the same way, on the same images"
                 )
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write comparison.json, with what `Comparison.to_json` returns, and report.html into a folder."""
+    content = comparison.to_json()
+    write_json(folder / "comparison.json", content, indent=1, nan="null")
+    verdicts = [sentence(comparison, side) for side in comparison.sides[1:]]
+    write_compare_page(folder / "report.html", content, verdicts)
 
 
 def print_comparison(comparison: Comparison) -> None:

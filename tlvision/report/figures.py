@@ -196,16 +196,25 @@ def heat_map(
 
 
 @_styled
-def dot_plot(rows: Sequence[tuple[str, Sequence[float], int]], references: Sequence[float], *, x_label: str) -> str:
+def dot_plot(
+    rows: Sequence[tuple[str, Sequence[float], int]],
+    references: Sequence[float],
+    *,
+    x_label: str,
+    intervals: Sequence[tuple[float, float] | None] = (),
+) -> str:
     """Return an SVG with a row for each (name, values, colour): a dot a value and a bar at their mean.
 
-    references: values with a dashed line through all rows.
+    references: values with a dashed line through all rows. intervals: one for each row, as a horizontal line.
     """
     if not any(values for _, values, _ in rows):
         return ""
     figure, axes = _axes(_WIDTH + 0.6, 0.9 + 0.33 * len(rows))
     for value in references:
         axes.axvline(value, color=_INK, alpha=0.5, linewidth=0.8, linestyle="--")
+    for row, interval in enumerate(intervals):
+        if interval is not None:
+            axes.plot(interval, [row, row], color=SERIES[rows[row][2] % len(SERIES)], linewidth=2.2, alpha=0.5)
     for row, (_, values, colour) in enumerate(rows):
         axes.scatter(values, [row] * len(values), s=28, color=SERIES[colour % len(SERIES)], alpha=0.8, linewidths=0)
         if values:

@@ -65,13 +65,16 @@ def test_a_copy_is_no_evidence(small_run: Path, tmp_path: Path, capsys: pytest.C
     other = copy_of(small_run, tmp_path / "b", {"train.lr": 0.5})
     rows = json.loads((other / "predictions.json").read_text(encoding="utf-8"))
     (other / "predictions.json").write_text(json.dumps(rows[::-1]), encoding="utf-8")
-    assert main(["compare", str(small_run), str(other), "--repeats", "100", "--output", str(tmp_path / "c.json")]) == 0
+    assert main(["compare", str(small_run), str(other), "--repeats", "100", "--output", str(tmp_path / "c")]) == 0
     out = capsys.readouterr().out
     assert "no evidence" in out
     assert "train.lr: 0.001 -> 0.5" in out
-    figures = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+    figures = json.loads((tmp_path / "c" / "comparison.json").read_text(encoding="utf-8"))
     assert figures["sides"][1]["metrics"]["bbox/AP"]["verdict"] == "no evidence"
     assert figures["repeats"] == 100
+    page = (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
+    assert "no evidence that" in page
+    assert page.count("<svg") == 1
 
 
 def other_protocol(run: Path) -> Path:
