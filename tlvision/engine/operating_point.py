@@ -33,17 +33,17 @@ def rule_of(config: Config) -> Rule:
 
 
 def analyse_run(run: Path, evaluator: Evaluator | DomainEvaluator, task: Task, config: Config) -> dict[str, Any]:
-    """Add `analysis` to the run's metrics.json, write thresholds.json where the task finds objects, and return metrics.
+    """Add `analysis` and `intervals` to the run's metrics.json, write thresholds.json of objects, and return metrics.
 
     The thresholds are those of the first kind in `analysis`: of masks where the task has masks, else of boxes.
     thresholds.json holds kind, chosen_on (the labels), and what `OperatingPoint.as_json` returns.
     """
     path = run / "metrics.json"
     metrics = read_object(path, "Restore the file from a copy, or use another run.")
-    metrics["analysis"] = evaluator.analyse(run / task.results_name, Analysis(rule_of(config)))
+    metrics |= evaluator.analyse(run / task.results_name, Analysis(rule_of(config)))
     write_json(path, metrics, indent=1, nan="null")
     kind = task.metrics()[0].name.split("/")[0]
-    if (point := metrics["analysis"].get(kind, {}).get("operating_point")) is not None:
+    if (point := metrics.get("analysis", {}).get(kind, {}).get("operating_point")) is not None:
         chosen_on = str(evaluator.data.path)
         write_json(run / THRESHOLDS, {"kind": kind, "chosen_on": chosen_on, **point}, indent=1, nan="null")
     return metrics

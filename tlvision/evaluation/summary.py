@@ -7,7 +7,9 @@ from typing import Any
 
 from tlvision.types import counted
 
-NOT_HEADLINES = frozenset({"analysis", "per_class", "counts", "protocol", "source", "unlabelled", "selection"})
+NOT_HEADLINES = frozenset(
+    {"analysis", "intervals", "per_class", "counts", "protocol", "source", "unlabelled", "selection"}
+)
 """Objects in metrics.json that are not overall numbers; every other one is a kind of those, such as "bbox"."""
 
 
@@ -44,7 +46,8 @@ def format_table(metrics: Mapping[str, Any]) -> str:
     overall = headlines(metrics)
     if not overall:
         raise KeyError(f"metrics: expected overall numbers such as 'bbox' or 'semantic', got {sorted(metrics)}")
-    blocks = [_overall(kind, numbers) for kind, numbers in overall.items()]
+    intervals = metrics.get("intervals") or {}
+    blocks = [_overall(kind, numbers, intervals) for kind, numbers in overall.items()]
     per_class = metrics.get("per_class") or {}
     if per_class:
         blocks.append(_per_class(per_class))
@@ -63,9 +66,12 @@ def format_number(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _overall(kind: str, numbers: Mapping[str, Any]) -> str:
-    rows = [(name, format_number(value)) for name, value in numbers.items()]
-    return kind + "\n" + align(rows)
+def _overall(kind: str, numbers: Mapping[str, Any], intervals: Mapping[str, Any]) -> str:
+    rows = [(name, format_number(value), "") for name, value in numbers.items()]
+    for place, (name, value, _) in enumerate(rows):
+        if (interval := intervals.get(f"{kind}/{name}")) is not None:
+            rows[place] = name, value, f"{interval[0]:.4f} to {interval[1]:.4f} (95 % interval over images)"
+    return kind + "\n" + align(rows if any(row[2] for row in rows) else [row[:2] for row in rows])
 
 
 def _per_class(per_class: Mapping[str, Mapping[str, Any]]) -> str:

@@ -185,9 +185,8 @@ def heat_map(
     for row, column in np.argwhere(counts).tolist():
         share = float(shares[row, column])
         corner = column - 0.48, row - 0.46
-        axes.add_patch(_rectangle(corner, 0.96, 0.92, facecolor=SERIES[0], alpha=0.08 + 0.92 * share, linewidth=0))
-        colour = "#ffffff" if share > 0.55 else _INK
-        axes.text(column, row, _short(int(counts[row, column])), ha="center", va="center", color=colour, fontsize=8)
+        axes.add_patch(_rectangle(corner, 0.96, 0.92, facecolor=SERIES[0], alpha=0.06 + 0.54 * share, linewidth=0))
+        axes.text(column, row, _short(int(counts[row, column])), ha="center", va="center", fontsize=8)
     axes.set_xticks(range(width), [_clip(name) for name in columns], rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(height), [_clip(name) for name in rows])
     axes.tick_params(length=0)

@@ -99,14 +99,15 @@ def mapping(content: Json, dotted: str) -> Json:
     return value if isinstance(value, dict) else {}
 
 
-def main_kind(metrics: Json) -> str:
-    """Return the kind of the most important overall numbers: masks before boxes, as `analysis` has them; "" if none.
+def main_kind(files: RunFiles) -> str:
+    """Return the kind of the numbers that matter most: masks before boxes; "" if nothing was measured.
 
-    >>> main_kind({"bbox": {"AP": 0.5}, "segm": {"AP": 0.4}, "analysis": {"segm": {}, "bbox": {}}})
+    >>> main_kind(RunFiles(Path(), metrics={"bbox": {"AP": 0.5}, "segm": {"AP": 0.4}}))
     'segm'
     """
-    kinds = headlines(metrics)
-    return next((kind for kind in (*mapping(metrics, "analysis"), *kinds) if kind in kinds), "")
+    kinds = headlines(files.metrics)
+    named = pick(files.data, "worst.kind")
+    return next((str(kind) for kind in (named, "segm", *kinds) if isinstance(kind, str) and kind in kinds), "")
 
 
 def _text(files: RunFiles, name: str) -> str:

@@ -57,7 +57,7 @@ def write_report(run: str | Path) -> Path:
         answer=sentence,
         details=details,
         facts=facts(files),
-        tiles=tiles(files.metrics),
+        tiles=tiles(files),
         sections=sections,
     )
     return write_page(files.folder / "report.html", page)

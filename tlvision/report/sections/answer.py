@@ -26,7 +26,7 @@ _REMEDIES = {
 
 def answer(files: RunFiles) -> tuple[str, list[str]]:
     """Return the answer, "" without metrics, and sentences that explain it."""
-    metrics, kind = files.metrics, main_kind(files.metrics)
+    metrics, kind = files.metrics, main_kind(files)
     name = next((key for key in (*_PREFERRED, *mapping(metrics, kind)) if key in mapping(metrics, kind)), "")
     value = number(mapping(metrics, kind).get(name))
     if math.isnan(value):
@@ -93,11 +93,11 @@ def _label_map_remedy(files: RunFiles, name: str) -> str:
     return f"{100 * number(most.get('count')) / total:.0f} % of its pixels are predicted as {most.get('predicted')}."
 
 
-def tiles(metrics: Any) -> list[tuple[str, str]]:
+def tiles(files: RunFiles) -> list[tuple[str, str]]:
     """Return the numbers that matter most, of each kind."""
     result = []
-    kinds = headlines(metrics)
-    for kind, numbers in kinds.items():
+    kinds, main = headlines(files.metrics), main_kind(files)
+    for kind, numbers in sorted(kinds.items(), key=lambda item: item[0] != main):
         chosen = [key for key in _PREFERRED if key in numbers] or list(numbers)[:4]
         prefix = f"{kind} " if len(kinds) > 1 else ""
         result += [(f"{prefix}{spaced(key)}", format_number(numbers[key])) for key in chosen]

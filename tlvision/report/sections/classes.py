@@ -17,7 +17,7 @@ def class_section(files: RunFiles) -> Section | None:
     if not rows:
         return None
     columns = list(next(iter(rows.values())))
-    more = mapping(files.metrics, f"analysis.{main_kind(files.metrics)}.per_class")  # precision and recall of pixels
+    more = mapping(files.metrics, f"analysis.{main_kind(files)}.per_class")  # precision and recall of pixels
     extra = [key for key in ("precision", "recall") if any(key in row for row in more.values())]
     measured = [column for column in columns if column not in _COUNTS]
     heads = [*measured, *extra, *(column for column in columns if column in _COUNTS)]

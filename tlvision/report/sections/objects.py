@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tlvision.evaluation.error_kinds import KINDS
 from tlvision.report.figures import Line, heat_map, line_chart, reliability_diagram
 from tlvision.report.page import Cell, Section, Table, section
-from tlvision.report.run_files import RunFiles, mapping, pick
+from tlvision.report.run_files import RunFiles, main_kind, mapping, pick
 from tlvision.types import Json
 
 _UNIT = (-0.02, 1.02)
@@ -19,18 +19,17 @@ MAX_LINES = 6
 """Classes with a line of their own: as many as there are colours."""
 MAX_CELLS = 14
 """Classes in a confusion matrix; of more, those with the most mistakes are shown."""
+_KINDS = {"bbox": "boxes", "segm": "masks"}
 BACKGROUND = "background"
 _POINT = ("threshold", "precision", "recall", "f1", "objects", "false_positives", "missed", "false_positives_per_image")
 
 
 def operating_section(files: RunFiles) -> Section | None:
-    """Return precision, recall and F1 with the chosen thresholds."""
+    """Return precision, recall and F1 with the chosen thresholds, which are those of the main kind."""
     blocks: list[dict[str, Any]] = []
-    for kind, found in _object_kinds(files).items():
+    for found in list(_object_kinds(files).values())[:1]:
         point, curves = found["operating_point"], found["curves"]
-        blocks.append(
-            {"title": _title(files, "Thresholds", kind), "text": _rule(point), "charts": _curves(point, curves)}
-        )
+        blocks.append({"text": _rule(point), "charts": _curves(point, curves)})
         notes = {
             "all classes": point.get("note"),
             **{name: row.get("note") for name, row in point["per_class"].items()},
@@ -42,16 +41,17 @@ def operating_section(files: RunFiles) -> Section | None:
 
 
 def _object_kinds(files: RunFiles) -> dict[str, Any]:
-    """Return the kinds of analysis that have objects: boxes, masks."""
-    kinds = mapping(files.metrics, "analysis")
+    """Return the kinds of analysis that have objects, boxes and masks, the main one first."""
+    main = main_kind(files)
+    kinds = dict(sorted(mapping(files.metrics, "analysis").items(), key=lambda item: item[0] != main))
     return {kind: found for kind, found in kinds.items() if pick(found, "operating_point.per_class") is not None}
 
 
 def _title(files: RunFiles, title: str, kind: str) -> str:
     kinds = _object_kinds(files)
     if len(kinds) < 2:
-        return "" if title == "Thresholds" else title
-    return f"{title} ({ {'bbox': 'boxes', 'segm': 'masks'}.get(kind, kind) })".replace("( ", "(").replace(" )", ")")
+        return title
+    return f"{title} ({_KINDS.get(kind, kind)})"
 
 
 def _rule(point: Json) -> str:
@@ -185,9 +185,9 @@ def _size_range(row: Json) -> str:
 
 
 def calibration_section(files: RunFiles) -> Section | None:
-    """Return the reliability diagram."""
+    """Return the reliability diagram of the main kind."""
     blocks: list[dict[str, Any]] = []
-    for kind, found in _object_kinds(files).items():
+    for found in list(_object_kinds(files).values())[:1]:
         measured = found["calibration"]
         chart = reliability_diagram(measured["bins"])
         if not chart or measured["error"] is None:
@@ -200,7 +200,6 @@ def calibration_section(files: RunFiles) -> Section | None:
             f"of detections with a score of {measured['min_score']:g} or more. On the dashed line the scores are "
             "calibrated; below it they are too high."
         )
-        title = _title(files, "Scores", kind) if len(_object_kinds(files)) > 1 else ""
-        blocks.append({"title": title, "text": text, "charts": [("", chart)]})
+        blocks.append({"text": text, "charts": [("", chart)]})
         blocks.append({"details": "By class", "table": Table(["class", "calibration error", "detections"], rows)})
     return section("Calibration", blocks)
