@@ -194,10 +194,9 @@ def _explain(
     if subject.region is not None:
         row["heat_inside"] = float(heat[subject.region].sum(dtype=np.float64) / heat.sum(dtype=np.float64))
         row["area_inside"] = float(subject.region.mean())
-    method = replace(method, tap=tap)
     if twin is not None:
         row["sanity_correlation"] = twin.correlation(heat, method, view, subject)
-    row["sentence"] = _sentence(method, subject, row)
+    row["sentence"] = _sentence(replace(method, tap=tap), subject, row)
     picture = draw_heat(view.pixels, heat)
     if subject.objects is None and subject.region is not None:
         picture = draw_outline(picture, subject.region)
@@ -237,7 +236,7 @@ def _sentence(method: Method, subject: Subject, row: dict[str, Any]) -> str:
     at = "" if method.tap is None else f" at {method.tap.name} (stride {method.tap.stride})"
     parts = [f"{row['file_name']}: {subject.text}: {method.name}{at}"]
     if "heat_inside" in row:
-        inside = "the class's pixels" if subject.objects is None else "its box"
+        inside = "its pixels" if subject.objects is None else "its box" if len(subject.shown) == 1 else "their boxes"
         parts.append(f"{row['heat_inside']:.0%} of the heat in {inside}, {row['area_inside']:.0%} of the image")
     if "sanity_correlation" in row:
         value = row["sanity_correlation"]

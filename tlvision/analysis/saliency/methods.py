@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from tlvision.analysis.saliency.maps import CAMS, eigen_cam
 from tlvision.inference.dense import at_original_size
 from tlvision.plugin import HasDenseLogits, HasScoreGradients, capture, interpolate
 from tlvision.types import InputError, nearest
+from tlvision.types.shown import clip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +74,7 @@ def choose_method(adapter: Adapter, name: str | None, tap_name: str | None) -> M
     if name is None:
         name = "grad_cam" if dense else "hires_cam" if differentiable else "d_rise"
     if name not in METHODS:
-        raise InputError(f"explain: --method: unknown method '{name}'.{nearest(name, METHODS)}")
+        raise InputError(f"explain: --method: unknown method '{clip(name)}'.{nearest(name, METHODS)}")
     if name == "d_rise" and dense:
         raise InputError(
             "explain: d_rise explains detections, and this model predicts label maps. Use grad_cam, hires_cam or "
@@ -97,8 +99,7 @@ def find_tap(adapter: Adapter, name: str | None) -> Tap | None:
         return None
     taps = {tap.name: tap for tap in adapter.taps}
     if name not in taps:
-        listed = ", ".join(f"{tap.name} (stride {tap.stride})" for tap in adapter.taps)
-        raise InputError(f"explain: --tap: unknown tap '{name}'.{nearest(name, taps)} This model has {listed}.")
+        raise InputError(f"explain: --tap: this model has no tap '{clip(name)}'.{nearest(name, taps)}")
     return taps[name]
 
 
@@ -115,17 +116,20 @@ def _gradient_map(
         score = subject.score(adapter, inputs)
     if score is None:
         return None, tap
-    try:
-        gradients = torch.autograd.grad(score, [*features.values()], allow_unused=True)
-    except NotImplementedError:
-        raise InputError(
-            f"explain: an operator of this model has no gradient, which {method} needs. Use d_rise or eigen_cam."
-        ) from None
+    gradients = _gradients(score, [*features.values()], method)
     by_name = {each.name: each for each in taps}
     for (name, values), gradient in reversed([*zip(features.items(), gradients, strict=True)]):  # as they ran
         if gradient is not None and bool(gradient.any()):
             return CAMS[method](values[0], gradient[0]), by_name[name]
     return None, tap
+
+
+def _gradients(score: Tensor, features: Sequence[Tensor], method: str) -> Sequence[Tensor | None]:
+    """Return the gradient of a score at each feature map; InputError if upstream's code has none."""
+    with suppress(NotImplementedError):  # of an operator without a backward pass
+        if score.requires_grad:
+            return torch.autograd.grad(score, features, allow_unused=True)
+    raise InputError(f"explain: {method} needs gradients, which this model's own code cuts. Use d_rise or eigen_cam.")
 
 
 def _to_image(heat: Tensor, view: View) -> Heat:

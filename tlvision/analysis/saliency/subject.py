@@ -103,18 +103,18 @@ def find_objects(model: LoadedModel, view: View, class_name: str | None, number:
     counting = _counting(found[0], model, view)
     if class_name is not None:
         counting = counting[counting.labels == names.index(class_name)]
-    what = "detection" if class_name is None else f"detection of '{class_name}'"
+    of_class = "" if class_name is None else f" of '{class_name}'"
     if not len(counting):
-        return f"no {what} reaches its threshold"
+        return f"no detection{of_class} reaches its threshold"
     if number is not None and number > len(counting):
-        return f"--detection {number}: there {_is_are(len(counting), what)}"
+        return f"--detection is {number}, and there {_are(len(counting), of_class)}"
     if class_name is None or number is not None:
         number = number or 1
         counting = counting[number - 1 : number]
     shown = _original(counting, view)
     text = ", ".join(f"{names[label]} {score:.2f}" for label, score in zip(shown.labels, shown.scores, strict=True))
     if len(shown) > 1:
-        text = counted(len(shown), what)
+        text = f"{counted(len(shown), 'detection')}{of_class}"
     return Subject(
         text=text,
         class_name=names[int(shown.labels[0])],
@@ -182,5 +182,5 @@ def _visible(view: View, device: torch.device) -> Tensor:
     return visible
 
 
-def _is_are(count: int, what: str) -> str:
-    return f"{'is' if count == 1 else 'are'} {counted(count, 'detection') + what.removeprefix('detection')}"
+def _are(count: int, of_class: str) -> str:
+    return f"{'is' if count == 1 else 'are'} {counted(count, 'detection')}{of_class}"
