@@ -43,9 +43,9 @@ def test_explain_on_every_family(
     method = json.loads((tmp_path / "default" / "explain.json").read_text())["method"]
     assert method == ("grad_cam" if dense else "hires_cam")
     for row in default:
-        assert (tmp_path / "default" / row["picture"]).is_file(), row
-        assert "sanity_correlation" in row
-        assert 0 <= row["heat_inside"] <= 1
+        check(row, tmp_path / "default")
+        assert ("sanity_correlation" in row) == ("picture" in row)
+    found = []
     for other in ("eigen_cam", "grad_cam", "hires_cam", "d_rise"):
         settings = ExplainSettings(method=other, sanity=False, masks=10)
         if other == "d_rise" and dense:
@@ -53,5 +53,16 @@ def test_explain_on_every_family(
                 explain_images(run, images, tmp_path / other, settings)
             continue
         rows = explain_images(run, images[:1], tmp_path / other, settings)
-        assert (tmp_path / other / rows[0].get("picture", "no map")).is_file(), rows
+        found.append(check(rows[0], tmp_path / other))
+    assert any(found)
     assert digests_of(run) == before
+
+
+def check(row: dict[str, Any], out: Path) -> bool:
+    """Return whether there is a map; a model this young may have only evidence against an object."""
+    if "picture" not in row:
+        assert "has no heat" in row["sentence"]
+        return False
+    assert (out / row["picture"]).is_file()
+    assert 0 <= row["heat_inside"] <= 1
+    return True

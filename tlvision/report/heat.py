@@ -23,7 +23,7 @@ def draw_heat(image: Pixels, heat: npt.NDArray[np.float32]) -> Pixels:
     Warm places cover the image more than cold ones, so that the image can be recognised.
 
     >>> draw_heat(np.zeros((1, 2, 3), np.uint8), np.array([[0, 1]], np.float32)).tolist()
-    [[[17, 0, 21], [189, 173, 28]]]
+    [[[17, 0, 21], [190, 173, 28]]]
     """
     check_array("draw_heat", "image", image, ("H", "W", 3), ("uint8",))
     check_array("draw_heat", "heat", heat, image.shape[:2], ("float32",))
