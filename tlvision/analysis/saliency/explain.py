@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from tlvision.analysis.saliency.methods import DEFAULT_MASKS, Method, choose_method
+from tlvision.analysis.saliency.methods import DEFAULT_MASKS, METHODS, Method, choose_method
 from tlvision.analysis.saliency.sanity import BOUND, RandomTwin
 from tlvision.analysis.saliency.subject import Subject, View, find_class, find_objects
 from tlvision.data.batches import eval_batches, normalise
@@ -104,6 +104,9 @@ def _check(settings: ExplainSettings) -> None:
         raise InputError(
             f"explain: --detection: expected 1 (the highest score) or more, got {shown(settings.detection)}"
         )
+    if settings.method is not None and settings.method not in METHODS:
+        near = nearest(settings.method, METHODS)
+        raise InputError(f"explain: --method: unknown method '{clip(settings.method)}'.{near}")
     if settings.masks < 10:
         raise InputError(f"explain: --masks: expected 10 or more, got {shown(settings.masks)}")
 

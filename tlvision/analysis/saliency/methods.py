@@ -73,8 +73,6 @@ def choose_method(adapter: Adapter, name: str | None, tap_name: str | None) -> M
     differentiable = dense or isinstance(adapter, HasScoreGradients)
     if name is None:
         name = "grad_cam" if dense else "hires_cam" if differentiable else "d_rise"
-    if name not in METHODS:
-        raise InputError(f"explain: --method: unknown method '{clip(name)}'.{nearest(name, METHODS)}")
     if name == "d_rise" and dense:
         raise InputError(
             "explain: d_rise explains detections, and this model predicts label maps. Use grad_cam, hires_cam or "
