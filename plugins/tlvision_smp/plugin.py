@@ -28,6 +28,7 @@ class SmpPlugin:
     capabilities: Mapping[str, str] = MappingProxyType(
         {
             "HasInstanceFeatures": "impossible: a segmenter finds no objects",
+            "HasScoreGradients": "impossible: a segmenter finds no objects",
             "HasTrainingProgress": "impossible: the losses are the same in every epoch",
         }
     )

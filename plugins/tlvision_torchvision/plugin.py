@@ -27,6 +27,7 @@ class TorchvisionPlugin:
     capabilities: Mapping[str, str] = MappingProxyType(
         {
             "HasInstanceFeatures": "yes",
+            "HasScoreGradients": "yes",
             "HasTrainingProgress": "impossible: the losses are the same in every epoch",
         }
     )

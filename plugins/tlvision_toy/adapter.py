@@ -63,6 +63,10 @@ class DetectorAdapter:
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return objects within the limits of `BuildSpec.predict`."""
+        return self.predict_with_gradients(images)
+
+    def predict_with_gradients(self, images: Tensor) -> Sequence[Prediction]:
+        """Return what `predict` does, with gradients of the scores if they are enabled."""
         found = select(self.module(images), (images.shape[2], images.shape[3]), self._predict)
         return [Prediction(boxes=boxes, scores=scores, labels=labels) for boxes, scores, labels in found]
 
@@ -129,6 +133,10 @@ class InstanceAdapter:
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return objects and their masks within the limits of `BuildSpec.predict`."""
+        return self.predict_with_gradients(images)
+
+    def predict_with_gradients(self, images: Tensor) -> Sequence[Prediction]:
+        """Return what `predict` does, with gradients of the scores if they are enabled."""
         dense, masks = self.module(images)
         found = select(dense, (images.shape[2], images.shape[3]), self._predict, masks=True)
         return [

@@ -91,9 +91,14 @@ class YoloAdapter:
 
         Raises RuntimeError if the module is in train mode.
         """
+        with torch.no_grad():
+            return self.predict_with_gradients(images)
+
+    def predict_with_gradients(self, images: Tensor) -> Sequence[Prediction]:
+        """Return what `predict` does, with gradients of the scores if they are enabled."""
         if self._model.training:
             raise RuntimeError("YoloAdapter.predict: the module must be in eval mode; call module.eval() first")
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(images.device.type, enabled=False):
             self._forget_anchors()
             output = self._model(images.float())[0]
             self._forget_anchors()

@@ -183,11 +183,18 @@ def move(model: LoadedModel, device: str) -> None:
         object.__setattr__(model, "fabric", fabric)
 
 
-def load(run: str | Path, *, device: str | None = None, max_detections: int | None = None) -> LoadedModel:
+def load(
+    run: str | Path,
+    *,
+    device: str | None = None,
+    max_detections: int | None = None,
+    score_floor: float | None = None,
+) -> LoadedModel:
     """Return the model of a run, with the weights of checkpoints/best (of checkpoints/last before there is a best).
 
     device:         "cpu", "cuda" or "auto"; None as the run was trained, without a GPU on the CPU.
     max_detections: objects of an image at most; None for the limit of the run.
+    score_floor:    0..1, objects with a lower score are not predicted; None for the floor of the run.
 
     Raises InputError if `run` is not the folder of a run, holds no checkpoint, or has a file that is damaged or does
     not fit the others.
@@ -209,6 +216,8 @@ def load(run: str | Path, *, device: str | None = None, max_detections: int | No
     predict = predict_spec(config, task)
     if max_detections is not None:
         predict = replace(predict, max_detections=check_limit(max_detections))
+    if score_floor is not None:
+        predict = replace(predict, score_floor=score_floor)
     spec = BuildSpec(
         arch=config.model.arch,
         weights=str(weights),

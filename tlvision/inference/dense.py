@@ -66,7 +66,7 @@ def label_map_of(scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence
     taken, as mmsegmentation does it: a label map that is enlarged afterwards has coarser edges.
     """
     best = labels = None
-    for first, part in _at_original_size(scores, matrix, size):
+    for first, part in at_original_size(scores, matrix, size):
         best, labels = _better(best, labels, part, first)
     assert labels is not None
     found: npt.NDArray[np.int64] = labels.cpu().numpy()
@@ -81,7 +81,7 @@ def confident_label_map(
     kind: of the scores; the probability is that of `tlvision.plugin.class_probabilities`.
     """
     best = labels = total = None
-    for first, part in _at_original_size(scores, matrix, size):
+    for first, part in at_original_size(scores, matrix, size):
         chances = part if kind == "logits" else unnormalised(part, kind)
         best, labels = _better(best, labels, chances, first)
         here = chances.logsumexp(dim=0) if kind == "logits" else chances.sum(dim=0)
@@ -95,10 +95,13 @@ def confident_label_map(
     return labels.cpu().numpy(), confidence.cpu().numpy()
 
 
-def _at_original_size(
+def at_original_size(
     scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence[int]
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield some classes' scores (c, H, W) at a time, with the index of the first."""
+    """Yield some classes' scores (c, H, W) at a time, with the index of the first.
+
+    scores: (C, h, w) at the size of the network input, of one image; matrix, size: as for `label_map_of`.
+    """
     height, width = int(size[0]), int(size[1])
     # The image lies at a whole offset and has a whole size; see `tlvision.data.geometry.letterbox`.
     left, top = round(matrix[0, 2]), round(matrix[1, 2])

@@ -259,6 +259,19 @@ class InstanceFeatures:
 
 
 @runtime_checkable
+class HasScoreGradients(Protocol):
+    """Capability: the scores of found objects can be differentiated, so that it can be shown what they depend on."""
+
+    def predict_with_gradients(self, images: Tensor) -> Sequence[Prediction]:
+        """Return what `Adapter.predict` returns, with gradients of the scores if they are enabled.
+
+        images: as in `Adapter.loss`. Choosing objects (suppression, the best ones) has no gradient. Boxes and masks may
+        have some or none.
+        """
+        ...
+
+
+@runtime_checkable
 class HasInstanceFeatures(Protocol):
     """Capability: the model pools features for boxes (two-stage detectors do)."""
 

@@ -14,6 +14,7 @@ from tlvision.plugin import InstanceFeatures, PredictSpec, capture, constants
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_openmmlab.common.engine import InstanceData, MessageHub, without_old_style
 from tlvision_openmmlab.common.losses import named_losses
+from tlvision_openmmlab.mmdet.gradients import keeping_gradients
 from tlvision_openmmlab.mmdet.groups import add_taps, find_groups
 from tlvision_openmmlab.mmdet.upstream import BitmapMasks, DetDataSample
 
@@ -71,10 +72,19 @@ class MmdetAdapter:
 
         Raises RuntimeError if the module is in train mode.
         """
+        with torch.no_grad():
+            return self._find(images)
+
+    def predict_with_gradients(self, images: Tensor) -> Sequence[Prediction]:
+        """Return what `predict` does, with gradients of the scores if they are enabled."""
+        with keeping_gradients():
+            return self._find(images)
+
+    def _find(self, images: Tensor) -> Sequence[Prediction]:
         if self._model.training:
             raise RuntimeError("MmdetAdapter.predict: the module must be in eval mode; call module.eval() first")
         batches = torch.split(images.float(), 1 if self._one_by_one else len(images))
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False), without_old_style():
+        with torch.autocast(images.device.type, enabled=False), without_old_style():
             # In network-input pixels the image has its own size, so that "back to the original" changes nothing.
             found = [
                 sample

@@ -27,6 +27,7 @@ class MmdetPlugin:
     capabilities: Mapping[str, str] = MappingProxyType(
         {
             "HasInstanceFeatures": "yes",
+            "HasScoreGradients": "yes",
             "HasTrainingProgress": "not written",
         }
     )

@@ -6,9 +6,10 @@ from tlvision_openmmlab.common.engine import process_unchanged
 
 with process_unchanged():
     from mmdet.models import DeformableDETR
+    from mmdet.models.utils import select_single_mlvl
     from mmdet.registry import DATASETS, MODELS
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
     from mmdet.version import __version__ as version
 
-__all__ = ["DATASETS", "MODELS", "BitmapMasks", "DeformableDETR", "DetDataSample", "version"]
+__all__ = ["DATASETS", "MODELS", "BitmapMasks", "DeformableDETR", "DetDataSample", "select_single_mlvl", "version"]

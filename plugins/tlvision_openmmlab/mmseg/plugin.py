@@ -27,6 +27,7 @@ class MmsegPlugin:
     capabilities: Mapping[str, str] = MappingProxyType(
         {
             "HasInstanceFeatures": "impossible: a segmenter knows no boxes",
+            "HasScoreGradients": "impossible: a segmenter finds no objects",
             "HasTrainingProgress": "impossible: the losses are the same throughout a run",
         }
     )

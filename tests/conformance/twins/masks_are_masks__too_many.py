@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from tlvision.types import Prediction
 from tlvision_toy.adapter import InstanceAdapter
 from tlvision_toy.detector import select
@@ -14,8 +12,7 @@ ARCH = "toy-instance"
 
 
 class Many(InstanceAdapter):
-    @torch.no_grad()
-    def predict(self, images):
+    def predict_with_gradients(self, images):
         dense, masks = self.module(images)
         found = select(dense, tuple(images.shape[2:]), self._predict)
         return [

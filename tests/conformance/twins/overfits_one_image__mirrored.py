@@ -11,9 +11,9 @@ from tlvision_toy.plugin import ToyPlugin
 
 
 class Mirrored(DetectorAdapter):
-    def predict(self, images):
+    def predict_with_gradients(self, images):
         mirrored = []
-        for prediction in super().predict(images):
+        for prediction in super().predict_with_gradients(images):
             x0, y0, x1, y1 = prediction.boxes.unbind(1)
             boxes = torch.stack([images.shape[3] - x1, y0, images.shape[3] - x0, y1], 1)
             mirrored.append(replace(prediction, boxes=boxes))

@@ -9,8 +9,8 @@ from tlvision_toy.plugin import ToyPlugin
 
 
 class Relative(DetectorAdapter):
-    def predict(self, images):
-        predictions = super().predict(images)
+    def predict_with_gradients(self, images):
+        predictions = super().predict_with_gradients(images)
         best = max((float(each.scores.max()) for each in predictions if len(each)), default=1.0)
         return [replace(each, scores=each.scores / best) for each in predictions]
 

@@ -9,8 +9,11 @@ from tlvision_toy.plugin import ToyPlugin
 
 
 class Raw(DetectorAdapter):
-    def predict(self, images):
-        return [replace(prediction, scores=prediction.scores.logit()) for prediction in super().predict(images)]
+    def predict_with_gradients(self, images):
+        return [
+            replace(prediction, scores=prediction.scores.logit())
+            for prediction in super().predict_with_gradients(images)
+        ]
 
 
 class Broken(ToyPlugin):

@@ -15,7 +15,8 @@ class Undeclared(SegmenterAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Undeclared
+        if isinstance(adapter, SegmenterAdapter):
+            adapter.__class__ = Undeclared
         return adapter, report
 
 

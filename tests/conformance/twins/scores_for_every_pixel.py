@@ -17,7 +17,8 @@ class Shifted(SegmenterAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Shifted
+        if isinstance(adapter, SegmenterAdapter):
+            adapter.__class__ = Shifted
         return adapter, report
 
 

@@ -20,7 +20,8 @@ class Narrow(SegmenterAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Narrow
+        if isinstance(adapter, SegmenterAdapter):
+            adapter.__class__ = Narrow
         return adapter, report
 
 

@@ -6,6 +6,7 @@ from tlvision.conformance.check import Check
 from tlvision.conformance.checks.capabilities import (
     capabilities_are_true,
     instance_features_are_of_their_boxes,
+    scores_have_gradients,
     training_progress_is_pure,
 )
 from tlvision.conformance.checks.classes import any_number_of_classes, head_by_class_name
@@ -66,6 +67,7 @@ ALL_CHECKS: tuple[Check, ...] = (
     bf16_autocast,
     training_progress_is_pure,
     instance_features_are_of_their_boxes,
+    scores_have_gradients,
     group_learning_rates,
     frozen_prefix,
     evaluation_deterministic,

@@ -93,6 +93,35 @@ def instance_features_are_of_their_boxes(case: Case) -> None:
     assert most <= 3, f"instance_features: {most} proposals for an image where most=3"
 
 
+@check(needs="HasScoreGradients", requires=("evaluation_deterministic", "frozen_prefix"))
+def scores_have_gradients(case: Case) -> None:
+    """predict_with_gradients() returns what predict() does, and its scores have a gradient at the taps."""
+    from tlvision.plugin import HasScoreGradients, capture
+
+    adapter, _ = case.build()
+    assert isinstance(adapter, HasScoreGradients)
+    images, _ = case.batch(adapter, "wide")
+    adapter.module.eval()
+    plain = adapter.predict(images)
+    with torch.enable_grad(), capture(adapter.module, adapter.taps) as features:
+        found = adapter.predict_with_gradients(images)
+    for number, (prediction, other) in enumerate(zip(found, plain, strict=True)):
+        assert same(prediction.scores.detach(), other.scores), (
+            f"predict_with_gradients: image {number} has other scores than those of predict"
+        )
+        assert same(prediction.boxes.detach(), other.boxes), (
+            f"predict_with_gradients: image {number} has other boxes than those of predict"
+        )
+    scores = [prediction.scores.sum() for prediction in found if len(prediction)]
+    if not scores:  # this model finds nothing untrained, so there is no score to differentiate
+        return
+    assert all(score.requires_grad for score in scores), "predict_with_gradients: the scores have no gradient"
+    reached = torch.autograd.grad(sum(scores, start=torch.zeros(())), list(features.values()), allow_unused=True)
+    assert any(part is not None and bool(part.abs().sum() > 0) for part in reached), (
+        "predict_with_gradients: the scores do not depend on any tap"
+    )
+
+
 def _rows_fit(found: Sequence[InstanceFeatures], boxes: Sequence[torch.Tensor]) -> None:
     assert len(found) == len(boxes), f"instance_features: {len(found)} results for {len(boxes)} images"
     for number, (each, wanted) in enumerate(zip(found, boxes, strict=True)):
