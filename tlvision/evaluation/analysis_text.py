@@ -7,9 +7,12 @@ from typing import Any
 
 from tlvision.evaluation.error_kinds import KINDS
 from tlvision.evaluation.summary import align, format_number
+from tlvision.types import listing
 
 MOST_CLASSES = 20
 """Classes whose thresholds are printed; those with the most objects."""
+MOST_NOTES = 8
+"""Classes that are named in a note."""
 _COLUMNS = ("threshold", "precision", "recall", "f1", "false_positives_per_image")
 
 
@@ -51,7 +54,7 @@ def _objects(kind: str, found: Mapping[str, Any]) -> str:
     rows.append(("all", *(_cell(point["all"].get(column)) for column in _COLUMNS)))
     rule = point["rule"] if "threshold" in point["rule"] else f"thresholds for {point['rule']}"
     lines = [f"{kind}, {rule}, IoU {point['iou']:g}", align(rows)]
-    lines += [f"  {name or 'all'}: {note}" for name, note in _notes(point).items()]
+    lines += _notes(point)
     lines += [_errors(found["error_kinds"]), _calibration(found["calibration"])]
     return "\n".join(line for line in lines if line)
 
@@ -60,9 +63,18 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _notes(point: Mapping[str, Any]) -> dict[str, str]:
-    notes = {"": point["note"]} if "note" in point else {}
-    return notes | {name: row["note"] for name, row in point["per_class"].items() if "note" in row}
+def _notes(point: Mapping[str, Any]) -> list[str]:
+    """Return why thresholds are not what the rule asks for; the classes with too few objects in one line."""
+    rows = {name: row for name, row in point["per_class"].items() if "note" in row}
+    few = [name for name, row in rows.items() if row["threshold"] == point["default"] and "are needed" in row["note"]]
+    lines = [f"  all: {point['note']}"] if "note" in point else []
+    if few:
+        lines.append(f"  too few objects, so that the threshold of all classes counts: {listing(few, MOST_NOTES)}")
+    others = [name for name in rows if name not in few]
+    lines += [f"  {name}: {rows[name]['note']}" for name in others[:MOST_NOTES]]
+    if len(others) > MOST_NOTES:
+        lines.append(f"  notes on {len(others) - MOST_NOTES} more classes are in thresholds.json")
+    return lines
 
 
 def _errors(kinds: Mapping[str, Any]) -> str:
