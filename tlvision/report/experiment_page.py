@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from tlvision.report.figures import dot_plot
-from tlvision.report.page import Page, Section, Table, section, write_page
+from tlvision.report.page import DataTable, Page, Section, section, write_page
 
 Rows = Sequence[dict[str, Any]]
 
@@ -68,7 +68,7 @@ def _dots(rows: Rows, metric: str) -> str:
     )
 
 
-def _table(rows: Rows) -> Table:
+def _table(rows: Rows) -> DataTable:
     heads = ("arm", "mean", "min", "max", "gap closed", "source", "forgetting", "seeds")
     cells = [
         (
@@ -83,7 +83,7 @@ def _table(rows: Rows) -> Table:
         )
         for row in rows
     ]
-    return Table(heads, cells)
+    return DataTable(heads, cells)
 
 
 def _pseudo_labels(rows: Rows) -> Section | None:
@@ -95,7 +95,7 @@ def _pseudo_labels(rows: Rows) -> Section | None:
             groups = {"all": row["pseudo_labels"]["all"]} | {name: per_class[name]["thresholds"] for name in per_class}
             keys = ("threshold", "pseudo_labels", "precision", "recall", "mean_iou")
             body = [(name, *(line[key] for key in keys)) for name, lines in groups.items() for line in lines]
-            blocks.append({"details": row["name"], "table": Table(("class", *keys), body)})
+            blocks.append({"details": row["name"], "table": DataTable(("class", *keys), body)})
     return section("Quality of the pseudo-labels", blocks)
 
 
@@ -112,5 +112,5 @@ def _selection(rows: Rows) -> Section | None:
     ]
     heads = ("arm", "chosen by", "saw target labels", "mean regret")
     text = "Regret: how far the chosen epoch is from the best evaluated one, by the target's labels."
-    block = {"text": text, "table": Table(heads, cells, text=("chosen by", "saw target labels"))}
+    block = {"text": text, "table": DataTable(heads, cells, text=("chosen by", "saw target labels"))}
     return section("How the checkpoint was chosen", [block] if cells else [])

@@ -50,7 +50,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class DataTable:
     """A table whose columns can be sorted.
 
     columns: heads, the first of the names. rows: cells; numbers are shown with four digits, None as "-".

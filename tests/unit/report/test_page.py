@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tlvision.report.page import Page, Section, Table, render, section, write_page
+from tlvision.report.page import DataTable, Page, Section, render, section, write_page
 
 
 def test_a_page_needs_a_title_and_sections_only(tmp_path: Path) -> None:
-    table = Table(["run", "AP"], [["<a>", 0.51234], ["b", None], ["c", 12_345]], bars=["AP"])
+    table = DataTable(["run", "AP"], [["<a>", 0.51234], ["b", None], ["c", 12_345]], bars=["AP"])
     sections = [section("Results & more", [{"table": table}], "A note."), None, section("Empty", [{"title": "x"}])]
     path = write_page(tmp_path / "compare.html", Page("Compare", "<b> is better.", sections=sections))
     page = path.read_text()
@@ -30,7 +30,7 @@ def test_a_block_without_content_is_left_out() -> None:
 
 def test_a_script_in_any_text_is_escaped() -> None:
     bad = "<script>alert(1)</script>\"'"
-    table = Table([bad, bad], [[bad, bad]], text=[bad])
+    table = DataTable([bad, bad], [[bad, bad]], text=[bad])
     blocks = [
         {"title": bad, "text": bad, "table": table, "pairs": [(bad, bad)], "notes": [bad], "pre": bad, "details": bad}
     ]

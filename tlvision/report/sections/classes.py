@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tlvision.evaluation.summary import format_hash, headlines
-from tlvision.report.page import Cell, Section, Table, flat, section
+from tlvision.report.page import Cell, DataTable, Section, flat, section
 from tlvision.report.run_files import RunFiles, main_kind, mapping, pick
 
 _COUNTS = ("ground_truths", "predictions")
@@ -25,7 +25,7 @@ def class_section(files: RunFiles) -> Section | None:
     absent = files.metrics.get("absent_classes")
     names = ", ".join(map(str, absent)) if isinstance(absent, list) else ""
     note = f"Left out of the mean (nothing to measure): {names}." if names else ""
-    return section("Classes", [{"table": Table(["class", *heads], cells, measured[:1]), "text": note}])
+    return section("Classes", [{"table": DataTable(["class", *heads], cells, measured[:1]), "text": note}])
 
 
 def balance_section(files: RunFiles) -> Section | None:
@@ -34,7 +34,9 @@ def balance_section(files: RunFiles) -> Section | None:
     names = dict.fromkeys([*train, *val])
     rows: list[list[Cell]] = [[name, train.get(name), val.get(name)] for name in names]
     rows.sort(key=lambda row: -float(row[1] or 0))
-    table = Table(["class", "training objects", "validation objects"], rows, ["training objects", "validation objects"])
+    table = DataTable(
+        ["class", "training objects", "validation objects"], rows, ["training objects", "validation objects"]
+    )
     return section("Class balance", [{"table": table}]) if rows else None
 
 
@@ -55,4 +57,4 @@ def numbers_section(files: RunFiles) -> Section | None:
     others = [
         {"details": key, "pairs": list(flat(metrics[key]))} for key in ("source", "unlabelled") if mapping(metrics, key)
     ]
-    return section("All numbers", [{"table": Table(["metric", *overall], cells)}, {"pairs": about}, *others])
+    return section("All numbers", [{"table": DataTable(["metric", *overall], cells)}, {"pairs": about}, *others])

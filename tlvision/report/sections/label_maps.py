@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tlvision.report.page import Cell, Section, Table, section
+from tlvision.report.page import Cell, DataTable, Section, section
 from tlvision.report.run_files import RunFiles, mapping
 from tlvision.report.sections.objects import confusion_blocks
 
@@ -22,11 +22,11 @@ def label_map_section(files: RunFiles) -> Section | None:
         ]
         text = f"Near: at most {100 * found['border']['distance']:g} % of the image diagonal away from another class."
         blocks.append(
-            {"title": "Borders", "text": text, "table": Table(["pixels", "share of wrong ones", "number"], rows)}
+            {"title": "Borders", "text": text, "table": DataTable(["pixels", "share of wrong ones", "number"], rows)}
         )
         quantiles: list[Cell] = list(found["images"]["quantiles"].values())
         heads = ["images", *(f"{100 * float(part):g} %" for part in found["images"]["quantiles"]), "mean"]
-        table = Table(heads, [["mean IoU", *quantiles, found["images"]["mean"]]])
+        table = DataTable(heads, [["mean IoU", *quantiles, found["images"]["mean"]]])
         blocks.append({"title": "Images", "text": "Quantiles of the mean IoU of an image.", "table": table})
         blocks += confusion_blocks(
             found["confusion"], list(found["per_class"]), "Confusion", "Confusion in pixels", "pixels"

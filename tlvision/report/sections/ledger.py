@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from tlvision.report.page import Cell, Section, Table, section
+from tlvision.report.page import Cell, DataTable, Section, section
 from tlvision.report.run_files import RunFiles, number, pick
 from tlvision.types import Json
 
@@ -64,7 +64,7 @@ def _since(row: Json) -> float:
     return math.inf if step is None else number(step)
 
 
-def _phases(files: RunFiles, rows: list[Json]) -> Table:
+def _phases(files: RunFiles, rows: list[Json]) -> DataTable:
     starts = sorted({0.0, *(since for since in map(_since, rows) if math.isfinite(since))})
     end = number(pick(files.ledger, "schedule.steps"))
     cells: list[list[Cell]] = []
@@ -75,16 +75,18 @@ def _phases(files: RunFiles, rows: list[Json]) -> Table:
         added = {str(row.get("group")) for row in rows if _since(row) == start}
         steps = f"{start:.0f} to {'the end' if math.isnan(stop) else f'{stop:.0f}'}"
         cells.append([place + 1, steps, size, sum(map(_size, rows)) - size, len(trained), len(added)])
-    return Table(["phase", "steps", "trained parameters", "frozen parameters", "tensors", "groups that begin"], cells)
+    return DataTable(
+        ["phase", "steps", "trained parameters", "frozen parameters", "tensors", "groups that begin"], cells
+    )
 
 
-def _groups(groups: dict[str, _Group]) -> Table:
+def _groups(groups: dict[str, _Group]) -> DataTable:
     heads = ["group", "role", "tensors", "parameters", "trained from", "learning rate"]
     cells: list[list[Any]] = [
         [name, group.role, group.tensors, group.parameters, _when(group.since), _rates(sorted(group.rates))]
         for name, group in groups.items()
     ]
-    return Table(heads, cells, text=["role"])
+    return DataTable(heads, cells, text=["role"])
 
 
 def _when(since: set[float]) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tlvision.evaluation.error_kinds import KINDS
 from tlvision.report.figures import Line, heat_map, line_chart, reliability_diagram
-from tlvision.report.page import Cell, Section, Table, section
+from tlvision.report.page import Cell, DataTable, Section, section
 from tlvision.report.run_files import RunFiles, main_kind, mapping, pick
 from tlvision.types import Json
 
@@ -94,11 +94,11 @@ def _curves(point: Json, curves: Json) -> list[tuple[str, str]]:
     ]
 
 
-def _point_table(point: Json) -> Table:
+def _point_table(point: Json) -> DataTable:
     rows: list[list[Cell]] = [[name, *(row.get(key) for key in _POINT)] for name, row in point["per_class"].items()]
     if len(rows) > 1:
         rows.append(["all", *(point["all"].get(key) for key in _POINT)])
-    return Table(["class", *_POINT], [[_rounded(cell) for cell in row] for row in rows])
+    return DataTable(["class", *_POINT], [[_rounded(cell) for cell in row] for row in rows])
 
 
 def _rounded(cell: Cell) -> Cell:
@@ -112,7 +112,7 @@ def errors_section(files: RunFiles) -> Section | None:
         kinds = found["error_kinds"]
         order = sorted(KINDS, key=lambda name: -(kinds[name]["AP50_lost"] or 0.0))
         rows = [[name, kinds[name]["AP50_lost"], kinds[name]["count"]] for name in order]
-        table = Table(["kind of error", "AP50 lost", "number"], rows, ["AP50 lost"])
+        table = DataTable(["kind of error", "AP50 lost", "number"], rows, ["AP50 lost"])
         text = "What AP50 would gain if only these errors were repaired. The number counts detections of every score."
         blocks.append({"title": _title(files, "Kinds of errors", kind), "text": text, "table": table})
         title = _title(files, "Confusion", kind)
@@ -142,7 +142,7 @@ def confusion_blocks(
         [cell["truth"] or BACKGROUND, cell["predicted"] or BACKGROUND, cell["count"]] for cell in mistakes[:20]
     ]
     chart = heat_map(counts, labels, labels, x_label="predicted", y_label="ground truth") if labels else ""
-    table = Table(["ground truth", "predicted", unit], rows, [unit], ["predicted"])
+    table = DataTable(["ground truth", "predicted", unit], rows, [unit], ["predicted"])
     return [
         {"title": title, "charts": [(caption, chart)] if chart else []},
         {"details": f"The {len(rows)} most frequent mistakes", "table": table if rows else None},
@@ -175,7 +175,7 @@ def _sizes(files: RunFiles, kind: str, rows: Any) -> list[dict[str, Any]]:
         return []
     columns = [key for key in rows[0] if key not in ("from", "to")]
     cells = [[_size_range(row), *(_rounded(row.get(column)) for column in columns)] for row in rows]
-    table = Table(["size in pixels", *columns], cells)
+    table = DataTable(["size in pixels", *columns], cells)
     return [{"title": _title(files, "Sizes", kind), "table": table}]
 
 
@@ -201,5 +201,5 @@ def calibration_section(files: RunFiles) -> Section | None:
             "calibrated; below it they are too high."
         )
         blocks.append({"text": text, "charts": [("", chart)]})
-        blocks.append({"details": "By class", "table": Table(["class", "calibration error", "detections"], rows)})
+        blocks.append({"details": "By class", "table": DataTable(["class", "calibration error", "detections"], rows)})
     return section("Calibration", blocks)
