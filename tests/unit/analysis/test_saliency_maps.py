@@ -12,11 +12,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from tlvision.analysis.saliency.d_rise import random_masks
+from tlvision.analysis.saliency.d_rise import _similarity, random_masks
 from tlvision.analysis.saliency.maps import eigen_cam, grad_cam, hires_cam
 from tlvision.analysis.saliency.methods import Method, choose_method
 from tlvision.analysis.saliency.sanity import rank_correlation, shuffled_weights
-from tlvision.analysis.saliency.subject import View, find_class, find_objects
+from tlvision.analysis.saliency.subject import Subject, View, find_class, find_objects
 from tlvision.data.batches import normalise
 from tlvision.data.dataset import fit_image
 from tlvision.plugin import Tap
@@ -148,6 +148,32 @@ def test_the_class_score_is_the_mean_over_its_pixels_within_the_image() -> None:
     score = subject.score(adapter, view.inputs)
     assert score is not None
     assert float(score.detach()) == pytest.approx(0.3)
+
+
+def detections(boxes: Sequence[Sequence[float]], scores: Sequence[float], labels: Sequence[int]) -> Prediction:
+    return Prediction(boxes=torch.tensor(boxes), scores=torch.tensor(scores), labels=torch.tensor(labels))
+
+
+def test_a_detection_is_found_again_by_class_and_place() -> None:
+    here, there = [0.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]
+    found = detections([here, here, there], [0.9, 0.6, 0.5], [0, 1, 1])
+
+    class Fixed(SpotAdapter):
+        def predict_with_gradients(self, images: Tensor) -> list[Prediction]:
+            return [found]
+
+    image = np.zeros((96, 96, 3), np.uint8)
+    view = view_of(image, Fixed())
+    shown = found.numpy()
+    for rows, expected in (([1], 0.6), ([2], 0.5), ([0], 0.9), ([1, 2], 1.1)):
+        subject = Subject(text="", shown=shown, objects=found[rows])
+        score = subject.score(Fixed(), view.inputs)
+        assert score is not None
+        assert score.item() == pytest.approx(expected)
+    moved = detections([[0.0, 0.0, 20.0, 10.0], here], [0.8, 0.7], [1, 0])
+    assert _similarity(found[[1]], moved) == pytest.approx(0.5 * 0.8), "the other class does not count"
+    assert _similarity(found[[1, 0]], moved) == pytest.approx(0.5 * 0.8 + 0.7)
+    assert _similarity(found, moved[[]]) == 0
 
 
 def test_methods_that_a_model_cannot_do_are_refused() -> None:
