@@ -217,6 +217,58 @@ def test_a_score_without_gradients_is_a_sentence(cut: str) -> None:
         Method(name="hires_cam").heat(adapter, view, subject)
 
 
+class Looker(nn.Module):
+    """Two queries attend to the patches: the first by brightness, the second by darkness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 2, STRIDE, STRIDE)
+        self.attention = nn.MultiheadAttention(2, 1, batch_first=True)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+        nn.init.constant_(self.patches.weight[0], 1 / (3 * STRIDE**2))
+        self.patches.bias.data[1] = 1.0
+        self.attention.in_proj_weight.data[:2] = torch.eye(2)  # queries
+        self.attention.in_proj_weight.data[2, 0] = 20.0  # keys: brightness
+        self.attention.in_proj_weight.data[4:] = torch.eye(2)  # values
+        self.attention.out_proj.weight.data = torch.eye(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        places = self.patches(images).flatten(2).transpose(1, 2)
+        queries = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
+        return self.attention(queries, places, places)[0][:, :, 0]
+
+
+class AttentionAdapter(SpotAdapter):
+    taps = ()
+
+    def __init__(self) -> None:
+        self.module = Looker().eval()
+
+    def predict_with_gradients(self, images: Tensor) -> list[Prediction]:
+        bright, dark = self.module(images)[0]
+        boxes = torch.tensor([[0.0, 0.0, 50.0, 50.0], [50.0, 0.0, 96.0, 50.0]])
+        scores = torch.stack([bright, dark]) + torch.tensor([0.5, 0.2])
+        return [Prediction(boxes=boxes, scores=scores, labels=torch.zeros(2, dtype=torch.int64))]
+
+
+def test_attention_is_that_of_the_query_of_the_detection() -> None:
+    adapter = AttentionAdapter()
+    view = view_of(spot((130, 90), (200, 320)), adapter)
+    spread = []
+    for number in (1, 2):
+        subject = find_objects(model_of(adapter), view, None, number)
+        assert not isinstance(subject, str)
+        heat, _ = choose_method(adapter, "attention", None).heat(adapter, view, subject)
+        assert heat is not None
+        assert heat.shape == (200, 320)
+        spread.append(heat[70:110, 110:150].mean() / heat.mean())
+    assert spread[0] > 5
+    assert spread[1] < 0.3
+    with pytest.raises(InputError, match="no attention maps"):
+        choose_method(SpotAdapter(), "attention", None)
+
+
 def random_features() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(5, 4, 6, generator=generator), torch.randn(5, 4, 6, generator=generator)
