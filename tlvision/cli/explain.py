@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder for pictures and explain.json")
     parser.add_argument(
         "--method",
-        help="eigen_cam, grad_cam, hires_cam or d_rise (default: hires_cam for detections, grad_cam for label maps)",
+        help="eigen_cam, grad_cam, hires_cam, d_rise or attention (default: hires_cam; of label maps grad_cam)",
     )
     parser.add_argument("--tap", metavar="NAME", help="where features are taken; tlvision show lists the taps")
     parser.add_argument(

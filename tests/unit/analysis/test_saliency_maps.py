@@ -12,11 +12,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from tlvision.analysis.saliency.d_rise import random_masks
+from tlvision.analysis.saliency.d_rise import _similarity, random_masks
 from tlvision.analysis.saliency.maps import eigen_cam, grad_cam, hires_cam
 from tlvision.analysis.saliency.methods import Method, choose_method
 from tlvision.analysis.saliency.sanity import rank_correlation, shuffled_weights
-from tlvision.analysis.saliency.subject import View, find_class, find_objects
+from tlvision.analysis.saliency.subject import Subject, View, find_class, find_objects
 from tlvision.data.batches import normalise
 from tlvision.data.dataset import fit_image
 from tlvision.plugin import Tap
@@ -43,7 +43,7 @@ class Spots(nn.Module):
 class SpotAdapter:
     """A detector for one bright spot: one box around the brightest square, whose brightness is the score."""
 
-    input_spec = InputSpec(multiple_of=32)
+    input_spec = InputSpec(multiple_of=32, pad_value=(0, 0, 0))  # darker than the spot
     taps = (Tap("patches", "patches", 2, STRIDE),)
 
     def __init__(self) -> None:
@@ -94,12 +94,13 @@ def model_of(adapter: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize("size", [(200, 320), (300, 180)], ids=["wide", "high"])
-@pytest.mark.parametrize("place", [(40, 40), (130, 90), (150, 160)])
+@pytest.mark.parametrize("size", [(120, 320), (300, 180)], ids=["wide", "high"])
+@pytest.mark.parametrize("part", [(0.15, 0.25), (0.55, 0.45), (0.8, 0.75)], ids=str)
 @pytest.mark.parametrize("method", ["eigen_cam", "grad_cam", "hires_cam", "d_rise"])
-def test_the_heat_is_where_the_evidence_is(method: str, place: tuple[int, int], size: tuple[int, int]) -> None:
+def test_the_heat_is_where_the_evidence_is(method: str, part: tuple[float, float], size: tuple[int, int]) -> None:
     """On letterboxed images: a shift by a cell of the tap, by the padding or by the scale would move it."""
     adapter = SpotAdapter()
+    place = round(part[0] * size[1]), round(part[1] * size[0])
     view = view_of(spot(place, size), adapter)
     subject = find_objects(model_of(adapter), view, None, None)
     assert not isinstance(subject, str)
@@ -150,6 +151,32 @@ def test_the_class_score_is_the_mean_over_its_pixels_within_the_image() -> None:
     assert float(score.detach()) == pytest.approx(0.3)
 
 
+def detections(boxes: Sequence[Sequence[float]], scores: Sequence[float], labels: Sequence[int]) -> Prediction:
+    return Prediction(boxes=torch.tensor(boxes), scores=torch.tensor(scores), labels=torch.tensor(labels))
+
+
+def test_a_detection_is_found_again_by_class_and_place() -> None:
+    here, there = [0.0, 0.0, 20.0, 20.0], [40.0, 40.0, 60.0, 60.0]
+    found = detections([here, here, there], [0.9, 0.6, 0.5], [0, 1, 1])
+
+    class Fixed(SpotAdapter):
+        def predict_with_gradients(self, images: Tensor) -> list[Prediction]:
+            return [found]
+
+    image = np.zeros((96, 96, 3), np.uint8)
+    view = view_of(image, Fixed())
+    shown = found.numpy()
+    for rows, expected in (([1], 0.6), ([2], 0.5), ([0], 0.9), ([1, 2], 1.1)):
+        subject = Subject(text="", shown=shown, objects=found[rows])
+        score = subject.score(Fixed(), view.inputs)
+        assert score is not None
+        assert score.item() == pytest.approx(expected)
+    moved = detections([[0.0, 0.0, 20.0, 10.0], here], [0.8, 0.7], [1, 0])
+    assert _similarity(found[[1]], moved) == pytest.approx(0.5 * 0.8), "the other class does not count"
+    assert _similarity(found[[1, 0]], moved) == pytest.approx(0.5 * 0.8 + 0.7)
+    assert _similarity(found, moved[[]]) == 0
+
+
 def test_methods_that_a_model_cannot_do_are_refused() -> None:
     class Silent(SpotAdapter):
         predict_with_gradients = None  # type: ignore[assignment]
@@ -189,6 +216,58 @@ def test_a_score_without_gradients_is_a_sentence(cut: str) -> None:
     assert not isinstance(subject, str)
     with pytest.raises(InputError, match=r"hires_cam needs gradients.* Use d_rise or eigen_cam"):
         Method(name="hires_cam").heat(adapter, view, subject)
+
+
+class Looker(nn.Module):
+    """Two queries attend to the patches: the first by brightness, the second by darkness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 2, STRIDE, STRIDE)
+        self.attention = nn.MultiheadAttention(2, 1, batch_first=True)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+        nn.init.constant_(self.patches.weight[0], 1 / (3 * STRIDE**2))
+        self.patches.bias.data[1] = 1.0
+        self.attention.in_proj_weight.data[:2] = torch.eye(2)  # queries
+        self.attention.in_proj_weight.data[2, 0] = 20.0  # keys: brightness
+        self.attention.in_proj_weight.data[4:] = torch.eye(2)  # values
+        self.attention.out_proj.weight.data = torch.eye(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        places = self.patches(images).flatten(2).transpose(1, 2)
+        queries = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
+        return self.attention(queries, places, places)[0][:, :, 0]
+
+
+class AttentionAdapter(SpotAdapter):
+    taps = ()
+
+    def __init__(self) -> None:
+        self.module = Looker().eval()
+
+    def predict_with_gradients(self, images: Tensor) -> list[Prediction]:
+        bright, dark = self.module(images)[0]
+        boxes = torch.tensor([[0.0, 0.0, 50.0, 50.0], [50.0, 0.0, 96.0, 50.0]])
+        scores = torch.stack([bright, dark]) + torch.tensor([0.5, 0.2])
+        return [Prediction(boxes=boxes, scores=scores, labels=torch.zeros(2, dtype=torch.int64))]
+
+
+def test_attention_is_that_of_the_query_of_the_detection() -> None:
+    adapter = AttentionAdapter()
+    view = view_of(spot((130, 90), (200, 320)), adapter)
+    spread = []
+    for number in (1, 2):
+        subject = find_objects(model_of(adapter), view, None, number)
+        assert not isinstance(subject, str)
+        heat, _ = choose_method(adapter, "attention", None).heat(adapter, view, subject)
+        assert heat is not None
+        assert heat.shape == (200, 320)
+        spread.append(heat[70:110, 110:150].mean() / heat.mean())
+    assert spread[0] > 5
+    assert spread[1] < 0.3
+    with pytest.raises(InputError, match="no attention maps"):
+        choose_method(SpotAdapter(), "attention", None)
 
 
 def random_features() -> tuple[Tensor, Tensor]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import box_iou
 
+from tlvision.analysis.saliency.overlap import compare
 from tlvision.types import Prediction
 
 if TYPE_CHECKING:
@@ -86,6 +86,5 @@ def _similarity(objects: Prediction, found: Prediction) -> float:
     """Return the sum over the objects of IoU times score of the best detection of the same class."""
     if not len(found):
         return 0.0
-    ious = box_iou(objects.boxes, found.boxes).nan_to_num(0.0)
-    same = objects.labels[:, None] == found.labels[None]
+    ious, same = compare(objects, found)
     return float((ious * found.scores * same).amax(dim=1).sum())

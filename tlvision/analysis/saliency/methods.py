@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tlvision.analysis.saliency.attention import attention_layers, attention_map
 from tlvision.analysis.saliency.d_rise import d_rise
 from tlvision.analysis.saliency.maps import CAMS, eigen_cam
 from tlvision.inference.dense import at_original_size
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from tlvision.plugin import Adapter, Tap
 
 DEFAULT_MASKS = 500
-METHODS = (*CAMS, "d_rise")
+METHODS = (*CAMS, "d_rise", "attention")
+"""Names of the methods."""
 Heat = npt.NDArray[np.float32]
 
 
@@ -55,6 +57,9 @@ class Method:
                 adapter, view.inputs, subject.objects, masks=self.masks, seed=self.seed, progress=self.progress
             )
             tap = None
+        elif self.name == "attention":
+            inputs = view.inputs.detach().clone().requires_grad_()
+            heat, tap = attention_map(adapter, inputs, lambda images: subject.score(adapter, images)), None
         elif self.name == "eigen_cam":
             assert self.tap is not None
             with torch.no_grad():
@@ -78,15 +83,19 @@ def choose_method(adapter: Adapter, name: str | None, tap_name: str | None) -> M
             "explain: d_rise explains detections, and this model predicts label maps. Use grad_cam, hires_cam or "
             "eigen_cam."
         )
-    if name in {"grad_cam", "hires_cam"} and not differentiable:
+    if name in {"grad_cam", "hires_cam", "attention"} and not differentiable:
         raise InputError(
             f"explain: {name} needs scores with gradients, which this model does not offer (HasScoreGradients). Use "
             "d_rise or eigen_cam."
         )
+    if name == "attention" and not attention_layers(adapter):
+        raise InputError(
+            "explain: this model has no attention maps (torch.nn.MultiheadAttention). Use another --method."
+        )
     tap = find_tap(adapter, tap_name)
-    if name == "d_rise" and tap is not None:
-        raise InputError("explain: d_rise uses no tap, because it only observes predictions. Remove --tap.")
-    if tap is None and (name == "eigen_cam" or dense):
+    if name not in CAMS and tap is not None:
+        raise InputError(f"explain: {name} uses no tap. Remove --tap.")
+    if tap is None and name in CAMS and (name == "eigen_cam" or dense):
         tap = [each for each in adapter.taps if each.stride == max(tap.stride for tap in adapter.taps)][-1]
     return Method(name=name, tap=tap)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchvision.ops import box_iou
 
+from tlvision.analysis.saliency.overlap import compare
 from tlvision.data.geometry import unwarp_boxes
 from tlvision.inference.dense import dense_scores, label_map_of
 from tlvision.inference.finite import check_outputs
@@ -85,8 +85,7 @@ class Subject:
         found = adapter.predict_with_gradients(inputs)[0]
         if not len(found):
             return None
-        ious = box_iou(self.objects.boxes, found.boxes.detach()).nan_to_num(0.0)
-        same = self.objects.labels[:, None] == found.labels[None]
+        ious, same = compare(self.objects, found)
         total: Tensor = found.scores[(ious + 2 * same).argmax(dim=1)].sum()
         return total
 
