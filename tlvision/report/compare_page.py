@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tlvision.report.figures import dot_plot
-from tlvision.report.page import Page, Section, Table, section, write_page
+from tlvision.report.page import DataTable, Page, Section, section, write_page
 
 MOST_ROWS = 30
 """Metrics in the chart of a side; the table has all."""
@@ -33,7 +33,7 @@ def write_compare_page(path: Path, content: Mapping[str, Any], sentences: Sequen
 
 def _sections(side: Mapping[str, Any], reference: Mapping[str, Any]) -> list[Section | None]:
     rows = side["metrics"]
-    table = Table(
+    table = DataTable(
         ("metric", reference["name"], side["name"], "difference", "from", "to", "verdict"),
         [
             (metric, row["reference"], row["other"], row["difference"], row["low"], row["high"], row["verdict"])
