@@ -20,6 +20,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _SMALLEST = 320
 """Images with a shorter long side are enlarged by a whole factor: a label of nine pixels hides half a thumbnail."""
+_MAX_ENLARGEMENT = 4.0
 _MASK_OPACITY = 0.45
 _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf")
 
@@ -97,12 +98,12 @@ def draw_pair(
     wrong:  kind of error of each predicted object, None for a right one. Wrong ones are thick and named, right ones
             are thin. Without it all are named.
     missed: whether each object of `target` has not been found; these are thick and named.
-    side:   long side of the pictures in pixels; a smaller image is enlarged to at most 320.
+    side:   long side of the pictures in pixels; smaller images are enlarged four times at most.
 
     Returns two RGB pictures. Raises ValueError or TypeError as `draw_prediction`.
     """
     _check(image, prediction, target, class_names)
-    scale = min(side, max(_SMALLEST, *image.shape[:2])) / max(image.shape[:2])
+    scale = min(side / max(image.shape[:2]), _MAX_ENLARGEMENT)
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     small = np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
