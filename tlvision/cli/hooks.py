@@ -32,10 +32,10 @@ def _lines(name: str) -> list[str]:
     import sys
 
     from tlvision.cli.field_text import default_text, docstring_text, field_text
-    from tlvision.hooks.registry import hook_class, hook_schema
+    from tlvision.hooks.registry import hook_class, hook_schema, kind_name
 
     found = hook_class(name)
-    lines = [f"{name}  ({found.__mro__[1].__name__.removesuffix('Hook').lower()})"]
+    lines = [f"{name}  ({kind_name(found)})"]
     lines.append("  " + docstring_text(found).replace("\n", "\n  "))
     for parameter, field in hook_schema(found).model_fields.items():
         lines.append(f"  - {parameter}: {field_text(field)} ({default_text(field)})")

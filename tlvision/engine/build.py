@@ -15,6 +15,7 @@ from tlvision.engine.class_mapping import pretrained_classes, trained_classes
 from tlvision.engine.compatibility import (
     check_keys,
     check_needs,
+    check_packages,
     check_pairing,
     check_step_size,
     check_taps,
@@ -93,6 +94,7 @@ def build_run(
     options = read_options(plugin, config.model.options)
     select = selection_metric(config, task)
     hooks = build_hooks(config)
+    check_packages(hooks)
     check_pairing(hooks, plugin, task)
     check_unlabelled(config, hooks)
     if looks_like_a_file(weights or config.model.weights):

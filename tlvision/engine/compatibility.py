@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from tlvision.config.schema import Config
@@ -17,6 +18,15 @@ PSEUDO_LABELS = "pseudo_labels"
 """Name of the hook that makes pseudo-labels, which other hooks learn from."""
 MAX_PASSES = 32
 """A step takes each image at most so many times: a few images may fill a larger batch, more is a slip."""
+
+
+def check_packages(hooks: Sequence[Hook]) -> None:
+    """Raise InputError if a package that a hook imports in a run is not installed."""
+    for hook in hooks:
+        for package, command in hook.packages.items():
+            spec = find_spec(package)
+            if spec is None or spec.origin is None:  # a folder of that name, such as W&B's own, has no origin
+                raise InputError(f"hooks: '{hook.key()}' needs the package '{package}', which is missing. {command}")
 
 
 def check_pairing(hooks: Sequence[Hook], plugin: Plugin, task: Task) -> None:

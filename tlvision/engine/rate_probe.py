@@ -49,8 +49,8 @@ MIN_STEPS = 12
 on none (docs/benchmarks.md, "Default recipes")."""
 HELD_EVERY = 4
 """One of so many training images is held out."""
-NOT_IN_A_PROBE = frozenset({"checkpoint", "early_stop", "log"})
-"""Hooks that write files or end a run."""
+NOT_IN_A_PROBE = frozenset({"checkpoint", "early_stop", "log", "mlflow", "wandb"})
+"""Hooks that write files, send records or end a run."""
 FILE = "rate.json"
 
 

@@ -32,6 +32,8 @@ MAY_CHANGE = {
     "train.device": "another device differs in the last bits, which is noted",
     "train.verify": "it checks and changes nothing",
     "hooks.log": "it only shows and writes",
+    "hooks.mlflow": "it only sends records",
+    "hooks.wandb": "it only sends records",
     "hooks.checkpoint": "it only decides when checkpoints are written",
 }
 """Keys that may be edited in config.yaml before --resume. They do not change the result, or are compared otherwise."""

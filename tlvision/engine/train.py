@@ -226,6 +226,7 @@ def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[s
         highlight=False,
         soft_wrap=True,
     )
+    session.call("after_run")
     return metrics
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tlvision.hooks.plan import Duration, Plan
@@ -179,6 +180,8 @@ class Hook:
     """Whether it needs `context.teacher`; a run without the hook `ema` is then refused."""
     uses_pseudo_labels: bool = False
     """Whether it needs `context.pseudo_labels`; a run without the hook `pseudo_labels` is then refused."""
+    packages: Mapping[str, str] = MappingProxyType({})
+    """Optional packages that a run with it imports, and the command that installs each; checked before any step."""
 
     @classmethod
     def key(cls) -> str:
@@ -210,7 +213,10 @@ class Hook:
         """Called once at the end, also after an early stop, not after an error."""
 
     def close(self) -> None:
-        """Called last, also after an error: close files and release the terminal."""
+        """Called last in training, also after an error: close files and release the terminal."""
+
+    def after_run(self, context: Context) -> None:
+        """Called after `close`, in the main process, with the run's folder complete; not after an error or Ctrl-C."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a resumed run needs: JSON values, or tensors by name."""

@@ -45,6 +45,15 @@ BUILT_IN = {
     "early_stop": "tlvision.hooks.observers.early_stop:EarlyStop",
     "checkpoint": "tlvision.hooks.observers.checkpoint:Checkpoint",
     "log": "tlvision.hooks.observers.log:Log",
+    "mlflow": "tlvision.hooks.observers.mlflow:Mlflow",
+    "wandb": "tlvision.hooks.observers.wandb:Wandb",
+}
+KINDS: dict[str, type[Hook]] = {
+    "model": ModelHook,
+    "setup": SetupHook,
+    "objective": ObjectiveHook,
+    "data": DataHook,
+    "observer": ObserverHook,
 }
 ALWAYS = ("log", "checkpoint")
 """Hooks that every run has; naming one in the config sets its parameters."""
@@ -100,6 +109,15 @@ def hook_class(name: str) -> type[Hook]:
     except Exception as error:  # the class of another package may do anything
         raise InputError(f"hook '{name}' ({origin}): {cause(error)}") from error
     return found  # type: ignore[no-any-return]
+
+
+def kind_name(found: type[Hook]) -> str:
+    """Return the kind of a hook: model, setup, objective, data or observer.
+
+    >>> kind_name(hook_class("log"))
+    'observer'
+    """
+    return next(kind for kind in KINDS if issubclass(found, KINDS[kind]))
 
 
 def build_hook(name: str, parameters: BaseModel) -> Hook:

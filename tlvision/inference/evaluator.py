@@ -85,6 +85,8 @@ class Evaluator:
         if main:
             results.write()
             measured = self.task.measure(self.ground_truth, results.path, self.data, self.measure)
+            if self.measure.analysis is not None:
+                measured |= self._intervals(results.path)
             self.metrics = {"task": self.task.name, **measured}
             write_json(self.out / "metrics.json", self.metrics, indent=1, nan="null")
         if self.fabric.world_size > 1:
@@ -103,11 +105,15 @@ class Evaluator:
         options = replace(self.measure, analysis=analysis)
         measured = self.task.measure(self.ground_truth, results, self.data, options)
         found = {"analysis": measured["analysis"]} if "analysis" in measured else {}
+        return found | self._intervals(results)
+
+    def _intervals(self, results: Path) -> dict[str, Any]:
         if not isinstance(self.task, HasPerImage):
-            return found
-        resampled = bootstrap([self.task.per_image(self.ground_truth, results, self.data, options)], repeats=RESAMPLES)
+            return {}
+        one = self.task.per_image(self.ground_truth, results, self.data, self.measure)
+        resampled = bootstrap([one], repeats=RESAMPLES)
         intervals = {name: resampled.interval(name, [0]) for name in resampled.values if " " not in name}
-        return {**found, "intervals": {name: list(each) for name, each in intervals.items() if each is not None}}
+        return {"intervals": {name: list(each) for name, each in intervals.items() if each is not None}}
 
     def _predict(self, adapter: Adapter, results: Results) -> None:
         if self.images is None:  # kept, with its cache of decoded images, for the next evaluation

@@ -17,7 +17,7 @@ from tlvision.cli.field_text import default_text, docstring_text, field_text
 from tlvision.cli.main import VERBS
 from tlvision.cli.presets import TITLES
 from tlvision.config.presets import presets
-from tlvision.hooks.registry import BUILT_IN, hook_class, hook_schema
+from tlvision.hooks.registry import BUILT_IN, hook_class, hook_schema, kind_name
 from tlvision.plugin import HasOptions, Plugin, get_plugin
 from tlvision.tasks.registry import built_in_tasks
 
@@ -66,7 +66,7 @@ def hooks_page() -> str:
     """Return the catalogue of the hooks that come with tlvision."""
     parts = ["# Hooks\n\nGenerated from the registry; `tlvision hooks` prints it, with hooks of other packages."]
     classes = {name: hook_class(name) for name in BUILT_IN}
-    kind_of = {name: found.__mro__[1].__name__.removesuffix("Hook").lower() for name, found in classes.items()}
+    kind_of = {name: kind_name(found) for name, found in classes.items()}
     for kind in dict.fromkeys([*KINDS, *kind_of.values()]):
         names = [name for name in BUILT_IN if kind_of[name] == kind]
         parts += [f"## {KINDS.get(kind, kind)}"] if names else []

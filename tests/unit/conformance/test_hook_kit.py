@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -23,14 +26,17 @@ from tlvision.conformance.new_hook import FILES, KINDS, new_hook
 from tlvision.hooks import Context, DataHook, Hook, ModelHook, ObjectiveHook, ObserverHook, Plan, SetupHook, registry
 from tlvision.types import InputError
 
+TRACKERS = Path(tempfile.mkdtemp(prefix="tlvision-trackers-"))
+atexit.register(shutil.rmtree, TRACKERS, ignore_errors=True)
 OPTIONS: dict[str, dict[str, Any]] = {
     "freeze": {"roles": ["stem"]},
     "gradual_unfreeze": {"at": [0.4], "down_to": "neck"},
     "lr_groups": {"roles": {"head": {"lr": 0.01}}},
     "cyclic_lr": {"cycles": 1},
     "layerwise_lr": {"decay": 0.8},
+    "mlflow": {"tracking_uri": f"sqlite:///{TRACKERS / 'mlflow.db'}"},
 }
-"""Parameters of our hooks that six steps need."""
+"""Parameters of our hooks that six steps need, and a store for the records outside of the current folder."""
 
 
 @cache
@@ -46,6 +52,9 @@ assert len(OURS) > 80
     "check", [pytest.param(each, marks=[pytest.mark.slow] if each.trains else [], id=str(each)) for each in OURS]
 )
 def test_our_hooks(check: HookCheck) -> None:
+    if check.trains:
+        for package, command in check.case.kind.packages.items():
+            pytest.importorskip(package, reason=f"{package} is an extra: {command}")
     check()
 
 

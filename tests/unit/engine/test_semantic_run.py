@@ -73,7 +73,7 @@ def test_a_run_learns_and_leaves_label_maps_that_give_its_numbers(config: dict[s
     truth, found = label_maps(tmp_path / "val" / "masks"), label_maps(result.run / "predictions")
     assert [*found] == [*truth]
     pairs = [(truth[stem], found[stem]) for stem in truth]
-    analysis = metrics.pop("analysis")
+    analysis, intervals = metrics.pop("analysis"), metrics.pop("intervals")
     assert class_iou(pairs, ("dark", "light", "absent"), boundary=True) == metrics
     assert analysis["semantic"]["images"]["mean"] > 0.85
     assert (result.run / "report.html").is_file()
@@ -82,7 +82,7 @@ def test_a_run_learns_and_leaves_label_maps_that_give_its_numbers(config: dict[s
     assert environment["data"]["train"]["label_maps_sha256"]
 
     again, folder = evaluate_run(result.run)
-    assert again == {**metrics, "analysis": analysis}
+    assert again == {**metrics, "analysis": analysis, "intervals": intervals}
     assert (folder / "predictions" / "0.png").is_file()
     train = tmp_path / "train"
     other, _ = evaluate_run(result.run, images=train / "images", masks=train / "masks")
