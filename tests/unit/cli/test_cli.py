@@ -50,7 +50,9 @@ def test_a_run_is_trained_evaluated_and_used(
         str(tmp_path / "run/predictions.json"),
     ]
     assert main([*command, "--output", str(tmp_path / "files.json")]) == 0
+    intervals = published.pop("intervals")
     assert json.loads((tmp_path / "files.json").read_text()) == published
+    assert own["intervals"] == intervals
 
     out = tmp_path / "out"
     assert main(["predict", "--run", run, images, "--output", str(out), "--min-score", "0.0"]) == 0
