@@ -101,6 +101,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> P
     folder = tmp_path_factory.mktemp("small_run") / "run"
     config = config_of(tiny_dataset, folder, epochs=1, hooks=(QUIET,))
     config["data"]["workers"] = 0
+    config["run"]["report"] = True
     tlvision.train(config)
     return folder
 

@@ -23,5 +23,5 @@ def config_of(dataset: Path, out: Path, epochs: int = 2, hooks: tuple[Any, ...] 
         },
         "train": {"epochs": epochs, "lr": 1e-3, "device": "cpu"},
         "hooks": deepcopy(list(hooks)),
-        "run": {"out": str(out)},
+        "run": {"out": str(out), "report": False},
     }

@@ -66,6 +66,7 @@ def test_a_folder_that_is_taken_in_the_last_moment(tmp_path: Path, monkeypatch: 
 @pytest.mark.slow
 def test_two_commands_that_start_together(tiny_config: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
+    tiny_config["run"]["report"] = True
     path.write_text(yaml.safe_dump(tiny_config))
     command = [sys.executable, "-m", "tlvision.cli.main", "train", str(path)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
@@ -208,6 +209,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     tiny_config["train"]["epochs"] = 1
     tiny_config["hooks"] += [{"checkpoint": yaml.safe_load(options)}]
     tiny_config["data"]["batch"]["labelled"] = 1
+    tiny_config["run"]["report"] = True
     (tmp_path / "killed.py").write_text(
         "import json, os, signal, sys\nfrom tlvision.engine import train as runs\n"
         "runs._fit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nruns.train(json.loads(sys.argv[1]))\n"

@@ -254,6 +254,7 @@ class RunSettings(_Strict):
     """Output of the run."""
 
     out: PathText = Field(description="Folder of the run. If it holds a run already, a number is appended.")
+    report: bool = Field(True, description="Draw pictures and write report.html at the end. Sweeps may leave it out.")
 
 
 class Config(_Strict):

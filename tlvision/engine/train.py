@@ -208,9 +208,10 @@ def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[s
         console.print(f"stopped early: {session.stopped}")
     best = _publish(run, parts.task.results_name)
     metrics = analyse_run(run, session.evaluator, parts.task, parts.config)
-    draw_pictures(run, parts)
-    write_report_data(run, parts, session.evaluator.ground_truth, metrics["analysis"])
-    write_report(run)
+    if parts.config.run.report:
+        draw_pictures(run, parts)
+        write_report_data(run, parts, session.evaluator.ground_truth, metrics.get("analysis", {}))
+        write_report(run)
     console.print(f"{format_table(metrics)}\n\n{format_analysis(metrics)}", highlight=False, markup=False)
     if "selection" in metrics:
         console.print(selection_sentence(metrics), highlight=False)
@@ -220,8 +221,9 @@ def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[s
             f"left out of predictions.json: {counted(session.evaluator.left_out, 'detection')} of classes that "
             f"{parts.val.path.name} does not have",
         )
+    shown = f"pictures       {run / 'pictures'}\nreport         {run / 'report.html'}\n"
     console.print(
-        f"best weights   {best}\npictures       {run / 'pictures'}\nreport         {run / 'report.html'}\n"
+        f"best weights   {best}\n{shown if parts.config.run.report else ''}"
         f"next           tlvision predict --run {run} IMAGES --output predictions",
         highlight=False,
         soft_wrap=True,

@@ -147,6 +147,7 @@ def test_each_corruption_is_measured_on_the_same_images_and_alone_as_among_other
     assert other["corruptions"] != found["corruptions"]
 
 
+@pytest.mark.slow
 def test_the_order_of_images_and_the_batch_have_no_effect(detector: Path, plates: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(detector, copy)
@@ -176,6 +177,7 @@ def test_results_go_below_the_run_and_other_settings_beside(detector: Path, tmp_
     assert {path.name for path in (run / "stress").iterdir()} == {"val", "val-2"}
 
 
+@pytest.mark.slow
 def test_a_run_with_masks(plates: Path, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_entry_points", runpy.run_path(str(DISCS))["entry_points"])
     run = train(plates, repository, tmp_path / "run", ("discs", "disc_segmenter"))
@@ -204,6 +206,7 @@ def paint_stripes(folder: Path, count: int) -> None:
         write_label_map(folder / "masks" / f"{number}.png", labels)
 
 
+@pytest.mark.slow
 def test_a_semantic_run_on_label_maps(tmp_path: Path) -> None:
     paint_stripes(tmp_path / "data", 6)
     (tmp_path / "classes.txt").write_text("dark\nlight\n", encoding="utf-8")

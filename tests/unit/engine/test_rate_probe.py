@@ -47,6 +47,7 @@ def auto(tiny_dataset: Path, tmp_path: Path) -> dict[str, Any]:
 
 def probed(dataset: Path, rate: float | str, out: Path) -> dict[str, Any]:
     config = config_of(dataset, out, epochs=6, hooks=({"ema": {"decay": 0.5, "warmup": 0}}, QUIET))
+    config["run"]["report"] = True
     config["train"]["lr"] = rate
     return config
 

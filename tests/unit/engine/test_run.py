@@ -45,6 +45,7 @@ def differing(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> 
 def learnt(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a run returned that found most objects, for tests that only read it."""
     config = config_of(tiny_dataset, tmp_path_factory.mktemp("learnt") / "run", epochs=30)
+    config["run"]["report"] = True
     config["evaluate"] = {"every": 15}
     return tlvision.train(config)
 
@@ -282,3 +283,12 @@ def test_a_run_that_stopped_early_stays_stopped(tiny_config: dict[str, Any]) -> 
     assert "early_stop" in state["stopped"]
     tlvision.train({}, resume=run)
     assert json.loads((run / "checkpoints" / "last" / "state.json").read_text())["step"] == 9
+
+
+def test_a_run_without_a_report_draws_nothing(tiny_config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_config["train"]["epochs"] = 1
+    assert tiny_config["run"]["report"] is False
+    run = tlvision.train(tiny_config).run
+    assert (run / "thresholds.json").exists()
+    assert not [name for name in ("pictures", "report.html", "report.json") if (run / name).exists()]
+    assert "report.html" not in capsys.readouterr().out

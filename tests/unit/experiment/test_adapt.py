@@ -177,6 +177,7 @@ def test_labels_of_the_target_choose_only_when_that_is_said(
     with pytest.raises(InputError, match=r"'bbox/AP' is ambiguous with two domains. Choose one of: "):
         tlvision.train(values)
     values["evaluate"] = {"select": "target/bbox/AP"}
+    values["run"]["report"] = True
     run = tlvision.train(values).run
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["selection"] == {"by": "target/bbox/AP", "uses_target_labels": True}

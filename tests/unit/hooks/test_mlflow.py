@@ -48,6 +48,7 @@ def config(tiny_config: dict[str, Any], store: str, experiment: str) -> dict[str
     log = {"progress": "none", "tensorboard": "off", "every": 1}
     tiny_config["hooks"] = [{"mlflow": options}, {"ema": {"decay": 0.9}}, {"log": log}]
     tiny_config["data"]["workers"] = 0
+    tiny_config["run"]["report"] = True
     return tiny_config
 
 

@@ -228,6 +228,7 @@ def test_a_resumed_run_has_the_same_id_and_the_best_so_far(tiny_config: dict[str
 
 def test_artifacts_are_sent_when_the_folder_is_complete(tiny_config: dict[str, Any]) -> None:
     tiny_config["hooks"].insert(0, {"memory_tracker": {"artifacts": True, "checkpoint": True}})
+    tiny_config["run"]["report"] = True
     tiny_config["train"]["epochs"] = 1
     tiny_config["data"]["workers"] = 0
     tlvision.train(tiny_config)

@@ -91,6 +91,7 @@ def config(tiny_config: dict[str, Any]) -> dict[str, Any]:
     log = {"progress": "none", "tensorboard": "off", "every": 1}
     tiny_config["hooks"] = [{"wandb": {"every": 1}}, {"ema": {"decay": 0.9}}, {"log": log}]
     tiny_config["data"]["workers"] = 0
+    tiny_config["run"]["report"] = True
     return tiny_config
 
 
