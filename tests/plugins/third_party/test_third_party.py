@@ -151,6 +151,7 @@ def test_it_trains_with_no_edit_to_the_core(tmp_path: Path, tiny_config: dict[st
     assert "bbox" in run(str(repository / "tools/evaluate.py"), "--run", str(tmp_path / "run"))
 
     tiny_config["model"]["arch"] = "one_centre"
+    tiny_config["run"]["report"] = True
     tiny_config["train"] |= {"epochs": 4, "lr": 0.1}
     tiny_config["run"]["out"] = str(tmp_path / "centres")
     config.write_text(yaml.safe_dump(tiny_config))
