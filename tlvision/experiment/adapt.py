@@ -178,7 +178,8 @@ def _run(arm: Arm, row: Row, folder: Path, seed: int, metric: Metric) -> None:
     config = _seeded(arm.config, folder / arm.name, seed)
     run = Path(config.run.out)
     if (run / "config.yaml").exists():
-        if not (run / "report.html").exists():  # the last thing that a run writes
+        # The last thing that a run writes; without a report that is metrics.json, at its top.
+        if not (run / ("report.html" if config.run.report else "metrics.json")).exists():
             train(config, resume=run)  # from its checkpoint, or from the start if there is none yet
     else:
         train(config)

@@ -17,6 +17,7 @@ from tlvision.evaluation.image_costs import worst_images
 def test_a_run_leaves_its_worst_images_and_class_balance_for_the_report(
     tiny_config: dict[str, Any], tiny_dataset: Path
 ) -> None:
+    tiny_config["run"]["report"] = True
     run = tlvision.train(tiny_config).run
     content: dict[str, Any] = json.loads((run / "report.json").read_text())
     truth = {name: json.loads((tiny_dataset / f"{name}.json").read_text()) for name in ("train", "val")}

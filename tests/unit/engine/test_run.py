@@ -51,6 +51,7 @@ def learnt(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_run_leaves_a_folder_that_explains_itself(tiny_config: dict[str, Any], tiny_dataset: Path) -> None:
+    tiny_config["run"]["report"] = True
     result = tlvision.train(tiny_config)
     run = result.run
     for name in (
