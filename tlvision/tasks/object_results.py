@@ -31,7 +31,7 @@ class ObjectResults:
     masks: bool = field(kw_only=True)
     names: Mapping[int, str] | None = field(default=None, kw_only=True)
     classes: ClassMap | None = field(default=None, kw_only=True)
-    title: str = "all objects"
+    title: str = "predictions"
     rows: list[Json] = field(default_factory=list)
     counts: Counter[int] = field(default_factory=Counter)
 
