@@ -11,7 +11,7 @@ from tlvision_toy.plugin import ToyPlugin
 class Relative(DetectorAdapter):
     def predict_with_gradients(self, images):
         predictions = super().predict_with_gradients(images)
-        best = max((float(each.scores.max()) for each in predictions if len(each)), default=1.0)
+        best = max((float(each.scores.detach().max()) for each in predictions if len(each)), default=1.0)
         return [replace(each, scores=each.scores / best) for each in predictions]
 
 
