@@ -208,6 +208,7 @@ def as_loaded() -> Callable[..., Any]:
         from tlvision.engine.model import LoadedModel
         from tlvision.tasks import get_task
         from tlvision.training.fabric import make_fabric
+        from tlvision.types import ClassThresholds
 
         unused = {"json": "unused.json", "images": "unused"}
         config = Config.model_validate(
@@ -222,7 +223,7 @@ def as_loaded() -> Callable[..., Any]:
         adapter.module.eval()
         return LoadedModel(
             run=Path("unused"), config=config, task=get_task("detect"), classes=classes,
-            adapter=adapter, fabric=make_fabric(config.train), report=report,
+            adapter=adapter, fabric=make_fabric(config.train), report=report, thresholds=ClassThresholds(0.0),
         )  # fmt: skip
 
     return make
