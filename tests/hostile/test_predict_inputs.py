@@ -198,4 +198,4 @@ def test_python_refuses_other_arguments(model: LoadedModel, picture: Path, small
         model.predict(picture, device="tpu")
     with pytest.raises(InputError, match="max-detections"):
         tlvision.load(small_run, max_detections=0)
-    assert len(tlvision.load(small_run, max_detections=5).predict(picture)) <= 5
+    assert len(tlvision.load(small_run, max_detections=5).predict(picture, min_score=0)) <= 5

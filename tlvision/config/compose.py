@@ -8,7 +8,7 @@ that hook. `data.batch.unlabelled` is the largest number that any of the bases a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tlvision.config.schema import Config
 from tlvision.config.yaml_text import MAX_BYTES, check_size, parse_yaml
 from tlvision.files.inputs import exists, read_text
 from tlvision.hooks.registry import hook_class
-from tlvision.types import InputError, nearest
+from tlvision.types import InputError, leaves, nearest
 from tlvision.types.shown import clip, shown
 
 Values = dict[str, Any]
@@ -228,17 +228,9 @@ def _apply_when(layers: Sequence[Layer], hooks: dict[str, Values], top: Layer, o
 
 
 def _note_origins(values: Mapping[str, Any], label: str, origins: dict[str, str]) -> None:
-    for key in _leaves({name: value for name, value in values.items() if name != "hooks" or isinstance(value, dict)}):
-        origins[key] = label
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{path}.")
-        else:
-            yield path
+    named = {name: value for name, value in values.items() if name != "hooks" or isinstance(value, dict)}
+    # An empty file sets nothing, and no leaf of its own.
+    origins |= {key: label for key, _ in leaves(named) if key}
 
 
 def _set_unlabelled(layers: Sequence[Layer], composed: Composed) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tlvision.config.load import load_with_origins
 from tlvision.config.yaml_text import write_yaml
+from tlvision.types import leaves
 
 
 def format_origins(
@@ -22,7 +23,7 @@ def format_origins(
     loaded, origins = load_with_origins(config, overrides, extra)
     values = loaded.model_dump(mode="json", by_alias=True)
     values["hooks"] = {name: options for item in values["hooks"] for name, options in item.items()}
-    rows = [(key, _text(value)) for key, value in _leaves(values)]
+    rows = [(key, _text(value)) for key, value in leaves(values)]
     width = max(len(key) for key, _ in rows)
     room = max(len(value) for _, value in rows if len(value) <= _WIDE)
     return "\n".join(f"{key:<{width}}  {value:<{room}}  {_origin(key, origins)}" for key, value in rows)
@@ -42,11 +43,3 @@ def _origin(key: str, origins: Mapping[str, str]) -> str:
             return origins[key]
         key = key.rpartition(".")[0]
     return "default"
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from tlvision.config.hook_config import all_hooks
 from tlvision.config.schema import Config
 from tlvision.hooks import ModelHook
 from tlvision.hooks.registry import ALWAYS, hook_class
+from tlvision.types import leaves
 
 MAY_CHANGE = {
     "run.out": "the run stays in the folder that --resume names",
@@ -66,22 +66,14 @@ def flatten(config: Config) -> dict[str, Any]:
     """
     values = config.model_dump(mode="json", by_alias=True)
     del values["hooks"]
-    flat = dict(_leaves("", values))
+    flat = dict(leaves(values))
     names = []
     for hook in all_hooks(config.hooks):
-        flat |= dict(_leaves(f"hooks.{hook.name}", hook.parameters.model_dump(mode="json")))
+        flat |= dict(leaves(hook.parameters.model_dump(mode="json"), f"hooks.{hook.name}"))
         if hook.name not in ALWAYS:
             names.append(hook.name)
             flat[f"hooks.{hook.name}"] = "present"
     return {**flat, "hooks": names}
-
-
-def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), item)
-    else:
-        yield prefix, value
 
 
 def differences(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.text import Text
 from tlvision.config.schema import Config
 from tlvision.engine.datasets import label_options, measure_options, source_of
 from tlvision.engine.resume import read_run_config
+from tlvision.engine.resume_keys import differences
 from tlvision.engine.run_folder import in_run, read_classes
 from tlvision.evaluation.bootstrap import REPEATS, Bootstrap, Difference, bootstrap
 from tlvision.evaluation.per_image import PerImage, objects_per_image
@@ -24,7 +25,7 @@ from tlvision.plugin import get_plugin
 from tlvision.report.compare_page import write_compare_page
 from tlvision.tasks import HasPerImage, Metric, Task, get_task
 from tlvision.terminal import console, table
-from tlvision.types import InputError, counted
+from tlvision.types import InputError, counted, leaves
 
 MOST_CLASSES = 20
 """Classes that are printed: those with the largest differences."""
@@ -117,7 +118,9 @@ def compare_runs(runs: Sequence[Path], *, repeats: int = REPEATS, seed: int = 0)
     check_truths(runs, results)
     metrics = {metric.name: metric for metric in task.metrics(configs[0].evaluate.max_detections)}
     first = configs[0]
-    changes = {side.name: config_changes(first, configs[side.positions[0]]) for side in sides[1:]}
+    changes = {
+        side.name: differences(_without_seed(first), _without_seed(configs[side.positions[0]])) for side in sides[1:]
+    }
     return _compare(sides, results, metrics, changes, repeats=repeats, seed=seed)
 
 
@@ -185,26 +188,6 @@ def _without_seed(config: Config) -> Config:
     return config.model_copy(update={"train": train, "run": config.run.model_copy(update={"out": "-"})})
 
 
-def config_changes(reference: Config, other: Config) -> dict[str, tuple[Any, Any]]:
-    """Return the keys in which two configs differ, without seed and folder, with both values (None: absent)."""
-    one, another = (dict(_leaves(_as_dict(_without_seed(config)))) for config in (reference, other))
-    keys = [*one, *(key for key in another if key not in one)]
-    return {key: (one.get(key), another.get(key)) for key in keys if one.get(key) != another.get(key)}
-
-
-def _as_dict(config: Config) -> dict[str, Any]:
-    content = config.model_dump(mode="json", by_alias=True, exclude={"hooks"})
-    return {**content, "hooks": {hook.name: hook.parameters.model_dump(mode="json") or True for hook in config.hooks}}
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value
-
-
 def check_protocols(runs: Sequence[Path]) -> None:
     """Raise InputError that shows the first difference, if the runs were not evaluated in the same way."""
     found = [read_object(in_run(run, "metrics.json"), _REMEDY) for run in runs]
@@ -214,7 +197,7 @@ def check_protocols(runs: Sequence[Path]) -> None:
     for part in parts:
         if isinstance(part["protocol"], dict):  # another version of the library computes the same number
             part["protocol"] = {key: value for key, value in part["protocol"].items() if key not in ("library", "hash")}
-    _check_equal(runs, [dict(_leaves(part)) for part in parts])
+    _check_equal(runs, [dict(leaves(part)) for part in parts])
 
 
 def check_truths(runs: Sequence[Path], results: Sequence[PerImage]) -> None:

@@ -21,7 +21,7 @@ import yaml
 from tlvision.files.json_files import read_object, write_json
 from tlvision.hooks.base import Context, ObserverHook
 from tlvision.terminal import console, note
-from tlvision.types import InputError
+from tlvision.types import InputError, leaves
 from tlvision.types.shown import cause
 
 Status = Literal["finished", "interrupted", "failed"]
@@ -291,12 +291,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     hooks = {name: values for hook in config.pop("hooks", []) for name, values in hook.items()}
     for name in ("mlflow", "wandb"):  # an address may hold a password
         hooks.pop(name, None)
-    return dict(_leaves("", {**config, "hooks": hooks}))
-
-
-def _leaves(path: str, value: Any) -> Iterable[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, below in value.items():
-            yield from _leaves(f"{path}.{key}" if path else str(key), below)
-    else:
-        yield path, json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    found = leaves({**config, "hooks": hooks})
+    return {
+        key: json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value for key, value in found
+    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlvision.evaluation.summary import format_number
 from tlvision.files.json_files import write_text
+from tlvision.types import leaves
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -138,13 +139,9 @@ def spaced(name: str) -> str:
     return " ".join(words.get(word, word) for word in str(name).split("_"))
 
 
-def flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Yield dotted keys and values of nested mappings, as text."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, "-" if value is None else str(value)
+def flat(value: Any) -> list[tuple[str, str]]:
+    """Return dotted keys and values of nested mappings, as text."""
+    return [(key, "-" if item is None else str(item)) for key, item in leaves(value)]
 
 
 def _shown(cell: Cell) -> str:

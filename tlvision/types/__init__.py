@@ -6,6 +6,7 @@ from tlvision.types.class_map import ClassMap
 from tlvision.types.dataset import Dataset
 from tlvision.types.errors import InputError, RunError, TlvisionError, counted, listing, nearest
 from tlvision.types.input_spec import InputSpec
+from tlvision.types.nested import leaves
 from tlvision.types.prediction import Prediction
 from tlvision.types.sample import ImageFile, LabelMapFile, Polygons, Rle, Sample
 from tlvision.types.target import IGNORE_INDEX, Target, empty_target
@@ -33,6 +34,7 @@ __all__ = [
     "check_array",
     "counted",
     "empty_target",
+    "leaves",
     "listing",
     "nearest",
 ]

@@ -55,6 +55,6 @@ def numbers_section(files: RunFiles) -> Section | None:
         if pick(metrics, f"protocol.{key}")
     ]
     others = [
-        {"details": key, "pairs": list(flat(metrics[key]))} for key in ("source", "unlabelled") if mapping(metrics, key)
+        {"details": key, "pairs": flat(metrics[key])} for key in ("source", "unlabelled") if mapping(metrics, key)
     ]
     return section("All numbers", [{"table": DataTable(["metric", *overall], cells)}, {"pairs": about}, *others])

@@ -24,7 +24,7 @@ def provenance_section(files: RunFiles) -> Section | None:
         blocks += [{"title": "Code and device", "pairs": [(name, value) for name, value in code if value]}]
         blocks += [{"title": "Data", "pairs": _data(mapping(environment, "data"))}]
         blocks += [{"title": "Lineage of the weights", "pairs": _lineage(files.folder, environment)}]
-        entries = list(flat(environment))
+        entries = flat(environment)
         blocks += [{"details": f"Environment: {len(entries)} entries", "pairs": entries}]
     if files.config_text:
         blocks.append({"details": "Configuration", "pre": files.config_text})
