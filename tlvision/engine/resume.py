@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tlvision.config.hook_config import parse_hook
 from tlvision.config.load import load_config
 from tlvision.engine.resume_keys import covers, differences, may_change, why_not
-from tlvision.engine.run_folder import REMEDY, check_classes, in_run, read_classes
+from tlvision.engine.run_folder import REMEDY, check_classes, in_run, is_finished, read_classes
 from tlvision.files.atomic import find_folder
 from tlvision.files.json_files import read_object
 from tlvision.types import ClassMap, InputError
@@ -207,7 +207,7 @@ def _check_nothing_is_lost(run: Path, config: Config) -> None:
     every, every_steps = settings.every, settings.every_steps
     lines = list(_steps_in_log(run / "log.jsonl"))
     steps, epochs = max((s for s, _ in lines), default=0), max((e for _, e in lines), default=0)
-    if (run / "report.html").exists() or epochs > every or (every_steps is not None and steps > every_steps):
+    if is_finished(run) or epochs > every or (every_steps is not None and steps > every_steps):
         raise InputError(
             f"--resume: '{run / 'checkpoints' / 'last'}' is missing, although the run had written it (step {steps}). "
             "Restore it from a copy, or start a new run; checkpoints/best/model.safetensors can be its model.weights."

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlvision.files.json_files import read_object
+from tlvision.files.json_files import read_object, write_json
 from tlvision.types import ClassMap, InputError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _FILES = (
     "config.yaml",
     "environment.json",
     "classes.json",
+    "finished.json",
     "ledger.json",
     "log.jsonl",
     "metrics.json",
@@ -40,6 +41,26 @@ _FILES = (
     "thresholds.json",
 )
 _FOLDERS = ("checkpoints", "pictures", "evaluations")
+
+
+FINISHED = "finished.json"
+"""The last file that a run writes."""
+
+
+def mark_finished(run: Path, step: int) -> None:
+    """Record that a run has come to its end, and written its results, at a step."""
+    write_json(run / FINISHED, {"step": step})
+
+
+def is_finished(run: Path) -> bool:
+    """Return whether a run has come to its end; earlier versions wrote report.html last."""
+    return (run / FINISHED).exists() or (run / "report.html").exists()
+
+
+def forget_results(run: Path) -> None:
+    """Remove what belongs to an earlier end of a run that is trained further: the mark, thresholds and the report."""
+    for name in (FINISHED, "thresholds.json", "report.html"):
+        (run / name).unlink(missing_ok=True)
 
 
 def check_kinds(run: Path) -> None:

@@ -18,7 +18,7 @@ from tlvision.engine.pictures import draw_pictures
 from tlvision.engine.report_data import write_report_data
 from tlvision.engine.resume import Resumed, open_run, read_run_config
 from tlvision.engine.resume_data import check_data, check_environment, check_labels, origin, record
-from tlvision.engine.run_folder import check_kinds, in_run, new_folder, release_folder
+from tlvision.engine.run_folder import check_kinds, forget_results, in_run, mark_finished, new_folder, release_folder
 from tlvision.engine.session import build_session
 from tlvision.engine.summary import describe
 from tlvision.evaluation import format_analysis, format_table
@@ -106,6 +106,8 @@ def train(
             release_folder(run)
         raise
     console.print(f"run folder: {run}   device: {fabric.device}", highlight=False)
+    if fabric.is_global_zero:
+        forget_results(run)
     _fit(session, run)
     metrics = _finish(session, parts, run, console) if fabric.is_global_zero else {}
     engine.leave(fabric)
@@ -228,6 +230,7 @@ def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[s
         highlight=False,
         soft_wrap=True,
     )
+    mark_finished(run, session.context.step)
     session.call("after_run")
     return metrics
 

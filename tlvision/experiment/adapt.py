@@ -173,13 +173,13 @@ def _zero_shot(arm: Arm, row: Row, folder: Path, metric: Metric, console: Consol
 
 def _run(arm: Arm, row: Row, folder: Path, seed: int, metric: Metric) -> None:
     """Train one arm with one seed, unless that has been done."""
+    from tlvision.engine.run_folder import is_finished
     from tlvision.engine.train import train
 
     config = _seeded(arm.config, folder / arm.name, seed)
     run = Path(config.run.out)
     if (run / "config.yaml").exists():
-        # The last thing that a run writes; without a report that is metrics.json, at its top.
-        if not (run / ("report.html" if config.run.report else "metrics.json")).exists():
+        if not is_finished(run):
             train(config, resume=run)  # from its checkpoint, or from the start if there is none yet
     else:
         train(config)

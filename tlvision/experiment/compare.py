@@ -16,7 +16,7 @@ from tlvision.config.schema import Config
 from tlvision.engine.datasets import label_options, measure_options, source_of
 from tlvision.engine.resume import read_run_config
 from tlvision.engine.resume_keys import differences
-from tlvision.engine.run_folder import in_run, read_classes
+from tlvision.engine.run_folder import in_run, is_finished, read_classes
 from tlvision.evaluation.bootstrap import REPEATS, Bootstrap, Difference, bootstrap
 from tlvision.evaluation.per_image import PerImage, objects_per_image
 from tlvision.evaluation.read import has_masks
@@ -106,6 +106,9 @@ def compare_runs(runs: Sequence[Path], *, repeats: int = REPEATS, seed: int = 0)
     if len({run.resolve() for run in runs}) < len(runs):
         raise InputError("compare: a run is given twice; give each run once")
     configs = [read_run_config(run, finished=True) for run in runs]
+    for run in runs:
+        if not is_finished(run):
+            raise InputError(f"compare: '{run}' has not come to its end. Continue it: tlvision train --resume {run}")
     check_protocols(runs)
     sides = group(runs, configs)
     if len(sides) < 2:

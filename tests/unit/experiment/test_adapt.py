@@ -263,3 +263,24 @@ def test_several_of_their_classes_are_one_of_ours(
     # Training starts from the first.
     values["model"]["rename"] = {"thing": ["dark", "light"]}
     assert build_run(load_config(values)).report.remapped[0].endswith("rows dark of 2")
+
+
+def test_an_arm_that_was_stopped_after_an_evaluation_is_trained_to_its_end(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every evaluation writes metrics.json, so that it does not mark the end of a run."""
+    values["evaluate"] = {"every": 1}
+    config, out = write(values, tmp_path / "mt.yaml"), tmp_path / "out"
+    command = ["adapt", str(config), "--seeds", "0", "--arms", "method", "--out", str(out)]
+    run = out / "mt" / "seed0"
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tlvision.engine.train._finish", stop)
+        main(command)
+    assert (run / "metrics.json").exists()
+    assert not (run / "thresholds.json").exists()
+    assert main(command) == 0
+    assert (run / "thresholds.json").exists()

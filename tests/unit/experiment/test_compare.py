@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tlvision.cli.main import main
+from tlvision.engine.run_folder import forget_results
 from tlvision.experiment.compare import compare_files, compare_runs, sentence
 from tlvision.types import InputError
 
@@ -114,6 +115,14 @@ def test_one_side_or_a_run_twice_is_refused(small_run: Path, tmp_path: Path) -> 
         compare_runs([small_run, copy_of(small_run, tmp_path / "b", {"train.seed": 5})], repeats=100)
     with pytest.raises(InputError, match="given twice"):
         compare_runs([small_run, small_run], repeats=100)
+
+
+def test_a_run_that_has_not_come_to_its_end_is_refused(small_run: Path, tmp_path: Path) -> None:
+    """Its predictions are those of the last evaluation, not of the selected checkpoint."""
+    other = copy_of(small_run, tmp_path / "b", {"train.lr": 0.5})
+    forget_results(other)
+    with pytest.raises(InputError, match=r"has not come to its end. Continue it: tlvision train --resume"):
+        compare_runs([small_run, other], repeats=100)
 
 
 def test_files_of_any_trainer_are_compared(small_run: Path, tmp_path: Path, tiny_dataset: Path) -> None:
