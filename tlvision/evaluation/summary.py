@@ -135,7 +135,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
     counts, lines = metrics.get("counts") or {}, []
     if counts.get("ground_truths") == 0:
         lines.append("warning: there is no ground truth, so nothing was measured")
-    if metrics.get("semantic") and set(metrics["semantic"].values()) == {None}:
+    unmeasured = [kind for kind, numbers in headlines(metrics).items() if set(numbers.values()) == {None}]
+    if unmeasured and "ignored" in counts:  # counts of pixels, which have neither objects nor predictions
         lines.append(
             "warning: fewer than two classes have a pixel of ground truth, so nothing was measured "
             f"({counts.get('ignored', 0)} pixels have the value 255, which means unknown)"
