@@ -10,7 +10,7 @@ from tlvision.engine.datasets import label_options, source_of
 from tlvision.engine.evaluators import build_evaluator
 from tlvision.engine.limits import objects_given
 from tlvision.engine.model import LoadedModel, load
-from tlvision.engine.operating_point import read_thresholds
+from tlvision.engine.operating_point import RESAMPLES, read_thresholds
 from tlvision.evaluation import Analysis
 from tlvision.files.outputs import numbered_folder, output_folder
 from tlvision.tasks import Task
@@ -63,7 +63,7 @@ def evaluate_run(
     about = str(data.path.resolve())
     folder = numbered_folder(run / "evaluations" / data.path.stem, COMMAND, about=about)
     with output_folder(folder, COMMAND, about=about) as out:
-        analysis = Analysis(thresholds=read_thresholds(run))
+        analysis = Analysis(thresholds=read_thresholds(run), resamples=RESAMPLES)
         evaluator = build_evaluator(config, task, data, out=out, fabric=model.fabric, workers=0, analysis=analysis)
         evaluator.evaluate(model.adapter)
     return evaluator.metrics, folder

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tlvision.tasks import Task
 
 THRESHOLDS = "thresholds.json"
+RESAMPLES = 400
+"""Of the images, for the intervals of one run; `tlvision compare` takes 1,000."""
 MOST_SHOWN = 8
 """Number of classes whose thresholds are listed."""
 _REMEDY = "Restore the file from a copy, or delete it: then 0.25 counts for every class."
@@ -40,7 +42,7 @@ def analyse_run(run: Path, evaluator: Evaluator | DomainEvaluator, task: Task, c
     """
     path = run / "metrics.json"
     metrics = read_object(path, "Restore the file from a copy, or use another run.")
-    metrics |= evaluator.analyse(run / task.results_name, Analysis(rule_of(config)))
+    metrics |= evaluator.analyse(run / task.results_name, Analysis(rule_of(config), resamples=RESAMPLES))
     write_json(path, metrics, indent=1, nan="null")
     kind = task.metrics()[0].name.split("/")[0]
     if (point := metrics.get("analysis", {}).get(kind, {}).get("operating_point")) is not None:

@@ -1,8 +1,9 @@
 """Two files in, numbers out. Never imports torch, so that anyone can recompute a published number."""
 
+from tlvision.evaluation.analysis import Analysis
 from tlvision.evaluation.analysis_text import format_analysis
 from tlvision.evaluation.class_iou import class_iou
-from tlvision.evaluation.coco_map import Analysis, coco_map, measurable, three_limits
+from tlvision.evaluation.coco_map import coco_map, measurable, three_limits
 from tlvision.evaluation.instance_map import instance_map
 from tlvision.evaluation.label_map_files import label_map_iou
 from tlvision.evaluation.metrics_csv import csv_files

@@ -127,6 +127,18 @@ def bootstrap(
     return Bootstrap({name: np.concatenate([part[name] for part in done], axis=1) for name in done[0]}, seed)
 
 
+def intervals(results: PerImage, repeats: int) -> dict[str, dict[str, list[float]]]:
+    """Return {"intervals": …}, the 95 % interval of each metric over all classes, for metrics.json; {} for 0 repeats.
+
+    The images are drawn with replacement. A metric that is not measured has no interval.
+    """
+    if not repeats:
+        return {}
+    resampled = bootstrap([results], repeats=repeats)
+    found = {name: resampled.interval(name, [0]) for name in resampled.values if " " not in name}
+    return {"intervals": {name: list(each) for name, each in found.items() if each is not None}}
+
+
 def _verdict(low: float, high: float, higher_is_better: bool) -> Verdict:
     if low <= 0 <= high:
         return "no evidence"

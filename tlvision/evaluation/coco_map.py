@@ -15,26 +15,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tlvision.evaluation.analysis import Analysis
+from tlvision.evaluation.bootstrap import intervals
 from tlvision.evaluation.matching import match
 from tlvision.evaluation.object_analysis import analyse_objects, size_ranges
-from tlvision.evaluation.operating_point import Rule
+from tlvision.evaluation.per_image import ObjectsPerImage
 from tlvision.evaluation.protocol import protocol_hash
 from tlvision.evaluation.read import GroundTruth, IouType, read_ground_truth, read_predictions
-from tlvision.types import ClassThresholds, InputError, Json
+from tlvision.types import InputError, Json
 
 _AREAS = ("", "s", "m", "l")
 """The suffix of a metric in the order of the evaluator's area ranges: all, small, medium, large."""
 _LARGEST_AREA = 1e10
 _RECORDS = 50_000
 """Images times classes that are evaluated at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """What `coco_map` returns in addition; see `tlvision.evaluation.object_analysis.analyse_objects`."""
-
-    rule: Rule | None = None
-    thresholds: ClassThresholds | None = None
 
 
 def coco_map(
@@ -69,6 +63,7 @@ def coco_map(
         analysis:       only with `analysis`: {iou_type: …} with the keys of `analyse_objects`, and `sizes`: AP and AP50
                         of the smallest quarter of the objects, the next one, and so on, as a list of {from, to (side in
                         pixels: square root of the area), objects, AP, AP50}
+        intervals:      only with `analysis.resamples`: {"bbox/AP": [low, high], …}
 
     Raises InputError in one sentence with file and entry; `tlvision.evaluation.read` lists the checks.
 
@@ -96,11 +91,7 @@ def coco_map(
         "per_class": per_class,
         "absent_classes": [name for name, row in per_class.items() if row["ground_truths"] == 0],
         "counts": _counts(truth, results, max_detections[-1]),
-        **(
-            {}
-            if analysis is None
-            else {"analysis": {iou_type: _analyse(truth, results, iou_type, evaluator, analysis)}}
-        ),
+        **({} if analysis is None else _analyse(truth, results, iou_type, evaluator, analysis)),
     }
 
 
@@ -121,7 +112,9 @@ def _analyse(
                 "AP50": _mean(precision[0]),
             }
         )
-    return {"sizes": sizes, **analyse_objects(matches, analysis.rule, analysis.thresholds)}
+    found = {"sizes": sizes, **analyse_objects(matches, analysis.rule, analysis.thresholds)}
+    ranges = intervals(ObjectsPerImage({iou_type: matches}), analysis.resamples)
+    return {"analysis": {iou_type: found}, **ranges}
 
 
 def measurable(

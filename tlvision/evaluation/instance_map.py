@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tlvision.evaluation.coco_map import Analysis, coco_map
+from tlvision.evaluation.analysis import Analysis
+from tlvision.evaluation.coco_map import coco_map
 
 
 def instance_map(
@@ -44,7 +45,7 @@ def instance_map(
         "per_class": {name: _row(name, kinds) for name in boxes["per_class"]},
         "absent_classes": boxes["absent_classes"],
         "counts": boxes["counts"],
-        **({} if analysis is None else {"analysis": {**boxes["analysis"], **masks["analysis"]}}),
+        **{key: {**boxes[key], **masks[key]} for key in ("analysis", "intervals") if key in boxes},
     }
 
 

@@ -26,18 +26,21 @@ class LabelMapAnalysis:
 
     names: of the classes. near, inside: wrong pixels and all pixels close to a border between classes, and elsewhere.
     images: name -> mean IoU over the classes that its ground truth has, None without a known pixel.
+    matrices: confusion of each image.
     """
 
     names: Sequence[str]
     near: Counts = field(default_factory=lambda: np.zeros(2, np.int64))
     inside: Counts = field(default_factory=lambda: np.zeros(2, np.int64))
     images: dict[str, Number] = field(default_factory=dict)
+    matrices: list[Counts] = field(default_factory=list)
 
     def add(self, name: str, matrix: Counts, pixels: tuple[Counts, Counts]) -> None:
         """Add an image: its confusion matrix (true class by predicted class) and `border_errors` of it."""
         self.near += pixels[0]
         self.inside += pixels[1]
         self.images[name] = image_iou(matrix)
+        self.matrices.append(matrix)
 
     def as_json(self, matrix: Counts) -> dict[str, Any]:
         """Return it for a JSON file. matrix: confusion over all images.

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tlvision.evaluation.analysis import Analysis
+from tlvision.evaluation.bootstrap import intervals
 from tlvision.evaluation.boundary_iou import boundary_counts
 from tlvision.evaluation.class_iou import metrics_of
 from tlvision.evaluation.confusion import Counts, confusion
@@ -28,7 +30,7 @@ def label_map_iou(
     *,
     stems: Sequence[str] | None = None,
     boundary: bool = False,
-    analysis: bool = False,
+    analysis: Analysis | None = None,
 ) -> dict[str, Any]:
     """Return what `class_iou` returns for two folders of PNG label maps.
 
@@ -36,7 +38,8 @@ def label_map_iou(
     predictions:  folder with a PNG of the same relative path for each.
     names:        the classes in the order of the index.
     stems:        relative paths without the suffix of those that count; None: every PNG of `ground_truth`.
-    analysis:     whether to add the key `analysis`: {"semantic": …} with the keys of `LabelMapAnalysis.as_json`.
+    analysis:     add the key `analysis`: {"semantic": …} with the keys of `LabelMapAnalysis.as_json`, and with
+                  `analysis.resamples` the key `intervals`.
 
     Raises InputError that names the file: a folder without label maps, a prediction that is missing, another size, a
     value that is no class, a file that cannot be read. Predictions without ground truth are an error as well.
@@ -51,7 +54,8 @@ def label_map_iou(
         raise InputError(f"{found_dir}: {len(missing)} of {len(wanted)} label maps are missing: {listing(missing)}")
     if others:
         raise InputError(f"{found_dir}: {len(others)} label maps have no ground truth: {listing(others)}")
-    count = partial(_count, folders=(truth_dir, found_dir), classes=len(names), boundary=boundary, analysis=analysis)
+    folders, detailed = (truth_dir, found_dir), analysis is not None
+    count = partial(_count, folders=folders, classes=len(names), boundary=boundary, analysis=detailed)
     details = LabelMapAnalysis(names)
     matrix, edges = np.zeros((len(names), len(names)), np.int64), np.zeros((len(names), 2), np.int64)
     pixels = 0
@@ -65,7 +69,10 @@ def label_map_iou(
                 if borders is not None:
                     details.add(stem, one, borders)
     metrics = metrics_of(matrix, names, len(wanted), pixels, edges if boundary else None)
-    return {**metrics, "analysis": {"semantic": details.as_json(matrix)}} if analysis else metrics
+    if analysis is None:
+        return metrics
+    ranges = intervals(LabelMapsPerImage.of(names, wanted, details.matrices), analysis.resamples)
+    return {**metrics, "analysis": {"semantic": details.as_json(matrix)}, **ranges}
 
 
 def label_maps_per_image(
@@ -75,10 +82,8 @@ def label_maps_per_image(
     folders = Path(ground_truth), Path(predictions)
     count = partial(_count, folders=folders, classes=len(names), boundary=False, analysis=False)
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = [
-            np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)]) for matrix, *_ in pool.map(count, stems)
-        ]
-    return LabelMapsPerImage(tuple(names), list(stems), np.stack(rows))
+        matrices = [matrix for matrix, *_ in pool.map(count, stems)]
+    return LabelMapsPerImage.of(names, stems, matrices)
 
 
 def _count(

@@ -65,7 +65,7 @@ class ObjectsPerImage:
     """
 
     kinds: Mapping[str, Matches]
-    truth: str
+    truth: str = ""
 
     @property
     def images(self) -> list[str]:
@@ -96,6 +96,12 @@ class LabelMapsPerImage:
     names: Sequence[str]
     images: Sequence[str]
     pixels: Counts
+
+    @classmethod
+    def of(cls, names: Sequence[str], images: Sequence[str], matrices: Sequence[Counts]) -> LabelMapsPerImage:
+        """Return them from the confusion matrix of each image, true class by predicted class."""
+        rows = [np.stack([np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)]) for matrix in matrices]
+        return cls(tuple(names), list(images), np.stack(rows))
 
     @property
     def truth(self) -> str:

@@ -12,12 +12,11 @@ import torch
 
 from tlvision.data.dataset import EvalImages
 from tlvision.evaluation import Analysis
-from tlvision.evaluation.bootstrap import bootstrap
 from tlvision.evaluation.summary import headlines
 from tlvision.files.atomic import copy_any
 from tlvision.files.json_files import write_json
 from tlvision.inference.predict import predict_samples, using_weights
-from tlvision.tasks import HasPerImage, MeasureOptions, Metric, Task
+from tlvision.tasks import MeasureOptions, Metric, Task
 from tlvision.types import InputError, nearest
 
 if TYPE_CHECKING:
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from tlvision.plugin import Adapter
     from tlvision.tasks import Results
     from tlvision.types import Dataset
-
-
-RESAMPLES = 400
-"""Of the images, for the intervals of one run; `tlvision compare` takes 1,000."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,8 +80,6 @@ class Evaluator:
         if main:
             results.write()
             measured = self.task.measure(self.ground_truth, results.path, self.data, self.measure)
-            if self.measure.analysis is not None:
-                measured |= self._intervals(results.path)
             self.metrics = {"task": self.task.name, **measured}
             write_json(self.out / "metrics.json", self.metrics, indent=1, nan="null")
         if self.fabric.world_size > 1:
@@ -99,21 +92,11 @@ class Evaluator:
     def analyse(self, results: Path, analysis: Analysis) -> dict[str, Any]:
         """Return what the headline numbers do not say about predictions that an evaluation has left in `results`.
 
-        Keys of metrics.json: `analysis`, and `intervals`: the 95 % interval of each metric over all classes, from a
-        bootstrap over the images, where the task keeps results image by image. {} for a task that has neither.
+        The keys `analysis` and `intervals` of metrics.json, as far as the task has them.
         """
         options = replace(self.measure, analysis=analysis)
         measured = self.task.measure(self.ground_truth, results, self.data, options)
-        found = {"analysis": measured["analysis"]} if "analysis" in measured else {}
-        return found | self._intervals(results)
-
-    def _intervals(self, results: Path) -> dict[str, Any]:
-        if not isinstance(self.task, HasPerImage):
-            return {}
-        one = self.task.per_image(self.ground_truth, results, self.data, self.measure)
-        resampled = bootstrap([one], repeats=RESAMPLES)
-        intervals = {name: resampled.interval(name, [0]) for name in resampled.values if " " not in name}
-        return {"intervals": {name: list(each) for name, each in intervals.items() if each is not None}}
+        return {key: measured[key] for key in ("analysis", "intervals") if key in measured}
 
     def _predict(self, adapter: Adapter, results: Results) -> None:
         if self.images is None:  # kept, with its cache of decoded images, for the next evaluation

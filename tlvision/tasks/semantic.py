@@ -141,8 +141,14 @@ class SemanticTask:
     def measure(self, truth: Path, predictions: Path, data: Dataset, options: MeasureOptions) -> dict[str, Any]:
         """Return IoU and accuracies; see `tlvision.evaluation.label_map_iou`."""
         stems = list(_stems(data).values())
-        names, analysis = data.classes.names, options.analysis is not None
-        return label_map_iou(truth, predictions, names, stems=stems, boundary=options.boundary, analysis=analysis)
+        return label_map_iou(
+            truth,
+            predictions,
+            data.classes.names,
+            stems=stems,
+            boundary=options.boundary,
+            analysis=options.analysis,
+        )
 
     def per_image(self, truth: Path, predictions: Path, data: Dataset, options: MeasureOptions) -> LabelMapsPerImage:
         """Return the pixels of each label map."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tlvision.evaluation import label_map_iou
+from tlvision.evaluation import Analysis, label_map_iou
 from tlvision.evaluation.boundary_iou import DISTANCE
 from tlvision.evaluation.label_map_analysis import border_errors
 from tlvision.types import IGNORE_INDEX
@@ -39,7 +39,7 @@ def test_the_analysis_equals_scikit_learn(folders: tuple[Path, Path]) -> None:
     pairs = [[cv2.imread(str(folder / f"{n}.png"), cv2.IMREAD_GRAYSCALE) for folder in folders] for n in range(3)]
     flat = [(truth[truth != IGNORE_INDEX], found[truth != IGNORE_INDEX]) for truth, found in pairs]
     truth, found = (np.concatenate(side) for side in zip(*flat, strict=True))
-    analysis = label_map_iou(*folders, NAMES, analysis=True)["analysis"]["semantic"]
+    analysis = label_map_iou(*folders, NAMES, analysis=Analysis())["analysis"]["semantic"]
 
     expected = confusion_matrix(truth, found)
     assert {(NAMES.index(c["truth"]), NAMES.index(c["predicted"])): c["count"] for c in analysis["confusion"]} == {
