@@ -121,6 +121,16 @@ def test_a_state_without_a_key_is_refused(small_run: Path, tmp_path: Path, key: 
         read_state(tmp_path)
 
 
+def test_a_state_without_its_list_of_hooks_is_refused(small_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(small_run, tmp_path / "run")
+    path = run / "checkpoints" / "last" / "state.json"
+    state = json.loads(path.read_text())
+    del state["hooks"]
+    path.write_text(json.dumps(state))
+    with pytest.raises(InputError, match=r"state\.json': hooks is missing"):
+        tlvision.train({}, resume=run)
+
+
 @pytest.mark.slow
 def test_any_damage_is_a_sentence_at_worst_for_long(small_run: Path, tmp_path: Path) -> None:
     until = time.monotonic() + float(os.environ.get("TLVISION_FUZZ_SECONDS", "30"))

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         check_file(Path(options.output), "evaluate", inputs=inputs, own_keys=_OWN_KEYS)
     if options.csv:
         check_folder(Path(options.csv), COMMAND, inputs=inputs)
-    from tlvision.evaluation import format_quality, pseudo_label_quality
+    from tlvision.evaluation import Analysis, format_quality, pseudo_label_quality
     from tlvision.formats.coco import write_json
 
     if options.gt is not None:
@@ -73,8 +73,6 @@ def run(options: argparse.Namespace) -> None:
         elif options.pseudo_labels:
             metrics = pseudo_label_quality(options.gt, options.predictions)
         else:
-            from tlvision.evaluation import Analysis
-
             metrics = _evaluate_files(options, Analysis(_rule(options.operating_point)))
         print(format_quality(metrics) if options.pseudo_labels else _text(metrics))
     else:
@@ -176,7 +174,7 @@ def _check_pseudo_labels(options: argparse.Namespace) -> None:
 
 
 def _evaluate_folders(options: argparse.Namespace) -> dict[str, Any]:
-    from tlvision.evaluation import label_map_iou
+    from tlvision.evaluation import Analysis, label_map_iou
     from tlvision.formats.label_maps import read_class_file
 
     if options.classes is None:

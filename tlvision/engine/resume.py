@@ -139,6 +139,8 @@ def _check_checkpoints(run: Path, folder: Path, state: Mapping[str, Any]) -> boo
     parts = ("optimizer", "random.0")
     needed = [MODEL, "classes.json", "state.json", *(f"{part}.{kind}" for part in parts for kind in _KINDS)]
     if "format" in state:
+        if "hooks" not in state:
+            raise InputError(f"'{folder / 'state.json'}': hooks is missing. {LAST_REMEDY}")
         needed += ["config.yaml", "environment.json", *(f"hook.{k}.{kind}" for k in state["hooks"] for kind in _KINDS)]
     has_manifest = check_manifest(folder, LAST_REMEDY, needed)
     if "format" in state and not has_manifest:
