@@ -97,8 +97,11 @@ def test_words_that_the_glossary_replaces_are_gone(repository: Path) -> None:
     glossary = repository / "docs" / "glossary.md"
     terms, table = glossary.read_text(encoding="utf-8").split("| not | write |\n|---|---|\n")
     rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", table, re.MULTILINE))
-    assert len(rows) >= 13
-    words = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in rows)
+    assert len(rows) >= 10
+    # The classes are there so that a plain search finds these three nowhere.
+    patterns = ["men[d]", r"what\s+came\s+o[f]", r"said\s+s[o]"]
+    patterns += [re.escape(word).replace(r"\ ", r"\s+") for word in rows]
+    words = "|".join(patterns)
     places = ("tlvision", "plugins", "tools", "docs", "README.md", "CONTRIBUTING.md")
     files = [path for place in places for path in (repository / place, *(repository / place).rglob("*"))]
     files = [path for path in files if path.suffix in {".py", ".md", ".tmpl", ".yaml"}]

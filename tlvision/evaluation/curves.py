@@ -37,7 +37,7 @@ def curves(matches: Matches, scores: Sequence[float] = SCORES) -> dict[str, Any]
 
 
 def at_thresholds(matches: Matches, thresholds: ClassThresholds) -> dict[str, Any]:
-    """Return what the detections from a threshold for each class on are worth, at the first IoU threshold.
+    """Return precision, recall, F1 and counts of the detections from a threshold for each class on, at the first IoU.
 
     Returns {"all": row, "per_class": {name: row}}; a row has threshold (not in "all"), objects, detections, right,
     false_positives, missed, and as `curves` precision, recall, f1, false_positives_per_image.

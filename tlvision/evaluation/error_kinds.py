@@ -122,7 +122,7 @@ def _repaired(matches: Matches, errors: Errors, kind: int) -> Matches:
     """Return the matches with the errors of one kind repaired."""
     mine = errors.kind == kind
     outcome, label = matches.outcome.copy(), matches.label.copy()
-    # One detection is put right for each object that was not found: the best score among those with the wrong class or
+    # One detection is corrected for each object that was not found: the best score among those with the wrong class or
     # place, even if it is of the other kind and so stays as it is (as in the published code).
     candidates = np.flatnonzero(errors.object >= 0)
     candidates = candidates[np.argsort(-matches.score[candidates], kind="stable")]

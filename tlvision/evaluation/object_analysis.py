@@ -27,8 +27,8 @@ def analyse_objects(
     thresholds: use these, of a run, instead of choosing.
 
     Keys, all at IoU 0.5 except where they say otherwise:
-        operating_point: rule, default, all, per_class: what the detections from a threshold on are worth, with the
-                         reason where a threshold was not chosen as the rule says; see `OperatingPoint.as_json`
+        operating_point: rule, default, all, per_class: precision, recall and counts of the detections from a threshold
+                         on, and why a threshold is not what the rule asks for; see `OperatingPoint.as_json`
         curves:          precision, recall, F1 and false positives per image over 101 thresholds; see `curves`
         confusion:       cells truth, predicted, count at the thresholds of operating_point; None is background
         calibration:     error of the scores and reliability diagram; see `calibration`

@@ -1,4 +1,4 @@
-"""Count which class is taken for which, with background on both sides."""
+"""Count detections by true and predicted class, with background on both sides."""
 
 from __future__ import annotations
 

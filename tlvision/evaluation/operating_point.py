@@ -63,22 +63,22 @@ class OperatingPoint:
     notes: dict[str, str]
 
     def as_json(self, matches: Matches) -> dict[str, Any]:
-        """Return it for a JSON file, with what it is worth on the images of `matches`; see `at_thresholds`.
+        """Return it for a JSON file, with its precision and recall on the images of `matches`; see `at_thresholds`.
 
         Keys: rule, iou, default (threshold of a class that is not named), note (where the default is not what the rule
         asks for), all and per_class as `at_thresholds` has them, each class with `note` where there is one.
         """
-        worth = at_thresholds(matches, self.thresholds)
+        found = at_thresholds(matches, self.thresholds)
         rows = {
             name: {**row, **({"note": self.notes[name]} if name in self.notes else {})}
-            for name, row in worth["per_class"].items()
+            for name, row in found["per_class"].items()
         }
         return {
             "rule": self.rule,
             "iou": float(matches.thresholds[0]),
             "default": self.thresholds.default,
             **({"note": self.notes[""]} if "" in self.notes else {}),
-            "all": worth["all"],
+            "all": found["all"],
             "per_class": rows,
         }
 
