@@ -248,6 +248,11 @@ class EvaluateSettings(_Strict):
         "`{precision: 0.9}` (at least this precision) or `{recall: 0.95}` (at least this recall). They are written to "
         "thresholds.json, and predictions use them.",
     )
+    calibration: Literal["none", "temperature", "isotonic"] = Field(
+        "none",
+        description="Fit a map from score to the share of right detections on half of the validation images. It is "
+        "kept in calibration.json, and predictions use it, if the calibration error falls on the other half.",
+    )
 
 
 class RunSettings(_Strict):

@@ -94,7 +94,7 @@ def build_run(
     options = read_options(plugin, config.model.options)
     select = selection_metric(config, task)
     hooks = build_hooks(config)
-    check_packages(hooks)
+    check_packages(hooks, config.evaluate)
     check_pairing(hooks, plugin, task)
     check_unlabelled(config, hooks)
     if looks_like_a_file(weights or config.model.weights):

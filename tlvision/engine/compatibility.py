@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from tlvision.config.schema import Config
+from tlvision.config.schema import Config, EvaluateSettings
+from tlvision.evaluation import score_map
 from tlvision.hooks import Hook, ObjectiveHook
 from tlvision.plugin import Adapter, Plugin
 from tlvision.plugin.registry import usable_plugins
@@ -20,13 +21,15 @@ MAX_PASSES = 32
 """A step takes each image at most so many times: a few images may fill a larger batch, more is a slip."""
 
 
-def check_packages(hooks: Sequence[Hook]) -> None:
-    """Raise InputError if a package that a hook imports in a run is not installed."""
-    for hook in hooks:
-        for package, command in hook.packages.items():
-            spec = find_spec(package)
-            if spec is None or spec.origin is None:  # a folder of that name, such as W&B's own, has no origin
-                raise InputError(f"hooks: '{hook.key()}' needs the package '{package}', which is missing. {command}")
+def check_packages(hooks: Sequence[Hook], evaluate: EvaluateSettings) -> None:
+    """Raise InputError if a package that a hook or the evaluation imports in a run is not installed."""
+    needed = [(f"hooks: '{hook.key()}'", *each) for hook in hooks for each in hook.packages.items()]
+    if evaluate.calibration != "none":
+        needed.append((f"evaluate.calibration: '{evaluate.calibration}'", score_map.PACKAGE, score_map.INSTALL))
+    for owner, package, command in needed:
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:  # a folder of that name, such as W&B's own, has no origin
+            raise InputError(f"{owner} needs the package '{package}', which is missing. {command}")
 
 
 def check_pairing(hooks: Sequence[Hook], plugin: Plugin, task: Task) -> None:

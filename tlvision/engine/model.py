@@ -7,10 +7,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+
 from tlvision.config.load import read_options
 from tlvision.engine.limits import check_limit, predict_spec
 from tlvision.engine.model_hooks import modify_model, refuse_unmerged
-from tlvision.engine.operating_point import read_thresholds
+from tlvision.engine.operating_point import read_score_map, read_thresholds
 from tlvision.engine.resume import read_run_config
 from tlvision.engine.run_folder import check_classes, read_classes
 from tlvision.files.atomic import find_folder
@@ -20,12 +22,12 @@ from tlvision.tasks import Task, get_task
 from tlvision.types import ClassMap, ClassThresholds, InputError, Prediction, counted, listing
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     from lightning_fabric import Fabric
     from PIL.Image import Image
 
     from tlvision.config.schema import Config
+    from tlvision.evaluation.score_map import ScoreMap
     from tlvision.training.settings import TrainSettings
 
     OneImage = str | Path | Image | npt.NDArray[np.generic]
@@ -93,12 +95,14 @@ def open_model(
 class LoadedModel(Model):
     """A model with the weights that a run selected; see `load`.
 
-    thresholds: score from which an object of a class counts, chosen on the validation images of the run.
+    thresholds: score of the model from which an object of a class counts, chosen on the validation images of the run.
+    score_map:  from the scores of the model to those of `predict`; None if they are the same.
     """
 
     run: Path
     config: Config
     thresholds: ClassThresholds
+    score_map: ScoreMap | None = None
 
     def __repr__(self) -> str:
         """Return three lines: the model, its classes, its run."""
@@ -126,7 +130,8 @@ class LoadedModel(Model):
         image:     the path of a file; a PIL image; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, whose
                    alpha is dropped, uint8, uint16 (16-bit values as the run reads them) or float 0..1. A list or tuple
                    of these, or an array (N, H, W, 3), gives a list.
-        min_score: 0..1; objects below it are left out. None: below `thresholds` of their class. 0: none is left out.
+        min_score: 0..1; objects with a lower score in the result are left out. None: those whose score of the model is
+                   below `thresholds` of their class. 0: none is left out.
         device:    "cpu", "cuda" or "auto": move the model there first; None leaves it where it is.
 
         Returns a prediction as numpy: boxes (K, 4) x0 y0 x1 y1 in pixels of the image, scores (K,) 0..1 in
@@ -138,12 +143,32 @@ class LoadedModel(Model):
         """
         if min_score is not None and not 0 <= min_score <= 1:
             raise InputError(f"predict: min_score must be a number from 0 to 1, got {min_score}")
-        least = self.thresholds.of(self.classes.names) if min_score is None else min_score
         if device is not None:
             move(self, device)
         if isinstance(image, list | tuple) or (hasattr(image, "ndim") and image.ndim == 4):
-            return [self._one(each).above(least) for each in image]  # type: ignore[union-attr]
-        return self._one(image).above(least)  # type: ignore[arg-type]
+            return [self.select(self._one(each), min_score) for each in image]  # type: ignore[union-attr]
+        return self.select(self._one(image), min_score)  # type: ignore[arg-type]
+
+    def select(self, found: Prediction, min_score: float | None = None) -> Prediction:
+        """Return the objects of a prediction that count, with the scores of `score_map`.
+
+        found: of the model, as numpy. min_score: as in `predict`.
+        """
+        if min_score is None:
+            found = found.above(self.thresholds.of(self.classes.names))
+        if self.score_map is not None:
+            found = replace(found, scores=self.score_map.of(found.scores).astype(np.float32))
+        return found if min_score is None else found.above(min_score)
+
+    def counts_from(self, min_score: float | None = None) -> ClassThresholds:
+        """Return the lowest score of each class in what `select` returns."""
+        if min_score is not None:
+            return ClassThresholds(min_score)
+        if self.score_map is None:
+            return self.thresholds
+        names = self.classes.names
+        mapped = self.score_map.of(self.thresholds.of(names)).tolist()
+        return ClassThresholds(self.thresholds.default, dict(zip(names, mapped, strict=True)))
 
     def _one(self, image: OneImage) -> Prediction:
         if isinstance(image, str | Path):
@@ -229,7 +254,9 @@ def load(
     settings = _settings(config, device or _device(config))
     opened = open_model(plugin, spec, settings, build_hooks(config), checkpoint=weights)
     parts = {each.name: getattr(opened, each.name) for each in fields(opened)}
-    return LoadedModel(run=folder, config=config, thresholds=read_thresholds(folder), **parts)
+    return LoadedModel(
+        run=folder, config=config, thresholds=read_thresholds(folder), score_map=read_score_map(folder), **parts
+    )
 
 
 def _find_checkpoint(run: Path) -> Path:

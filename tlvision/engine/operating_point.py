@@ -1,4 +1,4 @@
-"""Analyse the selected checkpoint of a run, and keep its score thresholds with it."""
+"""Analyse the selected checkpoint of a run, and keep its score thresholds and the map of its scores with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlvision.evaluation import Analysis
 from tlvision.evaluation.operating_point import DEFAULT_SCORE, Rule
+from tlvision.evaluation.score_map import ScoreMap
 from tlvision.files.json_files import read_object, write_json
 from tlvision.types import ClassThresholds, InputError
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from tlvision.tasks import Task
 
 THRESHOLDS = "thresholds.json"
+CALIBRATION = "calibration.json"
 RESAMPLES = 400
 """Of the images, for the intervals of one run; `tlvision compare` takes 1,000."""
 MOST_SHOWN = 8
 """Number of classes whose thresholds are listed."""
+_NO_MAP = "Restore the file from a copy, or delete it: then predictions have the scores of the model."
 _REMEDY = "Restore the file from a copy, or delete it: then 0.25 counts for every class."
 
 
@@ -38,16 +41,23 @@ def analyse_run(run: Path, evaluator: Evaluator | DomainEvaluator, task: Task, c
     """Add `analysis` and `intervals` to the run's metrics.json, write thresholds.json of objects, and return metrics.
 
     The thresholds are those of the first kind in `analysis`: of masks where the task has masks, else of boxes.
-    thresholds.json holds kind, chosen_on (the labels), and what `OperatingPoint.as_json` returns.
+    thresholds.json holds kind, chosen_on (the labels), and what `OperatingPoint.as_json` returns. calibration.json
+    holds kind, chosen_on, and what `fit_scores` returns; it is written if the map is kept.
     """
     path = run / "metrics.json"
     metrics = read_object(path, "Restore the file from a copy, or use another run.")
-    metrics |= evaluator.analyse(run / task.results_name, Analysis(rule_of(config), resamples=RESAMPLES))
+    method = config.evaluate.calibration
+    asked = Analysis(rule_of(config), calibrate=None if method == "none" else method, resamples=RESAMPLES)
+    metrics |= evaluator.analyse(run / task.results_name, asked)
     write_json(path, metrics, indent=1, nan="null")
     kind = task.metrics()[0].name.split("/")[0]
-    if (point := metrics.get("analysis", {}).get(kind, {}).get("operating_point")) is not None:
-        chosen_on = str(evaluator.data.path)
-        write_json(run / THRESHOLDS, {"kind": kind, "chosen_on": chosen_on, **point}, indent=1, nan="null")
+    found = metrics.get("analysis", {}).get(kind, {})
+    about = {"kind": kind, "chosen_on": str(evaluator.data.path)}
+    if (point := found.get("operating_point")) is not None:
+        write_json(run / THRESHOLDS, {**about, **point}, indent=1, nan="null")
+    fitted = found.get("calibration", {}).get("fitted", {})
+    if fitted.get("kept"):
+        write_json(run / CALIBRATION, {**about, **fitted}, indent=1)
     return metrics
 
 
@@ -61,10 +71,10 @@ def shown_thresholds(thresholds: ClassThresholds, names: Sequence[str]) -> str:
     """
     values = {name: float(value) for name, value in zip(names, thresholds.of(names), strict=True)}
     if len(set(values.values())) == 1:
-        return f"of score {next(iter(values.values())):g} or more"
+        return f"of score {next(iter(values.values())):.3g} or more"
     if len(values) > MOST_SHOWN:
-        return f"of score {min(values.values()):g} to {max(values.values()):g} or more, by class"
-    return f"of score {', '.join(f'{value:g} ({name})' for name, value in values.items())} or more"
+        return f"of score {min(values.values()):.3g} to {max(values.values()):.3g} or more, by class"
+    return f"of score {', '.join(f'{value:.3g} ({name})' for name, value in values.items())} or more"
 
 
 def read_thresholds(run: Path) -> ClassThresholds:
@@ -85,3 +95,18 @@ def read_thresholds(run: Path) -> ClassThresholds:
         return ClassThresholds(default, values)
     except InputError as error:
         raise InputError(f"'{path}' is damaged: {error}. {_REMEDY}") from None
+
+
+def read_score_map(run: Path) -> ScoreMap | None:
+    """Return the map of the scores of a run, None if it has none.
+
+    Raises InputError if calibration.json is damaged.
+    """
+    path = run / CALIBRATION
+    if not path.exists():
+        return None
+    content = read_object(path, _NO_MAP)
+    try:
+        return ScoreMap.from_json(content.get("map"))
+    except InputError as error:
+        raise InputError(f"'{path}' is damaged: {error}. {_NO_MAP}") from None

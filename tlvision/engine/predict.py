@@ -22,7 +22,7 @@ from tlvision.formats.preannotations import FORMATS, PreAnnotations
 from tlvision.inference.predict import predict_files
 from tlvision.report import draw_prediction
 from tlvision.terminal import console, note
-from tlvision.types import ClassThresholds, InputError, Sample, counted
+from tlvision.types import InputError, Sample, counted
 
 COMMAND = "predict"
 
@@ -45,7 +45,7 @@ def predict_images(
                     end, and the others are predicted.
     out:            a new or empty folder, or one that `tlvision predict` wrote; see `tlvision.files.outputs`. Pictures
                     have the path of their image relative to the folder that holds all images.
-    min_score:      0..1, lowest score of an object; None for the thresholds of the run, for each class
+    min_score:      0..1, lowest score of an object in the result; None for the thresholds of the run, for each class
                     (thresholds.json), or 0.25 if it has none. Average precision needs all objects: 0.
     max_detections: objects of an image at most; None for the limit of the run.
     device:         "cpu", "cuda" …; None as the run was trained.
@@ -65,10 +65,9 @@ def predict_images(
     model = load(run, device=device, max_detections=max_detections)
     labels = None if label_format is None else _label_file(model, label_format)
     samples, problems, bit_notes = read_readable(files, bits=model.config.data.bits)
-    thresholds = model.thresholds if min_score is None else ClassThresholds(min_score)
     if samples:
         with output_folder(out, COMMAND, inputs=[*files, run]):
-            problems += _write(model, files, samples, _Output(out, thresholds, labels))
+            problems += _write(model, files, samples, _Output(out, min_score, labels))
             if labels is not None and label_format is not None:
                 path = out / FORMATS[label_format][0]
                 write_text(path, labels.text(label_format))
@@ -86,7 +85,7 @@ class _Output:
     """Where predictions go, from which scores on, and labels for a label tool to add them to."""
 
     folder: Path
-    thresholds: ClassThresholds
+    min_score: float | None
     labels: PreAnnotations | None
 
 
@@ -103,7 +102,7 @@ def _write(
     model: LoadedModel, files: Sequence[Path], samples: Sequence[Sample], output: _Output
 ) -> list[tuple[Path, InputError]]:
     """Predict and write everything; return the images that could not be decoded."""
-    out, least = output.folder, output.thresholds.of(model.classes.names)
+    out = output.folder
     names = relative_names(files, common_folder(files))
     stems = unique_stems(names)
     by_id = {sample.image_id: names[sample.image_id - 1] for sample in samples}
@@ -128,7 +127,7 @@ def _write(
             continue
         stem = stems[sample.image_id - 1]
         pixels, _ = read_image(sample.path, sample.width, sample.height, sample.exif, bits=sample.bits)
-        counting = found.above(least)
+        counting = model.select(found, output.min_score)
         write_image(out / f"{stem}.jpg", draw_prediction(pixels, counting, model.classes.names, min_score=0))
         results.add(sample, counting)
         if output.labels is not None:
@@ -137,6 +136,7 @@ def _write(
     results.write()
     what = counted(len(samples) - len(problems), "image")
     if "boxes" in model.task.labels:
-        what = f"{counted(objects, 'object')} {shown_thresholds(output.thresholds, model.classes.names)} in {what}"
+        least = shown_thresholds(model.counts_from(output.min_score), model.classes.names)
+        what = f"{counted(objects, 'object')} {least} in {what}"
     console().print(f"{what}\npictures       {out}\n{results.title:<14} {results.path}", soft_wrap=True)
     return problems

@@ -14,6 +14,7 @@ MAY_CHANGE = {
     "run.out": "the run stays in the folder that --resume names",
     "run.report": "it only decides whether pictures and a report are written",
     "evaluate.operating_point": "thresholds are chosen at the end of the run",
+    "evaluate.calibration": "the map of the scores is fitted at the end of the run",
     "model.weights": "on resume the weights come from the checkpoint",
     "data.train.json": "a path; the content is compared",
     "data.train.images": "a path; names and sizes of the images are compared",

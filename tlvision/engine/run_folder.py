@@ -29,6 +29,7 @@ def read_classes(run: Path) -> ClassMap:
 
 
 _FILES = (
+    "calibration.json",
     "config.yaml",
     "environment.json",
     "classes.json",
@@ -58,8 +59,8 @@ def is_finished(run: Path) -> bool:
 
 
 def forget_results(run: Path) -> None:
-    """Remove what belongs to an earlier end of a run that is trained further: the mark, thresholds and the report."""
-    for name in (FINISHED, "thresholds.json", "report.html"):
+    """Remove what belongs to an earlier end of a run that is trained further: mark, thresholds, calibration, report."""
+    for name in (FINISHED, "thresholds.json", "calibration.json", "report.html"):
         (run / name).unlink(missing_ok=True)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tlvision.evaluation.error_kinds import KINDS
+from tlvision.evaluation.score_map import fitted_in_words
 from tlvision.evaluation.summary import align, format_number
 from tlvision.types import listing
 
@@ -94,7 +95,8 @@ def _calibration(found: Mapping[str, Any]) -> list[str]:
     side = "higher" if gap > 0 else "lower"
     return [
         f"  calibration error {found['error']:.3f}: scores of {found['min_score']} or more are on average "
-        f"{abs(gap):.3f} {side} than the share of right detections"
+        f"{abs(gap):.3f} {side} than the share of right detections",
+        *([f"  {fitted_in_words(found['fitted'])}"] if "fitted" in found else []),
     ]
 
 

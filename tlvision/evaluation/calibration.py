@@ -32,12 +32,12 @@ def calibration(matches: Matches, *, bins: int = BINS, min_score: float = MIN_SC
     rows = reliability(score, right, bins)
     return {
         "min_score": min_score,
-        "error": _error(rows),
+        "error": _weighted(rows),
         "bins": rows,
         "per_class": {
             name: {
                 "detections": int((label == index).sum()),
-                "error": _error(reliability(score[label == index], right[label == index], bins)),
+                "error": _weighted(reliability(score[label == index], right[label == index], bins)),
             }
             for index, name in enumerate(matches.names)
         },
@@ -62,7 +62,12 @@ def reliability(score: Floats, right: Flags, bins: int) -> list[dict[str, Number
     ]
 
 
-def _error(rows: list[dict[str, Any]]) -> float | None:
+def calibration_error(score: Floats, right: Flags, bins: int = BINS) -> float | None:
+    """Return the mean distance of score and share of right detections over the bins; see `calibration`."""
+    return _weighted(reliability(score, right, bins))
+
+
+def _weighted(rows: list[dict[str, Any]]) -> float | None:
     filled = [row for row in rows if row["detections"]]
     total = sum(row["detections"] for row in filled)
     if not total:

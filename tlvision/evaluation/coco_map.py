@@ -112,7 +112,7 @@ def _analyse(
                 "AP50": _mean(precision[0]),
             }
         )
-    found = {"sizes": sizes, **analyse_objects(matches, analysis.rule, analysis.thresholds)}
+    found = {"sizes": sizes, **analyse_objects(matches, analysis)}
     ranges = intervals(ObjectsPerImage({iou_type: matches}), analysis.resamples)
     return {"analysis": {iou_type: found}, **ranges}
 

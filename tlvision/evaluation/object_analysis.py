@@ -6,43 +6,42 @@ from typing import Any
 
 import numpy as np
 
+from tlvision.evaluation.analysis import Analysis
 from tlvision.evaluation.calibration import calibration
 from tlvision.evaluation.curves import curves
 from tlvision.evaluation.error_kinds import error_kinds
 from tlvision.evaluation.matching import Floats, Matches
 from tlvision.evaluation.object_confusion import confusion_cells
-from tlvision.evaluation.operating_point import OperatingPoint, Rule, choose_thresholds
-from tlvision.types import ClassThresholds
+from tlvision.evaluation.operating_point import OperatingPoint, choose_thresholds
+from tlvision.evaluation.score_map import fit_scores
 
 SIZE_GROUPS = 4
 """Number of size groups of a dataset with equally many objects each."""
+_DEFAULT = Analysis()
 
 
-def analyse_objects(
-    matches: Matches, rule: Rule | None = None, thresholds: ClassThresholds | None = None
-) -> dict[str, Any]:
+def analyse_objects(matches: Matches, asked: Analysis = _DEFAULT) -> dict[str, Any]:
     """Return the analysis of one kind of IoU, for `analysis` in metrics.json.
-
-    rule:       how a threshold for each class is chosen on these images; None for the best F1.
-    thresholds: use these, of a run, instead of choosing.
 
     Keys, all at IoU 0.5 except where they say otherwise:
         operating_point: rule, default, all, per_class: precision, recall and counts of the detections from a threshold
                          on, and why a threshold is not what the rule asks for; see `OperatingPoint.as_json`
         curves:          precision, recall, F1 and false positives per image over 101 thresholds; see `curves`
         confusion:       cells truth, predicted, count at the thresholds of operating_point; None is background
-        calibration:     error of the scores and reliability diagram; see `calibration`
+        calibration:     error of the scores and reliability diagram, see `calibration`; `fitted`, if asked for, see
+                         `fit_scores`
         error_kinds:     number and cost in AP50 of each kind of error; see `error_kinds`
     """
-    if thresholds is None:
-        point = choose_thresholds(matches, rule)
+    if asked.thresholds is None:
+        point = choose_thresholds(matches, asked.rule)
     else:
-        point = OperatingPoint("thresholds of the run", thresholds, {})
+        point = OperatingPoint("thresholds of the run", asked.thresholds, {})
+    fitted = {} if asked.calibrate is None else {"fitted": fit_scores(matches, asked.calibrate)}
     return {
         "operating_point": point.as_json(matches),
         "curves": curves(matches),
         "confusion": confusion_cells(matches, point.thresholds),
-        "calibration": calibration(matches),
+        "calibration": {**calibration(matches), **fitted},
         "error_kinds": error_kinds(matches),
     }
 

@@ -37,7 +37,14 @@ class ObjectTask:
     capabilities: frozenset[str] = frozenset()
     settings: frozenset[str] = field(
         default=frozenset(
-            {"evaluate.max_detections", "model.max_detections", "model.score_floor", "model.nms_iou"},
+            {
+                "evaluate.max_detections",
+                "evaluate.operating_point",
+                "evaluate.calibration",
+                "model.max_detections",
+                "model.score_floor",
+                "model.nms_iou",
+            },
         )
     )
     results_name: str = "predictions.json"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.evaluation.error_kinds import KINDS
+from tlvision.evaluation.score_map import fitted_in_words
 from tlvision.report.figures import Line, heat_map, line_chart, reliability_diagram
 from tlvision.report.page import Cell, DataTable, Section, section
 from tlvision.report.run_files import RunFiles, main_kind, mapping, pick
@@ -200,6 +201,8 @@ def calibration_section(files: RunFiles) -> Section | None:
             f"of detections with a score of {measured['min_score']:g} or more. On the dashed line the scores are "
             "calibrated; below it they are too high."
         )
+        if "fitted" in measured:
+            text += f" The {fitted_in_words(measured['fitted'])}."
         blocks.append({"text": text, "charts": [("", chart)]})
         blocks.append({"details": "By class", "table": DataTable(["class", "calibration error", "detections"], rows)})
     return section("Calibration", blocks)
