@@ -126,7 +126,7 @@ def test_it_trains_with_no_edit_to_the_core(tmp_path: Path, tiny_config: dict[st
     (package / "somebody_else.py").write_text(SOURCE)
     (package / "centres.py").write_text(task_of_the_docs(repository))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--target", str(site), str(package)], check=True, capture_output=True, text=True)
+    subprocess.run([*pip, "--target", str(site), str(package)], check=True, stdout=subprocess.PIPE, text=True)
     tiny_config["model"] = {"plugin": "dots", "arch": "one_dot", "weights": "none"}
     tiny_config["hooks"] = ["ema", {"weight_watcher": {"strength": 0.5}}, {"layerwise_lr": {"decay": 0.5}}]
     config = tmp_path / "config.yaml"

@@ -63,7 +63,7 @@ def upstream(shared: Path, tmp_path: Path, files: list[Path]) -> Callable[..., d
     def find(kind: str, *, same_resize: bool) -> dict[str, Any]:
         flag = "yes" if same_resize else "no"
         command = [sys.executable, SCRIPT, kind, weights_of(shared), str(SIZE), flag, tmp_path, *files]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True)
         rows = json.loads((tmp_path / f"{kind}.json").read_text(encoding="utf-8"))
         tables = {name: np.array(each, np.float64).reshape(-1, 6) for name, each in rows.items()}
         return {name: (table[:, :4], table[:, 4], table[:, 5].astype(int)) for name, table in tables.items()}

@@ -15,7 +15,7 @@ import pytest
 def train(repository: Path, config: str, **values: object) -> None:
     settings = [f"{name.replace('__', '.')}={value}" for name, value in values.items()]
     command = [sys.executable, "tools/train.py", config, "--set", *settings]
-    subprocess.run(command, cwd=repository, check=True, capture_output=True)
+    subprocess.run(command, cwd=repository, check=True)
 
 
 def pycocotools_ap(truth: Path, predictions: Path, kind: str) -> float:

@@ -66,7 +66,7 @@ def test_predictions_on_real_images_are_as_good_as_upstreams(
         "YOLO(sys.argv[1]).val(data=sys.argv[2], imgsz=640, batch=16, device='cpu', project=sys.argv[3], name='val', "
         "plots=False, save_json=True, verbose=False, rect=False)"
     )
-    subprocess.run([sys.executable, "-c", code, weights, description, tmp_path], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code, weights, description, tmp_path], check=True)
     theirs = upstream.write_results(tmp_path / "val" / "predictions.json", data.category_ids, tmp_path / "theirs.json")
 
     average_precision = tools("benchmarks.parity.tasks").pycocotools_ap

@@ -92,7 +92,7 @@ def test_what_upstreams_freeze_does(shared: Path, sixteen: Path, tmp_path: Path,
     description = tools("benchmarks.parity.yolo").write_dataset(data, data, tmp_path / "data")
     weights = shared / "weights" / "yolov8n-coco-from-int8.pt"
     command = [sys.executable, "-c", UPSTREAM_FREEZE, weights, description, tmp_path]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     frozen = tuple(f"model.{layer}." for layer in range(10))
     for kind in ("trained", "moved", "moved_in_average"):
@@ -115,7 +115,9 @@ def test_the_freezing_benchmark_compares_like_with_like(
     options = ["--data", tmp_path, "--weights", shared / "weights" / "yolov8n-coco-from-int8.pt", "--out", tmp_path]
     options += ["--image-size", "96", "--batch", "4", "--steps", "2", "--warmup", "2", "--repeats", "1"]
     command = [sys.executable, repository / "tools" / "bench.py", "freezing", *options]
-    done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True, cwd=repository)
+    done = subprocess.run(
+        [str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True, cwd=repository
+    )
     assert "frozen: upstream's layers 0 to 9" in done.stdout
     ours, ours_frozen, theirs, theirs_frozen = (
         runs[0] for runs in json.loads((tmp_path / "freezing.json").read_text(encoding="utf-8")).values()

@@ -21,7 +21,7 @@ def main() -> None:
     from ultralytics import YOLO
 
     if same_resize == "yes":
-        helpers = runpy.run_path(str(Path(__file__).resolve().parents[1] / "conftest.py"))
+        helpers = runpy.run_path(str(Path(__file__).resolve().parents[2] / "helpers" / "core_resize.py"))
         cv2.resize = helpers["resize_as_core"]
     model = YOLO(weights)
     found = (

@@ -81,7 +81,7 @@ def test_evaluating_two_files_needs_no_torch(tiny_dataset: Path, tmp_path: Path)
         f"import sys; from tlvision.cli.main import main; assert main({arguments}) == 0\n"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(

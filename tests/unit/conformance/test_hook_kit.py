@@ -280,7 +280,7 @@ def test_check_hook_prints_what_failed(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_installed_with_pip_its_own_test_passes(kind: str, tmp_path: Path) -> None:
     folder, site = new_hook("acme_hook", tmp_path, kind=kind), tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
-    subprocess.run([*install, "--target", str(site), str(folder)], check=True, capture_output=True)
+    subprocess.run([*install, "--target", str(site), str(folder)], check=True)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder / "tests")],
         capture_output=True,

@@ -84,7 +84,7 @@ def test_the_name_of_an_installed_plugin_is_refused(tmp_path: Path) -> None:
 def test_installed_with_pip_it_passes_the_kit_as_it_stands(task: str, tmp_path: Path) -> None:
     folder, site = new_plugin("acme", tmp_path, task=task), tmp_path / "site"
     install = [*(sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps")]
-    subprocess.run([*install, "--target", str(site), str(folder)], check=True, capture_output=True)
+    subprocess.run([*install, "--target", str(site), str(folder)], check=True)
     done = subprocess.run(
         [sys.executable, "-m", "tlvision.cli.main", "check-plugin", "acme"],
         capture_output=True,

@@ -35,7 +35,7 @@ def upstream_side(repository: Path) -> Callable[..., str]:
     def run(plugin: str, *options: object) -> str:
         command = [sys.executable, repository / "tools" / "bench.py", "parity", "--side", "upstream"]
         done = subprocess.run(
-            [*map(str, command), "--plugin", plugin, *map(str, options)], check=True, capture_output=True, text=True
+            [*map(str, command), "--plugin", plugin, *map(str, options)], check=True, stdout=subprocess.PIPE, text=True
         )
         return done.stdout.splitlines()[-1]
 
