@@ -13,9 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 import tlvision
+from stripes import paint_stripes
 from tlvision.analysis.robustness import stress
 from tlvision.analysis.robustness.corruptions import Condition
 from tlvision.analysis.robustness.labels import move_labels
@@ -26,7 +26,7 @@ from tlvision.cli.main import main
 from tlvision.data.dataset import TargetParts
 from tlvision.data.targets import semantic_map
 from tlvision.formats.coco import read_coco
-from tlvision.formats.label_maps import read_label_map, write_label_map
+from tlvision.formats.label_maps import read_label_map
 from tlvision.plugin import registry
 from tlvision.synthetic.inspection import render_inspection
 from tlvision.tasks import Metric
@@ -190,20 +190,6 @@ def test_a_run_with_masks(plates: Path, repository: Path, tmp_path: Path, monkey
         assert 0 < high < low, name
         assert low > 0.5 * found["clean"], f"{name}: labels that stay behind would match nothing"
     assert (out / "stress.png").is_file()
-
-
-def paint_stripes(folder: Path, count: int) -> None:
-    """Write images of which one half is dark and the other light, and label maps of both."""
-    rng = np.random.default_rng(0)
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    for number in range(count):
-        labels = np.zeros((50, 70), np.uint8)
-        labels[:, int(rng.integers(20, 50)) :] = 1
-        labels[:3] = 255
-        image = np.where(labels[..., None] == 1, 200, 60) + rng.integers(-20, 20, (50, 70, 3))
-        Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"{number}.png")
-        write_label_map(folder / "masks" / f"{number}.png", labels)
 
 
 @pytest.mark.slow

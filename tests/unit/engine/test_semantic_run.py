@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import tlvision
+from stripes import paint_stripes
 from tiny import QUIET
 from tlvision.analysis.pseudo_label_quality import write_pseudo_label_quality
 from tlvision.cli.main import main
@@ -22,20 +23,6 @@ from tlvision.formats.label_maps import write_label_map
 from tlvision.plugin.weights.files import read_tensors
 from tlvision.synthetic.inspection import render_inspection
 from tlvision.types import InputError
-
-
-def paint_stripes(folder: Path, count: int, seed: int) -> None:
-    """Write images of which one half is dark and the other light, and label maps that say which."""
-    rng = np.random.default_rng(seed)
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    for number in range(count):
-        labels = np.zeros((50, 70), np.uint8)
-        labels[:, int(rng.integers(20, 50)) :] = 1
-        labels[:3] = 255
-        image = np.where(labels[..., None] == 1, 200, 60) + rng.integers(-20, 20, (50, 70, 3))
-        Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"{number}.png")
-        write_label_map(folder / "masks" / f"{number}.png", labels)
 
 
 @pytest.fixture
