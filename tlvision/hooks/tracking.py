@@ -25,7 +25,7 @@ from tlvision.types import InputError, leaves
 from tlvision.types.shown import cause
 
 Status = Literal["finished", "interrupted", "failed"]
-RESULTS = ("report.html", "metrics.json", "thresholds.json")
+RESULTS = ("report.html", "metrics.json", "thresholds.json", "calibration.json")
 """Files at the top of a run's folder that `artifacts` uploads."""
 SECONDS = 60.0
 """Time that a tracker gets at the end of a run to send the rest."""
@@ -174,8 +174,7 @@ class TrackerHook(ObserverHook):
         values = {f"best/{name}": float(value) for name, value in best["metrics"].items()}
         values["best/step"] = float(best["step"])
         folder = context.run_dir.absolute()
-        texts = {"path/best": str(folder / "checkpoints" / "best")}
-        texts |= {f"path/{name}": str(folder / name) for name in ("report.html", "metrics.json")}
+        texts = {"path/run": str(folder), "path/best": str(folder / "checkpoints" / "best")}
         self._sender.put(lambda run: run.summarise(values, texts))
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 import tlvision
 from interrupt import interrupted
+from tlvision.config.schema import EvaluateSettings
 from tlvision.engine import compatibility
 from tlvision.engine.compatibility import check_packages
 from tlvision.hooks import Duration, registry, tracking
@@ -262,9 +263,9 @@ def test_a_missing_package_is_an_error_before_images_are_read(
 
 def test_a_hook_that_is_disabled_needs_no_package(without_packages: None, tmp_path: Path) -> None:
     hook = Wandb(mode="disabled", artifacts=True)
-    check_packages([hook])
+    check_packages([hook], EvaluateSettings())
     assert run_steps(hook, tmp_path) == []
     hook.after_run(make_context(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
     with pytest.raises(InputError):
-        check_packages([Mlflow()])
+        check_packages([Mlflow()], EvaluateSettings())

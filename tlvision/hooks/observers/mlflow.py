@@ -30,7 +30,8 @@ class Mlflow(TrackerHook):
                   the environment variable MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
     experiment:   name of the experiment; it is created if it does not exist.
     every:        steps between two records of losses and learning rate, at least 1.
-    artifacts:    upload report.html, metrics.json and thresholds.json at the end.
+    artifacts:    upload report.html, metrics.json, thresholds.json and calibration.json at the end, as far as the
+                  run has them.
     checkpoint:   upload checkpoints/best at the end.
 
     The name of the run is that of its folder. A resumed run continues the run whose id is in `mlflow.json`. Training

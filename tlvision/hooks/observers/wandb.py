@@ -27,7 +27,8 @@ class Wandb(TrackerHook):
     project:    name of the project.
     entity:     user or team; None is the account's default.
     every:      steps between two records of losses and learning rate, at least 1.
-    artifacts:  upload report.html, metrics.json and thresholds.json at the end.
+    artifacts:  upload report.html, metrics.json, thresholds.json and calibration.json at the end, as far as the
+                run has them.
     checkpoint: upload checkpoints/best at the end.
 
     The name of the run is that of its folder. A resumed run continues the run whose id is in `wandb.json`; offline,
