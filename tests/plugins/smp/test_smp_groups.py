@@ -167,6 +167,7 @@ def test_layers_that_are_not_used_are_in_the_last_stage(build: Any) -> None:
     assert "encoder.features.18" in groups["backbone.stage2"].modules
 
 
+@pytest.mark.slow
 def test_a_transformers_stem_is_its_embedding(build: Any) -> None:
     stem = build("dpt/tu-vit_tiny_patch16_224")[0].groups[0].modules
     inside = {path.removeprefix("encoder.model.") for path in stem}

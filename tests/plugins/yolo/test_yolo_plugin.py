@@ -144,6 +144,7 @@ print(sorted({"torch", "ultralytics", "cv2"} & set(sys.modules)))
     assert run_python(code, tmp_path).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_building_leaves_the_process_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = """
 import json, os, sys, warnings, logging, socket

@@ -125,6 +125,7 @@ def test_a_corruption_of_no_strength_gives_the_clean_metric(
         assert row["values"] == pytest.approx([found["clean"]], abs=0.02 if name == "rotation" else 0), name
 
 
+@pytest.mark.slow
 def test_each_corruption_is_measured_on_the_same_images_and_alone_as_among_others(
     detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,6 +178,7 @@ def test_a_json_without_masks_is_evaluated_by_boxes_and_that_is_said(
         evaluate_run(result.run, boxes_only, plates / "images")
 
 
+@pytest.mark.slow
 def test_classes_that_the_run_does_not_use_do_not_count_afterwards_either(config: dict[str, Any]) -> None:
     config["data"]["classes"] = ["screw", "rust"]
     config["train"]["epochs"] = 1
@@ -212,6 +213,7 @@ def toy_weights(path: Path, classes: ClassMap, detector: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_the_toy_instance_segmenter_trains_is_published_and_resumes(
     config: dict[str, Any], plates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,7 @@ def test_the_run_is_that_of_the_number_bit_for_bit(chosen: tuple[Path, str], pla
         assert (run / name).read_bytes() == (plain / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_resume_takes_the_rate_from_the_run(auto: dict[str, Any], plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tlvision.engine import train as runs
 

@@ -103,6 +103,7 @@ def test_the_command_line_evaluates_folders(
     assert "--classes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(config: dict[str, Any], tmp_path: Path) -> None:
     straight = tlvision.train(config)
     config["train"]["epochs"], config["run"]["out"] = 2, str(tmp_path / "other")

@@ -330,6 +330,7 @@ def test_a_run_trains_the_discriminators(
     assert "hook.domain_adversarial" in (run / "ledger.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(
     adapt_config: dict[str, Any], assert_resumes: Callable[[dict[str, Any], int], None]
 ) -> None:

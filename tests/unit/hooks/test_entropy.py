@@ -104,6 +104,7 @@ def test_a_run(segment_config: dict[str, Any], losses_of: Callable[[Path, str], 
     assert all(0 < value <= 0.1 for step in steps for value in step.values())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(
     segment_config: dict[str, Any], assert_resumes: Callable[[dict[str, Any], int], None]
 ) -> None:

@@ -201,6 +201,7 @@ def pretrained(adapt_config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return adapt_config
 
 
+@pytest.mark.slow
 def test_runs_with_and_without_unlabelled_images(
     pretrained: dict[str, Any], tmp_path: Path, losses_of: Callable[[Path, str], list[dict[str, float]]]
 ) -> None:
@@ -218,6 +219,7 @@ def test_runs_with_and_without_unlabelled_images(
             assert all(math.isfinite(value) and value > 0 for value in step.values())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(
     pretrained: dict[str, Any], assert_resumes: Callable[[dict[str, Any], int], None]
 ) -> None:

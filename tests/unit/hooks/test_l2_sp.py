@@ -66,6 +66,7 @@ def test_nothing_pretrained_is_an_error(tiny_config: dict[str, Any]) -> None:
         tlvision.train(tiny_config)
 
 
+@pytest.mark.slow
 def test_a_run_stays_nearer_to_where_it_began(tiny_config: dict[str, Any], tmp_path: Path) -> None:
     first = tlvision.train(tiny_config).run / "checkpoints" / "last" / "model.safetensors"
     start = load_file(str(first))

@@ -216,6 +216,7 @@ def test_merged_weights_start_a_run_without_the_hook_and_others_are_refused(
         merge_run(tlvision.train(plain).run, tmp_path / "again.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", first_fast([4, 1]))
 def test_a_resumed_run_ends_with_the_same_bits(
     step: int, lora_config: dict[str, Any], assert_resumes: Callable[[dict[str, Any], int], None]

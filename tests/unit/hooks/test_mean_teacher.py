@@ -261,6 +261,7 @@ def test_a_detector_learns_from_unlabelled_images(tiny_config: dict[str, Any], t
     assert "pseudo_labels/threshold/dark" in steps[-1]["measures"]
 
 
+@pytest.mark.slow
 def test_a_segmenter_learns_from_unlabelled_images(tmp_path: Path) -> None:
     result = tlvision.train(segmenter(tmp_path))
     late = [line for line in lines(result.run) if line["kind"] == "step"][-1]["losses"]

@@ -134,6 +134,7 @@ def test_a_resumed_run_has_one_id_and_all_numbers(config: dict[str, Any]) -> Non
     assert exits == [0, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["", "0" * 40])
 def test_without_network_an_online_run_is_written_offline(
     key: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

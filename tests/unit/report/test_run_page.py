@@ -145,6 +145,7 @@ def test_the_ledger_is_summed_up_by_phase_and_group(run: Path) -> None:
     assert "head head 2 700 the start 0.25 to 0.5" in text
 
 
+@pytest.mark.slow
 def test_the_page_of_500_images_stays_below_5_mb(tmp_path: Path) -> None:
     """Noise is the worst case for JPEG, and a run draws at most 24 pairs, whatever the number of images."""
     run = write_run(tmp_path / "run", worst=24, side=1000)
