@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tlvision.config.schema import DatasetSettings
-from tlvision.engine.datasets import label_options, source_of
+from tlvision.engine.datasets import label_options, read_dataset
 from tlvision.engine.evaluate import evaluate_run
 from tlvision.engine.model import LoadedModel, load
 from tlvision.evaluation import PixelQuality, pseudo_label_quality
@@ -42,7 +42,8 @@ def _of_pixels(model: LoadedModel, oracle: DatasetSettings) -> dict[str, Any]:
 
     config = model.config
     options = label_options(config.data)
-    data = model.task.read(source_of(oracle, "oracle"), options, model.classes, require_objects=False)
+    everything = oracle.model_copy(update={"subset": None})  # as for objects
+    data = read_dataset(model.task, everything, "oracle", options, model.classes, require_objects=False)
     background = model.task.targets(data, options).background
     images = EvalImages(data.samples, model.adapter.input_spec, config.data.image_size)
     quality = PixelQuality(model.classes.names)

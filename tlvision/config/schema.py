@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tlvision.config.hook_config import Hooks
-from tlvision.data.settings import MAX_SIDE, AugmentSettings
+from tlvision.data.settings import MAX_SEED, MAX_SIDE, AugmentSettings, SubsetSettings
 from tlvision.files.inputs import path_problem
-from tlvision.training.settings import MAX_EPOCHS, MAX_SEED, TrainSettings
+from tlvision.training.settings import MAX_EPOCHS, TrainSettings
 
 MAX_BATCH = 65_536
 MAX_RENDERED = 100_000
@@ -68,6 +68,7 @@ class DatasetSettings(_Strict):
     json_: PathText | None = Field(None, alias="json", description="COCO json. With `masks`: COCO panoptic json.")
     images: PathText = Field(description="Folder of the images. File names in the json are relative to it.")
     masks: PathText | None = Field(None, description="Folder of PNG label maps, `STEM.png` for each image.")
+    subset: SubsetSettings | None = Field(None, description="Use a part of the images. null: all of them.")
 
     @model_validator(mode="after")
     def _labels(self) -> Self:

@@ -1,20 +1,74 @@
 """Define the settings of training images.
 
 - `AugmentSettings`: the section `data.augment` of a config, with `StrongView` for the strong view.
+- `SubsetSettings`: the section `data.train.subset`.
 - `InputSettings`: augmentation, network input size, canvas, seed and cache, as the dataset of a run needs them.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MAX_SEED = 2**32 - 1
+"""numpy's generators take no larger seed."""
 MAX_SIDE = 16_384
 """Largest side of a network input or a window of it, in pixels."""
 
 Canvas = Literal["square", "fitted"]
+
+
+class SubsetSettings(BaseModel):
+    """A part of the images, drawn with a seed. Exactly one of `fraction`, `count`, `per_class` and `fold` is given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    fraction: float | None = Field(None, gt=0, le=1, description="Share of the images.")
+    count: int | None = Field(None, ge=1, description="Number of images.")
+    per_class: int | None = Field(
+        None, ge=1, description="Images of each class, at least; all of a class that has fewer."
+    )
+    fold: list[int] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="`[i, k]`: k equal parts. Training takes the images outside of part i (from 0), validation part i.",
+    )
+    stratify: bool = Field(True, description="Give each part its share of the images of every class.")
+    group_by: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Images of a group stay together. A key of the `images` rows of the json (`patient`), or a regular "
+        r"expression with one group in parentheses that is searched in the file name (`^(\d+)_`).",
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the draw.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [name for name in ("fraction", "count", "per_class", "fold") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of fraction, count, per_class and fold, got {given or 'none'}")
+        if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
+            raise ValueError(f"expected fold: [i, k] with i from 0 to k - 1, got {self.fold}")
+        if self.per_class is not None and self.group_by is not None:
+            raise ValueError("per_class draws single images and cannot keep groups; use count or fraction")
+        if self.pattern is not None and self.pattern.groups != 1:
+            raise ValueError(f"group_by: expected one group in parentheses, got '{self.group_by}'")
+        return self
+
+    @property
+    def pattern(self) -> re.Pattern[str] | None:
+        """Return `group_by` as a regular expression; None if it is a key. ValueError if it is no expression."""
+        if self.group_by is None or "(" not in self.group_by:
+            return None
+        try:
+            return re.compile(self.group_by)
+        except re.error as error:
+            raise ValueError(f"group_by: '{self.group_by}' is no regular expression ({error})") from None
 
 
 class StrongView(BaseModel):

@@ -22,7 +22,14 @@ from tlvision.engine.compatibility import (
     check_unlabelled,
     unused_pseudo_labels,
 )
-from tlvision.engine.datasets import label_options, measure_options, read_data, read_source_val, with_bits
+from tlvision.engine.datasets import (
+    label_options,
+    measure_options,
+    read_data,
+    read_source_val,
+    subset_notes,
+    with_bits,
+)
 from tlvision.engine.frozen import random_and_frozen
 from tlvision.engine.limits import objects_given, predict_spec
 from tlvision.engine.model_hooks import modify_model, refuse_unmerged
@@ -110,6 +117,7 @@ def build_run(
     others = None if unlabelled is None else len(unlabelled.images)
     check_step_size(config, len(train.samples), others, processes())
     notes = [
+        *subset_notes(config, {"train": train, "val" if config.data.val is not None else "source_val": val}),
         *unused_pseudo_labels(hooks),
         *task.check_train(train),
         *task.check_measurable(val, measure_options(config), select.name),

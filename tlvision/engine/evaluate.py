@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tlvision.config.schema import DatasetSettings
-from tlvision.engine.datasets import label_options, source_of
+from tlvision.engine.datasets import label_options, read_dataset, source_of
 from tlvision.engine.evaluators import build_evaluator
 from tlvision.engine.limits import objects_given
 from tlvision.engine.model import LoadedModel, load
@@ -82,7 +82,7 @@ def read_evaluated(model: LoadedModel, settings: DatasetSettings) -> tuple[Task,
         name = Path(source.json or source.images).name
         absent = listing(sorted(model.task.labels - task.labels))
         note(console(), f"{name} has no {absent}: only {task.noun} are evaluated")
-    data = task.read(source, label_options(model.config.data), model.classes, require_objects=False)
+    data = read_dataset(task, settings, "val", label_options(model.config.data), model.classes, require_objects=False)
     for sentence in data.skipped:
         note(console(), sentence)
     return task, data

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tlvision import terminal
 from tlvision.analysis.pseudo_label_quality import write_pseudo_label_quality
 from tlvision.config.load import dump_config
+from tlvision.data.settings import MAX_SEED
 from tlvision.experiment.baselines import KINDS, Arm, Kind, has_teacher, make_arms
 from tlvision.files.inputs import path_problem
 from tlvision.files.outputs import check_file, check_folder, output_folder
@@ -19,7 +20,6 @@ from tlvision.formats.coco import write_json
 from tlvision.plugin import get_plugin
 from tlvision.report import write_adapt_page
 from tlvision.tasks import Metric, get_task
-from tlvision.training.settings import MAX_SEED
 from tlvision.types import InputError, listing
 from tlvision.types.shown import shown
 

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from tlvision.config.schema import Config
-from tlvision.engine.datasets import label_options, measure_options, source_of
+from tlvision.engine.datasets import label_options, measure_options, read_dataset
 from tlvision.engine.resume import read_run_config
 from tlvision.engine.resume_keys import differences
 from tlvision.engine.run_folder import in_run, is_finished, read_classes
@@ -166,8 +166,8 @@ def _per_image(run: Path, config: Config) -> PerImage:
     task: Task = get_task(get_plugin(config.model.plugin).task_of(config.model.arch))
     if not isinstance(task, HasPerImage):
         raise InputError(f"compare: the task '{task.name}' keeps no results image by image, so runs cannot be compared")
-    source, options = source_of(config.data.evaluated, "val"), label_options(config.data)
-    data = task.read(source, options, read_classes(run), require_objects=False)
+    options = label_options(config.data)
+    data = read_dataset(task, config.data.evaluated, "val", options, read_classes(run), require_objects=False)
     with tempfile.TemporaryDirectory() as folder:
         truth = task.ground_truth(data, options, Path(folder), write=True)
         return task.per_image(truth, in_run(run, task.results_name), data, measure_options(config))

@@ -206,8 +206,8 @@ class Task(Protocol):
     ) -> Dataset:
         """Return the dataset with these samples only.
 
-        truth: where the ground truth of these samples goes, if measuring them takes a file of its own; None if they
-               are trained on only.
+        truth: where the ground truth of these samples goes, without the objects of other images; None if `ground_truth`
+               is to make it, or if they are trained on only.
         write: whether this process writes that file.
         """
         ...

@@ -5,7 +5,9 @@ Data without any is an InputError. Data with less than the files seem to hold is
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy.typing as npt
 from tlvision.data.dataset import place_whole, round_up
 from tlvision.data.geometry import MIN_SIDE
 from tlvision.evaluation import measurable, three_limits
-from tlvision.formats.coco import CocoData
+from tlvision.formats.coco import CocoData, restrict_classes
 from tlvision.types import Dataset, InputError, InputSpec, counted, listing
 
 
@@ -79,8 +81,13 @@ def check_measurable(
     notes = unmeasured_classes(val)
     limits = three_limits(max_detections)
     found: set[str] = set()
-    for kind in kinds:
-        found |= {f"{kind}/{name}" for name in measurable(val.path, iou_type=kind, max_detections=limits)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = val.path
+        if val.kept is not None:
+            path = Path(folder) / path.name
+            restrict_classes(val.path, path, val.classes.names, without=val.unusable, images=val.kept)
+        for kind in kinds:
+            found |= {f"{kind}/{name}" for name in measurable(path, iou_type=kind, max_detections=limits)}
     domain, _, rest = select.partition("/")
     wanted = rest if domain in {"source", "target"} else select
     if wanted not in found and wanted.startswith(("bbox/", "segm/")):

@@ -79,11 +79,11 @@ class ObjectTask:
         """Return some samples, with a json of their own if they are to be measured on."""
         coco = as_coco(data)
         if truth is None:
-            return replace(coco, samples=tuple(samples))
+            return replace(coco, samples=tuple(samples), kept=frozenset(sample.image_id for sample in samples))
         if write:
             write_dataset(truth, samples, coco.classes, "held-out training images", images_dir=coco.images_dir)
         ids = dict(enumerate(coco.classes.source_ids))
-        return replace(coco, path=truth, samples=tuple(samples), category_ids=ids, unusable=frozenset())
+        return replace(coco, path=truth, samples=tuple(samples), category_ids=ids, unusable=frozenset(), kept=None)
 
     def targets(self, data: Dataset, options: LabelOptions) -> TargetParts:
         """Return boxes, and masks if the task has them."""
@@ -115,15 +115,16 @@ class ObjectTask:
     def ground_truth(self, data: Dataset, options: LabelOptions, out: Path, *, write: bool) -> Path:
         """Return the user's json, or a copy without what training leaves out as well.
 
-        That is the classes that are not in `options.classes`, and annotations that cannot be used: the size of an image
-        that the json does not tell is known here, and not to an evaluation of the two files.
+        That is the images that are not in a subset, the classes that are not in `options.classes`, and annotations that
+        cannot be used: the size of an image that the json does not tell is known here, and not to an evaluation of the
+        two files.
         """
         coco = as_coco(data)
-        if options.classes is None and not coco.unusable:
+        if options.classes is None and not coco.unusable and coco.kept is None:
             return coco.path
         copy = out / "ground_truth.json"
         if write:
-            restrict_classes(coco.path, copy, coco.classes.names, without=coco.unusable)
+            restrict_classes(coco.path, copy, coco.classes.names, without=coco.unusable, images=coco.kept)
         return copy
 
     def results(self, path: Path, data: Dataset) -> ObjectResults:

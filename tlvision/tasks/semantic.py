@@ -14,7 +14,7 @@ from tlvision.evaluation.label_map_files import label_maps_per_image
 from tlvision.evaluation.per_image import LabelMapsPerImage
 from tlvision.files.names import stems_in
 from tlvision.formats.coco import CocoData
-from tlvision.formats.label_maps import LabelMapData, read_label_maps, read_panoptic, write_label_map
+from tlvision.formats.label_maps import LabelMapData, count_pixels, read_label_maps, read_panoptic, write_label_map
 from tlvision.tasks.base import UNIT, LabelKind, LabelOptions, MeasureOptions, Metric, Source, Task
 from tlvision.tasks.label_map_results import LabelMapResults, read_maps
 from tlvision.tasks.object_checks import check_train, unmeasured_classes
@@ -82,7 +82,11 @@ class SemanticTask:
         self, data: Dataset, samples: Sequence[Sample], truth: Path | None = None, *, write: bool = False
     ) -> Dataset:
         """Return some samples; their ground truth is written from them."""
-        return replace(as_readable(data), samples=tuple(samples))
+        part = replace(as_readable(data), samples=tuple(samples))
+        if not isinstance(part, LabelMapData):
+            return part
+        pixels, ignored = count_pixels(samples, len(part.classes))
+        return replace(part, pixels=pixels, ignored=ignored)
 
     def targets(self, data: Dataset, options: LabelOptions) -> TargetParts:
         """Return a label map."""

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tlvision.data.settings import MAX_SEED
 from tlvision.types import InputError
 
-MAX_SEED = 2**32 - 1
-"""numpy's generators take no larger seed."""
 MAX_EPOCHS = 1_000_000
 
 
@@ -19,12 +18,13 @@ class TrainSettings(BaseModel):
     `lr: auto` chooses the peak learning rate before training. Use it if the pretrained weights have your classes by
     name (people, cars), because the default rate may be too high for them.
 
-    - Candidates are 1e-3, 3e-4 and 1e-4 for `adamw`, and 1e-2, 3e-3 and 1e-3 for `sgd`. They are tried from the
-      highest down, as long as each is better than all before it.
+    - Candidates are 1e-3, 3e-4, 1e-4 and 3e-5 for `adamw`, and 1e-2, 3e-3, 1e-3 and 3e-4 for `sgd`. They are
+      tried from the highest down, as long as each is better than all before it.
     - Each candidate trains from the run's start weights on three quarters of the training images. It takes a tenth of
       the epochs, at least 12 optimizer steps, with warm-up and decay of that length.
-    - The rate with the best `evaluate.select` on the other quarter is chosen; if equal, the one with the lower loss.
-      Val images are not used. A rate whose loss is not finite is not chosen.
+    - The rate with the best `evaluate.select` on the other quarter is chosen; of rates within 5 %, the lowest. If the
+      best is below 0.02, the loss there decides. Val images are not used. A rate whose loss is not finite is not
+      chosen.
     - All training images are used afterwards. The run is bit-identical to one with that rate given as a number.
     - A run shorter than two probes takes the highest rate.
     - The run's `config.yaml` has the number, so `--resume` does not choose again. `rate.json`, `ledger.json`,

@@ -15,6 +15,7 @@ from tlvision import terminal
 from tlvision.analysis.domain_gap.advice import TapGap, advise, as_json, largest
 from tlvision.analysis.features import GapModel, ImageStatistics, ModelChoice, Numbers, choose_model, extract, join
 from tlvision.data.images import write_image
+from tlvision.data.settings import MAX_SEED
 from tlvision.evaluation.distances import (
     MIN_IMAGES,
     Measured,
@@ -29,7 +30,6 @@ from tlvision.files.outputs import check_folder, output_folder
 from tlvision.formats.coco import read_images, write_json
 from tlvision.report.colours import PALETTE
 from tlvision.report.figures import PointGroup, scatter
-from tlvision.training.settings import MAX_SEED
 from tlvision.types import ImageFile, InputError, RunError, nearest
 from tlvision.types.shown import shown
 

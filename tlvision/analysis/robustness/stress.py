@@ -21,6 +21,7 @@ from tlvision.analysis.robustness.severities import SCALES, SEVERITIES
 from tlvision.analysis.robustness.sheet import draw_sheet, shown_severities
 from tlvision.data.dataset import EvalImages
 from tlvision.data.images import write_image
+from tlvision.data.settings import MAX_SEED
 from tlvision.engine.datasets import label_options
 from tlvision.engine.evaluate import read_evaluated
 from tlvision.engine.evaluators import build_evaluator
@@ -31,7 +32,6 @@ from tlvision.files.json_files import write_json
 from tlvision.files.outputs import numbered_folder, output_folder
 from tlvision.report.small_multiples import Panel, severity_curves
 from tlvision.tasks import Metric, Task
-from tlvision.training.settings import MAX_SEED
 from tlvision.types import Dataset, InputError, Pixels, Sample, counted
 from tlvision.types.shown import shown
 

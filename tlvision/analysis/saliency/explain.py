@@ -18,6 +18,7 @@ from tlvision.analysis.saliency.subject import Subject, View, find_class, find_o
 from tlvision.data.batches import eval_batches, normalise
 from tlvision.data.dataset import EvalImages
 from tlvision.data.images import read_image, write_image
+from tlvision.data.settings import MAX_SEED
 from tlvision.engine.model import LoadedModel, load
 from tlvision.engine.sources import existing, find_images
 from tlvision.files.json_files import write_json
@@ -29,7 +30,6 @@ from tlvision.plugin import HasDenseLogits
 from tlvision.report import draw_prediction
 from tlvision.report.heat import draw_heat, draw_outline, with_scale
 from tlvision.terminal import console, note
-from tlvision.training.settings import MAX_SEED
 from tlvision.types import InputError, Json, Pixels, Prediction, Sample, counted, nearest
 from tlvision.types.shown import clip, shown
 

@@ -34,6 +34,7 @@ class CocoData:
     bits:         how many bits of 16-bit images are in use; None if it was not given and no image has 16 bits.
     unusable:     ids of the annotations that are no objects of `samples` because they cannot be used; an evaluation
                   leaves them out as well.
+    kept:         ids of the images in `samples` if that is a part of the json; None for all.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class CocoData:
     skipped: tuple[str, ...]
     bits: int | None = None
     unusable: frozenset[int] = frozenset()
+    kept: frozenset[int] | None = None
 
 
 def read_coco(

@@ -177,11 +177,17 @@ def _segment_to_json(segment: Polygons | Rle) -> object:
 
 
 def restrict_classes(
-    source: str | Path, path: str | Path, names: Sequence[str], *, without: Collection[int] = ()
+    source: str | Path,
+    path: str | Path,
+    names: Sequence[str],
+    *,
+    without: Collection[int] = (),
+    images: Collection[int] | None = None,
 ) -> None:
-    """Copy a COCO json with only the categories of these names and their annotations; ids and images stay.
+    """Copy a COCO json with only the categories of these names and their annotations; ids stay.
 
     without: ids of annotations that are left out.
+    images:  ids of the images that are kept, None for all.
 
     Raises InputError if `source` is not a COCO dataset, RunError if `path` cannot be written.
     """
@@ -190,9 +196,13 @@ def restrict_classes(
     write_json(
         path,
         {
-            "images": list(document.images.values()),
+            "images": [row for number, row in document.images.items() if images is None or number in images],
             "annotations": [
-                row for row in document.annotations if row["category_id"] in kept and row["id"] not in without
+                row
+                for row in document.annotations
+                if row["category_id"] in kept
+                and row["id"] not in without
+                and (images is None or row["image_id"] in images)
             ],
             "categories": [
                 {"id": category_id, "name": document.categories[category_id]} for category_id in sorted(kept)

@@ -1,11 +1,12 @@
 """Read and write label maps: PNG files, COCO panoptic PNGs and predictions. Imports no torch."""
 
 from tlvision.formats.label_maps.files import read_label_map, write_label_map
-from tlvision.formats.label_maps.folder import LabelMapData, read_class_file, read_label_maps
+from tlvision.formats.label_maps.folder import LabelMapData, count_pixels, read_class_file, read_label_maps
 from tlvision.formats.label_maps.panoptic import read_panoptic
 
 __all__ = [
     "LabelMapData",
+    "count_pixels",
     "read_class_file",
     "read_label_map",
     "read_label_maps",
