@@ -18,6 +18,7 @@ from tlvision.types import InputError, RunError
 VERBS = {
     "train": "fine-tune a model with a config",
     "adapt": "compare domain-adaptation methods with source-only and oracle baselines over several seeds",
+    "experiment": "run the trials of an experiment file, and compare them in one table",
     "evaluate": "measure a run, or a predictions file against ground truth",
     "compare": "compare runs or predictions files: which is better, and is the difference more than chance",
     "predict": "predict objects or label maps in images with a trained run",

@@ -35,6 +35,7 @@ class Difference:
     low, high:        95 % interval of other - reference; None if not measured, or if hardly any resample can be
                       measured, as of a class with one or two images.
     verdict:          "better" or "worse" (of the other) if the interval leaves out 0.
+    p:                share of the resamples on the smaller side of 0, twice; None like low and high.
     """
 
     reference: float | None
@@ -42,6 +43,7 @@ class Difference:
     low: float | None
     high: float | None
     verdict: Verdict
+    p: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -72,7 +74,9 @@ class Bootstrap:
         if None in plain or len(measured) < 0.9 * max(1, len(gaps)):
             return Difference(plain[0], plain[1], None, None, "not measured")
         low, high = (float(each) for each in np.quantile(measured, (0.025, 0.975)))
-        return Difference(plain[0], plain[1], low, high, _verdict(low, high, higher_is_better))
+        sides_of_zero = min(float((measured <= 0).mean()), float((measured >= 0).mean()))
+        p = min(1.0, max(2 * sides_of_zero, 1 / len(measured)))  # no resample on the other side is not a p of 0
+        return Difference(plain[0], plain[1], low, high, _verdict(low, high, higher_is_better), p)
 
     def interval(self, metric: str, runs: Sequence[int]) -> tuple[float, float] | None:
         """Return the 95 % interval of a metric of some runs (positions), None if it is not measured."""

@@ -127,6 +127,28 @@ def compare_runs(runs: Sequence[Path], *, repeats: int = REPEATS, seed: int = 0)
     return _compare(sides, results, metrics, changes, repeats=repeats, seed=seed)
 
 
+def compare_groups(groups: Mapping[str, Sequence[Path]], *, repeats: int = REPEATS, seed: int = 0) -> Comparison:
+    """Compare groups of finished runs of one task, {name: folders}, on the validation images that all of them share.
+
+    Arguments as for `compare_runs`; the config of the runs of a group may differ.
+
+    Raises InputError that names the first line that differs, if the runs were evaluated in another way or on other
+    images.
+    """
+    runs = [run for group in groups.values() for run in group]
+    configs = [read_run_config(run, finished=True) for run in runs]
+    check_protocols(runs)
+    results = [_per_image(run, config) for run, config in zip(runs, configs, strict=True)]
+    check_truths(runs, results)
+    sides, first = [], 0
+    for name, members in groups.items():
+        sides.append(Side(name, tuple(members), tuple(range(first, first + len(members)))))
+        first += len(members)
+    task = get_task(get_plugin(configs[0].model.plugin).task_of(configs[0].model.arch))
+    metrics = {metric.name: metric for metric in task.metrics(configs[0].evaluate.max_detections)}
+    return _compare(sides, results, metrics, {}, repeats=repeats, seed=seed)
+
+
 def compare_files(
     ground_truth: Path, predictions: Sequence[Path], *, max_detections: int = 100, repeats: int = REPEATS, seed: int = 0
 ) -> Comparison:

@@ -1,116 +1,105 @@
-"""The page of a comparison: every arm's values as dots, the table, and what chose the checkpoints."""
+"""The page of `tlvision experiment`: the table, every value, differences with intervals, a curve along a number."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from tlvision.report.figures import dot_plot
+from tlvision.report.figures import Line, dot_plot, line_chart
 from tlvision.report.page import DataTable, Page, Section, section, write_page
 
-Rows = Sequence[dict[str, Any]]
+_COLOURS = {"better": 2, "worse": 1}  # places in figures.SERIES: green, orange; all others are blue
+_TABLE = ("count", "mean", "sd", "min", "max", "minutes")
 
 
-def write_adapt_page(folder: Path, result: dict[str, Any]) -> Path:
-    """Write `adapt.html` into `folder` and return its path.
-
-    result: what `tlvision.experiment.adapt.adapt` returns.
-    """
-    rows = [row for row in result["rows"] if row["values"]]
-    notes = [f"{row['name']}: {row['note']}" for row in result["rows"] if row["note"]]
+def write_experiment_page(path: Path, table: Mapping[str, Any]) -> Path:
+    """Write the page of table.json, and return its path."""
+    rows = table["rows"]
     page = Page(
-        title="Domain adaptation",
-        answer=_answer(rows, result["metric"]),
-        facts=[
-            ("metric", f"{result['metric']} on the target's labels"),
-            ("seeds", ", ".join(map(str, result["seeds"]))),
-        ],
-        sections=[
-            section(
-                "Arms",
-                [{"charts": [("A dot a seed, a bar at the mean", _dots(rows, result["metric"]))]}] if rows else [],
-            ),
-            section("Table", [{"table": _table(result["rows"])}]),
-            _selection(rows),
-            _pseudo_labels(rows),
-            section("Notes", [{"notes": notes}] if notes else []),
-        ],
+        title=f"Experiment: {table['metric']}",
+        answer=_answer(table),
+        details=table["notes"],
+        facts=[("rows", str(len(rows))), ("runs", str(sum(len(row["runs"]) for row in rows)))],
+        sections=[_values(table), _differences(table), _notes(rows), _runs(rows)],
     )
-    return write_page(folder / "adapt.html", page)
+    return write_page(path, page)
 
 
-def _answer(rows: Rows, metric: str) -> str:
-    """Return the best method and its mean beside source-only; "" if no method was measured."""
-    methods = [row for row in rows if row["kind"] == "method"]
-    if not methods:
-        return ""
-    best = max(methods, key=lambda row: row["mean"])
-    base = next((row for row in rows if row["kind"] == "source_only"), None)
-    sentence = f"{best['name']} has the highest mean of {len(methods)} method(s): {metric} {best['mean']:.3f}"
-    if base is None:
-        return f"{sentence}."
-    gap = best["mean"] - base["mean"]
-    return f"{sentence}, {abs(gap):.3f} {'more' if gap >= 0 else 'less'} than source-only."
+def _answer(table: Mapping[str, Any]) -> str:
+    measured = [row for row in table["rows"] if row["mean"] is not None]
+    if not measured:
+        return f"No trial has a value of {table['metric']}."
+    pick = max if table["higher_is_better"] else min
+    best = pick(measured, key=lambda row: row["mean"])
+    spread = "" if best["sd"] is None else f", standard deviation {best['sd']:.4f}"
+    return f"The best mean of {table['metric']} is {best['mean']:.4f} ({best['name']}; {best['count']} runs{spread})."
 
 
-def _dots(rows: Rows, metric: str) -> str:
-    """Return a chart with a row for each arm: methods, best mean first, between their baselines."""
-    methods = sorted((row for row in rows if row["kind"] == "method"), key=lambda row: -row["mean"])
-    before = [row for row in rows if row["kind"] in {"zero_shot", "source_only"}]
-    ordered = [*before, *methods, *(row for row in rows if row["kind"] == "oracle")]
-    references = [row["mean"] for row in rows if row["kind"] in {"source_only", "oracle"}]
-    return dot_plot(
-        [(row["name"], row["values"], 0 if row["kind"] == "method" else 4) for row in ordered],
-        references,
-        x_label=metric,
-    )
+def _values(table: Mapping[str, Any]) -> Section | None:
+    rows = table["rows"]
+    data = DataTable(("row", *_TABLE), [(row["name"], *(row[key] for key in _TABLE)) for row in rows])
+    dots = dot_plot([(row["name"], _numbers(row), 0) for row in rows], [], x_label=table["metric"])
+    charts = [chart for chart in (_curve(table), ("Every run, and the mean", dots)) if chart[1]]
+    return section("Results", [{"charts": charts}, {"table": data}])
 
 
-def _table(rows: Rows) -> DataTable:
-    heads = ("arm", "mean", "min", "max", "gap closed", "source", "forgetting", "seeds")
-    cells = [
-        (
-            row["name"],
-            "not measured" if row["runs"] and not row["values"] else row["mean"],
-            row["low"],
-            row["high"],
-            "-" if row["gap_closed"] is None else f"{100 * row['gap_closed']:.0f} %",
-            mean(row["source"]) if row["source"] else None,
-            row["forgetting"],
-            " ".join(f"{value:.4f}" for value in row["values"]),
-        )
-        for row in rows
-    ]
-    return DataTable(heads, cells)
-
-
-def _pseudo_labels(rows: Rows) -> Section | None:
-    """Return precision and recall of the final teachers' labels on the target's training images, over thresholds."""
-    blocks = []
+def _curve(table: Mapping[str, Any]) -> tuple[str, str]:
+    """Return title and lines along the axis whose values are numbers, "" if there is not exactly one such axis."""
+    rows = [row for row in table["rows"] if row["mean"] is not None]
+    values = {axis: [row["point"][axis] for row in rows] for axis in (rows[0]["point"] if rows else ())}
+    numeric = [axis for axis, each in values.items() if len(set(each)) > 2 and all(map(_is_number, each))]
+    if len(numeric) != 1:
+        return "", ""
+    axis = numeric[0]
+    groups: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        if row["pseudo_labels"]:
-            per_class = row["pseudo_labels"]["per_class"]
-            groups = {"all": row["pseudo_labels"]["all"]} | {name: per_class[name]["thresholds"] for name in per_class}
-            keys = ("threshold", "pseudo_labels", "precision", "recall", "mean_iou")
-            body = [(name, *(line[key] for key in keys)) for name, lines in groups.items() for line in lines]
-            blocks.append({"details": row["name"], "table": DataTable(("class", *keys), body)})
-    return section("Quality of the pseudo-labels", blocks)
-
-
-def _selection(rows: Rows) -> Section | None:
-    """Return the metric that selected the checkpoint, and the gain of selecting by target labels."""
-    cells = [
-        (
-            row["name"],
-            row["selected_by"],
-            "yes" if row["selected_by"].startswith("target/") else "no",
-            mean(abs(best - value) for best, value in zip(row["best"], row["values"], strict=True)),
-        )
-        for row in rows
+        name = ", ".join(value for key, value in row["point"].items() if key != axis)
+        groups.setdefault(name, []).append((float(row["point"][axis]), row["mean"]))
+    lines = [
+        Line(name, [x for x, _ in sorted(points)], [y for _, y in sorted(points)], colour=number, marks=True)
+        for number, (name, points) in enumerate(groups.items())
     ]
-    heads = ("arm", "chosen by", "saw target labels", "mean regret")
-    text = "Regret: how far the chosen epoch is from the best evaluated one, by the target's labels."
-    block = {"text": text, "table": DataTable(heads, cells, text=("chosen by", "saw target labels"))}
-    return section("How the checkpoint was chosen", [block] if cells else [])
+    return f"Mean along {axis}", line_chart(lines, x_label=axis, y_label=table["metric"])
+
+
+def _differences(table: Mapping[str, Any]) -> Section | None:
+    rows = [row for row in table["rows"] if row["difference"] is not None]
+    if not rows:
+        return None
+    chart = dot_plot(
+        [(row["name"], [row["difference"]], _COLOURS.get(row["verdict"], 0)) for row in rows],
+        [0.0],
+        x_label=f"difference of {table['metric']}",
+        intervals=[None if row["low"] is None else (row["low"], row["high"]) for row in rows],
+    )
+    data = DataTable(
+        ("row", "reference", "difference", "low", "high", "p", "over", "verdict"),
+        [
+            tuple(row[key] for key in ("name", "reference", "difference", "low", "high", "p", "over", "verdict"))
+            for row in rows
+        ],
+        text=("reference", "over", "verdict"),
+    )
+    note = "A dot at the difference, a line for its 95 % interval. p is corrected for the number of rows (Holm)."
+    return section("Differences", [{"charts": [("", chart)]}, {"table": data}], note)
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> Section | None:
+    return section("Notes", [{"notes": [f"{row['name']}: {text}" for row in rows for text in row["notes"]]}])
+
+
+def _runs(rows: Sequence[Mapping[str, Any]]) -> Section | None:
+    return section("Runs", [{"pairs": [(row["name"], ", ".join(row["runs"])) for row in rows]}])
+
+
+def _numbers(row: Mapping[str, Any]) -> list[float]:
+    return [value for value in row["values"].values() if value is not None]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,253 @@
+"""An experiment runs every trial once, survives every kill, and says what its file gets wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tlvision.cli.main import main
+from tlvision.config.load import dump_config, load_config
+from tlvision.experiment.file import ExperimentFile, parse_experiment
+from tlvision.experiment.local import LocalExecutor
+from tlvision.experiment.plan import make_plan
+from tlvision.experiment.run import run_experiment
+from tlvision.files.json_files import read_object
+from tlvision.types import InputError
+
+FAKE = (sys.executable, str(Path(__file__).parents[2] / "helpers" / "fake_trial.py"))
+AXES = {
+    "rate": {"key": "train.lr", "values": [0.1, 0.2]},
+    "seed": {"role": "replicate", "key": "train.seed", "values": [0, 1, 2]},
+}
+COMPARE = {"against": {"rate": "0.1"}, "resamples": 0}
+
+
+@pytest.fixture
+def origin(tiny_config: dict[str, Any], tmp_path: Path) -> Path:
+    """The base of an experiment, beside its file."""
+    (tmp_path / "base.yaml").write_text(dump_config(load_config(tiny_config)), encoding="utf-8")
+    return tmp_path / "experiment.yaml"
+
+
+def experiment(**changes: Any) -> ExperimentFile:
+    return parse_experiment({"base": "base.yaml", "axes": AXES, "compare": COMPARE, **changes}, "experiment.yaml")
+
+
+def run(origin: Path, out: Path, jobs: int = 2, **changes: Any) -> dict[str, Any]:
+    table = run_experiment(experiment(**changes), origin, out, executor=LocalExecutor(jobs=jobs, command=FAKE))
+    assert table is not None
+    return table
+
+
+def test_every_trial_runs_once_and_the_table_pairs_replicates(origin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    table = run(origin, out)
+    first, second = table["rows"]
+    assert (first["name"], first["count"], first["mean"]) == ("rate 0.1", 3, pytest.approx(0.101))
+    assert first["sd"] == pytest.approx(0.001)
+    assert second["reference"] == "rate 0.1"
+    assert (second["difference"], second["verdict"], second["over"]) == (pytest.approx(0.1), "better", "replicates")
+    assert len(list((out / "trials").glob("*/finished.json"))) == 6
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [line["status"] for line in lines] == ["finished"] * 6
+    assert (out / "table.csv").read_text().splitlines()[1].startswith("0.1,3,0.101")
+    assert "| rate 0.2 | 3 | 0.2010 |" in (out / "table.md").read_text()
+    assert "rate 0.2" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_repeated_command_trains_nothing_and_gives_the_same_table(
+    origin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = run(origin, tmp_path / "out")
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "trials").glob("*/*")}
+    assert run(origin, tmp_path / "out") == table
+    assert "6 trials: 6 finished" in capsys.readouterr().out
+    assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "trials").glob("*/*")}
+    more = {**AXES, "seed": {**AXES["seed"], "values": [0, 1, 2, 3]}}
+    run(origin, tmp_path / "out", axes=more)
+    assert "8 trials: 6 finished, 2 to run" in capsys.readouterr().out
+
+
+def test_a_failed_trial_is_a_row_with_its_error_and_is_tried_again(origin: Path, tmp_path: Path) -> None:
+    axes = {**AXES, "seed": {**AXES["seed"], "values": [0, 13]}}
+    table = run(origin, tmp_path / "out", axes=axes)
+    for row in table["rows"]:
+        assert row["values"]["seed 13"] is None
+        assert row["count"] == 1
+        assert row["notes"][0] == "seed 13: failed, the seed brings bad luck"
+    assert table["rows"][1]["verdict"] == "no evidence"
+    assert "one replicate a row" in table["notes"][0]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [line["status"] for line in lines] == ["finished", "failed"] * 2
+
+
+def test_equal_trials_run_once(origin: Path, tmp_path: Path) -> None:
+    axes = {
+        "start": {"variants": {"a": {"set": {"train.lr": 0.1}}, "same": {"set": {"train.lr": 0.1}}}},
+        "seed": AXES["seed"],
+    }
+    table = run(origin, tmp_path / "out", axes=axes, compare={"against": {"start": "a"}, "resamples": 0})
+    assert len(list((tmp_path / "out" / "trials").glob("*/finished.json"))) == 3
+    assert table["rows"][0]["mean"] == table["rows"][1]["mean"]
+    assert table["rows"][1]["verdict"] == "no evidence"
+
+
+def test_other_data_are_another_trial(origin: Path, tmp_path: Path, tiny_dataset: Path) -> None:
+    copy = tmp_path / "train.json"
+    content = json.loads((tiny_dataset / "train.json").read_text())
+    ids = []
+    for number in range(2):
+        content["info"] = {"version": number}
+        copy.write_text(json.dumps(content))
+        plan = make_plan(experiment(set={"data.train.json": str(copy)}), origin, tmp_path / "out")
+        ids.append(set(plan.trials))
+    assert not ids[0] & ids[1]
+    assert ids[1] == set(
+        make_plan(experiment(set={"data.train.json": str(copy)}), origin, tmp_path / "elsewhere").trials
+    )
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_experiment import run
+run(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def children(out: Path) -> list[int]:
+    """Return the processes of trials of an experiment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if str(out / "trials").encode() in (folder / "cmdline").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_any_moment_nothing_is_lost_or_trained_twice(seed: int, origin: Path, tmp_path: Path) -> None:
+    """Five kills -9 each: of the runner, or of a trial."""
+    expected = run(origin, tmp_path / "reference")
+    out, generator = tmp_path / "out", random.Random(seed)
+    driver = DRIVER.format(here=str(Path(__file__).parent))
+    command = [sys.executable, "-c", driver, str(origin), str(out)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for number in range(5):
+        runner = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+        until = time.monotonic() + 60
+        while not (out / "trials").exists() and runner.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 0.3))
+        victims = children(out) if number % 2 else []
+        os.kill(generator.choice(victims) if victims else runner.pid, signal.SIGKILL)
+        runner.wait(120)
+    table = run(origin, out)
+    for row, other in zip(table["rows"], expected["rows"], strict=True):
+        assert row["values"] == other["values"]
+        assert row["difference"] == other["difference"]
+    steps = [path.read_text() for path in (out / "trials").glob("*/steps")]
+    assert steps == ["0123456789"] * 6
+
+
+def test_ctrl_c_ends_the_trials_and_the_command_goes_on(origin: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "experiment.yaml").touch()
+
+    def interrupt(running: list[Any]) -> None:
+        if running:
+            raise KeyboardInterrupt
+
+    plan = make_plan(experiment(), origin, out)
+    executor = LocalExecutor(jobs=2, command=FAKE)
+    with pytest.raises(KeyboardInterrupt):
+        list(executor.run(list(plan.trials.values()), interrupt))
+    assert children(out) == []
+    assert len(run(origin, out)["rows"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axes": {}}, "axes: "),
+        ({"axes": {"rate": {"key": "train.lr"}}}, "either key and values, or variants"),
+        ({"axes": {"rate": {"key": "train.lr", "values": [1, 1]}}}, "must differ"),
+        ({"axes": {**AXES, "again": {"key": "train.lr", "values": [1, 2]}}}, "both set train.lr"),
+        ({"axes": {**AXES, "out": {"key": "run.out", "values": ["a"]}}}, "sets run.out"),
+        ({"compare": {"against": {"seed": "0"}}}, "'seed' is no axis that is compared"),
+        ({"compare": {"against": {"rate": "0.3"}}}, "axis 'rate' has no '0.3', it has ['0.1', '0.2']"),
+        ({"axis": AXES}, "axis: unknown key. Did you mean 'axes'?"),
+    ],
+)
+def test_a_file_that_means_nothing_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        experiment(**changes)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": "nothing"}, "no preset of that name"),
+        ({"set": {"train.epoch": 3}}, "6 of 6 trials cannot be run. rate 0.1, seed 0: "),
+        ({"set": {"data.train.json": "nowhere.json"}}, "data.train.json: no file 'nowhere.json'"),
+        (
+            {"compare": {"metric": "bbox/AP5"}},
+            "'bbox/AP5' is no metric of the task 'detect'. Did you mean 'bbox/AP",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_runs(
+    changes: dict[str, Any], message: str, origin: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        run(origin, tmp_path / "out", **changes)
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(origin: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("words")
+    with pytest.raises(InputError, match="is not the folder of an experiment"):
+        run(origin, tmp_path / "mine")
+
+
+@pytest.mark.slow
+def test_real_trials_from_the_command_line(origin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their differences are over images as well; a plan runs nothing."""
+    origin.write_text("""
+        base: base.yaml
+        set: {train.epochs: 1}
+        axes:
+          start: {variants: {plain: {}, slow: {set: {train.lr: 0.0001}}}}
+          seed: {role: replicate, key: train.seed, values: [0, 1]}
+        compare: {against: {start: plain}, resamples: 100}
+    """)
+    out = tmp_path / "out"
+    assert main(["experiment", str(origin), "--out", str(out), "--plan"]) == 0
+    assert "4 trials: 4 to run; 1 at a time" in capsys.readouterr().out
+    assert not out.exists()
+    assert main(["experiment", str(origin), "--out", str(out), "--jobs", "2"]) == 0
+    table = read_object(out / "table.json", "")
+    assert [row["count"] for row in table["rows"]] == [2, 2]
+    assert table["rows"][1]["over"] == "images and replicates"
+    for row in table["rows"]:
+        for folder, value in zip(row["runs"], row["values"].values(), strict=True):
+            assert json.loads((Path(folder) / "metrics.json").read_text())["bbox"]["AP"] == value
+            assert not (Path(folder) / "report.html").exists()

@@ -1,0 +1,158 @@
+"""Run an experiment: plan, trials, table. Repeating it goes on where it stopped."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tlvision import terminal
+from tlvision.config.yaml_text import write_yaml
+from tlvision.engine.run_folder import is_finished
+from tlvision.experiment.file import ExperimentFile
+from tlvision.experiment.local import LocalExecutor, Outcome
+from tlvision.experiment.plan import Plan, Trial, make_plan, shown_point
+from tlvision.experiment.summary import COLUMNS, as_lines, as_markdown, cells, summarise
+from tlvision.files.inputs import path_problem
+from tlvision.files.json_files import read_object, write_json, write_text
+from tlvision.report.experiment_page import write_experiment_page
+from tlvision.types import InputError, counted
+
+FILE = "experiment.yaml"
+SECONDS = "seconds.json"
+"""How long each finished trial took, for the table of a repeated command."""
+
+
+def run_experiment(
+    experiment: ExperimentFile,
+    origin: Path,
+    out: Path,
+    *,
+    executor: LocalExecutor | None = None,
+    plan_only: bool = False,
+) -> dict[str, Any] | None:
+    """Run the trials that are not finished, and return the table, which is also written to `out`.
+
+    origin:    the file of the experiment; its base is looked for beside it.
+    out:       gets `trials/<id>` for each run, results.jsonl, table.json, table.csv, table.md and report.html. Trials
+               that it holds already are taken as they are; interrupted and failed ones go on from their last
+               checkpoint.
+    executor:  what runs the trials; None for the one of the file.
+    plan_only: print the plan, run nothing, and return None.
+
+    Raises InputError before anything runs, if a config is wrong or `out` holds something else.
+    """
+    console = terminal.console(140)
+    _check_folder(out)
+    plan = make_plan(experiment, origin, out)
+    executor = executor or local_executor(experiment)
+    console.print(_describe(plan, executor))
+    if plan_only:
+        return None
+    out.mkdir(parents=True, exist_ok=True)
+    content = experiment.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    write_text(out / FILE, write_yaml({**content, "base": [str(name) for name in experiment.base]}))
+    outcomes = _run(plan, executor, out, console)
+    table = summarise(plan, outcomes)
+    _write(plan, outcomes, table, out)
+    _print(table, out, console)
+    return table
+
+
+def _check_folder(out: Path) -> None:
+    if problem := path_problem(str(out)):
+        raise InputError(f"experiment: --out: the path {problem}. Give the path of a folder.")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / FILE).is_file())):
+        raise InputError(f"experiment: '{out}' exists and is not the folder of an experiment. Give another --out.")
+
+
+def local_executor(experiment: ExperimentFile, jobs: int | None = None) -> LocalExecutor:
+    """Return the executor of an experiment; `jobs` replaces the number of trials at a time."""
+    gpus = _gpus()
+    wanted = experiment.executor.local.jobs if jobs is None else jobs
+    return LocalExecutor(jobs=max(1, gpus) if wanted == "auto" else int(wanted), gpus=gpus)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _describe(plan: Plan, executor: LocalExecutor) -> str:
+    states = [_state(trial) for trial in plan.trials.values()]
+    parts = [f"{states.count(state)} {state}" for state in ("finished", "interrupted", "to run") if state in states]
+    equal = len(plan.points) - len(plan.trials)
+    same = f" ({equal} of {len(plan.points)} points are equal to others)" if equal else ""
+    return (
+        f"{counted(len(plan.trials), 'trial')}{same}: {', '.join(parts)}; {executor.jobs} at a time\n"
+        f"metric {plan.metric.name}"
+    )
+
+
+def _state(trial: Trial) -> str:
+    if is_finished(trial.folder):
+        return "finished"
+    return "interrupted" if (trial.folder / "config.yaml").exists() else "to run"
+
+
+def _run(plan: Plan, executor: LocalExecutor, out: Path, console: Any) -> dict[str, Outcome]:
+    seconds = read_object(out / SECONDS, "Remove it.") if (out / SECONDS).exists() else {}
+    outcomes: dict[str, Outcome] = {}
+    columns = (
+        TextColumn("trials"),
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        (TimeRemainingColumn()),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=len(plan.trials))
+
+        def watch(running: list[Trial]) -> None:
+            bar.update(task, description="; ".join(shown_point(trial.point) for trial in running[:3]))
+
+        for outcome in executor.run(list(plan.trials.values()), watch):
+            trial = outcome.trial
+            if outcome.seconds is not None and not outcome.error:
+                seconds[trial.id] = round(seconds.get(trial.id, 0) + outcome.seconds, 2)
+                write_json(out / SECONDS, seconds)
+                bar.print(f"{shown_point(trial.point)}: {outcome.seconds:.0f} s")
+            elif outcome.error:
+                bar.print(f"{shown_point(trial.point)}: failed, {outcome.error}")
+            outcomes[trial.id] = Outcome(trial, seconds.get(trial.id), outcome.error)
+            bar.advance(task)
+    return outcomes
+
+
+def _write(plan: Plan, outcomes: Mapping[str, Outcome], table: Mapping[str, Any], out: Path) -> None:
+    write_text(out / "results.jsonl", as_lines(plan, outcomes))
+    write_json(out / "table.json", dict(table), indent=1, nan="null")
+    write_text(out / "table.md", as_markdown(table))
+    with (out / "table.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        axes = list(table["rows"][0]["point"])
+        writer.writerow([*axes, *COLUMNS])
+        for row in table["rows"]:
+            writer.writerow([*row["point"].values(), *("" if row[key] is None else row[key] for key in COLUMNS)])
+    write_experiment_page(out / "report.html", table)
+
+
+def _print(table: Mapping[str, Any], out: Path, console: Any) -> None:
+    shown = terminal.table(table["metric"], *COLUMNS, right=set(COLUMNS) - {"verdict"})
+    for row in table["rows"]:
+        shown.add_row(row["name"], *cells(row))
+    console.print(shown)
+    for sentence in table["notes"]:
+        terminal.note(console, sentence)
+    for row in table["rows"]:
+        for sentence in row["notes"]:
+            terminal.note(console, f"{row['name']}: {sentence}")
+    console.print(
+        f"table          {out / 'table.json'} (.csv, .md)\nreport         {out / 'report.html'}", soft_wrap=True
+    )

@@ -1,0 +1,229 @@
+"""The table of an experiment: a row for each compared point, with its values, and its difference from its reference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlvision.evaluation.summary import format_number
+from tlvision.experiment.compare import Comparison, compare_groups
+from tlvision.experiment.local import Outcome
+from tlvision.experiment.plan import Plan, Point, shown_point
+from tlvision.experiment.statistics import holm, mean_difference
+from tlvision.files.json_files import read_object
+from tlvision.types import InputError, counted
+
+SIGNIFICANT = 0.05
+_REMEDY = "Remove the folder of that trial, and repeat the command."
+
+
+@dataclass(slots=True)
+class Row:
+    """Results of one point of the compared axes over its replicates.
+
+    point:      {axis: value} of the compared axes. name: in words.
+    values:     {replicate in words: value of the metric, None where it failed or there is nothing to measure}.
+    runs:       folders. seconds: of the processes that ran now or before, one a trial, None if not known.
+    reference:  name of the row that this one is compared with, "" for none.
+    difference, low, high, p: from the reference; the interval has 95 %, p is corrected for the number of rows (Holm).
+    over:       what the interval is about: "images and replicates", "images", "replicates", or "".
+    verdict:    better, worse, no evidence, not measured, or "" for a reference.
+    notes:      sentences.
+    """
+
+    point: Point
+    name: str
+    values: dict[str, float | None] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+    seconds: list[float | None] = field(default_factory=list)
+    reference: str = ""
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    over: str = ""
+    verdict: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def measured(self) -> list[float]:
+        """Return the values that there are."""
+        return [value for value in self.values.values() if value is not None]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for table.json, with number, mean, sd, min and max of the values."""
+        values = self.measured
+        return {
+            "name": self.name,
+            "point": dict(self.point),
+            "count": len(values),
+            "mean": float(np.mean(values)) if values else None,
+            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            "min": min(values, default=None),
+            "max": max(values, default=None),
+            "minutes": _mean([each / 60 for each in self.seconds if each is not None]),
+            "values": self.values,
+            "reference": self.reference,
+            "difference": self.difference,
+            "low": self.low,
+            "high": self.high,
+            "p": self.p,
+            "over": self.over,
+            "verdict": self.verdict,
+            "runs": self.runs,
+            "notes": self.notes,
+        }
+
+
+def summarise(plan: Plan, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    """Return the table of an experiment for table.json: metric, higher_is_better, against, rows, notes.
+
+    outcomes: of each trial by id.
+    """
+    rows: dict[str, Row] = {}
+    for point, trial_id in plan.points:
+        part = plan.part(point, "compare")
+        row = rows.setdefault(shown_point(part), Row(part, shown_point(part)))
+        _add(row, shown_point(plan.part(point, "replicate")), outcomes[trial_id], plan.metric.name)
+    notes: list[str] = []
+    if plan.experiment.compare.against:
+        _compare(list(rows.values()), plan, notes)
+    return {
+        "metric": plan.metric.name,
+        "higher_is_better": plan.metric.higher_is_better,
+        "against": plan.experiment.compare.against,
+        "rows": [row.as_json() for row in rows.values()],
+        "notes": notes,
+    }
+
+
+def _add(row: Row, replicate: str, outcome: Outcome, metric: str) -> None:
+    row.runs.append(str(outcome.trial.folder))
+    row.seconds.append(outcome.seconds)
+    row.values[replicate] = None
+    if outcome.error:
+        row.notes.append(f"{replicate}: failed, {outcome.error}")
+        return
+    metrics = read_object(outcome.trial.folder / "metrics.json", _REMEDY)
+    kind, _, name = metric.partition("/")
+    value = metrics.get(kind, {}).get(name)
+    row.values[replicate] = value
+    if value is None:
+        row.notes.append(f"{replicate}: {metric} is not measured, the validation data have no such object")
+    if metrics.get("counts", {}).get("predictions") == 0:
+        row.notes.append(f"{replicate}: the model predicts nothing at all")
+
+
+def _compare(rows: Sequence[Row], plan: Plan, notes: list[str]) -> None:
+    """Fill in what follows from the references."""
+    by_point = {tuple(sorted(row.point.items())): row for row in rows}
+    pairs = []
+    for row in rows:
+        reference = by_point[tuple(sorted({**row.point, **plan.experiment.compare.against}.items()))]
+        if reference is not row:
+            row.reference = reference.name
+            pairs.append((row, reference))
+    images = _over_images(rows, plan, notes)
+    for row, reference in pairs:
+        if images is not None:
+            _difference_over_images(row, reference, images, plan)
+        else:
+            _difference_over_replicates(row, reference)
+    corrected = holm([row.p for row, _ in pairs])
+    for (row, _), p in zip(pairs, corrected, strict=True):
+        row.p = p
+        if p is None:
+            row.verdict = "not measured" if row.difference is None else "no evidence"
+        elif p >= SIGNIFICANT or not row.difference:
+            row.verdict = "no evidence"
+        else:
+            row.verdict = "better" if (row.difference > 0) == plan.metric.higher_is_better else "worse"
+    if any(row.over == "replicates" and len(row.measured) == 1 for row, _ in pairs):
+        notes.append("one replicate a row: a difference has no interval, so nothing is said about chance")
+
+
+def _over_images(rows: Sequence[Row], plan: Plan, notes: list[str]) -> Comparison | None:
+    """Return resamples of the images of all finished runs, None where there are none."""
+    groups = {row.name: _finished(row) for row in rows if row.measured}
+    if not plan.experiment.compare.resamples or len(groups) < 2:
+        return None
+    try:
+        return compare_groups(groups, repeats=plan.experiment.compare.resamples)
+    except InputError as error:
+        notes.append(f"differences are over replicates only: {str(error).removeprefix('compare: ')}")
+        return None
+
+
+def _finished(row: Row) -> list[Path]:
+    return [Path(run) for run, value in zip(row.runs, row.values.values(), strict=True) if value is not None]
+
+
+def _difference_over_images(row: Row, reference: Row, images: Comparison, plan: Plan) -> None:
+    sides = {side.name: side.positions for side in images.sides}
+    if row.name not in sides or reference.name not in sides:
+        return
+    higher = plan.metric.higher_is_better
+    found = images.result.difference(plan.metric.name, sides[reference.name], sides[row.name], higher_is_better=higher)
+    row.difference, row.low, row.high, row.p = found.difference, found.low, found.high, found.p
+    row.over = "images and replicates" if len(row.measured) > 1 else "images"
+
+
+def _difference_over_replicates(row: Row, reference: Row) -> None:
+    """Pair the values by replicate."""
+    pairs = [(value, reference.values.get(name)) for name, value in row.values.items()]
+    differences = [value - other for value, other in pairs if value is not None and other is not None]
+    if not differences:
+        return
+    found = mean_difference(differences)
+    row.difference, row.low, row.high, row.p = found.mean, found.low, found.high, found.p
+    row.over = "replicates"
+    if len(differences) < len(pairs):
+        row.notes.append(f"{counted(len(differences), 'pair')} of {len(pairs)} count, the others have a missing value")
+
+
+COLUMNS = ("count", "mean", "sd", "min", "max", "difference", "low", "high", "verdict", "minutes")
+"""Of the table in text, CSV and HTML, behind the name."""
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """Return a row of table.json as text, in the order of COLUMNS."""
+    return [
+        f"{row['minutes']:.1f}" if key == "minutes" and row[key] is not None else format_number(row[key])
+        for key in COLUMNS
+    ]
+
+
+def as_markdown(table: Mapping[str, Any]) -> str:
+    """Return the table as Markdown."""
+    lines = ["| " + " | ".join([table["metric"], *COLUMNS]) + " |", "|" + "---|" * (len(COLUMNS) + 1)]
+    lines += ["| " + " | ".join([row["name"].replace("|", "\\|"), *cells(row)]) + " |" for row in table["rows"]]
+    return "\n".join(lines) + "\n"
+
+
+def as_lines(plan: Plan, outcomes: Mapping[str, Outcome]) -> str:
+    """Return results.jsonl: a line for each point with trial, folder, metrics, seconds and error."""
+    lines = []
+    for point, trial_id in plan.points:
+        outcome = outcomes[trial_id]
+        metrics: Any = None if outcome.error else read_object(outcome.trial.folder / "metrics.json", _REMEDY)
+        kinds = {} if metrics is None else {key: value for key, value in metrics.items() if isinstance(value, dict)}
+        line = {
+            "point": dict(point),
+            "trial": trial_id,
+            "run": str(outcome.trial.folder),
+            "status": "failed" if outcome.error else "finished",
+            "error": outcome.error,
+            "seconds": outcome.seconds,
+            "metrics": kinds.get(plan.metric.name.split("/")[0]),
+        }
+        lines.append(json.dumps(line))
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
