@@ -15,7 +15,7 @@ from tlvision.engine.run_folder import is_finished
 from tlvision.experiment.file import ExperimentFile
 from tlvision.experiment.local import LocalExecutor, Outcome
 from tlvision.experiment.plan import Plan, Trial, make_plan, shown_point
-from tlvision.experiment.summary import COLUMNS, as_lines, as_markdown, cells, summarise
+from tlvision.experiment.summary import as_lines, as_markdown, cells, columns_of, summarise
 from tlvision.files.inputs import path_problem
 from tlvision.files.json_files import read_object, write_json, write_text
 from tlvision.report.experiment_page import write_experiment_page
@@ -137,16 +137,18 @@ def _write(plan: Plan, outcomes: Mapping[str, Outcome], table: Mapping[str, Any]
     with (out / "table.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         axes = list(table["rows"][0]["point"])
-        writer.writerow([*axes, *COLUMNS])
+        columns = columns_of(table)
+        writer.writerow([*axes, *columns])
         for row in table["rows"]:
-            writer.writerow([*row["point"].values(), *("" if row[key] is None else row[key] for key in COLUMNS)])
+            writer.writerow([*row["point"].values(), *("" if row[key] is None else row[key] for key in columns)])
     write_experiment_page(out / "report.html", table)
 
 
 def _print(table: Mapping[str, Any], out: Path, console: Any) -> None:
-    shown = terminal.table(table["metric"], *COLUMNS, right=set(COLUMNS) - {"verdict"})
+    columns = columns_of(table)
+    shown = terminal.table(table["metric"], *columns, right=set(columns) - {"verdict"})
     for row in table["rows"]:
-        shown.add_row(row["name"], *cells(row))
+        shown.add_row(row["name"], *cells(row, columns))
     console.print(shown)
     for sentence in table["notes"]:
         terminal.note(console, sentence)

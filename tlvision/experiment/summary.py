@@ -186,22 +186,25 @@ def _difference_over_replicates(row: Row, reference: Row) -> None:
         row.notes.append(f"{counted(len(differences), 'pair')} of {len(pairs)} count, the others have a missing value")
 
 
-COLUMNS = ("count", "mean", "sd", "min", "max", "difference", "low", "high", "verdict", "minutes")
-"""Of the table in text, CSV and HTML, behind the name."""
+def columns_of(table: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns of the table in text and CSV, behind the name."""
+    compared = ("difference", "low", "high", "verdict") if table["against"] else ()
+    return ("count", "mean", "sd", "min", "max", *compared, "minutes")
 
 
-def cells(row: Mapping[str, Any]) -> list[str]:
-    """Return a row of table.json as text, in the order of COLUMNS."""
-    return [
-        f"{row['minutes']:.1f}" if key == "minutes" and row[key] is not None else format_number(row[key])
-        for key in COLUMNS
-    ]
+def cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """Return a row of table.json as text."""
+    minutes = "-" if row["minutes"] is None else f"{row['minutes']:.1f}"
+    return [minutes if key == "minutes" else format_number(row[key]) for key in columns]
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:
     """Return the table as Markdown."""
-    lines = ["| " + " | ".join([table["metric"], *COLUMNS]) + " |", "|" + "---|" * (len(COLUMNS) + 1)]
-    lines += ["| " + " | ".join([row["name"].replace("|", "\\|"), *cells(row)]) + " |" for row in table["rows"]]
+    columns = columns_of(table)
+    lines = ["| " + " | ".join([table["metric"], *columns]) + " |", "|" + "---|" * (len(columns) + 1)]
+    lines += [
+        "| " + " | ".join([row["name"].replace("|", "\\|"), *cells(row, columns)]) + " |" for row in table["rows"]
+    ]
     return "\n".join(lines) + "\n"
 
 

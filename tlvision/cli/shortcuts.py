@@ -1,0 +1,37 @@
+"""Arguments and output that the verbs share which make an experiment of one config."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlvision.cli.composition import CONFIG, add_composition
+from tlvision.types import InputError
+
+if TYPE_CHECKING:
+    from tlvision.experiment.file import ExperimentFile
+
+
+def add_shortcut(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Declare config, --out, --jobs, --plan, --with and --set."""
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG)
+    parser.add_argument(
+        "--out",
+        default=f"runs/{verb}",
+        metavar="DIR",
+        help=f"folder of the trials and the table (default: runs/{verb})",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="trials at a time (default: one for each GPU)")
+    parser.add_argument("--plan", action="store_true", help="check every config, print the plan, and run nothing")
+    add_composition(parser)
+
+
+def run_shortcut(experiment: ExperimentFile, options: argparse.Namespace) -> dict[str, Any] | None:
+    """Run the experiment, and return its table, None with --plan."""
+    from tlvision.experiment.run import local_executor, run_experiment
+
+    if options.jobs is not None and not 1 <= options.jobs <= 256:
+        raise InputError(f"{options.verb}: --jobs must be from 1 to 256, got {options.jobs}")
+    executor = local_executor(experiment, options.jobs)
+    return run_experiment(experiment, Path("config"), Path(options.out), executor=executor, plan_only=options.plan)
