@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 import shutil
@@ -21,6 +22,7 @@ from tlvision.cli.main import VERBS, build_parser
 from tlvision.config.load import load_config
 from tlvision.config.presets import presets
 from tlvision.config.yaml_text import parse_yaml
+from tlvision.experiment.file import parse_experiment
 
 ROOT = Path(__file__).resolve().parents[3]
 # Programs of several blocks, which tests of their own run (test_writing_*.py, tests/plugins/third_party).
@@ -77,6 +79,12 @@ def test_configs_fit_the_schema(block: Block, tiny_config: dict[str, Any], tmp_p
     values = parse_yaml(block.text, block.page)
     assert isinstance(values, dict)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(tiny_config))
+    if "axes" in values:
+        experiment = parse_experiment(values, block.page)
+        for variant in [each for axis in experiment.axes.values() for each in axis.named().values()]:
+            keys = {**experiment.set, **variant.set}
+            load_config(tmp_path / "small.yaml", [f"{key}={json.dumps(value)}" for key, value in keys.items()])
+        return
     bases = ["small", *values.pop("base", [])]
     for name in set(bases) - set(presets()) - {"small"}:
         (tmp_path / f"{name}.yaml").write_text("{}")
