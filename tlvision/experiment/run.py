@@ -10,6 +10,8 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tlvision import terminal
+from tlvision.config.compose import find
+from tlvision.config.presets import presets
 from tlvision.config.yaml_text import write_yaml
 from tlvision.engine.run_folder import is_finished
 from tlvision.experiment.file import ExperimentFile
@@ -53,13 +55,28 @@ def run_experiment(
     if plan_only:
         return None
     out.mkdir(parents=True, exist_ok=True)
-    content = experiment.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    write_text(out / FILE, write_yaml({**content, "base": [str(name) for name in experiment.base]}))
-    outcomes = _run(plan, executor, out, console)
+    write_text(out / FILE, write_yaml(_content(experiment, origin)))
+    try:
+        outcomes = _run(plan, executor, out, console)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; repeat the command to go on. Trials are in {out / 'trials'}") from None
     table = summarise(plan, outcomes)
     _write(plan, outcomes, table, out)
     _print(table, out, console)
     return table
+
+
+def _content(experiment: ExperimentFile, origin: Path) -> dict[str, Any]:
+    """Return the content of the copy of the file, from which the experiment can be run again wherever it lies."""
+
+    def absolute(names: list[str]) -> list[str]:
+        return [name if name in presets() else str(find(name, origin.parent).resolve()) for name in names]
+
+    content = experiment.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    variants = [each for axis in content["axes"].values() for each in (axis.get("variants") or {}).values()]
+    for each in [variant for variant in variants if "with" in variant]:
+        each["with"] = absolute(each["with"])
+    return {**content, "base": absolute(experiment.base)}
 
 
 def _check_folder(out: Path) -> None:

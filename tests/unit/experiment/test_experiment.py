@@ -16,7 +16,7 @@ import pytest
 
 from tlvision.cli.main import main
 from tlvision.config.load import dump_config, load_config
-from tlvision.experiment.file import ExperimentFile, parse_experiment
+from tlvision.experiment.file import ExperimentFile, parse_experiment, read_experiment
 from tlvision.experiment.local import LocalExecutor
 from tlvision.experiment.plan import make_plan
 from tlvision.experiment.run import run_experiment
@@ -75,6 +75,16 @@ def test_a_repeated_command_trains_nothing_and_gives_the_same_table(
     more = {**AXES, "seed": {**AXES["seed"], "values": [0, 1, 2, 3]}}
     run(origin, tmp_path / "out", axes=more)
     assert "8 trials: 6 finished, 2 to run" in capsys.readouterr().out
+
+
+def test_the_copy_of_the_file_is_the_same_experiment(origin: Path, tmp_path: Path) -> None:
+    (tmp_path / "slow.yaml").write_text("train: {lr: 0.3}\n")
+    axes = {"rate": {"variants": {"plain": {}, "slow": {"with": ["slow.yaml"]}}}}
+    table = run(origin, tmp_path / "out", axes=axes, compare={})
+    assert table["rows"][1]["mean"] == pytest.approx(0.3)
+    copy = tmp_path / "out" / "experiment.yaml"
+    again = run_experiment(read_experiment(copy), copy, tmp_path / "out", executor=LocalExecutor(command=("false",)))
+    assert again == table
 
 
 def test_a_failed_trial_is_a_row_with_its_error_and_is_tried_again(origin: Path, tmp_path: Path) -> None:
