@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from tlvision import terminal
 from tlvision.config.compose import find
 from tlvision.config.presets import presets
@@ -17,6 +15,7 @@ from tlvision.engine.run_folder import is_finished
 from tlvision.experiment.file import ExperimentFile
 from tlvision.experiment.local import LocalExecutor, Outcome
 from tlvision.experiment.plan import Plan, Trial, make_plan, shown_point
+from tlvision.experiment.progress import ExperimentProgress
 from tlvision.experiment.summary import as_lines, as_markdown, cells, columns_of, summarise
 from tlvision.files.inputs import path_problem
 from tlvision.files.json_files import read_object, write_json, write_text
@@ -119,31 +118,17 @@ def _state(trial: Trial) -> str:
 def _run(plan: Plan, executor: LocalExecutor, out: Path, console: Any) -> dict[str, Outcome]:
     seconds = read_object(out / SECONDS, "Remove it.") if (out / SECONDS).exists() else {}
     outcomes: dict[str, Outcome] = {}
-    columns = (
-        TextColumn("trials"),
-        BarColumn(30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        (TimeRemainingColumn()),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=len(plan.trials))
-
-        def watch(running: list[Trial]) -> None:
-            bar.update(task, description="; ".join(shown_point(trial.point) for trial in running[:3]))
-
-        for outcome in executor.run(list(plan.trials.values()), watch):
-            trial = outcome.trial
-            if outcome.seconds is not None and not outcome.error:
+    with ExperimentProgress(console, len(plan.trials), plan.metric.name) as bars:
+        for outcome in executor.run(list(plan.trials.values()), bars.watch):
+            trial, text = outcome.trial, ""
+            if outcome.error:
+                text = f"{shown_point(trial.point)}: failed, {outcome.error}"
+            elif outcome.seconds is not None:
                 seconds[trial.id] = round(seconds.get(trial.id, 0) + outcome.seconds, 2)
                 write_json(out / SECONDS, seconds)
-                bar.print(f"{shown_point(trial.point)}: {outcome.seconds:.0f} s")
-            elif outcome.error:
-                bar.print(f"{shown_point(trial.point)}: failed, {outcome.error}")
+                text = f"{shown_point(trial.point)}: {outcome.seconds:.0f} s"
             outcomes[trial.id] = Outcome(trial, seconds.get(trial.id), outcome.error)
-            bar.advance(task)
+            bars.ended(text)
     return outcomes
 
 

@@ -19,6 +19,7 @@ from tlvision.config.load import dump_config, load_config
 from tlvision.experiment.file import ExperimentFile, parse_experiment, read_experiment
 from tlvision.experiment.local import LocalExecutor
 from tlvision.experiment.plan import make_plan
+from tlvision.experiment.progress import state_of
 from tlvision.experiment.run import run_experiment
 from tlvision.files.json_files import read_object
 from tlvision.types import InputError
@@ -85,6 +86,19 @@ def test_the_copy_of_the_file_is_the_same_experiment(origin: Path, tmp_path: Pat
     copy = tmp_path / "out" / "experiment.yaml"
     again = run_experiment(read_experiment(copy), copy, tmp_path / "out", executor=LocalExecutor(command=("false",)))
     assert again == table
+
+
+def test_the_state_of_a_trial_comes_from_the_end_of_its_log(origin: Path, tmp_path: Path) -> None:
+    plan = make_plan(experiment(set={"train.epochs": 4}), origin, tmp_path / "out")
+    trial = next(iter(plan.trials.values()))
+    assert state_of(trial, "bbox/AP") == (0.0, "starting")
+    trial.folder.mkdir(parents=True)
+    log = trial.folder / "log.jsonl"
+    log.write_text('{"kind": "step", "epoch": 1}\n')
+    assert state_of(trial, "bbox/AP") == (0.0, "epoch 1/4")
+    evaluation = {"kind": "evaluation", "epoch": 2, "metrics": {"bbox/AP": 0.25}}
+    log.write_text(f'{"x" * 5000}\n{json.dumps(evaluation)}\n{{"kind": "step", "epoch": 3}}\n{{"kind": "st')
+    assert state_of(trial, "bbox/AP") == (0.5, "epoch 3/4, bbox/AP 0.2500")
 
 
 def test_a_failed_trial_is_a_row_with_its_error_and_is_tried_again(origin: Path, tmp_path: Path) -> None:
