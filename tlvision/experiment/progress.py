@@ -28,11 +28,11 @@ class ExperimentProgress:
 
     def __init__(self, console: Console, total: int, metric: str) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(30),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("left", markup=False),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
         self._bars = Progress(*columns, console=console, transient=True)

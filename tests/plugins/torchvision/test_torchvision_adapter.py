@@ -126,7 +126,8 @@ def test_predictions_are_upstreams(build: Any, make_target: MakeTarget, arch: st
             assert ours.masks is None
 
 
-@pytest.mark.parametrize("arch", slow_but(SMALL[-1]))
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", SMALL)
 def test_freezing_any_group_leaves_the_losses_and_the_rest_in_training(
     build: Any, make_target: MakeTarget, arch: str
 ) -> None:

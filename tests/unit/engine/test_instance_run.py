@@ -187,7 +187,8 @@ def test_classes_that_the_run_does_not_use_do_not_count_afterwards_either(config
     assert headline(evaluate_run(result.run)[0]) == headline(result.metrics)
 
 
-@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 3])
 def test_an_interrupted_run_resumes_to_the_same_bits_and_metrics(
     config: dict[str, Any], result: Any, step: int, tmp_path: Path
 ) -> None:

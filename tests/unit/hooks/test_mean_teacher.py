@@ -270,7 +270,8 @@ def test_a_segmenter_learns_from_unlabelled_images(tmp_path: Path) -> None:
     assert all(late[name] > 0 for name in wanted)
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [1, 4, 6])
 def test_an_interrupted_run_ends_with_the_same_bits(
     tiny_config: dict[str, Any], tiny_dataset: Path, tmp_path: Path, step: int
 ) -> None:

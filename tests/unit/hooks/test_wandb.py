@@ -95,6 +95,7 @@ def config(tiny_config: dict[str, Any]) -> dict[str, Any]:
     return tiny_config
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_one_id_and_all_numbers(config: dict[str, Any]) -> None:
     before = dict(os.environ)
     config["hooks"][0]["wandb"]["artifacts"] = True
