@@ -51,11 +51,12 @@ class _Running:
 class LocalExecutor:
     """Runs trials in processes of their own.
 
-    jobs: at a time. gpus: how many there are; each job gets one, and without a GPU its share of the processor's cores.
+    jobs: at a time. gpus: names of the GPUs for CUDA_VISIBLE_DEVICES; each job gets one, and without a GPU its share of
+          the processor's cores.
     """
 
     jobs: int = 1
-    gpus: int = 0
+    gpus: Sequence[str] = ()
     command: Sequence[str] = (sys.executable, "-m", "tlvision.cli.main")
     _running: list[_Running] = field(default_factory=list)
 
@@ -120,7 +121,7 @@ class LocalExecutor:
 
     def _environment(self, slot: int) -> dict[str, str]:
         if self.gpus:
-            return {"CUDA_VISIBLE_DEVICES": str(slot % self.gpus)}
+            return {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]}
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         return {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
 

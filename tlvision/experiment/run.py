@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,15 +88,18 @@ def _check_folder(out: Path) -> None:
 
 def local_executor(experiment: ExperimentFile, jobs: int | None = None) -> LocalExecutor:
     """Return the executor of an experiment; `jobs` replaces the number of trials at a time."""
-    gpus = _gpus()
+    gpus = gpu_names()
     wanted = experiment.executor.local.jobs if jobs is None else jobs
-    return LocalExecutor(jobs=max(1, gpus) if wanted == "auto" else int(wanted), gpus=gpus)
+    return LocalExecutor(jobs=max(1, len(gpus)) if wanted == "auto" else int(wanted), gpus=gpus)
 
 
-def _gpus() -> int:
+def gpu_names() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return [name.strip() for name in given.split(",")][:count] if given else [str(number) for number in range(count)]
 
 
 def _describe(plan: Plan, executor: LocalExecutor) -> str:

@@ -20,7 +20,7 @@ from tlvision.experiment.file import ExperimentFile, parse_experiment, read_expe
 from tlvision.experiment.local import LocalExecutor
 from tlvision.experiment.plan import make_plan
 from tlvision.experiment.progress import state_of
-from tlvision.experiment.run import run_experiment
+from tlvision.experiment.run import gpu_names, local_executor, run_experiment
 from tlvision.files.json_files import read_object
 from tlvision.types import InputError
 
@@ -86,6 +86,22 @@ def test_the_copy_of_the_file_is_the_same_experiment(origin: Path, tmp_path: Pat
     copy = tmp_path / "out" / "experiment.yaml"
     again = run_experiment(read_experiment(copy), copy, tmp_path / "out", executor=LocalExecutor(command=("false",)))
     assert again == table
+
+
+def test_each_job_gets_one_of_the_gpus_that_the_user_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu_names() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    executor = local_executor(experiment())
+    assert (executor.jobs, executor.gpus) == (2, ["3", "5"])
+    assert [executor._environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["3", "5", "3"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert local_executor(experiment()).jobs == 1
+    assert local_executor(experiment(), 4)._environment(0) == {"OMP_NUM_THREADS": "2"}
 
 
 def test_the_state_of_a_trial_comes_from_the_end_of_its_log(origin: Path, tmp_path: Path) -> None:
