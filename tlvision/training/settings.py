@@ -19,12 +19,12 @@ class TrainSettings(BaseModel):
     name (people, cars), because the default rate may be too high for them.
 
     - Candidates are 1e-3, 3e-4, 1e-4 and 3e-5 for `adamw`, and 1e-2, 3e-3, 1e-3 and 3e-4 for `sgd`. They are
-      tried from the highest down, as long as each is better than all before it.
+      tried from the highest down, as long as the last one would be chosen.
     - Each candidate trains from the run's start weights on three quarters of the training images. It takes a tenth of
       the epochs, at least 12 optimizer steps, with warm-up and decay of that length.
-    - The rate with the best `evaluate.select` on the other quarter is chosen; of rates within 5 %, the lowest. If the
-      best is below 0.02, the loss there decides. Val images are not used. A rate whose loss is not finite is not
-      chosen.
+    - Of the rates whose loss on the other quarter is within 10 % of the lowest, the one with the best `evaluate.select`
+      there is chosen; of those within 5 % of it, the lowest rate. If that score is below 0.02, the loss decides. Val
+      images are not used. A rate whose loss is not finite is not chosen.
     - All training images are used afterwards. The run is bit-identical to one with that rate given as a number.
     - A run shorter than two probes takes the highest rate.
     - The run's `config.yaml` has the number, so `--resume` does not choose again. `rate.json`, `ledger.json`,
