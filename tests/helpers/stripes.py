@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,3 +23,11 @@ def paint_stripes(folder: Path, count: int, seed: int = 0) -> None:
         image = np.where(labels[..., None] == 1, 200, 60) + rng.integers(-20, 20, (50, 70, 3))
         Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"{number}.png")
         write_label_map(folder / "masks" / f"{number}.png", labels)
+
+
+def striped_data(folder: Path, count: int) -> dict[str, Any]:
+    """Paint into `folder`, and return the section `data` of a config that trains and measures on the same images."""
+    paint_stripes(folder, count)
+    (folder / "classes.txt").write_text("dark\nlight\n", encoding="utf-8")
+    part = {"images": str(folder / "images"), "masks": str(folder / "masks")}
+    return {"classes": str(folder / "classes.txt"), "train": dict(part), "val": dict(part)}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import tlvision
-from stripes import paint_stripes
+from stripes import striped_data
 from tlvision.analysis.robustness import stress
 from tlvision.analysis.robustness.corruptions import Condition
 from tlvision.analysis.robustness.labels import move_labels
@@ -195,19 +195,9 @@ def test_a_run_with_masks(plates: Path, repository: Path, tmp_path: Path, monkey
 
 @pytest.mark.slow
 def test_a_semantic_run_on_label_maps(tmp_path: Path) -> None:
-    paint_stripes(tmp_path / "data", 6)
-    (tmp_path / "classes.txt").write_text("dark\nlight\n", encoding="utf-8")
-    part = {"images": str(tmp_path / "data" / "images"), "masks": str(tmp_path / "data" / "masks")}
     config = {
         "model": {"plugin": "toy", "arch": "tiny_segmenter", "weights": "none"},
-        "data": {
-            "classes": str(tmp_path / "classes.txt"),
-            "train": part,
-            "val": part,
-            "image_size": 96,
-            "workers": 0,
-            "batch": {"labelled": 4},
-        },
+        "data": {**striped_data(tmp_path / "data", 6), "image_size": 96, "workers": 0, "batch": {"labelled": 4}},
         "train": {"epochs": 8, "lr": 3e-3, "schedule": "constant", "warmup": 0, "device": "cpu"},
         "hooks": [{"log": {"progress": "none", "tensorboard": "off"}}],
         "run": {"out": str(tmp_path / "run")},

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import tlvision
-from stripes import paint_stripes
+from stripes import striped_data
 from tiny import QUIET
 from tlvision.cli.main import main
 from tlvision.config.load import load_config
@@ -120,18 +120,12 @@ def test_a_fold_without_an_object_to_measure_is_refused(folds: dict[str, Any]) -
 
 
 def test_label_maps_count_the_pixels_of_the_part(tmp_path: Path) -> None:
-    paint_stripes(tmp_path / "data", 6)
-    (tmp_path / "classes.txt").write_text("dark\nlight\n", encoding="utf-8")
-    part = {"images": str(tmp_path / "data" / "images"), "masks": str(tmp_path / "data" / "masks")}
+    data = striped_data(tmp_path / "data", 6)
+    for name in ("train", "val"):
+        data[name]["subset"] = {"fold": [0, 3]}
     config = {
         "model": {"plugin": "toy", "arch": "tiny_segmenter", "weights": "none"},
-        "data": {
-            "classes": str(tmp_path / "classes.txt"),
-            "train": part | {"subset": {"fold": [0, 3]}},
-            "val": part | {"subset": {"fold": [0, 3]}},
-            "image_size": 64,
-            "batch": {"labelled": 2},
-        },
+        "data": {**data, "image_size": 64, "batch": {"labelled": 2}},
         "train": {"epochs": 1},
         "hooks": [QUIET],
         "run": {"out": str(tmp_path / "run"), "report": False},

@@ -10,7 +10,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from stripes import paint_stripes
+from stripes import striped_data
 from tiny import QUIET
 from tlvision.cli.main import main
 from tlvision.config.load import dump_config, load_config
@@ -94,13 +94,10 @@ def test_cross_validation_measures_all_images_once(
 
 
 def test_label_maps_of_folds_are_joined(tmp_path: Path) -> None:
-    paint_stripes(tmp_path / "data", 4)
-    (tmp_path / "classes.txt").write_text("dark\nlight\n", encoding="utf-8")
-    part = {"images": str(tmp_path / "data" / "images"), "masks": str(tmp_path / "data" / "masks")}
     config = load_config(
         {
             "model": {"plugin": "toy", "arch": "tiny_segmenter", "weights": "none"},
-            "data": {"classes": str(tmp_path / "classes.txt"), "train": part, "val": part, "image_size": 64},
+            "data": {**striped_data(tmp_path / "data", 4), "image_size": 64},
             "train": {"epochs": 1},
             "hooks": [QUIET],
             "run": {"out": str(tmp_path / "run")},
