@@ -221,6 +221,30 @@ def test_ctrl_c_ends_the_trials_and_the_command_goes_on(origin: Path, tmp_path: 
     assert len(run(origin, out)["rows"]) == 2
 
 
+SLOW = """
+import pathlib, sys, time
+mark = pathlib.Path(sys.argv[-1])
+try:
+    mark.with_suffix(".started").touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    mark.with_suffix(".saved").touch()
+"""
+
+
+def test_ctrl_c_reaches_a_trial_that_could_go_on(origin: Path, tmp_path: Path) -> None:
+    trials = tmp_path / "out" / "trials"
+
+    def interrupt(running: list[Any]) -> None:
+        if list(trials.glob("*.started")):
+            raise KeyboardInterrupt
+
+    plan = make_plan(experiment(), origin, tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        list(LocalExecutor(command=(sys.executable, "-c", SLOW)).run(list(plan.trials.values()), interrupt))
+    assert len(list(trials.glob("*.saved"))) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
