@@ -1,4 +1,4 @@
-"""`tlvision adapt CONFIG … [--seeds 0 1 2] [--out DIR] [--arms …] [--with NAME …] [--set k=v …]`."""
+"""`tlvision adapt CONFIG … [--seeds 0 1 2] [--out DIR] [--arms …] [--jobs N] [--plan] [--with …] [--set …]`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help=f"methods, which differ in their hooks: {CONFIG}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--out", default="runs/adapt", help="folder of the runs, adapt.json and adapt.html")
+    parser.add_argument("--out", default="runs/adapt", help="folder of the trials and the table")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="default: all of them")
+    parser.add_argument("--jobs", type=int, metavar="N", help="trials at a time (default: one for each GPU)")
+    parser.add_argument("--plan", action="store_true", help="check every config, print the plan, and run nothing")
     add_composition(parser)
 
 
@@ -22,4 +24,13 @@ def run(options: argparse.Namespace) -> None:
     """Train the arms and print the table."""
     from tlvision.experiment.adapt import adapt
 
-    adapt(options.configs, options.set, seeds=options.seeds, out=options.out, kinds=options.arms, extra=options.extra)
+    adapt(
+        options.configs,
+        options.set,
+        seeds=options.seeds,
+        out=options.out,
+        kinds=options.arms,
+        extra=options.extra,
+        jobs=options.jobs,
+        plan_only=options.plan,
+    )

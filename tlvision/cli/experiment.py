@@ -1,11 +1,11 @@
-"""`tlvision experiment FILE.yaml [--out DIR] [--jobs N] [--plan]`."""
+"""`tlvision experiment FILE.yaml [--out DIR] [--jobs N] [--plan] [--with NAME …] [--set k=v …]`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from tlvision.types import InputError
+from tlvision.cli.composition import add_composition
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,17 +14,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="folder of the trials and the table (default: runs/NAME_OF_FILE)")
     parser.add_argument("--jobs", type=int, metavar="N", help="trials at a time (default: as the file says)")
     parser.add_argument("--plan", action="store_true", help="check every config, print the plan, and run nothing")
+    add_composition(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the trials that are not finished, and print the table."""
-    if options.jobs is not None and not 1 <= options.jobs <= 256:
-        raise InputError(f"experiment: --jobs must be from 1 to 256, got {options.jobs}")
-    from tlvision.experiment.file import read_experiment
-    from tlvision.experiment.run import local_executor, run_experiment
+    from tlvision.experiment.file import read_experiment, with_composition
+    from tlvision.experiment.run import run_experiment
 
     path = Path(options.file)
     out = Path(options.out) if options.out else Path("runs") / path.stem
-    experiment = read_experiment(path)
-    executor = local_executor(experiment, options.jobs)
-    run_experiment(experiment, path, out, executor=executor, plan_only=options.plan)
+    experiment = with_composition(read_experiment(path), options.extra, options.set)
+    run_experiment(experiment, path, out, jobs=options.jobs, plan_only=options.plan)

@@ -20,6 +20,7 @@ VERBS = {
     "adapt": "compare domain-adaptation methods with source-only and oracle baselines over several seeds",
     "experiment": "run the trials of an experiment file, and compare them in one table",
     "seeds": "train a config with several seeds, and print the spread",
+    "tune": "search values of a config on held-out training images, and train the best ones",
     "cross-validate": "train and measure a config on folds of its training images",
     "few-shot": "train a config on a few images of each class, drawn several times",
     "learning-curve": "train a config on shares of its images, from pretrained and from random weights",

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlvision.cli.composition import CONFIG, add_composition
-from tlvision.types import InputError
 
 if TYPE_CHECKING:
     from tlvision.experiment.file import ExperimentFile
@@ -29,9 +28,6 @@ def add_shortcut(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def run_shortcut(experiment: ExperimentFile, options: argparse.Namespace) -> dict[str, Any] | None:
     """Run the experiment, and return its table, None with --plan."""
-    from tlvision.experiment.run import local_executor, run_experiment
+    from tlvision.experiment.run import run_experiment
 
-    if options.jobs is not None and not 1 <= options.jobs <= 256:
-        raise InputError(f"{options.verb}: --jobs must be from 1 to 256, got {options.jobs}")
-    executor = local_executor(experiment, options.jobs)
-    return run_experiment(experiment, Path("config"), Path(options.out), executor=executor, plan_only=options.plan)
+    return run_experiment(experiment, Path("config"), Path(options.out), jobs=options.jobs, plan_only=options.plan)

@@ -1,4 +1,4 @@
-"""`tlvision train CONFIG [--with NAME …] [--set k=v …] [--resume RUN]`."""
+"""`tlvision train CONFIG [--with NAME …] [--set k=v …] [--resume RUN] [--until EPOCH]`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", help=f"{CONFIG}; with --resume, the run's own is used")
     add_composition(parser)
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder from its last checkpoint")
+    parser.add_argument("--until", type=int, metavar="EPOCH", help="stop after this epoch; --resume goes on from there")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -25,4 +26,4 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("train: --resume uses the run's own config.yaml. Remove --with.")
     from tlvision.engine.train import train
 
-    train(options.config or "", options.set, options.extra, resume=options.resume)
+    train(options.config or "", options.set, options.extra, resume=options.resume, until=options.until)

@@ -48,9 +48,9 @@ FINISHED = "finished.json"
 """The last file that a run writes."""
 
 
-def mark_finished(run: Path, step: int) -> None:
-    """Record that a run has come to its end, and written its results, at a step."""
-    write_json(run / FINISHED, {"step": step})
+def mark_finished(run: Path, step: int, peak_memory: int | None = None) -> None:
+    """Record that a run has come to its end, and written its results, at a step; peak_memory: bytes."""
+    write_json(run / FINISHED, {"step": step} | ({} if peak_memory is None else {"peak_memory": peak_memory}))
 
 
 def is_finished(run: Path) -> bool:

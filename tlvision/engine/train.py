@@ -41,7 +41,7 @@ class TrainResult:
     """The result of a run.
 
     run:     its folder.
-    metrics: the content of metrics.json, for the weights in checkpoints/best; empty if it was interrupted.
+    metrics: the content of metrics.json, for the weights in checkpoints/best; empty if it stopped before its end.
     """
 
     run: Path
@@ -54,6 +54,7 @@ def train(
     extra: Sequence[str] = (),
     *,
     resume: str | Path | None = None,
+    until: int | None = None,
     observers: Sequence[ObserverHook] = (),
 ) -> TrainResult:
     """Train with a config, from the start or, with `resume`, from the last checkpoint of a run.
@@ -62,6 +63,8 @@ def train(
                file, or a loaded Config; unused with `resume`, which uses the run's config.yaml.
     overrides: "train.lr=2e-4" and so on.
     extra:     files or presets that are added to the config's bases.
+    until:     stop after this epoch, with a checkpoint from which `resume` goes on as if nothing had been: schedules
+               are those of all epochs. The metrics of the result are empty then. None: train to the end.
     observers: hooks of the caller behind those of the config, for example to draw a curve in a notebook. They are in
                no file of the run: whoever resumes it gives them again.
 
@@ -74,6 +77,7 @@ def train(
     from tlvision.training.workers import wanted_workers
 
     refuse_in_child()
+    _check_until(until)
 
     resumed = None
     if resume is not None:
@@ -108,10 +112,20 @@ def train(
     console.print(f"run folder: {run}   device: {fabric.device}", highlight=False)
     if fabric.is_global_zero:
         forget_results(run)
+    session.until = until
     _fit(session, run)
-    metrics = _finish(session, parts, run, console) if fabric.is_global_zero else {}
+    if session.paused:
+        console.print(f"stopped after epoch {session.closed_epochs}; go on with: tlvision train --resume {run}")
+        metrics: dict[str, Any] = {}
+    else:
+        metrics = _finish(session, parts, run, console) if fabric.is_global_zero else {}
     engine.leave(fabric)
     return TrainResult(run, metrics)
+
+
+def _check_until(epoch: int | None) -> None:
+    if epoch is not None and epoch < 1:
+        raise InputError(f"train: --until is an epoch, from 1, got {epoch}")
 
 
 def _build_run(config: Config, resumed: Resumed | None, fabric: Fabric) -> Run:
@@ -194,7 +208,7 @@ def _fit(session: Session, run: Path) -> None:
     try:
         with session.interruptible():
             fit(session)
-            if session.interrupted():
+            if session.interrupted() or session.paused:
                 session.save("last")
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -206,6 +220,8 @@ def _fit(session: Session, run: Path) -> None:
 
 def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[str, Any]:
     """Publish the results of the selected checkpoint, draw pictures, write the report and print what to do next."""
+    from tlvision.training import fabric as engine
+
     if session.stopped:
         console.print(f"stopped early: {session.stopped}")
     best = _publish(run, parts.task.results_name)
@@ -230,7 +246,7 @@ def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[s
         highlight=False,
         soft_wrap=True,
     )
-    mark_finished(run, session.context.step)
+    mark_finished(run, session.context.step, engine.peak_memory(session.fabric.device))
     session.call("after_run")
     return metrics
 

@@ -8,8 +8,7 @@ from typing import Any
 from tlvision.config.compose import split_names
 from tlvision.config.load import load_config
 from tlvision.config.schema import Config
-from tlvision.config.yaml_text import parse_yaml
-from tlvision.experiment.file import ExperimentFile, parse_experiment
+from tlvision.experiment.file import ExperimentFile, parse_experiment, set_of
 from tlvision.types import InputError
 
 Values = dict[str, Any]
@@ -23,16 +22,12 @@ def base_of(config: str, extra: Sequence[str] = (), overrides: Sequence[str] = (
     Raises InputError as `load_config` does.
     """
     resolved = load_config(config, overrides, extra)
-    values = {}
-    for override in overrides:
-        key, _, text = override.partition("=")
-        values[key.strip()] = parse_yaml(text, f"--set {key}")
-    return {"base": [*split_names(config), *extra], "set": values}, resolved
+    return {"base": [*split_names(config), *extra], "set": set_of(overrides)}, resolved
 
 
 def seeds(base: Mapping[str, Any], numbers: Sequence[int]) -> ExperimentFile:
     """Return the same run with several seeds: its spread."""
-    return _experiment(base, {"seed": _replicates("train.seed", numbers)}, {}, "seeds")
+    return _experiment(base, {"seed": replicates("train.seed", numbers)}, {}, "seeds")
 
 
 def cross_validation(base: Mapping[str, Any], config: Config, folds: int, **subset: Any) -> ExperimentFile:
@@ -88,8 +83,18 @@ def learning_curve(
     return _experiment(base, axes, {"start": "scratch"} if scratch else {}, "learning-curve")
 
 
-def _replicates(key: str, values: Sequence[int]) -> Values:
+def replicates(key: str, values: Sequence[int]) -> Values:
+    """Return an axis that repeats each row with values of one key."""
     return {"role": "replicate", "key": key, "values": list(values)}
+
+
+def tune(base: Mapping[str, Any], search: Mapping[str, Any], numbers: Sequence[int]) -> ExperimentFile:
+    """Return a search, and the winner with several seeds.
+
+    search: as `search` of an experiment's file.
+    """
+    content = {**base, "axes": {"seed": replicates("train.seed", numbers)}, "search": dict(search)}
+    return parse_experiment(content, "tune")
 
 
 def _experiment(base: Mapping[str, Any], axes: Values, against: Mapping[str, str], origin: str) -> ExperimentFile:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tlvision.config.schema import Config
-from tlvision.engine.datasets import label_options, measure_options, read_dataset
+from tlvision.engine.datasets import label_options, read_dataset
 from tlvision.engine.run_folder import in_run
-from tlvision.evaluation import Analysis
+from tlvision.experiment.actions import measure_results
 from tlvision.files.json_files import write_json
 from tlvision.plugin import get_plugin
 from tlvision.tasks import get_task
@@ -30,8 +28,8 @@ def measure_out_of_fold(config: Config, runs: Sequence[Path], out: Path) -> dict
     together.
     """
     task = get_task(get_plugin(config.model.plugin).task_of(config.model.arch))
-    options = label_options(config.data)
-    data = read_dataset(task, config.data.train.model_copy(update={"subset": None}), "train", options)
+    whole = config.data.train.model_copy(update={"subset": None})
+    data = read_dataset(task, whole, "train", label_options(config.data))
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     joined = out / task.results_name
@@ -42,9 +40,6 @@ def measure_out_of_fold(config: Config, runs: Sequence[Path], out: Path) -> dict
     else:
         rows = [row for part in parts for row in json.loads(part.read_text(encoding="utf-8"))]
         write_json(joined, rows)
-    with tempfile.TemporaryDirectory() as folder:
-        truth = task.ground_truth(data, options, Path(folder), write=True)
-        measured = replace(measure_options(config), analysis=Analysis())
-        metrics = {"task": task.name, **task.measure(truth, joined, data, measured)}
+    metrics = measure_results(config, task, data, joined)
     write_json(out / "metrics.json", metrics, indent=1, nan="null")
     return metrics

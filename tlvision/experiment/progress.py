@@ -23,10 +23,10 @@ _TAIL = 4096
 class ExperimentProgress:
     """Bars of an experiment; the time that is left follows from the epochs that are done.
 
-    total: trials. metric: shown for each that runs.
+    total: trials, None if nobody knows. metric: shown for each that runs.
     """
 
-    def __init__(self, console: Console, total: int, metric: str) -> None:
+    def __init__(self, console: Console, total: int | None, metric: str) -> None:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(30),
@@ -77,7 +77,7 @@ def state_of(trial: Trial, metric: str) -> tuple[float, str]:
 
     (0.0, "starting") if its log does not say.
     """
-    epochs, epoch, done, value = trial.config.train.epochs, 0, 0.0, ""
+    epochs, epoch, done, value = trial.until or trial.config.train.epochs, 0, 0.0, ""
     for line in _last_lines(trial.folder / "log.jsonl"):
         epoch = int(line.get("epoch", epoch))
         done = epoch if line.get("kind") == "evaluation" else max(done, epoch - 1)

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tlvision import terminal
 from tlvision.config.compose import find
 from tlvision.config.presets import presets
 from tlvision.config.yaml_text import write_yaml
 from tlvision.engine.run_folder import is_finished
+from tlvision.experiment.executor import Executor, run_trials
+from tlvision.experiment.executors import make_executor
 from tlvision.experiment.file import ExperimentFile
-from tlvision.experiment.local import LocalExecutor, Outcome
 from tlvision.experiment.plan import Plan, Trial, make_plan, shown_point
 from tlvision.experiment.progress import ExperimentProgress
 from tlvision.experiment.summary import as_lines, as_markdown, cells, columns_of, summarise
+from tlvision.experiment.trial_process import Outcome
+from tlvision.experiment.tuning import Choice, check_search, chosen_values, search_rows
 from tlvision.files.inputs import path_problem
 from tlvision.files.json_files import read_object, write_json, write_text
 from tlvision.report.experiment_page import write_experiment_page
 from tlvision.types import InputError, counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FILE = "experiment.yaml"
 SECONDS = "seconds.json"
@@ -33,7 +38,8 @@ def run_experiment(
     origin: Path,
     out: Path,
     *,
-    executor: LocalExecutor | None = None,
+    executor: Executor | None = None,
+    jobs: int | None = None,
     plan_only: bool = False,
 ) -> dict[str, Any] | None:
     """Run the trials that are not finished, and return the table, which is also written to `out`.
@@ -42,7 +48,7 @@ def run_experiment(
     out:       gets `trials/<id>` for each run, results.jsonl, table.json, table.csv, table.md and report.html. Trials
                that it holds already are taken as they are; interrupted and failed ones go on from their last
                checkpoint.
-    executor:  what runs the trials; None for the one of the file.
+    executor:  what runs the trials; None for the one of the file, with `jobs` trials at a time if that is given.
     plan_only: print the plan, run nothing, and return None.
 
     Raises InputError before anything runs, if a config is wrong or `out` holds something else.
@@ -50,18 +56,26 @@ def run_experiment(
     console = terminal.console(140)
     _check_folder(out)
     plan = make_plan(experiment, origin, out)
-    executor = executor or local_executor(experiment)
+    if experiment.search is not None:
+        check_search(plan)
+    executor = executor or make_executor(experiment, jobs)
     console.print(_describe(plan, executor))
     if plan_only:
         return None
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / FILE, write_yaml(_content(experiment, origin)))
+    work = _Work(executor, out, console)
+    choices: list[Choice] = []
     try:
-        outcomes = _run(plan, executor, out, console)
+        if experiment.search is not None:
+            choices = work.search(plan)
+            plan = make_plan(experiment, origin, out, chosen_values(choices))
+        outcomes = work.train(plan)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; repeat the command to go on. Trials are in {out / 'trials'}") from None
-    table = summarise(plan, outcomes)
-    _write(plan, outcomes, table, out)
+    table = summarise(plan, outcomes, {choice.row: choice.sentence(plan.metric.name) for choice in choices})
+    write_text(out / "results.jsonl", as_lines(plan, outcomes))
+    write_pages(table, out)
     _print(table, out, console)
     return table
 
@@ -86,31 +100,17 @@ def _check_folder(out: Path) -> None:
         raise InputError(f"experiment: '{out}' exists and is not the folder of an experiment. Give another --out.")
 
 
-def local_executor(experiment: ExperimentFile, jobs: int | None = None) -> LocalExecutor:
-    """Return the executor of an experiment; `jobs` replaces the number of trials at a time."""
-    gpus = gpu_names()
-    wanted = experiment.executor.local.jobs if jobs is None else jobs
-    return LocalExecutor(jobs=max(1, len(gpus)) if wanted == "auto" else int(wanted), gpus=gpus)
-
-
-def gpu_names() -> list[str]:
-    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return [name.strip() for name in given.split(",")][:count] if given else [str(number) for number in range(count)]
-
-
-def _describe(plan: Plan, executor: LocalExecutor) -> str:
+def _describe(plan: Plan, executor: Executor) -> str:
     states = [_state(trial) for trial in plan.trials.values()]
     parts = [f"{states.count(state)} {state}" for state in ("finished", "interrupted", "to run") if state in states]
     equal = len(plan.points) - len(plan.trials)
     same = f" ({equal} of {len(plan.points)} points are equal to others)" if equal else ""
-    return (
-        f"{counted(len(plan.trials), 'trial')}{same}: {', '.join(parts)}; {executor.jobs} at a time\n"
-        f"metric {plan.metric.name}"
-    )
+    trials = f"{counted(len(plan.trials), 'trial')}{same}: {', '.join(parts)}; {executor.slots} at a time"
+    search = plan.experiment.search
+    if search is not None:
+        rows = counted(len(plan.rows()), "row")
+        trials = f"search ({search.method}) over {', '.join(search.space)} for {rows}, then {trials}"
+    return f"{trials}\nmetric {plan.metric.name}"
 
 
 def _state(trial: Trial) -> str:
@@ -119,25 +119,48 @@ def _state(trial: Trial) -> str:
     return "interrupted" if (trial.folder / "config.yaml").exists() else "to run"
 
 
-def _run(plan: Plan, executor: LocalExecutor, out: Path, console: Any) -> dict[str, Outcome]:
-    seconds = read_object(out / SECONDS, "Remove it.") if (out / SECONDS).exists() else {}
-    outcomes: dict[str, Outcome] = {}
-    with ExperimentProgress(console, len(plan.trials), plan.metric.name) as bars:
-        for outcome in executor.run(list(plan.trials.values()), bars.watch):
-            trial, text = outcome.trial, ""
-            if outcome.error:
-                text = f"{shown_point(trial.point)}: failed, {outcome.error}"
-            elif outcome.seconds is not None:
-                seconds[trial.id] = round(seconds.get(trial.id, 0) + outcome.seconds, 2)
-                write_json(out / SECONDS, seconds)
-                text = f"{shown_point(trial.point)}: {outcome.seconds:.0f} s"
-            outcomes[trial.id] = Outcome(trial, seconds.get(trial.id), outcome.error)
-            bars.ended(text)
-    return outcomes
+class _Work:
+    """Runs trials, shows how far they are, and keeps how long each took."""
+
+    def __init__(self, executor: Executor, out: Path, console: Console) -> None:
+        self._executor, self._out, self._console = executor, out, console
+        self._seconds = read_object(out / SECONDS, "Remove it.") if (out / SECONDS).exists() else {}
+
+    def search(self, plan: Plan) -> list[Choice]:
+        """Search for the values of each row."""
+        with ExperimentProgress(self._console, None, plan.metric.name) as bars:
+            choices = search_rows(
+                plan, self._executor, self._out, lambda outcome: bars.ended(self._line(outcome)), bars.watch
+            )
+        for choice in choices:
+            self._console.print(f"{choice.row}: {choice.sentence(plan.metric.name)}", markup=False)
+        return choices
+
+    def train(self, plan: Plan) -> dict[str, Outcome]:
+        """Run the trials of the table, and return their outcomes by id."""
+        outcomes: dict[str, Outcome] = {}
+        with ExperimentProgress(self._console, len(plan.trials), plan.metric.name) as bars:
+            for outcome in run_trials(list(plan.trials.values()), self._executor, bars.watch):
+                text = self._line(outcome)
+                trial = outcome.trial
+                outcomes[trial.id] = Outcome(trial, self._seconds.get(trial.id), outcome.error)
+                bars.ended(text)
+        return outcomes
+
+    def _line(self, outcome: Outcome) -> str:
+        """Keep the time of a trial that has ended, and return a line on it, "" if it had ended before."""
+        trial = outcome.trial
+        if outcome.error:
+            return f"{shown_point(trial.point)}: failed, {outcome.error}"
+        if outcome.seconds is None:
+            return ""
+        self._seconds[trial.id] = round(self._seconds.get(trial.id, 0) + outcome.seconds, 2)
+        write_json(self._out / SECONDS, self._seconds)
+        return f"{shown_point(trial.point)}: {outcome.seconds:.0f} s"
 
 
-def _write(plan: Plan, outcomes: Mapping[str, Outcome], table: Mapping[str, Any], out: Path) -> None:
-    write_text(out / "results.jsonl", as_lines(plan, outcomes))
+def write_pages(table: Mapping[str, Any], out: Path) -> None:
+    """Write the table, as JSON, Markdown, CSV and a page, into the folder of the experiment."""
     write_json(out / "table.json", dict(table), indent=1, nan="null")
     write_text(out / "table.md", as_markdown(table))
     with (out / "table.csv").open("w", newline="", encoding="utf-8") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ import numpy as np
 
 from tlvision.evaluation.summary import format_number
 from tlvision.experiment.compare import Comparison, compare_groups
-from tlvision.experiment.local import Outcome
 from tlvision.experiment.plan import Plan, Point, shown_point
+from tlvision.experiment.run_figures import REMEDY, RunFigures, read_figures
 from tlvision.experiment.statistics import holm, mean_difference
+from tlvision.experiment.trial_process import Outcome
 from tlvision.files.json_files import read_object
+from tlvision.tasks import Metric
 from tlvision.types import InputError, counted
 
 SIGNIFICANT = 0.05
-_REMEDY = "Remove the folder of that trial, and repeat the command."
 
 
 @dataclass(slots=True)
@@ -28,17 +29,22 @@ class Row:
 
     point:      {axis: value} of the compared axes. name: in words.
     values:     {replicate in words: value of the metric, None where it failed or there is nothing to measure}.
+    figures:    of the runs that have finished.
     runs:       folders. seconds: of the processes that ran now or before, one a trial, None if not known.
     reference:  name of the row that this one is compared with, "" for none.
     difference, low, high, p: from the reference; the interval has 95 %, p is corrected for the number of rows (Holm).
     over:       what the interval is about: "images and replicates", "images", "replicates", or "".
     verdict:    better, worse, no evidence, not measured, or "" for a reference.
+    gap_closed: (mean - reference) / (oracle - reference); None without an oracle that is better than the reference.
+    forgetting: what the reference's mean on the source is better than this one's; None if either is not measured.
+    cost:       minutes of a trial for each hundredth of the metric that it is better than the reference.
     notes:      sentences.
     """
 
     point: Point
     name: str
     values: dict[str, float | None] = field(default_factory=dict)
+    figures: list[RunFigures] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     seconds: list[float | None] = field(default_factory=list)
     reference: str = ""
@@ -48,6 +54,9 @@ class Row:
     p: float | None = None
     over: str = ""
     verdict: str = ""
+    gap_closed: float | None = None
+    forgetting: float | None = None
+    cost: float | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -55,18 +64,40 @@ class Row:
         """Return the values that there are."""
         return [value for value in self.values.values() if value is not None]
 
+    @property
+    def mean(self) -> float | None:
+        """Return the mean of the values."""
+        return _mean(self.measured)
+
+    @property
+    def minutes(self) -> float | None:
+        """Return the mean time of a trial."""
+        return _mean([each / 60 for each in self.seconds if each is not None])
+
+    def mean_of(self, figure: Callable[[RunFigures], float | None]) -> float | None:
+        """Return the mean of a figure over the runs that have it."""
+        return _mean([value for each in self.figures if (value := figure(each)) is not None])
+
     def as_json(self) -> dict[str, Any]:
         """Return it for table.json, with number, mean, sd, min and max of the values."""
         values = self.measured
+        memory = self.mean_of(lambda each: each.memory)
         return {
             "name": self.name,
             "point": dict(self.point),
             "count": len(values),
-            "mean": float(np.mean(values)) if values else None,
+            "mean": self.mean,
             "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
             "min": min(values, default=None),
             "max": max(values, default=None),
-            "minutes": _mean([each / 60 for each in self.seconds if each is not None]),
+            "minutes": self.minutes,
+            "memory": None if memory is None else memory / 2**20,
+            "source": self.mean_of(lambda each: each.source),
+            "regret": self.mean_of(lambda each: each.regret),
+            "gap_closed": self.gap_closed,
+            "forgetting": self.forgetting,
+            "cost": self.cost,
+            "selected_by": next((each.selected_by for each in self.figures), ""),
             "values": self.values,
             "reference": self.reference,
             "difference": self.difference,
@@ -80,16 +111,18 @@ class Row:
         }
 
 
-def summarise(plan: Plan, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+def summarise(plan: Plan, outcomes: Mapping[str, Outcome], chosen: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the table of an experiment for table.json: metric, higher_is_better, against, rows, notes.
 
-    outcomes: of each trial by id.
+    outcomes: of each trial by id. chosen: a sentence for each row on what a search has chosen for it.
     """
     rows: dict[str, Row] = {}
     for point, trial_id in plan.points:
         part = plan.part(point, "compare")
         row = rows.setdefault(shown_point(part), Row(part, shown_point(part)))
-        _add(row, shown_point(plan.part(point, "replicate")), outcomes[trial_id], plan.metric.name)
+        _add(row, shown_point(plan.part(point, "replicate")), outcomes[trial_id], plan.metric)
+    for name, sentence in (chosen or {}).items():
+        rows[name].notes.append(sentence)
     notes: list[str] = []
     if plan.experiment.compare.against:
         _compare(list(rows.values()), plan, notes)
@@ -102,29 +135,35 @@ def summarise(plan: Plan, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     }
 
 
-def _add(row: Row, replicate: str, outcome: Outcome, metric: str) -> None:
+def _add(row: Row, replicate: str, outcome: Outcome, metric: Metric) -> None:
     row.runs.append(str(outcome.trial.folder))
     row.seconds.append(outcome.seconds)
     row.values[replicate] = None
     if outcome.error:
         row.notes.append(f"{replicate}: failed, {outcome.error}")
         return
-    metrics = read_object(outcome.trial.folder / "metrics.json", _REMEDY)
-    kind, _, name = metric.partition("/")
-    value = metrics.get(kind, {}).get(name)
-    row.values[replicate] = value
-    if value is None:
-        row.notes.append(f"{replicate}: {metric} is not measured, the validation data have no such object")
-    if metrics.get("counts", {}).get("predictions") == 0:
+    found = read_figures(outcome.trial.folder, metric)
+    row.figures.append(found)
+    row.values[replicate] = found.value
+    if found.value is None:
+        row.notes.append(f"{replicate}: {metric.name} is not measured, the validation data have no such object")
+    if found.source is None and found.wants_source:
+        row.notes.append(
+            f"{replicate}: {metric.name} is not measured on the source: data.source_val has no such object"
+        )
+    if found.predictions == 0:
         row.notes.append(f"{replicate}: the model predicts nothing at all")
 
 
 def _compare(rows: Sequence[Row], plan: Plan, notes: list[str]) -> None:
     """Fill in what follows from the references."""
-    by_point = {tuple(sorted(row.point.items())): row for row in rows}
+    against = plan.experiment.compare.against
+    by_point = {_key(row.point): row for row in rows}
     pairs = []
     for row in rows:
-        reference = by_point[tuple(sorted({**row.point, **plan.experiment.compare.against}.items()))]
+        reference = by_point[_key({**row.point, **against})]
+        oracle = by_point.get(_key({**row.point, **dict.fromkeys(against, "oracle")}))
+        fill_derived(row, reference, oracle if "oracle" in plan.experiment.extra else None, plan.metric)
         if reference is not row:
             row.reference = reference.name
             pairs.append((row, reference))
@@ -145,6 +184,43 @@ def _compare(rows: Sequence[Row], plan: Plan, notes: list[str]) -> None:
             row.verdict = "better" if (row.difference > 0) == plan.metric.higher_is_better else "worse"
     if any(row.over == "replicates" and len(row.measured) == 1 for row, _ in pairs):
         notes.append("one replicate a row: a difference has no interval, so nothing is said about chance")
+
+
+def _key(point: Point) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(point.items()))
+
+
+def fill_derived(row: Row, reference: Row, oracle: Row | None, metric: Metric) -> None:
+    """Fill in the columns that follow from the means of a row, its reference and the oracle."""
+    sign = 1 if metric.higher_is_better else -1
+    if row.mean is None or reference.mean is None:
+        return
+    gain = sign * (row.mean - reference.mean)
+    if oracle is not None and oracle.mean is not None and sign * (oracle.mean - reference.mean) > 0:
+        row.gap_closed = gain / (sign * (oracle.mean - reference.mean))
+    sources = [each.mean_of(lambda figures: figures.source) for each in (reference, row)]
+    if sources[0] is not None and sources[1] is not None:
+        row.forgetting = sign * (sources[0] - sources[1])
+    if row is reference:
+        return
+    if gain > 0 and row.minutes is not None:
+        row.cost = row.minutes / (100 * gain)
+    if row is not oracle and (note := _count_note(row, reference)):
+        row.notes.append(note)
+
+
+def _count_note(row: Row, reference: Row) -> str:
+    """Return a note if a row finds fewer than half or more than twice as many objects as its reference."""
+    found = [each.objects for each in row.figures if each.objects is not None]
+    usual = reference.mean_of(lambda figures: figures.objects)
+    if usual is None or not (outside := [count for count in found if not 0.5 * usual <= count <= 2 * usual]):
+        return ""
+    odd = max(outside, key=lambda count: abs(count - usual))
+    what = "prediction collapse" if odd < usual else "confirmation bias"
+    return (
+        f"possible {what}: {odd:.1f} detections per unlabelled image (score of 0.5 or more, worst replicate), "
+        f"{reference.name} has {usual:.1f}. Inspect the predictions before using this result."
+    )
 
 
 def _over_images(rows: Sequence[Row], plan: Plan, notes: list[str]) -> Comparison | None:
@@ -186,16 +262,32 @@ def _difference_over_replicates(row: Row, reference: Row) -> None:
         row.notes.append(f"{counted(len(differences), 'pair')} of {len(pairs)} count, the others have a missing value")
 
 
+_OPTIONAL = ("gap_closed", "source", "forgetting", "regret", "cost", "memory")
+"""Columns that are shown where a row has a value other than 0."""
+
+
 def columns_of(table: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the columns of the table in text and CSV, behind the name."""
     compared = ("difference", "low", "high", "verdict") if table["against"] else ()
-    return ("count", "mean", "sd", "min", "max", *compared, "minutes")
+    more = [key for key in _OPTIONAL if any(row[key] for row in table["rows"])]
+    return ("count", "mean", "sd", "min", "max", *compared, "minutes", *more)
 
 
 def cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     """Return a row of table.json as text."""
-    minutes = "-" if row["minutes"] is None else f"{row['minutes']:.1f}"
-    return [minutes if key == "minutes" else format_number(row[key]) for key in columns]
+    return [_FORMATS[key](row[key]) if key in _FORMATS else format_number(row[key]) for key in columns]
+
+
+def _format(pattern: str) -> Callable[[float | None], str]:
+    return lambda value: "-" if value is None else pattern.format(value)
+
+
+_FORMATS = {
+    "minutes": _format("{:.1f}"),
+    "gap_closed": _format("{:.0%}"),
+    "cost": _format("{:.2f}"),
+    "memory": _format("{:.0f}"),
+}
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:
@@ -213,7 +305,7 @@ def as_lines(plan: Plan, outcomes: Mapping[str, Outcome]) -> str:
     lines = []
     for point, trial_id in plan.points:
         outcome = outcomes[trial_id]
-        metrics: Any = None if outcome.error else read_object(outcome.trial.folder / "metrics.json", _REMEDY)
+        metrics: Any = None if outcome.error else read_object(outcome.trial.folder / "metrics.json", REMEDY)
         kinds = {} if metrics is None else {key: value for key, value in metrics.items() if isinstance(value, dict)}
         line = {
             "point": dict(point),

@@ -10,7 +10,8 @@ from tlvision.report.figures import Line, dot_plot, line_chart
 from tlvision.report.page import DataTable, Page, Section, section, write_page
 
 _COLOURS = {"better": 2, "worse": 1}  # places in figures.SERIES: green, orange; all others are blue
-_TABLE = ("count", "mean", "sd", "min", "max", "minutes")
+_TABLE = ("count", "mean", "sd", "min", "max", "minutes", "memory")
+_DERIVED = ("gap_closed", "source", "forgetting", "regret", "cost")
 
 
 def write_experiment_page(path: Path, table: Mapping[str, Any]) -> Path:
@@ -21,7 +22,14 @@ def write_experiment_page(path: Path, table: Mapping[str, Any]) -> Path:
         answer=_answer(table),
         details=table["notes"],
         facts=[("rows", str(len(rows))), ("runs", str(sum(len(row["runs"]) for row in rows)))],
-        sections=[_values(table), _differences(table), _notes(rows), _runs(rows)],
+        sections=[
+            _values(table),
+            _differences(table),
+            _selection(rows),
+            _pseudo_labels(rows),
+            _notes(rows),
+            _runs(rows),
+        ],
     )
     return write_page(path, page)
 
@@ -83,6 +91,37 @@ def _differences(table: Mapping[str, Any]) -> Section | None:
     )
     note = "A dot at the difference, a line for its 95 % interval. p is corrected for the number of rows (Holm)."
     return section("Differences", [{"charts": [("", chart)]}, {"table": data}], note)
+
+
+def _selection(rows: Sequence[Mapping[str, Any]]) -> Section | None:
+    """Return the columns that follow from others, and what chose the checkpoints; None if there are none."""
+    heads = [key for key in _DERIVED if any(row[key] for row in rows)]
+    if not heads:
+        return None
+    text = ("chosen by",)
+    data = DataTable(
+        ("row", *heads, *text), [(row["name"], *(row[key] for key in heads), row["selected_by"]) for row in rows], text
+    )
+    note = (
+        "gap_closed: share of the way from the reference to the oracle. forgetting: loss on the source against the "
+        "reference. regret: how far the chosen epoch is from the best one, by the validation images. cost: minutes of "
+        "a trial for each hundredth that it is better than the reference."
+    )
+    return section("Derived figures", [{"table": data}], note)
+
+
+def _pseudo_labels(rows: Sequence[Mapping[str, Any]]) -> Section | None:
+    """Return precision and recall of the final teachers' labels on the target's training images, over thresholds."""
+    blocks = []
+    for row in rows:
+        if quality := row.get("pseudo_labels"):
+            groups = {"all": quality["all"]} | {
+                name: lines["thresholds"] for name, lines in quality["per_class"].items()
+            }
+            keys = ("threshold", "pseudo_labels", "precision", "recall", "mean_iou")
+            body = [(name, *(line[key] for key in keys)) for name, lines in groups.items() for line in lines]
+            blocks.append({"details": row["name"], "table": DataTable(("class", *keys), body)})
+    return section("Quality of the pseudo-labels", blocks)
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> Section | None:

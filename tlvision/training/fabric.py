@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -70,6 +72,13 @@ def place(fabric: Fabric, module: torch.nn.Module) -> None:
         if fabric.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             return
     module.to(memory_format=torch.channels_last)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the peak memory of this process so far in bytes: allocated on the GPU that it uses, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def leave(fabric: Fabric) -> None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def fit(session: Session) -> None:
-    """Train from `session.context.step` to the end of the run, or until a hook or Ctrl-C stops it.
+    """Train from `session.context.step` to the end of the run, to `session.until`, or until a hook or Ctrl-C stops it.
 
     Raises RunError if a loss is not finite (the batch is saved) or the disk is full.
     """
@@ -51,7 +51,9 @@ def fit(session: Session) -> None:
     try:
         session.call("before_fit")
         batches = session.batches(context.step, context.duration.total_steps)
-        while session.closed_epochs < context.duration.epochs and not (session.stopped or session.interrupted()):
+        while session.closed_epochs < context.duration.epochs and not (
+            session.stopped or session.paused or session.interrupted()
+        ):
             if not train_epoch(session, batches):
                 break  # Ctrl-C within an epoch; a complete one is evaluated first, or a resumed run would lack that
             if session.evaluation_is_due():
@@ -59,7 +61,7 @@ def fit(session: Session) -> None:
                 session.call("after_evaluation")
             session.closed_epochs += 1
             session.call("after_epoch")
-        if not session.interrupted():
+        if not (session.paused or session.interrupted()):
             session.call("after_fit")
     finally:
         session.call_close()

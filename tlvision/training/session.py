@@ -49,6 +49,7 @@ class Session:
                     environment.
     has_targets:    whether any batch since the start (or the resume) had something labelled in it.
     closed_epochs:  epochs whose evaluation and after_epoch are done; a run may be killed between the two.
+    until:          epoch after which the run stops, to be resumed later; None for its end.
     """
 
     fabric: Fabric
@@ -67,6 +68,7 @@ class Session:
     origin: dict[str, str] = field(default_factory=dict)
     stopped: str | None = None
     closed_epochs: int = 0
+    until: int | None = None
     has_targets: bool = False
     verifier: Verifier = field(init=False)
     _interrupt: threading.Event = field(default_factory=threading.Event)
@@ -165,6 +167,11 @@ class Session:
     def stop(self, reason: str) -> None:
         """End the run after the current epoch."""
         self.stopped = reason
+
+    @property
+    def paused(self) -> bool:
+        """Return whether the run is to stop here, after epoch `until`, and to be resumed later."""
+        return self.until is not None and self.until <= self.closed_epochs < self.context.duration.epochs
 
     def interrupted(self) -> bool:
         """Return whether Ctrl-C was pressed in any process."""

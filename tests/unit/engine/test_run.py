@@ -22,7 +22,7 @@ from interrupt import interrupted
 from launch import torchrun
 from tiny import config_of
 from tlvision.engine import train as runs
-from tlvision.types import RunError
+from tlvision.types import InputError, RunError
 
 STATE = ("model.safetensors", "optimizer.safetensors", "hook.ema.safetensors", "random.0.safetensors")
 
@@ -126,6 +126,24 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tiny_config: dict[str, Any]
     assert json.loads((straight / "metrics.json").read_text()) == json.loads((resumed.run / "metrics.json").read_text())
     lines = [json.loads(line) for line in (resumed.run / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines if line["kind"] == "evaluation"] == [1, 2], "no evaluation is lost"
+
+
+def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_bits(
+    tiny_config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_config["train"]["epochs"] = 3
+    straight = tlvision.train(tiny_config).run
+    tiny_config["run"]["out"] = str(tmp_path / "stopped")
+    stopped = tlvision.train(tiny_config, until=1)
+    assert stopped.metrics == {}
+    assert not (stopped.run / "finished.json").exists()
+    assert "stopped after epoch 1; go on with: tlvision train --resume" in " ".join(capsys.readouterr().out.split())
+    assert json.loads((stopped.run / "checkpoints" / "last" / "state.json").read_text())["closed_epochs"] == 1
+    assert tlvision.train({}, resume=stopped.run, until=2).metrics == {}
+    assert tlvision.train({}, resume=stopped.run, until=3).metrics
+    assert not differing(last_state(straight), last_state(stopped.run))
+    with pytest.raises(InputError, match="--until is an epoch, from 1, got 0"):
+        tlvision.train(tiny_config, until=0)
 
 
 @pytest.mark.slow  # at moments that are chosen, in test_resume

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from copy import deepcopy
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,111 +15,83 @@ from fast import first_fast
 from tlvision.cli.main import main
 from tlvision.config.load import load_config
 from tlvision.engine.build import build_run
-from tlvision.experiment.adapt import Row, _compare, _read, adapt, format_rows
-from tlvision.report import write_adapt_page
-from tlvision.tasks import Metric
+from tlvision.experiment.actions import zero_shot
+from tlvision.experiment.adapt import adaptation
+from tlvision.experiment.baselines import KINDS, make_arms
+from tlvision.experiment.plan import make_plan
 from tlvision.types import InputError
 
 
-def test_the_share_of_the_gap_and_what_is_forgotten() -> None:
-    rows = [
-        Row("source_only", "source_only", [0.2, 0.3], [0.8, 0.6], [0.3, 0.3]),
-        Row("mt", "method", [0.3, 0.4], [0.7, 0.5], [0.4, 0.4]),
-        Row("oracle", "oracle", [0.6, 0.7], [], [0.7, 0.7]),
-        Row("zero_shot", "zero_shot"),
+def test_the_trials_are_the_arms(values: dict[str, Any], tmp_path: Path) -> None:
+    """Their configs are equal but for folder, report and seed."""
+    config = write(values, tmp_path / "mt.yaml")
+    arms = make_arms([config], ["train.lr=1e-3"], KINDS)
+    experiment = adaptation(arms, [str(config)], ["train.lr=1e-3"], [0, 7], [])
+    plan = make_plan(experiment, Path("config"), tmp_path / "out")
+    assert [(point["arm"], plan.trials[trial].action) for point, trial in plan.points[::2]] == [
+        ("source_only", "train"),
+        ("mt", "train"),
+        ("zero_shot", "zero_shot"),
+        ("oracle", "train"),
     ]
-    _compare(rows)
-    assert (rows[1].mean, rows[1].low, rows[1].high) == (pytest.approx(0.35), 0.3, 0.4)
-    assert [row.gap_closed for row in rows] == [0.0, pytest.approx(0.25), pytest.approx(1.0), None]
-    assert [row.forgetting for row in rows] == [0.0, pytest.approx(0.1), None, None]
-    worse = [Row("source_only", "source_only", [0.5], [], [0.5]), Row("oracle", "oracle", [0.4], [], [0.4])]
-    _compare(worse)
-    assert worse[1].gap_closed is None, "an oracle that is no better leaves no gap to close"
+    configs = {arm.name: arm.config for arm in arms}
+    for point, trial in plan.points:
+        arm, trained = configs[point["arm"]], plan.trials[trial].config
+        seed = 0 if point["arm"] == "zero_shot" else int(point["seed"])
+        arm = arm.model_copy(update={"train": arm.train.model_copy(update={"seed": seed}), "run": trained.run})
+        assert trained == (arm.model_copy(update={"hooks": ()}) if point["arm"] == "zero_shot" else arm)
 
 
-def test_a_metric_that_one_side_cannot_measure_is_a_note_in_its_row(tmp_path: Path) -> None:
-    """No small objects in data.source_val, or in data.val: null in metrics.json, or no such key."""
-    small, none = {"bbox": {"APs": 0.3}}, {"bbox": {"APs": None}}
-    rows = []
-    for name, kind, metrics in (
-        ("source_only", "source_only", small | {"source": none}),
-        ("method", "method", small | {"source": {"bbox": {"AP": 0.2}}}),
-        ("unmeasured", "method", none | {"source": small}),
-    ):
-        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-        row = Row(name, kind, runs=[str(tmp_path)])  # type: ignore[arg-type]
-        for _ in range(2):  # two seeds
-            _read(tmp_path, row, Metric("bbox/APs"), [])
-        rows.append(row)
-    _compare(rows)
-    assert [row.values for row in rows] == [[0.3, 0.3], [0.3, 0.3], []]
-    assert [row.source for row in rows] == [[], [], [0.3, 0.3]]
-    assert [row.forgetting for row in rows] == [None, None, None]
-    assert [row.note.count("is not measured on the source") for row in rows] == [1, 1, 0]
-    assert rows[2].note.count("is not measured on the target") == 1
-    table = format_rows(rows, "bbox/APs")
-    assert list(table.columns[1].cells) == ["0.3000", "0.3000", "not measured"]
-    result = {"metric": "bbox/APs", "seeds": [0, 1], "rows": [asdict(row) for row in rows]}
-    assert "not measured" in write_adapt_page(tmp_path, result).read_text()
-
-
-@pytest.mark.parametrize(
-    ("objects", "word"),
-    [([2.0, 4.4], "confirmation bias"), ([0.9, 3.9], "prediction collapse"), ([1.1, 3.9], ""), ([], "")],
-)
-def test_a_method_that_finds_far_more_or_less_than_source_only_is_told_of(objects: list[float], word: str) -> None:
-    rows = [
-        Row("source_only", "source_only", [0.2, 0.3], objects=[1.5, 2.5]),
-        Row("mt", "method", [0.3, 0.4], objects=objects),
-        Row("oracle", "oracle", [0.6, 0.7], objects=[9.0, 9.0]),
-    ]
-    _compare(rows)
-    assert [bool(row.note) for row in rows] == [False, bool(word), False]
-    assert word in rows[1].note
-
-
+@pytest.mark.slow  # seven processes; the fast test above has the configs
 def test_the_command_trains_every_arm_and_can_be_repeated(
-    values: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    values: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values["train"]["epochs"] = 1
     config, out = write(values, tmp_path / "mt.yaml"), tmp_path / "out"
-    command = ["adapt", str(config), "--seeds", "0", "1", "--out", str(out)]
+    command = ["adapt", str(config), "--seeds", "0", "1", "--out", str(out), "--jobs", "2"]
     assert main(command) == 0
-    printed = capsys.readouterr().out
-    assert "gap closed" in printed
-    assert "zero_shot: the weights do not have all of it" in " ".join(printed.split())
-    result = json.loads((out / "adapt.json").read_text())
-    rows = {row["name"]: row for row in result["rows"]}
-    assert list(rows) == ["zero_shot", "source_only", "mt", "oracle"]
+    assert "the weights do not have all of it" in " ".join(capsys.readouterr().out.split())
+    table = json.loads((out / "table.json").read_text())
+    rows = {row["point"]["arm"]: row for row in table["rows"]}
     for name in ("source_only", "mt", "oracle"):
-        values_of = [
-            json.loads((out / name / f"seed{seed}" / "metrics.json").read_text())["bbox"]["AP"] for seed in (0, 1)
-        ]
-        assert rows[name]["values"] == values_of
-        assert rows[name]["mean"] == pytest.approx(sum(values_of) / 2)
-        assert all(best >= value for best, value in zip(rows[name]["best"], values_of, strict=True))
+        for seed, run in enumerate(rows[name]["runs"]):
+            metrics = json.loads((Path(run) / "metrics.json").read_text())
+            assert rows[name]["values"][f"seed {seed}"] == metrics["bbox"]["AP"]
     assert rows["mt"]["selected_by"] == "unlabelled/stability"
-    assert len(rows["mt"]["source"]) == 2
-    page = (out / "adapt.html").read_text()
-    assert len(re.findall(r"<use [^>]*fill: var\(--series", page)) == 6  # dots of three arms, two seeds
+    assert rows["mt"]["source"] is not None
+    page = (out / "report.html").read_text()
     quality = rows["mt"]["pseudo_labels"]
     assert quality["counts"]["images"] == 12
     assert [row["threshold"] for row in quality["all"]][::4] == [0.1, 0.5, 0.9]
-    assert rows["source_only"]["pseudo_labels"] is None
+    assert "pseudo_labels" not in rows["source_only"]
     assert "Quality of the pseudo-labels" in page
-    assert "unlabelled/stability" in page
-
-    def no_training(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("everything is there already")
-
-    monkeypatch.setattr("tlvision.engine.train.train", no_training)
     assert main(command) == 0
-    assert json.loads((out / "adapt.json").read_text()) == result
-    with pytest.raises(InputError, match="holds a run with another config"):
-        adapt([config], ["train.lr=1e-3"], seeds=[0], out=out)
-    (out / "mt" / "seed9" / "predictions").mkdir(parents=True)
-    with pytest.raises(InputError, match="seed9' is not empty and holds no run"):
-        adapt([config], [], seeds=(0, 9), out=out)
+    assert "7 trials (1 of 8 points are equal to others): 6 finished, 1 to run" in capsys.readouterr().out
+    assert json.loads((out / "table.json").read_text()) == table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arms", "zero_shot", "method"], "zero_shot are made from source_only; add source_only"),
+        (["--seeds", "1", "1"], "1 is given more than once"),
+        (["--seeds", "-1"], "expected integers from 0"),
+        (["--jobs", "0"], "--jobs must be from 1"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused(
+    arguments: list[str], message: str, values: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(values, tmp_path / "mt.yaml")
+    assert main(["adapt", str(config), "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def as_pretrained(values: dict[str, Any], out: Path) -> Path:
+    """Measure the weights of a config as they are, and return the run."""
+    config = load_config(values, [f"run.out={out}"])
+    zero_shot(config)
+    return out
 
 
 def test_zero_shot_is_the_checkpoint_as_it_is(values: dict[str, Any], tmp_path: Path) -> None:
@@ -131,12 +101,11 @@ def test_zero_shot_is_the_checkpoint_as_it_is(values: dict[str, Any], tmp_path: 
     plain["run"]["out"] = str(tmp_path / "pretrained")
     run = tlvision.train(plain).run
     values["model"]["weights"] = str(run / "checkpoints" / "last" / "model.safetensors")
-    result = adapt([write(values, tmp_path / "mt.yaml")], out=tmp_path / "out", kinds=["zero_shot"])
-    (row,) = result["rows"]
-    assert row["note"] == ""
+    found = as_pretrained(values, tmp_path / "out")
     # last and best of that run are the same epoch only by chance; its last evaluation is in the log.
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert row["values"] == [log[-1]["metrics"]["target/bbox/AP"]]
+    metrics = json.loads((found / "metrics.json").read_text())
+    assert metrics["bbox"]["AP"] == log[-1]["metrics"]["target/bbox/AP"]
 
 
 # Selection, and that labels of the target stay out of training.
@@ -213,12 +182,10 @@ def test_a_class_takes_the_rows_of_the_one_that_it_is_called_after(
         path.write_text(path.read_text().replace('"dark"', '"gloomy"'))
     data["train"], data["source_val"] = data["oracle"], data["val"]
     values["model"] |= {"weights": str(weights), "rename": {"gloomy": "dark"}}
-    result = adapt([write(values, tmp_path / "mt.yaml")], out=tmp_path / "out", kinds=["zero_shot"])
-    assert result["rows"][0]["note"] == ""
-    assert len(result["rows"][0]["values"]) == 1
+    assert (as_pretrained(values, tmp_path / "out") / "finished.json").exists()
     values["model"]["rename"] = {}
-    result = adapt([write(values, tmp_path / "mt.yaml")], out=tmp_path / "out2", kinds=["zero_shot"])
-    assert "fresh gloomy" in result["rows"][0]["note"]
+    with pytest.raises(InputError, match="fresh gloomy"):
+        as_pretrained(values, tmp_path / "out2")
     values["model"]["rename"] = {"gloom": "dark"}
     with pytest.raises(InputError, match=r"model\.rename: the data have no class 'gloom'.*'gloomy'"):
         tlvision.train(values)
@@ -228,7 +195,7 @@ def test_a_class_takes_the_rows_of_the_one_that_it_is_called_after(
 
 
 def scores_in(folder: Path) -> tuple[set[int], set[float]]:
-    rows = json.loads((folder / "zero_shot" / "predictions.json").read_text())
+    rows = json.loads((folder / "predictions.json").read_text())
     return {row["category_id"] for row in rows}, {round(row["score"], 5) for row in rows}
 
 
@@ -248,39 +215,16 @@ def test_several_of_their_classes_are_one_of_ours(
     data["classes"] = ["thing"]
     values["model"] |= {"weights": str(weights), "rename": {"thing": ["dark", "light"]}}
     both, alone = tmp_path / "both", tmp_path / "alone"
-    (row,) = adapt([write(values, tmp_path / "mt.yaml")], out=both, kinds=["zero_shot"])["rows"]
-    assert row["note"] == ""
-    categories, merged = scores_in(both)
+    alone.mkdir()
+    categories, merged = scores_in(as_pretrained(values, both))
     assert categories == {7}
     # The weights' own two classes, read apart, are what was merged.
     apart = {}
     for name in ("dark", "light"):
         values["model"]["rename"] = {"thing": name}
-        adapt([write(values, tmp_path / "mt.yaml")], out=alone / name, kinds=["zero_shot"])
-        _, apart[name] = scores_in(alone / name)
+        _, apart[name] = scores_in(as_pretrained(values, alone / name))
     assert merged == apart["dark"] | apart["light"]
     assert all(apart.values())
     # Training starts from the first.
     values["model"]["rename"] = {"thing": ["dark", "light"]}
     assert build_run(load_config(values)).report.remapped[0].endswith("rows dark of 2")
-
-
-def test_an_arm_that_was_stopped_after_an_evaluation_is_trained_to_its_end(
-    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every evaluation writes metrics.json, so that it does not mark the end of a run."""
-    values["evaluate"] = {"every": 1}
-    config, out = write(values, tmp_path / "mt.yaml"), tmp_path / "out"
-    command = ["adapt", str(config), "--seeds", "0", "--arms", "method", "--out", str(out)]
-    run = out / "mt" / "seed0"
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("tlvision.engine.train._finish", stop)
-        main(command)
-    assert (run / "metrics.json").exists()
-    assert not (run / "thresholds.json").exists()
-    assert main(command) == 0
-    assert (run / "thresholds.json").exists()

@@ -16,11 +16,13 @@ import pytest
 
 from tlvision.cli.main import main
 from tlvision.config.load import dump_config, load_config
+from tlvision.experiment.executor import run_trials
+from tlvision.experiment.executors import gpu_names, make_executor
 from tlvision.experiment.file import ExperimentFile, parse_experiment, read_experiment
 from tlvision.experiment.local import LocalExecutor
 from tlvision.experiment.plan import make_plan
 from tlvision.experiment.progress import state_of
-from tlvision.experiment.run import gpu_names, local_executor, run_experiment
+from tlvision.experiment.run import run_experiment
 from tlvision.files.json_files import read_object
 from tlvision.types import InputError
 
@@ -44,7 +46,7 @@ def experiment(**changes: Any) -> ExperimentFile:
 
 
 def run(origin: Path, out: Path, jobs: int = 2, **changes: Any) -> dict[str, Any]:
-    table = run_experiment(experiment(**changes), origin, out, executor=LocalExecutor(jobs=jobs, command=FAKE))
+    table = run_experiment(experiment(**changes), origin, out, executor=LocalExecutor(slots=jobs, command=FAKE))
     assert table is not None
     return table
 
@@ -94,14 +96,14 @@ def test_each_job_gets_one_of_the_gpus_that_the_user_allows(monkeypatch: pytest.
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert gpu_names() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    executor = local_executor(experiment())
-    assert (executor.jobs, executor.gpus) == (2, ["3", "5"])
+    executor = make_executor(experiment())
+    assert (executor.slots, executor.gpus) == (2, ["3", "5"])
     assert [executor._environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["3", "5", "3"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert local_executor(experiment()).jobs == 1
-    assert local_executor(experiment(), 4)._environment(0) == {"OMP_NUM_THREADS": "2"}
+    assert make_executor(experiment()).slots == 1
+    assert make_executor(experiment(), 4)._environment(0) == {"OMP_NUM_THREADS": "2"}
 
 
 def test_the_state_of_a_trial_comes_from_the_end_of_its_log(origin: Path, tmp_path: Path) -> None:
@@ -214,9 +216,9 @@ def test_ctrl_c_ends_the_trials_and_the_command_goes_on(origin: Path, tmp_path: 
             raise KeyboardInterrupt
 
     plan = make_plan(experiment(), origin, out)
-    executor = LocalExecutor(jobs=2, command=FAKE)
+    executor = LocalExecutor(slots=2, command=FAKE)
     with pytest.raises(KeyboardInterrupt):
-        list(executor.run(list(plan.trials.values()), interrupt))
+        list(run_trials(list(plan.trials.values()), executor, interrupt))
     assert children(out) == []
     assert len(run(origin, out)["rows"]) == 2
 
@@ -241,7 +243,7 @@ def test_ctrl_c_reaches_a_trial_that_could_go_on(origin: Path, tmp_path: Path) -
 
     plan = make_plan(experiment(), origin, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
-        list(LocalExecutor(command=(sys.executable, "-c", SLOW)).run(list(plan.trials.values()), interrupt))
+        list(run_trials(list(plan.trials.values()), LocalExecutor(command=(sys.executable, "-c", SLOW)), interrupt))
     assert len(list(trials.glob("*.saved"))) == 1
 
 

@@ -1,0 +1,7 @@
+"""`tlvision tune` as a script: python tools/tune.py …"""
+
+import sys
+
+from tlvision.cli.main import main
+
+sys.exit(main(["tune", *sys.argv[1:]]))
