@@ -5,6 +5,7 @@
     python tools/bench.py recipes run | table | choose | probe …   # which defaults generalise, one data set left out
     python tools/bench.py zero_shot                        # how well the weights fit those data sets untrained
     python tools/bench.py parity --plugin mmdet | torchvision …        # the same, against their own trainers
+    python tools/bench.py upstream CONFIG.yaml             # one training with upstream's trainer, for an experiment
     python tools/bench.py parity --side upstream --plugin yolo …       # one side, without the comparison
     python tools/bench.py step yolo+mean_teacher --with data.yaml …       # what a method costs a step
     python tools/bench.py freezing --data DIR --weights W.pt
@@ -36,6 +37,7 @@ BENCHMARKS = (
     "step_time_yolo",
     "tables",
     "transfer",
+    "upstream",
     "verify",
     "zero_shot",
 )

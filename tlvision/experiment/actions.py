@@ -7,6 +7,7 @@ The run's folder gets config.yaml, classes.json, predictions, metrics.json and f
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -51,8 +52,9 @@ def zero_shot(config: Config) -> None:
 def other_trainer(config: Config, command: Sequence[str]) -> None:
     """Run another trainer, and measure the predictions that it leaves.
 
-    command: its words; behind them it gets the path of the config. It trains as the config says, and writes
-             `predictions.json` (COCO results of `data.val`) or `predictions/` (label maps) into the folder `run.out`.
+    command: its words, of which a first `python` is the interpreter that runs this; behind them it gets the path of
+             the config. It trains as the config says, and writes `predictions.json` (COCO results of `data.val`) or
+             `predictions/` (label maps) into the folder `run.out`.
 
     Raises RunError if it fails, or leaves no predictions.
     """
@@ -60,7 +62,8 @@ def other_trainer(config: Config, command: Sequence[str]) -> None:
     train = read_dataset(task, config.data.train, "train", label_options(config.data))
     val = read_dataset(task, config.data.evaluated, "val", label_options(config.data), train.classes)
     run = _new_run(config)
-    code = subprocess.run([*command, str(run / "config.yaml")], check=False).returncode
+    words = [sys.executable if command[0] == "python" else command[0], *command[1:], str(run / "config.yaml")]
+    code = subprocess.run(words, check=False).returncode
     if code:
         raise RunError(f"'{command[0]}' ended with code {code}")
     results = run / task.results_name
@@ -68,7 +71,7 @@ def other_trainer(config: Config, command: Sequence[str]) -> None:
         raise RunError(f"'{command[0]}' has not written {results}")
     write_json(run / "classes.json", train.classes.to_json(), indent=1)
     write_json(run / "metrics.json", measure_results(config, task, val, results), indent=1, nan="null")
-    mark_finished(run, 0)
+    mark_finished(run, 0, 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def measure_results(config: Config, task: Task, data: Dataset, results: Path) -> dict[str, Any]:

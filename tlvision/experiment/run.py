@@ -74,6 +74,7 @@ def run_experiment(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; repeat the command to go on. Trials are in {out / 'trials'}") from None
     table = summarise(plan, outcomes, {choice.row: choice.sentence(plan.metric.name) for choice in choices})
+    table["search"] = [choice.as_json(plan.metric.name) for choice in choices]
     write_text(out / "results.jsonl", as_lines(plan, outcomes))
     write_pages(table, out)
     _print(table, out, console)

@@ -24,7 +24,7 @@ class Choice:
     """What the search of one row has found.
 
     row:      its name. values: the chosen ones. value: of the metric on the images that were held out.
-    tried:    of each candidate: values, epochs, value (None if it failed), error.
+    tried:    of each candidate: values, epochs, value (None if it failed), curve ([epoch, value] of each round), error.
     epochs:   trained in all, by all candidates. full: epochs of training every candidate to its end.
     """
 
@@ -119,10 +119,13 @@ class _RowSearch:
             for each in candidates:
                 trial = trials[each.number]
                 value = None if outcomes[trial.id].error else value_of(trial, self._plan.metric.name)
+                before = tried[each.number]["curve"] if each.number in tried else []
+                epochs = each.until or self._epochs
                 tried[each.number] = {
                     "values": dict(each.values),
-                    "epochs": each.until or self._epochs,
+                    "epochs": epochs,
                     "value": value,
+                    "curve": before if value is None else [*before, [epochs, value]],
                     "error": outcomes[trial.id].error,
                     "run": str(trial.folder),
                 }

@@ -24,6 +24,7 @@ def write_experiment_page(path: Path, table: Mapping[str, Any]) -> Path:
         facts=[("rows", str(len(rows))), ("runs", str(sum(len(row["runs"]) for row in rows)))],
         sections=[
             _values(table),
+            *(_search(each, table["higher_is_better"]) for each in table.get("search", ())),
             _differences(table),
             _selection(rows),
             _pseudo_labels(rows),
@@ -69,6 +70,69 @@ def _curve(table: Mapping[str, Any]) -> tuple[str, str]:
         for number, (name, points) in enumerate(groups.items())
     ]
     return f"Mean along {axis}", line_chart(lines, x_label=axis, y_label=table["metric"])
+
+
+def _search(search: Mapping[str, Any], higher_is_better: bool) -> Section | None:
+    """Return what the search of one row has tried: the values along each key, and along the epochs."""
+    candidates = search["candidates"]
+    keys = list(search["chosen"])
+    charts = [(f"Along {key}", _along(search, key)) for key in keys]
+    if any(len(each["curve"]) > 1 for each in candidates):
+        charts.append(("Along the epochs of training", _rounds(search)))
+    sign = -1 if higher_is_better else 1
+    rows = sorted(candidates, key=lambda each: (-each["epochs"], sign * (each["value"] or 0.0)))
+    heads = ("epochs", "value", *(["error"] if any(each["error"] for each in rows) else []))
+    body = [
+        (", ".join(f"{key}={each['values'][key]}" for key in keys), *(each[head] for head in heads)) for each in rows
+    ]
+    data = DataTable(("candidate", *heads), body, text=("error",))
+    note = (
+        f"Chosen on training images that were held out: {_words(search['chosen'])} (orange), of {len(candidates)} "
+        f"candidates, in {search['epochs']} epochs of {search['epochs_of_all']} that all candidates would take to their end."
+    )
+    return section(
+        f"Search: {search['row']}", [{"charts": [each for each in charts if each[1]]}, {"table": data}], note
+    )
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def _along(search: Mapping[str, Any], key: str) -> str:
+    """Return a chart with a dot for each candidate that was trained as long as the chosen one or less, "" for words."""
+    measured = [each for each in search["candidates"] if each["value"] is not None]
+    values = [each["values"][key] for each in measured]
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return ""
+    longest = max(each["epochs"] for each in measured)
+    dots = [
+        Line(
+            "",
+            [each["values"][key]],
+            [each["value"]],
+            colour=1 if each["values"] == search["chosen"] else 0,
+            marks=True,
+            faint=each["epochs"] < longest,
+        )
+        for each in measured
+    ]
+    wide = min(values) > 0 and max(values) > 10 * min(values)
+    return line_chart(dots, x_label=key, y_label=search["metric"], log_x=wide)
+
+
+def _rounds(search: Mapping[str, Any]) -> str:
+    lines = [
+        Line(
+            "",
+            [epoch for epoch, _ in each["curve"]],
+            [value for _, value in each["curve"]],
+            colour=1 if each["values"] == search["chosen"] else 0,
+            marks=True,
+        )
+        for each in sorted(search["candidates"], key=lambda each: each["values"] == search["chosen"])
+    ]
+    return line_chart([line for line in lines if line.x], x_label="epoch", y_label=search["metric"])
 
 
 def _differences(table: Mapping[str, Any]) -> Section | None:

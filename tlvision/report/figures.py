@@ -109,10 +109,11 @@ def line_chart(
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
     from_zero: bool = False,
+    log_x: bool = False,
 ) -> str:
     """Return an SVG of lines, back to front; "" if no point is finite. Lines with many points are averaged.
 
-    from_zero: the y axis begins at 0, for values that are never below.
+    from_zero: the y axis begins at 0, for values that are never below. log_x: the x axis is logarithmic; x above 0.
 
     >>> line_chart([Line("loss", [0, 1], [2.0, 1.0])], x_label="step", y_label="loss")[:4]
     '<svg'
@@ -139,7 +140,10 @@ def line_chart(
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.xaxis.set_major_formatter("{x:g}")  # numbers without a common factor, which would need a place of its own
     axes.yaxis.set_major_formatter("{x:g}")
-    if all(value is None or float(value).is_integer() for line in lines for value in line.x):
+    if log_x:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")  # the scale has brought its own
+    elif all(value is None or float(value).is_integer() for line in lines for value in line.x):
         axes.locator_params(axis="x", integer=True)
     if x_range is not None:
         axes.set_xlim(*x_range)

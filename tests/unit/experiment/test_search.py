@@ -57,6 +57,10 @@ def test_halving_finds_the_best_of_the_grid_in_a_part_of_its_epochs(origin: Path
     assert row["notes"] == [
         "train.lr=0.9, chosen of 9 candidates by bbox/AP (0.9000) on training images held out, 38 % of all their epochs"
     ]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Search: all" in page
+    assert "train.lr=0.9 (orange), of 9 candidates, in 34 epochs of 90" in " ".join(page.split())
+    assert all(chart in page for chart in ("Along train.lr", "Along the epochs of training"))
     steps = [len(path.read_text()) for path in (tmp_path / "out" / "trials").glob("*/steps")]
     assert sum(steps) == 34 + 30, "no step of a candidate is done twice, and the winner is trained with each seed"
 
