@@ -1,7 +1,7 @@
 """Speed and parity, measured against upstream in the same run.
 
     python tools/bench.py parity --plugin yolo --data DIR --weights W.pt --arch yolov8n --epochs 15 --image-size 320
-    python tools/bench.py transfer --data DIR --weights W.pt
+    python tools/bench.py few_images --data DIR            # the data of experiments/transfer.yaml
     python tools/bench.py recipes run | table | choose | probe …   # which defaults generalise, one data set left out
     python tools/bench.py zero_shot                        # how well the weights fit those data sets untrained
     python tools/bench.py parity --plugin mmdet | torchvision …        # the same, against their own trainers
@@ -36,7 +36,7 @@ BENCHMARKS = (
     "step",
     "step_time_yolo",
     "tables",
-    "transfer",
+    "few_images",
     "upstream",
     "verify",
     "zero_shot",

@@ -88,7 +88,7 @@ def _search(search: Mapping[str, Any], higher_is_better: bool) -> Section | None
     data = DataTable(("candidate", *heads), body, text=("error",))
     note = (
         f"Chosen on training images that were held out: {_words(search['chosen'])} (orange), of {len(candidates)} "
-        f"candidates, in {search['epochs']} epochs of {search['epochs_of_all']} that all candidates would take to their end."
+        f"candidates, in {search['epochs']} epochs of {search['epochs_of_all']} that all of them would take."
     )
     return section(
         f"Search: {search['row']}", [{"charts": [each for each in charts if each[1]]}, {"table": data}], note

@@ -79,8 +79,8 @@ def test_configs_fit_the_schema(block: Block, tiny_config: dict[str, Any], tmp_p
     values = parse_yaml(block.text, block.page)
     assert isinstance(values, dict)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(tiny_config))
-    if "axes" in values:
-        experiment = parse_experiment(values, block.page)
+    if {"axes", "search"} & values.keys():
+        experiment = parse_experiment({"base": "small.yaml", **values}, block.page)
         for variant in [each for axis in experiment.axes.values() for each in axis.named().values()]:
             keys = {**experiment.set, **variant.set}
             load_config(tmp_path / "small.yaml", [f"{key}={json.dumps(value)}" for key, value in keys.items()])

@@ -70,24 +70,18 @@ def test_every_plugin_has_a_module_that_trains_with_its_upstream(
             runner.run(job(plugin, None, **{name: "given"}))
 
 
-def test_the_other_benchmarks_start_upstreams_side_with_options_that_it_has(
+def test_the_recipes_start_upstreams_side_with_options_that_it_has(
     parity: Callable[[str], Any], tools: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner, transfer, recipes = parity("runner"), tools("benchmarks.transfer"), tools("benchmarks.recipes")
+    runner, recipes = parity("runner"), tools("benchmarks.recipes")
     work = {"weights": "W.pt", "arch": "yolov8n", "data": tmp_path, "out": tmp_path, "budget": "quick"}
     given = SimpleNamespace(**work, epochs=6, image_size=96, batch=4)
     cell = SimpleNamespace(count=40, folder=tmp_path, images=tmp_path / "images")
-    commands = [
-        transfer.command_for(given, "ultralytics freeze=10", 0.003, 2, tmp_path / "val.json"),
-        recipes.command_for(given, cell, "upstream", 2, tmp_path / "run"),
-    ]
-    jobs = []
-    for command in commands:
-        monkeypatch.setattr(sys, "argv", command[2:])
-        jobs.append(runner.job_of(runner.arguments("description")))
-    assert [(job.plugin, job.last, job.seed, job.weights) for job in jobs] == [("yolo", True, 2, "W.pt")] * 2
-    assert [(job.freeze, job.lr) for job in jobs] == [(10, 0.003), (None, None)]
-    assert [job.files.val_labels.name for job in jobs] == ["val.json", "both.json"]
+    command = recipes.command_for(given, cell, "upstream", 2, tmp_path / "run")
+    monkeypatch.setattr(sys, "argv", command[2:])
+    job = runner.job_of(runner.arguments("description"))
+    assert (job.plugin, job.last, job.seed, job.weights) == ("yolo", True, 2, "W.pt")
+    assert (job.freeze, job.lr, job.files.val_labels.name) == (None, None, "both.json")
 
 
 def test_there_is_a_module_and_a_config_for_each_task(parity: Callable[[str], Any], repository: Path) -> None:
