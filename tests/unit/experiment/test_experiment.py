@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from processes import processes_of
 from tlvision.cli.main import main
 from tlvision.config.load import dump_config, load_config
 from tlvision.experiment.executor import run_trials
@@ -167,19 +168,6 @@ run(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def children(out: Path) -> list[int]:
-    """Return the processes of trials of an experiment."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                if str(out / "trials").encode() in (folder / "cmdline").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_at_any_moment_nothing_is_lost_or_trained_twice(seed: int, origin: Path, tmp_path: Path) -> None:
@@ -195,7 +183,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_trained_twice(seed: int, origin
         while not (out / "trials").exists() and runner.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(generator.uniform(0, 0.3))
-        victims = children(out) if number % 2 else []
+        victims = processes_of(out / "trials") if number % 2 else []
         os.kill(generator.choice(victims) if victims else runner.pid, signal.SIGKILL)
         runner.wait(120)
     table = run(origin, out)
@@ -219,7 +207,7 @@ def test_ctrl_c_ends_the_trials_and_the_command_goes_on(origin: Path, tmp_path: 
     executor = LocalExecutor(slots=2, command=FAKE)
     with pytest.raises(KeyboardInterrupt):
         list(run_trials(list(plan.trials.values()), executor, interrupt))
-    assert children(out) == []
+    assert processes_of(out / "trials") == []
     assert len(run(origin, out)["rows"]) == 2
 
 

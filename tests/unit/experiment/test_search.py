@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import random
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from processes import processes_of
 from tlvision.cli.main import main
 from tlvision.config.load import dump_config, load_config
 from tlvision.experiment.file import ExperimentFile, SearchSettings, parse_experiment
@@ -239,3 +245,38 @@ def test_halving_of_real_trials(tiny_config: dict[str, Any], tmp_path: Path) -> 
     table = json.loads((out / "table.json").read_text())
     assert table["rows"][0]["count"] == 1
     assert table["rows"][0]["memory"] > 50
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_search import GRID, run
+run(Path(sys.argv[1]), Path(sys.argv[2]), {{"method": "halving", "space": GRID}})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_a_search_that_is_killed_at_any_moment_comes_to_the_same(seed: int, origin: Path, tmp_path: Path) -> None:
+    """Five kills -9 each: of the runner, or of a trial, which is a failed candidate until the repeat."""
+    expected, search = run(origin, tmp_path / "reference", {"method": "halving", "space": GRID})
+    out, generator = tmp_path / "out", random.Random(seed)
+    driver = DRIVER.format(here=str(Path(__file__).parent))
+    command = [sys.executable, "-c", driver, str(origin), str(out)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for number in range(5):
+        runner = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+        until = time.monotonic() + 60
+        while not (out / "trials").exists() and runner.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 1.0))
+        victims = processes_of(out / "trials") if number % 2 else []
+        os.kill(generator.choice(victims) if victims else runner.pid, signal.SIGKILL)
+        runner.wait(120)
+    table, again = run(origin, out, {"method": "halving", "space": GRID})
+    assert again[0]["chosen"] == search[0]["chosen"]
+    assert [each["curve"] for each in again[0]["candidates"]] == [each["curve"] for each in search[0]["candidates"]]
+    assert table["rows"][0]["values"] == expected["rows"][0]["values"]
+    for path in (out / "trials").glob("*/steps"):
+        assert "0123456789".startswith(path.read_text()), "a step was done twice"
