@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tlvision.cli.composition import CONFIG, add_composition
+from tlvision.cli.shortcuts import add_running, running
 
 ARMS = ("zero_shot", "source_only", "method", "oracle")
 
@@ -15,8 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--out", default="runs/adapt", help="folder of the trials and the table")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="default: all of them")
-    parser.add_argument("--jobs", type=int, metavar="N", help="trials at a time (default: one for each GPU)")
-    parser.add_argument("--plan", action="store_true", help="check every config, print the plan, and run nothing")
+    add_running(parser)
     add_composition(parser)
 
 
@@ -31,6 +31,5 @@ def run(options: argparse.Namespace) -> None:
         out=options.out,
         kinds=options.arms,
         extra=options.extra,
-        jobs=options.jobs,
-        plan_only=options.plan,
+        **running(options),
     )

@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 
 from tlvision.cli.composition import add_composition
+from tlvision.cli.shortcuts import add_running, running
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("file", metavar="FILE", help="YAML file with base, axes and compare")
     parser.add_argument("--out", metavar="DIR", help="folder of the trials and the table (default: runs/NAME_OF_FILE)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="trials at a time (default: as the file says)")
-    parser.add_argument("--plan", action="store_true", help="check every config, print the plan, and run nothing")
+    add_running(parser)
     add_composition(parser)
 
 
@@ -25,4 +25,4 @@ def run(options: argparse.Namespace) -> None:
     path = Path(options.file)
     out = Path(options.out) if options.out else Path("runs") / path.stem
     experiment = with_composition(read_experiment(path), options.extra, options.set)
-    run_experiment(experiment, path, out, jobs=options.jobs, plan_only=options.plan)
+    run_experiment(experiment, path, out, **running(options))

@@ -32,13 +32,14 @@ def adapt(
     extra: Sequence[str] = (),
     jobs: int | None = None,
     plan_only: bool = False,
+    estimate: bool = False,
 ) -> dict[str, Any] | None:
     """Train every arm with every seed, and return the table, which is also written to `out`.
 
     configs:   files, presets or compositions ("yolo+mean_teacher"), one a method; see
                `tlvision.experiment.baselines.make_arms`.
     overrides, extra: as for `tlvision.train`, for all methods.
-    out, jobs, plan_only: as for `tlvision.experiment.run.run_experiment`.
+    out, jobs, plan_only, estimate: as for `tlvision.experiment.run.run_experiment`.
 
     A method with a teacher has "pseudo_labels" in its row: their quality on `data.oracle`, of the first seed.
 
@@ -46,7 +47,7 @@ def adapt(
     """
     arms = make_arms(configs, overrides, kinds, extra)
     experiment = adaptation(arms, configs, overrides, seeds, extra)
-    table = run_experiment(experiment, Path("config"), Path(out), jobs=jobs, plan_only=plan_only)
+    table = run_experiment(experiment, Path("config"), Path(out), jobs=jobs, plan_only=plan_only, estimate=estimate)
     if table is None:
         return None
     teachers = {arm.name: arm.config for arm in arms if has_teacher(arm.config) and arm.config.data.oracle is not None}

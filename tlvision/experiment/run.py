@@ -12,6 +12,7 @@ from tlvision.config.compose import find
 from tlvision.config.presets import presets
 from tlvision.config.yaml_text import write_yaml
 from tlvision.engine.run_folder import is_finished
+from tlvision.experiment.estimate import probe
 from tlvision.experiment.executor import Executor, run_trials
 from tlvision.experiment.executors import make_executor
 from tlvision.experiment.file import ExperimentFile
@@ -41,6 +42,7 @@ def run_experiment(
     executor: Executor | None = None,
     jobs: int | None = None,
     plan_only: bool = False,
+    estimate: bool = False,
 ) -> dict[str, Any] | None:
     """Run the trials that are not finished, and return the table, which is also written to `out`.
 
@@ -50,6 +52,7 @@ def run_experiment(
                checkpoint.
     executor:  what runs the trials; None for the one of the file, with `jobs` trials at a time if that is given.
     plan_only: print the plan, run nothing, and return None.
+    estimate:  train the first trial for one epoch, print how long all take, and return None.
 
     Raises InputError before anything runs, if a config is wrong or `out` holds something else.
     """
@@ -64,6 +67,9 @@ def run_experiment(
         return None
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / FILE, write_yaml(_content(experiment, origin)))
+    if estimate:
+        console.print(probe(plan, executor), soft_wrap=True)
+        return None
     work = _Work(executor, out, console)
     choices: list[Choice] = []
     try:

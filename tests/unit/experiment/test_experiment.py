@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from processes import processes_of
 from tlvision.cli.main import main
 from tlvision.config.load import dump_config, load_config
+from tlvision.experiment.estimate import Pace, sentence
 from tlvision.experiment.executor import run_trials
 from tlvision.experiment.executors import gpu_names, make_executor
 from tlvision.experiment.file import ExperimentFile, parse_experiment, read_experiment
@@ -305,3 +307,34 @@ def test_real_trials_from_the_command_line(origin: Path, tmp_path: Path, capsys:
         for folder, value in zip(row["runs"], row["values"].values(), strict=True):
             assert json.loads((Path(folder) / "metrics.json").read_text())["bbox"]["AP"] == value
             assert not (Path(folder) / "report.html").exists()
+
+
+def test_the_time_of_all_follows_from_one_epoch_of_the_first(origin: Path, tmp_path: Path) -> None:
+    plan = make_plan(
+        experiment(axes={"part": {"key": "data.train.subset.fraction", "values": [0.5, 1.0]}}, compare={}),
+        origin,
+        tmp_path / "out",
+    )
+    half, whole = plan.trials.values()
+    pace = Pace(process=12.0, epoch=2.0, share=0.5)
+    epochs = half.config.train.epochs
+    assert pace.seconds(half.config) == 10 + 2 * epochs
+    assert pace.seconds(whole.config) == 10 + 4 * epochs
+    assert sentence(pace, [half, whole] * 30, 2).startswith(
+        f"about {(20 + 6 * epochs) * 30 / 2 / 60:.0f} minutes for 60"
+    )
+    assert sentence(pace, [half] * 4000, 1).endswith("1 at a time (from one epoch of the first)")
+
+
+@pytest.mark.slow
+def test_the_probe_trains_one_epoch_which_is_not_lost(
+    origin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin.write_text("{base: base.yaml, axes: {seed: {role: replicate, key: train.seed, values: [0, 1]}}}")
+    command = ["experiment", str(origin), "--out", str(tmp_path / "out"), "--estimate"]
+    assert main(command) == 0
+    assert re.search(r"about \d+ minutes for 2 trials, 1 at a time", capsys.readouterr().out)
+    (state,) = (tmp_path / "out" / "trials").glob("*/checkpoints/last/state.json")
+    assert json.loads(state.read_text())["closed_epochs"] == 1
+    assert main(command) == 0
+    assert "the first trial has been trained for an epoch before" in capsys.readouterr().out
