@@ -26,7 +26,7 @@ class Executor(Protocol):
         """Return how those ended that have ended since the last call; wait a moment before looking again."""
 
     def stop(self) -> None:
-        """Let every trial save its checkpoint, and return when all have ended."""
+        """Let every trial save its checkpoint, return when all have ended, and let go of what runs them."""
 
 
 def run_trials(trials: Sequence[Trial], executor: Executor, watch: Watch | None = None) -> Iterator[Outcome]:
@@ -36,7 +36,8 @@ def run_trials(trials: Sequence[Trial], executor: Executor, watch: Watch | None 
 
     watch: called again and again with the trials that are running.
 
-    Raises KeyboardInterrupt after Ctrl-C, when every trial has saved its last checkpoint and ended.
+    Raises KeyboardInterrupt after Ctrl-C, when every trial has saved its last checkpoint and ended. Whoever made the
+    executor stops it at the end.
     """
     waiting, running = list(trials), dict[str, Trial]()
     failed: dict[str, Trial] = {}
@@ -66,5 +67,6 @@ def run_trials(trials: Sequence[Trial], executor: Executor, watch: Watch | None 
                 if outcome.error:
                     failed[outcome.trial.id] = outcome.trial
                 yield outcome
-    finally:
+    except BaseException:
         executor.stop()
+        raise

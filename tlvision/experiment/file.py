@@ -174,6 +174,12 @@ class RaySettings(_Strict):
     gpus: float = Field(1.0, ge=0, le=64, description="GPUs of a trial; 0.5: two trials share one.")
     cpus: float = Field(1.0, gt=0, le=1024, description="Processor cores of a trial.")
 
+    @model_validator(mode="after")
+    def _whole_above_1(self) -> Self:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus: above 1 a whole number, as Ray wants it, got {self.gpus}")
+        return self
+
 
 class SlurmSettings(_Strict):
     """Trials as SLURM jobs (submitit, extra `slurm`)."""

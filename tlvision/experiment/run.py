@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,15 +69,17 @@ def run_experiment(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / FILE, write_yaml(_content(experiment, origin)))
     if estimate:
-        console.print(probe(plan, executor), soft_wrap=True)
+        with _stopped_at_end(executor):
+            console.print(probe(plan, executor), soft_wrap=True)
         return None
     work = _Work(executor, out, console)
     choices: list[Choice] = []
     try:
-        if experiment.search is not None:
-            choices = work.search(plan)
-            plan = make_plan(experiment, origin, out, chosen_values(choices))
-        outcomes = work.train(plan)
+        with _stopped_at_end(executor):
+            if experiment.search is not None:
+                choices = work.search(plan)
+                plan = make_plan(experiment, origin, out, chosen_values(choices))
+            outcomes = work.train(plan)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; repeat the command to go on. Trials are in {out / 'trials'}") from None
     table = summarise(plan, outcomes, {choice.row: choice.sentence(plan.metric.name) for choice in choices})
@@ -85,6 +88,14 @@ def run_experiment(
     write_pages(table, out)
     _print(table, out, console)
     return table
+
+
+@contextmanager
+def _stopped_at_end(executor: Executor) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        executor.stop()
 
 
 def _content(experiment: ExperimentFile, origin: Path) -> dict[str, Any]:

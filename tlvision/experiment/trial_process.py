@@ -114,14 +114,16 @@ class TrialProcess:
 
 def run_to_end(trial: Trial, environment: Mapping[str, str], command: Sequence[str] = TLVISION) -> Outcome:
     """Run a trial in a process of its own, wait for it, and return how it ended; Ctrl-C and SIGTERM let it save."""
-    process = TrialProcess(trial, environment, command)
+    process = None
     try:
+        process = TrialProcess(trial, environment, command)
         while (outcome := process.poll()) is None:
             time.sleep(POLL)
         return outcome
     finally:
-        process.interrupt()
-        process.end(time.monotonic() + PATIENCE)
+        if process is not None:
+            process.interrupt()
+            process.end(time.monotonic() + PATIENCE)
 
 
 def is_done(trial: Trial) -> bool:

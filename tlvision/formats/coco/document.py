@@ -46,6 +46,8 @@ def load_document(
     Raises InputError, one sentence, with the file and the id in question.
     """
     name = str(path) if for_evaluation else path.name
+    if path.is_dir() or path.suffix.lower() in _OTHER_SUFFIXES:
+        raise InputError(f"'{path}' is no COCO json; {_CONVERT}")
     content = load_json(path, "a COCO json")
     _check_top_level(name, content, require_annotations=require_objects or for_evaluation)
     images = _unique(name, "image", _rows(name, "images", content))
@@ -132,7 +134,7 @@ def _dropped_note(name: str, before: list[Json], after: list[Json]) -> list[str]
 def _check_top_level(name: str, content: object, *, require_annotations: bool) -> None:
     foreign = _foreign_format(content)
     if foreign:
-        remedy = "give the annotation file" if foreign == _RESULTS else "convert it to COCO json first"
+        remedy = "give the annotation file" if foreign == _RESULTS else _CONVERT
         raise InputError(f"{name}: {foreign}, not a COCO dataset; {remedy}")
     assert isinstance(content, dict)
     wanted = ["images", "categories"] + (["annotations"] if require_annotations else [])
@@ -159,11 +161,15 @@ def _foreign_format(content: object) -> str:
 
 
 _RESULTS = "a list of COCO results (predictions)"
+_CONVERT = "convert it first: tlvision convert LABELS OUT"
+_OTHER_SUFFIXES = frozenset({".yaml", ".yml", ".xml", ".csv", ".txt"})
 
 
 def _foreign_list(first: object) -> str:
     if isinstance(first, dict) and "score" in first and "category_id" in first:
         return _RESULTS
+    if isinstance(first, dict) and "data" in first and ("annotations" in first or "completions" in first):
+        return "an export of Label Studio"
     if isinstance(first, dict) and "image_id" in first:
         return "a bare list of annotations without images and categories"
     return "a bare list"
