@@ -192,7 +192,15 @@ def _per_image(run: Path, config: Config) -> PerImage:
     data = read_dataset(task, config.data.evaluated, "val", options, read_classes(run), require_objects=False)
     with tempfile.TemporaryDirectory() as folder:
         truth = task.ground_truth(data, options, Path(folder), write=True)
-        return task.per_image(truth, in_run(run, task.results_name), data, measure_options(config))
+        return task.per_image(truth, _results(run, task), data, measure_options(config))
+
+
+def _results(run: Path, task: Task) -> Path:
+    """Return the predictions of a run: a file, or a folder of label maps."""
+    path = in_run(run, "metrics.json").parent / task.results_name
+    if not path.exists():
+        raise InputError(f"compare: '{path}' is missing. Evaluate the run again, or compare another.")
+    return path
 
 
 def group(runs: Sequence[Path], configs: Sequence[Config]) -> list[Side]:
@@ -216,8 +224,10 @@ def _without_seed(config: Config) -> Config:
 def check_protocols(runs: Sequence[Path]) -> None:
     """Raise InputError that shows the first difference, if the runs were not evaluated in the same way."""
     found = [read_object(in_run(run, "metrics.json"), _REMEDY) for run in runs]
+    # A run of one domain is measured on data.val, as one of two domains is on the target; the labels are compared too.
     parts = [
-        {"task": each.get("task"), "domain": each.get("domain"), "protocol": each.get("protocol")} for each in found
+        {"task": each.get("task"), "domain": each.get("domain") or "target", "protocol": each.get("protocol")}
+        for each in found
     ]
     for part in parts:
         if isinstance(part["protocol"], dict):  # another version of the library computes the same number

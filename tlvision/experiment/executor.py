@@ -26,7 +26,7 @@ class Executor(Protocol):
         """Return how those ended that have ended since the last call; wait a moment before looking again."""
 
     def stop(self) -> None:
-        """Let every trial save its checkpoint, return when all have ended, and let go of what runs them."""
+        """Let every trial save its checkpoint, return when all have ended, and free what runs them."""
 
 
 def run_trials(trials: Sequence[Trial], executor: Executor, watch: Watch | None = None) -> Iterator[Outcome]:

@@ -19,7 +19,8 @@ from tlvision.experiment.executors import make_executor
 from tlvision.experiment.file import ExperimentFile
 from tlvision.experiment.plan import Plan, Trial, make_plan, shown_point
 from tlvision.experiment.progress import ExperimentProgress
-from tlvision.experiment.summary import as_lines, as_markdown, cells, columns_of, summarise
+from tlvision.experiment.summary import summarise
+from tlvision.experiment.table_text import as_lines, as_markdown, cells, columns_of, short_columns_of
 from tlvision.experiment.trial_process import Outcome
 from tlvision.experiment.tuning import Choice, check_search, chosen_values, search_rows
 from tlvision.files.inputs import path_problem
@@ -192,7 +193,7 @@ def write_pages(table: Mapping[str, Any], out: Path) -> None:
 
 
 def _print(table: Mapping[str, Any], out: Path, console: Any) -> None:
-    columns = columns_of(table)
+    columns = short_columns_of(table)
     shown = terminal.table(table["metric"], *columns, right=set(columns) - {"verdict"})
     for row in table["rows"]:
         shown.add_row(row["name"], *cells(row, columns))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tlvision.evaluation.summary import format_number
-from tlvision.experiment.compare import Comparison, compare_groups
+from tlvision.experiment.compare import Comparison, check_protocols, compare_groups
 from tlvision.experiment.plan import Plan, Point, shown_point
-from tlvision.experiment.run_figures import REMEDY, RunFigures, read_figures
+from tlvision.experiment.run_figures import RunFigures, read_figures
 from tlvision.experiment.statistics import holm, mean_difference
 from tlvision.experiment.trial_process import Outcome
-from tlvision.files.json_files import read_object
 from tlvision.tasks import Metric
 from tlvision.types import InputError, counted
 
@@ -162,12 +159,14 @@ def _compare(rows: Sequence[Row], plan: Plan, notes: list[str]) -> None:
     pairs = []
     for row in rows:
         reference = by_point[_key({**row.point, **against})]
+        if _is_measured_otherwise(row, reference):
+            continue
         oracle = by_point.get(_key({**row.point, **dict.fromkeys(against, "oracle")}))
         fill_derived(row, reference, oracle if "oracle" in plan.experiment.extra else None, plan.metric)
         if reference is not row:
             row.reference = reference.name
             pairs.append((row, reference))
-    images = _over_images(rows, plan, notes)
+    images = _over_images(pairs, plan, notes)
     for row, reference in pairs:
         if images is not None:
             _difference_over_images(row, reference, images, plan)
@@ -223,16 +222,31 @@ def _count_note(row: Row, reference: Row) -> str:
     )
 
 
-def _over_images(rows: Sequence[Row], plan: Plan, notes: list[str]) -> Comparison | None:
+def _is_measured_otherwise(row: Row, reference: Row) -> bool:
+    """Return whether the evaluations of two rows differ, as on another domain; a note says in what."""
+    runs = [*_finished(row), *_finished(reference)]
+    try:
+        check_protocols(runs)
+    except InputError as error:
+        row.notes.append(f"not compared: {_reason(error)}")
+        return True
+    return False
+
+
+def _over_images(pairs: Sequence[tuple[Row, Row]], plan: Plan, notes: list[str]) -> Comparison | None:
     """Return resamples of the images of all finished runs, None where there are none."""
-    groups = {row.name: _finished(row) for row in rows if row.measured}
+    groups = {row.name: runs for pair in pairs for row in pair if (runs := _finished(row))}
     if not plan.experiment.compare.resamples or len(groups) < 2:
         return None
     try:
         return compare_groups(groups, repeats=plan.experiment.compare.resamples)
     except InputError as error:
-        notes.append(f"differences are over replicates only: {str(error).removeprefix('compare: ')}")
+        notes.append(f"differences are over replicates only: {_reason(error)}")
         return None
+
+
+def _reason(error: InputError) -> str:
+    return str(error).removeprefix("compare: ")
 
 
 def _finished(row: Row) -> list[Path]:
@@ -260,64 +274,6 @@ def _difference_over_replicates(row: Row, reference: Row) -> None:
     row.over = "replicates"
     if len(differences) < len(pairs):
         row.notes.append(f"{counted(len(differences), 'pair')} of {len(pairs)} count, the others have a missing value")
-
-
-_OPTIONAL = ("gap_closed", "source", "forgetting", "regret", "cost", "memory")
-"""Columns that are shown where a row has a value other than 0."""
-
-
-def columns_of(table: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the columns of the table in text and CSV, behind the name."""
-    compared = ("difference", "low", "high", "verdict") if table["against"] else ()
-    more = [key for key in _OPTIONAL if any(row[key] for row in table["rows"])]
-    return ("count", "mean", "sd", "min", "max", *compared, "minutes", *more)
-
-
-def cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
-    """Return a row of table.json as text."""
-    return [_FORMATS[key](row[key]) if key in _FORMATS else format_number(row[key]) for key in columns]
-
-
-def _format(pattern: str) -> Callable[[float | None], str]:
-    return lambda value: "-" if value is None else pattern.format(value)
-
-
-_FORMATS = {
-    "minutes": _format("{:.1f}"),
-    "gap_closed": _format("{:.0%}"),
-    "cost": _format("{:.2f}"),
-    "memory": _format("{:.0f}"),
-}
-
-
-def as_markdown(table: Mapping[str, Any]) -> str:
-    """Return the table as Markdown."""
-    columns = columns_of(table)
-    lines = ["| " + " | ".join([table["metric"], *columns]) + " |", "|" + "---|" * (len(columns) + 1)]
-    lines += [
-        "| " + " | ".join([row["name"].replace("|", "\\|"), *cells(row, columns)]) + " |" for row in table["rows"]
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def as_lines(plan: Plan, outcomes: Mapping[str, Outcome]) -> str:
-    """Return results.jsonl: a line for each point with trial, folder, metrics, seconds and error."""
-    lines = []
-    for point, trial_id in plan.points:
-        outcome = outcomes[trial_id]
-        metrics: Any = None if outcome.error else read_object(outcome.trial.folder / "metrics.json", REMEDY)
-        kinds = {} if metrics is None else {key: value for key, value in metrics.items() if isinstance(value, dict)}
-        line = {
-            "point": dict(point),
-            "trial": trial_id,
-            "run": str(outcome.trial.folder),
-            "status": "failed" if outcome.error else "finished",
-            "error": outcome.error,
-            "seconds": outcome.seconds,
-            "metrics": kinds.get(plan.metric.name.split("/")[0]),
-        }
-        lines.append(json.dumps(line))
-    return "\n".join(lines) + "\n"
 
 
 def _mean(values: Sequence[float]) -> float | None:

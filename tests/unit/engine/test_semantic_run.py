@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tlvision.config.load import load_config
 from tlvision.engine.evaluate import evaluate_run
 from tlvision.engine.predict import predict_images
 from tlvision.evaluation import PixelQuality, class_iou
+from tlvision.experiment.compare import compare_runs
 from tlvision.formats.label_maps import write_label_map
 from tlvision.plugin.weights.files import read_tensors
 from tlvision.synthetic.inspection import render_inspection
@@ -49,6 +51,21 @@ def config(tmp_path: Path) -> dict[str, Any]:
 
 def label_maps(folder: Path) -> dict[str, Any]:
     return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
+
+
+def test_runs_of_label_maps_are_compared(config: dict[str, Any], tmp_path: Path) -> None:
+    config["train"]["epochs"] = 1
+    first = tlvision.train(config).run
+    config["train"] |= {"epochs": 6}
+    config["run"]["out"] = str(tmp_path / "longer")
+    longer = tlvision.train(config).run
+    comparison = compare_runs([first, longer], repeats=50)
+    row = comparison.difference("semantic/mean_class_iou", comparison.sides[1])
+    for run, value in ((first, row.reference), (longer, row.other)):
+        assert value == json.loads((run / "metrics.json").read_text())["semantic"]["mean_class_iou"]
+    shutil.rmtree(longer / "predictions")
+    with pytest.raises(InputError, match="predictions' is missing"):
+        compare_runs([first, longer], repeats=50)
 
 
 def test_a_run_learns_and_leaves_label_maps_that_give_its_numbers(config: dict[str, Any], tmp_path: Path) -> None:

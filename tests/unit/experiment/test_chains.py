@@ -149,6 +149,21 @@ def test_another_trainer_is_measured_by_what_it_predicts(origin: Path, tmp_path:
     assert (run_folder / "classes.json").exists()
 
 
+def test_a_row_that_is_measured_on_another_domain_is_not_compared(origin: Path, tmp_path: Path) -> None:
+    """The source model of a chain, for example."""
+    compare = {"against": {"stage": "target"}, "resamples": 0}
+    run(chain(compare=compare), origin, tmp_path / "out")
+    plan = make_plan(chain(compare=compare), origin, tmp_path / "out")
+    for point, trial in plan.points:
+        if point["stage"] == "source":
+            path = plan.trials[trial].folder / "metrics.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"domain": "source"}))
+    source, target, last = run(chain(compare=compare), origin, tmp_path / "out")["rows"]
+    assert (source["difference"], source["verdict"], source["reference"]) == (None, "", "")
+    assert "differ in domain: source and target" in source["notes"][0]
+    assert (target["verdict"], last["verdict"]) == ("", "better")
+
+
 @pytest.mark.slow
 def test_ours_and_theirs_are_compared_over_images(origin: Path, tmp_path: Path) -> None:
     """The runs of both sides have the same protocol, labels and images."""

@@ -240,7 +240,7 @@ def test_ctrl_c_reaches_a_trial_that_could_go_on(origin: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"axes": {}}, "axes: "),
+        ({"axes": {}}, "axes or search is missing"),
         ({"axes": {"rate": {"key": "train.lr"}}}, "either key and values, or variants"),
         ({"axes": {"rate": {"key": "train.lr", "values": [1, 1]}}}, "must differ"),
         ({"axes": {**AXES, "again": {"key": "train.lr", "values": [1, 2]}}}, "both set train.lr"),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tlvision.experiment.run_figures import RunFigures, read_figures
-from tlvision.experiment.summary import Row, columns_of, fill_derived
+from tlvision.experiment.summary import Row, fill_derived
+from tlvision.experiment.table_text import cells, columns_of, short_columns_of
 from tlvision.tasks import Metric
 
 AP, LOSS = Metric("bbox/AP"), Metric("x/loss", higher_is_better=False)
@@ -85,3 +86,6 @@ def test_columns_without_a_value_are_left_out() -> None:
     fill_derived(method, base, None, AP)
     table = {"against": {"arm": "a"}, "rows": [each.as_json() for each in (base, method)]}
     assert columns_of(table)[-2:] == ("minutes", "cost")
+    assert short_columns_of(table) == ("mean", "sd", "difference", "interval", "verdict", "cost", "minutes")
+    method.low, method.high = 0.05, 0.15
+    assert cells(method.as_json(), ("interval", "difference")) == ["+0.0500 to +0.1500", "-"]
