@@ -65,8 +65,17 @@ class ModelSettings(_Strict):
 class DatasetSettings(_Strict):
     """Labelled images: a folder of images with a COCO json, or with a folder of label maps."""
 
-    json_: PathText | None = Field(None, alias="json", description="COCO json. With `masks`: COCO panoptic json.")
-    images: PathText = Field(description="Folder of the images. File names in the json are relative to it.")
+    json_: PathText | None = Field(
+        None,
+        alias="json",
+        description="COCO json, or labels of another tool, a file or a folder "
+        "(docs/label-formats.md). With `masks`: COCO panoptic json.",
+    )
+    images: PathText = Field(
+        "",
+        description="Folder of the images. File names in the json are relative to it. Labels of other tools may say "
+        "themselves where the images are.",
+    )
     masks: PathText | None = Field(None, description="Folder of PNG label maps, `STEM.png` for each image.")
     subset: SubsetSettings | None = Field(None, description="Use a part of the images. null: all of them.")
 
@@ -74,6 +83,8 @@ class DatasetSettings(_Strict):
     def _labels(self) -> Self:
         if self.json_ is None and self.masks is None:
             raise ValueError("expected labels: json (a COCO json), or masks (a folder of label maps)")
+        if not self.images and (self.masks is not None or str(self.json_).lower().endswith(".json")):
+            raise ValueError("images is missing: the folder of the images")
         return self
 
 

@@ -31,6 +31,7 @@ from tlvision.engine.datasets import (
     with_bits,
 )
 from tlvision.engine.frozen import random_and_frozen
+from tlvision.engine.labels import with_coco_labels
 from tlvision.engine.limits import objects_given, predict_spec
 from tlvision.engine.model_hooks import modify_model, refuse_unmerged
 from tlvision.engine.steps import processes, steps_per_epoch
@@ -109,6 +110,7 @@ def build_run(
     if weights is None:
         refuse_unmerged(config.model.weights)
     _render(config)
+    config, found = with_coco_labels(config)
     train, val = read_data(config, task, classes)
     check_keys(config, task)  # after the data: labels of another task are the likelier mistake
     config = config.model_copy(update={"data": with_bits(config.data, train)})
@@ -117,6 +119,7 @@ def build_run(
     others = None if unlabelled is None else len(unlabelled.images)
     check_step_size(config, len(train.samples), others, processes())
     notes = [
+        *found,
         *subset_notes(config, {"train": train, "val" if config.data.val is not None else "source_val": val}),
         *unused_pseudo_labels(hooks),
         *task.check_train(train),

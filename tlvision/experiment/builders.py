@@ -8,6 +8,7 @@ from typing import Any
 from tlvision.config.compose import split_names
 from tlvision.config.load import load_config
 from tlvision.config.schema import Config
+from tlvision.engine.labels import with_coco_labels
 from tlvision.experiment.file import ExperimentFile, parse_experiment, set_of
 from tlvision.types import InputError
 
@@ -15,13 +16,13 @@ Values = dict[str, Any]
 
 
 def base_of(config: str, extra: Sequence[str] = (), overrides: Sequence[str] = ()) -> tuple[Values, Config]:
-    """Return `base` and `set` of an experiment on a config, and the config itself, resolved.
+    """Return `base` and `set` of an experiment on a config, and the config itself, resolved, with labels as COCO jsons.
 
     config, extra, overrides: as for `tlvision.train`.
 
     Raises InputError as `load_config` does.
     """
-    resolved = load_config(config, overrides, extra)
+    resolved, _ = with_coco_labels(load_config(config, overrides, extra))
     return {"base": [*split_names(config), *extra], "set": set_of(overrides)}, resolved
 
 

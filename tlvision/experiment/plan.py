@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tlvision.config.compose import find
 from tlvision.config.load import load_config
 from tlvision.config.schema import Config, DatasetSettings, TargetSettings
+from tlvision.engine.labels import FOLDER, Known, with_coco_labels
 from tlvision.experiment.baselines import oracle
 from tlvision.experiment.file import ExperimentFile, Role, VariantSettings
 from tlvision.files.inputs import file_hash
@@ -151,6 +152,7 @@ class TrialMaker:
     chosen: Mapping[str, Mapping[str, Any]]
     made: dict[str, Trial] = field(default_factory=dict)
     _open: list[str] = field(default_factory=list)
+    _labels: Known = field(default_factory=dict)
 
     def trial(self, point: Point) -> Trial:
         """Return the trial of a point, and make those that it needs.
@@ -186,7 +188,10 @@ class TrialMaker:
             values |= variant.set
         values |= more
         extra = [str(find(name, self.folder)) for variant in variants for name in variant.with_]
-        return load_config({"base": self.base}, [f"{key}={json.dumps(value)}" for key, value in values.items()], extra)
+        config = load_config(
+            {"base": self.base}, [f"{key}={json.dumps(value)}" for key, value in values.items()], extra
+        )
+        return with_coco_labels(config, self.out.parent / FOLDER, self._labels)[0]
 
     def _variants(self, point: Point) -> list[VariantSettings]:
         return [self.experiment.axes[axis].named()[value] for axis, value in point.items()]
