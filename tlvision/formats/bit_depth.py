@@ -37,7 +37,7 @@ def choose_bits(
     if wide:
         raise InputError(
             f"{origin}: {counted(len(wide), 'image')} with 32-bit or floating-point values: {listing(wide, 3)}; save "
-            "with 8 or 16 bits16 bits"
+            "with 8 or 16 bits"
         )
     deep = [path for path, header in zip(paths, headers, strict=True) if header.bits == FULL]
     if not deep:

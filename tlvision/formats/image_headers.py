@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from tlvision.types import InputError, listing
+from tlvision.types import InputError, counted, listing
 from tlvision.types.shown import is_encodable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -27,12 +27,14 @@ class Header:
     width, height: in pixels, as stored, before any rotation.
     orientation:   EXIF orientation 1..8; 1 if there is none. 5..8 exchange width and height.
     bits:          of one value of a pixel, as stored: 8 (or fewer), 16 or 32.
+    pages:         of a TIFF, or frames of a WebP.
     """
 
     width: int
     height: int
     orientation: int
     bits: int = 8
+    pages: int = 1
 
     @property
     def rotated_size(self) -> tuple[int, int]:
@@ -55,7 +57,9 @@ def read_header(path: Path) -> Header:
             if image.format == "TIFF" and orientation != 1:
                 image.load()  # TIFF decoders rotate on their own and cannot be asked not to: what counts is the result
                 orientation = 1
-            return Header(*image.size, orientation if orientation in range(1, 9) else 1, _bits(image))
+            # A JPEG may have a small picture for its preview, which is no page.
+            pages = int(getattr(image, "n_frames", 1)) if image.format in {"TIFF", "WEBP"} else 1
+            return Header(*image.size, orientation if orientation in range(1, 9) else 1, _bits(image), pages)
     except UnidentifiedImageError:
         raise InputError(f"'{path}' is not an image that can be read; replace or remove it") from None
     except Image.DecompressionBombError as error:
@@ -75,6 +79,15 @@ def images_in(folder: Path) -> list[Path]:
     if wrong := [path for path in paths if not is_encodable(str(path))]:
         raise InputError(f"the name of the image {str(wrong[0])!r} is not text in UTF-8. Rename it.")
     return paths
+
+
+def page_notes(paths: Sequence[Path], headers: Sequence[Header], origin: str) -> tuple[str, ...]:
+    """Return a sentence about the files with several pages, of which the first is read; nothing if there are none."""
+    several = [path.name for path, header in zip(paths, headers, strict=True) if header.pages > 1]
+    if not several:
+        return ()
+    files = counted(len(several), "image")
+    return (f"{origin}: {files} with several pages, of which the first is read: {listing(several, 3)}",)
 
 
 def _bits(image: Image.Image) -> int:

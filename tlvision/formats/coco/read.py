@@ -16,7 +16,7 @@ from tlvision.formats.coco.duplicates import check_one_row_a_file, repeated_anno
 from tlvision.formats.coco.rules import CheckedBoxes, as_floats, check_boxes
 from tlvision.formats.coco.segments import read_segments
 from tlvision.formats.coco.suspicion import suspect_boxes
-from tlvision.formats.image_headers import Header, read_header, read_headers
+from tlvision.formats.image_headers import Header, page_notes, read_header, read_headers
 from tlvision.formats.orientation import Exif, Orientations, decide
 from tlvision.types import ClassMap, InputError, Json, Sample, Target, counted, empty_target, listing, nearest
 
@@ -90,7 +90,7 @@ def read_coco(
     headers = dict(zip(document.images, read_headers(paths, document.name, folder), strict=True))
     sizes, turned = _image_sizes(document, headers, notes, exif)
     bits, bit_notes = choose_bits(paths, list(headers.values()), bits, document.name)
-    notes += bit_notes
+    notes += [*bit_notes, *page_notes(paths, list(headers.values()), document.name)]
     rows = [row for row in document.annotations if row["category_id"] in indices]
     if require_masks:
         _check_masks(document, rows)
@@ -179,7 +179,7 @@ def read_readable(
     readable = [paths[number - 1] for number in headers]
     used, notes = choose_bits(readable, list(headers.values()), bits, "images")
     samples = (_unlabelled(number, paths[number - 1], header, used or FULL) for number, header in headers.items())
-    return tuple(samples), problems, notes
+    return tuple(samples), problems, (*notes, *page_notes(readable, list(headers.values()), "images"))
 
 
 def _unlabelled(number: int, path: Path, header: Header, bits: int) -> Sample:

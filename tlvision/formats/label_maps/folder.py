@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tlvision.files.inputs import exists, read_text
 from tlvision.formats.bit_depth import FULL, choose_bits
-from tlvision.formats.image_headers import SUFFIXES, Header, images_in, read_headers
+from tlvision.formats.image_headers import SUFFIXES, Header, images_in, page_notes, read_headers
 from tlvision.formats.label_maps.files import read_label_map
 from tlvision.formats.orientation import Exif, decide
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, Sample, counted, empty_target, listing
@@ -136,7 +136,7 @@ def make_samples(
         _sample(number, path, header, size, file, exif=turned.applied[number], bits=bits or FULL)
         for number, path, header, size, file in zip(numbers, images, headers, sizes, files, strict=True)
     )
-    return samples, [*turned.notes, *bit_notes], bits
+    return samples, [*turned.notes, *bit_notes, *page_notes(images, headers, origin)], bits
 
 
 def _sample(
