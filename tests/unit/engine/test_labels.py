@@ -64,6 +64,19 @@ def test_the_part_of_a_dataset_follows_from_the_key(tiny_config: dict[str, Any],
     assert config.data.val is not None
     assert config.data.val.json_ != config.data.train.json_
     assert with_coco_labels(config) == (config, []), "what is COCO stays as it is"
+    tiny_config["data"] |= {
+        "oracle": {"json": str(yolo)},
+        "val": {"json": str(yolo)},
+        "source_val": {"json": str(yolo)},
+    }
+    tiny_config["data"]["target"] = {"images": str(images.images)}
+    tiny_config["data"]["batch"] = {"labelled": 4, "unlabelled": 4}
+    data = with_coco_labels(load_config(tiny_config))[0].data
+    assert data.val is not None
+    assert data.oracle is not None
+    assert data.source_val is not None
+    parts = [Path(each.json_ or "").name.split("-")[1] for each in (data.train, data.oracle, data.val, data.source_val)]
+    assert parts == ["train", "train", "val", "val"]
     (yolo / "data.yaml").write_text("names: [dark, light]\ntest: images/val\n")
     with pytest.raises(InputError, match=r"data\.train\.json: .* has the parts test, none of train, all"):
         with_coco_labels(load_config(tiny_config))
