@@ -29,6 +29,7 @@ VERBS = {
     "predict": "predict objects or label maps in images with a trained run",
     "explain": "show as heat maps which parts of images a detection or a class depends on",
     "convert": "read labels of YOLO, VOC, LabelMe, CVAT, Label Studio, Open Images or COCO, and write COCO or YOLO",
+    "split": "divide a dataset by class, with groups and near-duplicates on one side, or into folds",
     "merge": "merge the low-rank updates of a run into plain weights",
     "show": "print weight report, groups, taps, ledger, phases and memory of a config, without training",
     "verify": "prove in a few steps of every phase that frozen parameters stay unchanged",
