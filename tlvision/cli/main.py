@@ -28,6 +28,7 @@ VERBS = {
     "compare": "compare runs or predictions files: which is better, and is the difference more than chance",
     "predict": "predict objects or label maps in images with a trained run",
     "explain": "show as heat maps which parts of images a detection or a class depends on",
+    "doctor": "examine the data of a config: what training refuses, what makes results wrong, what is worth a look",
     "convert": "read labels of YOLO, VOC, LabelMe, CVAT, Label Studio, Open Images or COCO, and write COCO or YOLO",
     "split": "divide a dataset by class, with groups and near-duplicates on one side, or into folds",
     "merge": "merge the low-rank updates of a run into plain weights",

@@ -88,7 +88,7 @@ class Row:
             "min": min(values, default=None),
             "max": max(values, default=None),
             "minutes": self.minutes,
-            "memory": None if memory is None else memory / 2**20,
+            "memory": None if memory is None else round(memory / 2**20),
             "source": self.mean_of(lambda each: each.source),
             "regret": self.mean_of(lambda each: each.regret),
             "gap_closed": self.gap_closed,

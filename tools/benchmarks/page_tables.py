@@ -32,6 +32,7 @@ PAGES = (
     "docs/benchmarks-adaptation.md",
     "docs/choosing-a-method.md",
     "docs/domain-adaptation.md",
+    "docs/experiments.md",
 )
 _MARKED = re.compile(r"(<!-- table: (\w+)( rows)? -->\n).*?(<!-- end -->)", re.DOTALL)
 

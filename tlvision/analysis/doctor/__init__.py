@@ -1,0 +1,6 @@
+"""Examine the datasets of a config: what training refuses, what makes results wrong, what is worth a look."""
+
+from tlvision.analysis.doctor.examine import examine
+from tlvision.analysis.doctor.findings import Finding
+
+__all__ = ["Finding", "examine"]
