@@ -1,4 +1,4 @@
-"""`tlvision doctor CONFIG [--output FILE] [--with NAME …] [--set k=v …]`."""
+"""`tlvision doctor CONFIG [--output DIR] [--with NAME …] [--set k=v …]`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tlvision.cli.composition import CONFIG, add_composition
-from tlvision.files.outputs import check_file
+from tlvision.files.json_files import write_json
+from tlvision.files.outputs import check_folder, output_folder
 from tlvision.types import RunError, counted
+
+COMMAND = "doctor"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("config", metavar="CONFIG", help=f"whose data are examined: {CONFIG}")
-    parser.add_argument("--output", metavar="FILE", help="write the findings here as well, as JSON")
+    parser.add_argument("--output", metavar="DIR", help="new folder for findings.json and report.html, with pictures")
     add_composition(parser)
 
 
@@ -23,12 +26,11 @@ def run(options: argparse.Namespace) -> None:
     from rich.text import Text
 
     from tlvision import terminal
-    from tlvision.analysis.doctor import examine
+    from tlvision.analysis.doctor import examine, write_doctor_page
     from tlvision.config.load import load_config
-    from tlvision.formats.coco import write_json
 
     if options.output:
-        check_file(Path(options.output), "doctor", own_keys=[{"findings", "parts"}])
+        check_folder(Path(options.output), COMMAND)
     parts, findings = examine(load_config(options.config, options.set, options.extra))
     console = terminal.console(140)
     for part in parts:
@@ -42,8 +44,10 @@ def run(options: argparse.Namespace) -> None:
             "parts": {part.name: {"labels": str(part.data.path), "images": len(part.data.samples)} for part in parts},
             "findings": [asdict(finding) for finding in findings],
         }
-        write_json(options.output, content)
-        print(f"findings       {options.output}")
+        with output_folder(Path(options.output), COMMAND) as folder:
+            write_json(folder / "findings.json", content, indent=1)
+            write_doctor_page(folder / "report.html", parts, findings)
+        print(f"report         {Path(options.output) / 'report.html'} (findings.json)")
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
         raise RunError(f"doctor: {counted(errors, 'error')}, which training refuses")

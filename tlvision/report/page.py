@@ -119,11 +119,9 @@ Block = Mapping[str, Any]
 def section(title: str, blocks: Sequence[Block], note: str = "") -> Section | None:
     """Return a section of blocks, None if there is nothing to show.
 
-    blocks: mappings with any of title, text, charts (title and SVG), table, pairs (name and value), notes, pre, shares,
-            and details: the line that a folded block shows. A block with nothing but title and details is left out.
-
-    >>> section("Errors", [{"title": "Sizes", "table": None}]) is None
-    True
+    blocks: mappings with any of title, text, charts (title and SVG), pictures (caption and data URI), table, pairs
+            (name and value), notes, pre, shares, and details: the line that a folded block shows. A block with nothing
+            but title and details is left out.
     """
     shown = [block for block in blocks if any(block[key] for key in block.keys() - {"title", "details"})]
     return Section(title, "blocks", shown, note) if shown else None

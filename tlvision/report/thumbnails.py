@@ -46,5 +46,10 @@ def thumbnail(path: Path, *, side: int, max_bytes: int) -> str:
     return _uri(jpeg(rgb, max_bytes))
 
 
+def data_uri(picture: Image.Image, max_bytes: int) -> str:
+    """Return a picture as a data URI of a JPEG of at most `max_bytes`."""
+    return _uri(jpeg(picture, max_bytes))
+
+
 def _uri(content: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"

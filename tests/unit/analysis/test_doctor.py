@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlvision.analysis.doctor import Finding, examine
+from tlvision.analysis.doctor import Finding, examine, write_doctor_page
 from tlvision.cli.main import main
 from tlvision.config.load import dump_config, load_config
 
@@ -155,17 +155,32 @@ def test_what_training_refuses_is_an_error_in_the_same_words(
         row["iscrowd"] = 1
     path.write_text(json.dumps(content))
     (tmp_path / "val" / "3.png").unlink()
-    config, output = tmp_path / "config.yaml", tmp_path / "findings.json"
+    config, output = tmp_path / "config.yaml", tmp_path / "found"
     config.write_text(dump_config(load_config(values)))
     assert main(["train", str(config)]) == 2
     refused = capsys.readouterr().err.removeprefix("error: ").strip()
     assert main(["doctor", str(config), "--output", str(output)]) == 1
     printed = capsys.readouterr()
     assert "2 errors, which training refuses" in printed.err
-    findings = json.loads(output.read_text())["findings"]
+    findings = json.loads((output / "findings.json").read_text())["findings"]
     assert [each["severity"] for each in findings] == ["error", "error"], "one broken part hides no other"
     assert refused.split()[:12] == findings[0]["sentence"].removeprefix("data.train: ").split()[:12]
     assert "3.png" in findings[1]["sentence"]
+
+
+def test_the_page_shows_each_case(values: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "train.json"
+    content = json.loads(path.read_text())
+    for change in (same_object, copies, odd_boxes):
+        change(content, tmp_path / "train")
+    path.write_text(json.dumps(content))
+    parts, findings = examine(load_config(values))
+    page = write_doctor_page(tmp_path / "doctor.html", parts, findings).read_text(encoding="utf-8")
+    assert page.count("<img") == sum(len(each.where) for each in findings) >= 8
+    assert "train/3.png, val/2.png" in page
+    assert "warning: label conflicts" in page
+    rest = page.partition("<figure")[2]
+    assert "http" not in rest.replace("http://www.w3.org", ""), "it needs no network"
 
 
 def test_a_file_that_the_oracle_shares_is_no_duplicate(values: dict[str, Any]) -> None:

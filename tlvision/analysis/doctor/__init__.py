@@ -2,5 +2,6 @@
 
 from tlvision.analysis.doctor.examine import examine
 from tlvision.analysis.doctor.findings import Finding
+from tlvision.analysis.doctor.page import write_doctor_page
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "examine", "write_doctor_page"]
