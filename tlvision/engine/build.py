@@ -109,7 +109,7 @@ def build_run(
         require_file(Path(weights or config.model.weights))  # before images are rendered or read
     if weights is None:
         refuse_unmerged(config.model.weights)
-    _render(config)
+    render_data(config)
     config, found = with_coco_labels(config)
     train, val = read_data(config, task, classes)
     check_keys(config, task)  # after the data: labels of another task are the likelier mistake
@@ -269,7 +269,8 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _render(config: Config) -> None:
+def render_data(config: Config) -> None:
+    """Render the data of a config that asks for it, unless they exist."""
     settings = config.data.render
     if settings is None:
         return

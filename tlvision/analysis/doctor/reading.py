@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tlvision.analysis.doctor.findings import Finding, Part
 from tlvision.config.schema import Config, DatasetSettings
+from tlvision.engine.build import render_data
 from tlvision.engine.check_data import check_images, check_overlap
 from tlvision.engine.datasets import label_options, measure_options, read_dataset
 from tlvision.engine.labels import with_coco_labels
@@ -21,6 +22,7 @@ NAMES = ("train", "val", "source_val", "oracle")
 def read_parts(config: Config) -> tuple[list[Part], list[Finding]]:
     """Return the datasets of a config that can be read, and what training says about all of them."""
     task = get_task(get_plugin(config.model.plugin).task_of(config.model.arch))
+    render_data(config)
     try:
         config, sentences = with_coco_labels(config)
     except InputError as error:
