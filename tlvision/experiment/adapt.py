@@ -13,7 +13,7 @@ from tlvision.data.settings import MAX_SEED
 from tlvision.experiment.baselines import KINDS, Arm, Kind, has_teacher, make_arms
 from tlvision.experiment.builders import Values, replicates
 from tlvision.experiment.file import ExperimentFile, parse_experiment, set_of
-from tlvision.experiment.run import run_experiment, write_pages
+from tlvision.experiment.run import check_out, run_experiment, write_pages
 from tlvision.plugin import get_plugin
 from tlvision.tasks import get_task
 from tlvision.types import InputError, listing
@@ -45,6 +45,8 @@ def adapt(
 
     Raises InputError if the configs are not comparable.
     """
+    _check_seeds(seeds)
+    check_out(Path(out))
     arms = make_arms(configs, overrides, kinds, extra)
     experiment = adaptation(arms, configs, overrides, seeds, extra)
     table = run_experiment(experiment, Path("config"), Path(out), jobs=jobs, plan_only=plan_only, estimate=estimate)
@@ -68,7 +70,6 @@ def adaptation(
     extra: Sequence[str],
 ) -> ExperimentFile:
     """Return the experiment of a comparison: an axis with source_only and the methods, and one with the seeds."""
-    _check_seeds(seeds)
     kinds = {arm.kind for arm in arms}
     more = [kind for kind in ("zero_shot", "oracle") if kind in kinds]
     trained = [arm for arm in arms if arm.kind in ("source_only", "method")]

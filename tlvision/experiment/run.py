@@ -59,7 +59,7 @@ def run_experiment(
     Raises InputError before anything runs, if a config is wrong or `out` holds something else.
     """
     console = terminal.console(140)
-    _check_folder(out)
+    check_out(out)
     plan = make_plan(experiment, origin, out)
     if experiment.search is not None:
         check_search(plan)
@@ -112,10 +112,13 @@ def _content(experiment: ExperimentFile, origin: Path) -> dict[str, Any]:
     return {**content, "base": absolute(experiment.base)}
 
 
-def _check_folder(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Refuse, before anything is done, a folder that cannot be that of an experiment."""
     if problem := path_problem(str(out)):
         raise InputError(f"experiment: --out: the path {problem}. Give the path of a folder.")
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / FILE).is_file())):
+    if out.exists() and not out.is_dir():
+        raise InputError(f"experiment: --out: '{out}' is not a folder. Give the path of a folder.")
+    if out.exists() and any(out.iterdir()) and not (out / FILE).is_file():
         raise InputError(f"experiment: '{out}' exists and is not the folder of an experiment. Give another --out.")
 
 

@@ -79,6 +79,13 @@ def test_figures_of_a_run_are_read_from_its_files(tmp_path: Path) -> None:
     assert (small.value, small.source, small.regret, small.wants_source) == (None, None, None, True)
 
 
+def test_the_regret_of_a_metric_whose_lowest_value_is_best(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps({"x": {"loss": 0.5}}))
+    lines = [{"kind": "evaluation", "metrics": {"x/loss": value}} for value in (0.3, 0.9, 0.5)]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read_figures(tmp_path, LOSS).regret == pytest.approx(0.2)
+
+
 def test_columns_without_a_value_are_left_out() -> None:
     base, method = row("a", [0.2]), row("b", [0.3])
     table = {"against": {}, "rows": [each.as_json() for each in (base, method)]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -362,6 +363,16 @@ def test_roboflows_coco_is_named_as_it_is(pictures: Path, tmp_path: Path, capsys
     printed = capsys.readouterr().err
     folder = tmp_path / "export" / "valid"
     assert f"  val: {{json: {folder / '_annotations.coco.json'}, images: {folder}}}" in printed
+
+
+def test_a_pipe_beside_the_labels_stops_nothing(pictures: Path, tmp_path: Path) -> None:
+    """Opening one waits for ever."""
+    for name in ("data.yaml", "a.xml"):
+        folder = tmp_path / name
+        folder.mkdir()
+        os.mkfifo(folder / name)
+        with pytest.raises(InputError, match="has none of"):
+            read_any(folder)
 
 
 @pytest.mark.shared

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from tlvision.evaluation.summary import format_table, headlines
-from tlvision.experiment.adapt import Row, _compare, _read
 from tlvision.hooks import Context
 from tlvision.hooks.observers.checkpoint import Checkpoint
 from tlvision.hooks.observers.early_stop import EarlyStop
@@ -191,21 +190,6 @@ def test_a_metric_has_a_direction(higher: bool, best: list[float]) -> None:
     assert kept == best
     assert context.best == best[-1]
     assert bool(context.stopped) == higher, "0.6, then two worse ones; 0.4 is the last but one"
-
-
-def test_a_table_of_methods_knows_the_direction(tmp_path: Path) -> None:
-    rows = [
-        Row("source_only", "source_only", [0.8], [0.2], [0.8]),
-        Row("mt", "method", [0.6], [0.3], [0.5]),
-        Row("oracle", "oracle", [0.4], [], [0.4]),
-    ]
-    _compare(rows, sign=-1)
-    assert [row.gap_closed for row in rows] == [0.0, pytest.approx(0.5), 1.0]
-    assert [row.forgetting for row in rows] == [0.0, pytest.approx(0.1), None]
-    (tmp_path / "metrics.json").write_text(json.dumps({"points": {"distance": 0.5}}))
-    row = Row("mt", "method")
-    _read(tmp_path, row, Metric("points/distance", higher_is_better=False), [{"points/distance": 0.3}])
-    assert (row.values, row.best) == ([0.5], [0.3])
 
 
 def test_a_value_outside_of_the_range_of_a_metric_is_an_error() -> None:

@@ -111,6 +111,17 @@ class ImageIndex:
         return read_header(self.files[file])
 
 
+def has_text(path: Path, text: str, most: int = 65_536) -> bool:
+    """Return whether a text is in the beginning of a file; False for a pipe, or what cannot be read."""
+    if not path.is_file():  # opening a pipe would wait for ever
+        return False
+    try:
+        with path.open("rb") as file:
+            return text.encode() in file.read(most)
+    except OSError:
+        return False
+
+
 class LeftOut:
     """Counts what is left out, by reason, for one sentence each."""
 

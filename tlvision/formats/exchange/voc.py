@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from tlvision.formats.exchange.labelled import ImageIndex, Labels, LeftOut, Picture, Shape, check_size, names_of
+from tlvision.formats.exchange.labelled import (
+    ImageIndex,
+    Labels,
+    LeftOut,
+    Picture,
+    Shape,
+    check_size,
+    has_text,
+    names_of,
+)
 from tlvision.formats.exchange.xml_text import number, parse_xml, text_of
 from tlvision.types import InputError, counted
 
@@ -16,7 +25,7 @@ def find_annotations(folder: Path) -> Path | None:
     """Return the folder of the xml files of a dataset, None if it has none."""
     for candidate in (folder / "Annotations", folder):
         first = next(iter(sorted(candidate.glob("*.xml"))), None)
-        if first is not None and "<annotation" in first.read_text("utf-8", errors="replace")[:2000]:
+        if first is not None and has_text(first, "<annotation"):
             return candidate
     return None
 

@@ -11,7 +11,17 @@ from typing import Any
 import yaml
 
 from tlvision.files.inputs import read_text
-from tlvision.formats.exchange.labelled import Box, ImageIndex, Labels, LeftOut, Outline, Picture, Shape, bounds
+from tlvision.formats.exchange.labelled import (
+    Box,
+    ImageIndex,
+    Labels,
+    LeftOut,
+    Outline,
+    Picture,
+    Shape,
+    bounds,
+    has_text,
+)
 from tlvision.types import InputError, counted
 
 KIND = "YOLO txt"
@@ -23,7 +33,7 @@ _SLACK = 0.01
 
 def find_yaml(folder: Path) -> Path | None:
     """Return the `data.yaml` of a folder, None if it has none."""
-    found = [path for path in sorted(folder.glob("*.y*ml")) if "names:" in path.read_text("utf-8", errors="replace")]
+    found = [path for path in sorted(folder.glob("*.y*ml")) if has_text(path, "names:")]
     return found[0] if found else None
 
 
