@@ -13,8 +13,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +96,7 @@ class TrialProcess:
             self._release()
             return Outcome(self.trial, None)
         self._started = time.monotonic()
-        with self.trial.folder.with_suffix(".log").open("ab") as log:
+        with self.trial.folder.with_suffix(".log").open("ab") as log, _hears_interrupts():
             self._process = subprocess.Popen(
                 _words(self.trial, self._command),
                 stdout=log,
@@ -110,6 +112,20 @@ class TrialProcess:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+@contextmanager
+def _hears_interrupts() -> Iterator[None]:
+    """Let a process that is started here hear Ctrl-C, also under `nohup … &`, where a shell has it ignored."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is ignored would be inherited
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run_to_end(trial: Trial, environment: Mapping[str, str], command: Sequence[str] = TLVISION) -> Outcome:

@@ -224,7 +224,18 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_reaches_a_trial_that_could_go_on(origin: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ignored", [False, True])
+def test_ctrl_c_reaches_a_trial_that_could_go_on(ignored: bool, origin: Path, tmp_path: Path) -> None:
+    """Also if the runner ignores it, as behind `nohup`; a trial would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        _interrupt_a_slow_trial(origin, tmp_path)
+        assert signal.getsignal(signal.SIGINT) == (signal.SIG_IGN if ignored else signal.default_int_handler)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt_a_slow_trial(origin: Path, tmp_path: Path) -> None:
     trials = tmp_path / "out" / "trials"
 
     def interrupt(running: list[Any]) -> None:
