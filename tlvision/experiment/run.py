@@ -106,7 +106,7 @@ def _content(experiment: ExperimentFile, origin: Path) -> dict[str, Any]:
         return [name if name in presets() else str(find(name, origin.parent).resolve()) for name in names]
 
     content = experiment.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    variants = [each for axis in content["axes"].values() for each in (axis.get("variants") or {}).values()]
+    variants = [each for axis in content.get("axes", {}).values() for each in (axis.get("variants") or {}).values()]
     for each in [variant for variant in variants if "with" in variant]:
         each["with"] = absolute(each["with"])
     return {**content, "base": absolute(experiment.base)}

@@ -93,6 +93,11 @@ class _RowSearch:
         if plain.data.train.subset is not None:
             raise InputError("search: data.train.subset is set, but the search divides data.train itself; remove it")
         self._name = shown_point(plan.part(point, "compare"))
+        if plan.maker.trial(point).after:
+            raise InputError(
+                f"search: {self._name} needs another trial (after), whose values would be searched too. Search the "
+                "first stage alone, write what it found into the file, then search the next"
+            )
         self._epochs = plain.train.epochs
         data = plain.data.train.model_dump(mode="json", by_alias=True, exclude={"subset"}, exclude_none=True)
         subset = self._settings.tune.model_dump(mode="json", exclude_none=True)

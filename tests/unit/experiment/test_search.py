@@ -18,7 +18,7 @@ import pytest
 from processes import processes_of
 from tlvision.cli.main import main
 from tlvision.config.load import dump_config, load_config
-from tlvision.experiment.file import ExperimentFile, SearchSettings, parse_experiment
+from tlvision.experiment.file import ExperimentFile, SearchSettings, parse_experiment, read_experiment
 from tlvision.experiment.local import LocalExecutor
 from tlvision.experiment.run import run_experiment
 from tlvision.experiment.search import Candidate, Halving, OneRound, make_search
@@ -93,6 +93,23 @@ def test_each_row_has_a_search_of_its_own(origin: Path, tmp_path: Path) -> None:
     assert [row["name"] for row in table["rows"]] == ["size 64", "size 96"]
     runs = {each["run"] for row in found for each in row["candidates"]}
     assert len(runs) == 18
+
+
+def test_a_search_without_axes_has_one_row(origin: Path, tmp_path: Path) -> None:
+    made = parse_experiment({"base": "base.yaml", "search": {"space": GRID, "method": "grid"}}, "experiment.yaml")
+    table = run_experiment(made, origin, tmp_path / "out", executor=LocalExecutor(slots=2, command=FAKE))
+    assert table is not None
+    assert [(row["name"], row["mean"]) for row in table["rows"]] == [("all", 0.9)]
+    copy = tmp_path / "out" / "experiment.yaml"
+    again = run_experiment(read_experiment(copy), copy, tmp_path / "out", executor=LocalExecutor(command=("false",)))
+    assert again == table
+
+
+def test_a_stage_that_needs_another_is_not_searched(origin: Path, tmp_path: Path) -> None:
+    """Its search would start from weights that the search of the first stage replaces."""
+    stages = {"one": {}, "two": {"after": {"model.weights": {"stage": "one"}}}}
+    with pytest.raises(InputError, match="search: stage two needs another trial"):
+        run(origin, tmp_path / "out", {"space": GRID}, axes={"stage": {"variants": stages}})
 
 
 def test_a_repeated_search_trains_nothing(origin: Path, tmp_path: Path) -> None:
