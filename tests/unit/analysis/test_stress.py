@@ -73,6 +73,7 @@ def settings(out: Path, **values: Any) -> StressSettings:
     return StressSettings(**{"images": 4, "severities": (1, 5), "out": out, **values})
 
 
+@pytest.mark.slow  # ten seconds; parts of it are fast tests
 def test_everything_is_written_and_the_losses_follow_from_the_values(
     detector: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

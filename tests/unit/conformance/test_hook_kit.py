@@ -259,6 +259,7 @@ def test_a_new_hook_that_cannot_be_is_refused(name: str, kind: str, problem: str
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow  # four seconds; what fails is tested one by one
 def test_check_hook_prints_what_failed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(registry.BUILT_IN, "counts_calls", f"{__name__}:CountsCalls")
     monkeypatch.setitem(sys.modules, __name__, sys.modules[CountsCalls.__module__])

@@ -85,6 +85,7 @@ def test_the_validation_images_have_no_part_in_the_search(origin: Path, tmp_path
         assert load_config(Path(folder) / "config.yaml").data == base.data
 
 
+@pytest.mark.slow  # 18 processes
 def test_each_row_has_a_search_of_its_own(origin: Path, tmp_path: Path) -> None:
     axes = {"size": {"key": "data.image_size", "values": [64, 96]}}
     compare = {"against": {"size": "64"}, "resamples": 0}

@@ -186,6 +186,7 @@ def test_a_dead_job_is_found_without_accounting(
     assert "Bypassing" not in capfd.readouterr().err
 
 
+@pytest.mark.slow  # waits for jobs
 def test_local_jobs_of_submitit(origin: Path) -> None:
     trials = trials_of(origin)[:2]
     outcomes = list(run_trials(trials, SlurmExecutor(SETTINGS, 2, FAKE, "local")))
@@ -213,6 +214,7 @@ def test_stop_lets_trials_save_and_takes_back_what_waits(cluster: str, origin: P
         assert len(list(slurm.glob("*/task"))) == 2
 
 
+@pytest.mark.slow  # waits for jobs
 def test_a_job_that_the_user_cancels_is_not_submitted_again(origin: Path, slurm: Path) -> None:
     trial, *_ = trials_of(origin)
 

@@ -206,6 +206,7 @@ def test_a_run_trains_as_without_it_and_keeps_other_statistics_as_its_best(
     assert all(torch.equal(value, with_it[name]) for name, value in last.items())
 
 
+@pytest.mark.slow  # three seconds; a detector is fast
 def test_a_segmenter_and_a_resumed_run(
     segment_config: dict[str, Any], assert_resumes: Callable[[dict[str, Any], int], None]
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 
+@pytest.mark.slow  # five seconds, of a benchmark
 def test_each_step_is_set_beside_both_supervised_ones(  # noqa: PLR0917  (pytest fixtures)
     tools: Callable[[str], Any],
     tiny_config: dict[str, Any],

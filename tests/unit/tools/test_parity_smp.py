@@ -105,6 +105,7 @@ def test_predictions_are_whole_images_in_their_own_size(smp: Any, dataset: Path,
     assert model.sizes == {(1, 3, 64, 64), (1, 3, 96, 128)}
 
 
+@pytest.mark.slow  # four seconds, of a benchmark
 def test_the_run_is_the_recipe(
     smp: Any,
     parity: Callable[[str], Any],

@@ -53,6 +53,7 @@ def test_pictures_are_flipped_with_their_boxes_and_masks(
         assert given["masks"].sum() == 200
 
 
+@pytest.mark.slow  # six seconds, of a benchmark
 def test_the_schedule_is_upstreams(
     recipe: Any,
     parity: Callable[[str], Any],
