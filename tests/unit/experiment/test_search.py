@@ -113,6 +113,7 @@ def test_a_stage_that_needs_another_is_not_searched(origin: Path, tmp_path: Path
         run(origin, tmp_path / "out", {"space": GRID}, axes={"stage": {"variants": stages}})
 
 
+@pytest.mark.slow  # 15 processes; a search that is killed and repeated is a slow test as well
 def test_a_repeated_search_trains_nothing(origin: Path, tmp_path: Path) -> None:
     search = {"method": "halving", "space": GRID}
     first = run(origin, tmp_path / "out", search)

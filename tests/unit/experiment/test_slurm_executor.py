@@ -195,7 +195,7 @@ def test_local_jobs_of_submitit(origin: Path) -> None:
     assert steps_of(origin.parent / "out") == ["0123456789"] * 2
 
 
-@pytest.mark.parametrize("cluster", ["slurm", "local"])
+@pytest.mark.parametrize("cluster", ["slurm", pytest.param("local", marks=pytest.mark.slow)])
 def test_stop_lets_trials_save_and_takes_back_what_waits(cluster: str, origin: Path, slurm: Path) -> None:
     trials = trials_of(origin)[: 3 if cluster == "slurm" else 2]
     folder = trials[0].folder.parent
@@ -306,6 +306,7 @@ def test_a_number_that_is_now_another_job_is_not_taken_over(origin: Path, slurm:
     assert len(states(slurm)) == 2
 
 
+@pytest.mark.slow  # waits for jobs
 def test_what_slurm_refuses_waits_until_it_has_room(
     origin: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
