@@ -47,7 +47,7 @@ def split(
     shares:   name of a part -> its share, above 0, together 1.
     group_by: a key of its `images`, or a regular expression with one group that is searched in the file name: images of
               a group are in one part.
-    near_duplicates: whether images that show the same are in one part; takes a millisecond an image.
+    near_duplicates: whether images that show the same are in one part; takes one or two milliseconds an image.
 
     Raises InputError if there are fewer images or groups than parts, a group is missing, or an image cannot be read.
     """

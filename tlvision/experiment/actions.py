@@ -63,7 +63,10 @@ def other_trainer(config: Config, command: Sequence[str]) -> None:
     val = read_dataset(task, config.data.evaluated, "val", label_options(config.data), train.classes)
     run = _new_run(config)
     words = [sys.executable if command[0] == "python" else command[0], *command[1:], str(run / "config.yaml")]
-    code = subprocess.run(words, check=False).returncode
+    try:
+        code = subprocess.run(words, check=False).returncode
+    except OSError as error:
+        raise InputError(f"command: '{words[0]}' cannot be started ({error.strerror}). Give its path.") from None
     if code:
         raise RunError(f"'{command[0]}' ended with code {code}")
     results = run / task.results_name
@@ -91,8 +94,8 @@ def _new_run(config: Config) -> Path:
 
 def main(arguments: Sequence[str]) -> int:
     """Do what the command line says; a mistake is a line on stderr."""
-    config = load_config(arguments[0])
     try:
+        config = load_config(arguments[0])
         if arguments[1:]:
             other_trainer(config, arguments[1:])
         else:

@@ -10,6 +10,14 @@ from typing import Any
 import pytest
 
 from adaptation import EMA, LABELS, QUIET, TEACHER
+from tlvision.config.load import dump_config, load_config
+
+
+@pytest.fixture
+def origin(tiny_config: dict[str, Any], tmp_path: Path) -> Path:
+    """The place of an experiment's file; its base, `base.yaml`, lies beside it."""
+    (tmp_path / "base.yaml").write_text(dump_config(load_config(tiny_config)), encoding="utf-8")
+    return tmp_path / "experiment.yaml"
 
 
 @pytest.fixture

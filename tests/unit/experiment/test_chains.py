@@ -27,13 +27,6 @@ STAGES = {
 }
 
 
-@pytest.fixture
-def origin(tiny_config: dict[str, Any], tmp_path: Path) -> Path:
-    """The base of an experiment, beside its file."""
-    (tmp_path / "base.yaml").write_text(dump_config(load_config(tiny_config)), encoding="utf-8")
-    return tmp_path / "experiment.yaml"
-
-
 def chain(stages: dict[str, Any] = STAGES, seeds: tuple[int, ...] = (0, 1), **more: Any) -> ExperimentFile:
     axes = {
         "stage": {"variants": stages},
@@ -144,6 +137,9 @@ def test_another_trainer_is_measured_by_what_it_predicts(origin: Path, tmp_path:
     theirs = table["rows"][1]
     assert theirs["values"] == {"seed 0": 1.0, "seed 1": None}
     assert "has not written" in theirs["notes"][0]
+    missing = {"ours": {}, "theirs": {"command": ["no-such-trainer"]}}
+    (row,) = run(chain(missing, seeds=(0,)), origin, tmp_path / "missing")["rows"][1:]
+    assert "command: 'no-such-trainer' cannot be started (No such file or directory)" in row["notes"][0]
     run_folder = Path(theirs["runs"][0])
     assert json.loads((run_folder / "metrics.json").read_text())["counts"]["predictions"] > 0
     assert (run_folder / "classes.json").exists()

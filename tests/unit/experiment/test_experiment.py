@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import re
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from processes import processes_of
+from processes import kill_five_times, processes_of
 from tlvision.cli.main import main
-from tlvision.config.load import dump_config, load_config
 from tlvision.experiment.estimate import Pace, sentence
 from tlvision.experiment.executor import run_trials
 from tlvision.experiment.executors import gpu_names, make_executor
@@ -35,13 +30,6 @@ AXES = {
     "seed": {"role": "replicate", "key": "train.seed", "values": [0, 1, 2]},
 }
 COMPARE = {"against": {"rate": "0.1"}, "resamples": 0}
-
-
-@pytest.fixture
-def origin(tiny_config: dict[str, Any], tmp_path: Path) -> Path:
-    """The base of an experiment, beside its file."""
-    (tmp_path / "base.yaml").write_text(dump_config(load_config(tiny_config)), encoding="utf-8")
-    return tmp_path / "experiment.yaml"
 
 
 def experiment(**changes: Any) -> ExperimentFile:
@@ -175,19 +163,9 @@ run(Path(sys.argv[1]), Path(sys.argv[2]))
 def test_killed_at_any_moment_nothing_is_lost_or_trained_twice(seed: int, origin: Path, tmp_path: Path) -> None:
     """Five kills -9 each: of the runner, or of a trial."""
     expected = run(origin, tmp_path / "reference")
-    out, generator = tmp_path / "out", random.Random(seed)
+    out = tmp_path / "out"
     driver = DRIVER.format(here=str(Path(__file__).parent))
-    command = [sys.executable, "-c", driver, str(origin), str(out)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    for number in range(5):
-        runner = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-        until = time.monotonic() + 60
-        while not (out / "trials").exists() and runner.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        time.sleep(generator.uniform(0, 0.3))
-        victims = processes_of(out / "trials") if number % 2 else []
-        os.kill(generator.choice(victims) if victims else runner.pid, signal.SIGKILL)
-        runner.wait(120)
+    kill_five_times([sys.executable, "-c", driver, str(origin), str(out)], out / "trials", seed, 0.3)
     table = run(origin, out)
     for row, other in zip(table["rows"], expected["rows"], strict=True):
         assert row["values"] == other["values"]

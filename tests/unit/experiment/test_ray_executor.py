@@ -16,7 +16,7 @@ import pytest
 import ray
 from ray.exceptions import NodeDiedError, RayError, RayTaskError
 
-from tlvision.config.load import dump_config, load_config
+from processes import parents_of
 from tlvision.experiment.executor import run_trials
 from tlvision.experiment.file import ExperimentFile, RaySettings, parse_experiment
 from tlvision.experiment.local import LocalExecutor
@@ -44,12 +44,6 @@ AXES = {
 TWO = RaySettings(cpus=0.5, jobs=4)
 
 
-@pytest.fixture
-def origin(tiny_config: dict[str, Any], tmp_path: Path) -> Path:
-    (tmp_path / "base.yaml").write_text(dump_config(load_config(tiny_config)), encoding="utf-8")
-    return tmp_path / "experiment.yaml"
-
-
 def experiment() -> ExperimentFile:
     compare = {"against": {"rate": "0.1"}, "resamples": 0}
     return parse_experiment({"base": "base.yaml", "axes": AXES, "compare": compare}, "experiment.yaml")
@@ -57,19 +51,6 @@ def experiment() -> ExperimentFile:
 
 def trials_of(origin: Path, out: Path) -> list[Trial]:
     return list(make_plan(experiment(), origin, out).trials.values())
-
-
-def processes(word: str) -> dict[int, int]:
-    """Return the processes with a word in their command, and the parent of each."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                if word.encode() in (folder / "cmdline").read_bytes():
-                    found[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-    return found
 
 
 class Killing(RayExecutor):
@@ -81,7 +62,7 @@ class Killing(RayExecutor):
 
     def ended(self) -> list[Outcome]:
         """Kill before looking."""
-        found = {trial: worker for trial, worker in processes(self.word).items() if worker not in self.victims}
+        found = {trial: worker for trial, worker in parents_of(self.word).items() if worker not in self.victims}
         if self.kills and found:
             trial, worker = next(iter(found.items()))
             victims = self.kills.pop(0)(trial, worker)
@@ -124,7 +105,7 @@ def test_stop_lets_trials_save_and_takes_back_what_waits(origin: Path, tmp_path:
     with pytest.raises(KeyboardInterrupt):
         list(run_trials(trials_of(origin, tmp_path / "out"), executor, interrupt))
     assert len(list(trials.glob("*.saved"))) == len(list(trials.glob("*.started"))) == 2
-    assert processes(str(trials)) == {}
+    assert parents_of(str(trials)) == {}
 
 
 @pytest.mark.slow

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from processes import processes_of
+from processes import kill_five_times
 from tlvision.cli.main import main
 from tlvision.config.load import dump_config, load_config
 from tlvision.experiment.file import ExperimentFile, SearchSettings, parse_experiment, read_experiment
@@ -280,19 +275,9 @@ run(Path(sys.argv[1]), Path(sys.argv[2]), {{"method": "halving", "space": GRID}}
 def test_a_search_that_is_killed_at_any_moment_comes_to_the_same(seed: int, origin: Path, tmp_path: Path) -> None:
     """Five kills -9 each: of the runner, or of a trial, which is a failed candidate until the repeat."""
     expected, search = run(origin, tmp_path / "reference", {"method": "halving", "space": GRID})
-    out, generator = tmp_path / "out", random.Random(seed)
+    out = tmp_path / "out"
     driver = DRIVER.format(here=str(Path(__file__).parent))
-    command = [sys.executable, "-c", driver, str(origin), str(out)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    for number in range(5):
-        runner = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-        until = time.monotonic() + 60
-        while not (out / "trials").exists() and runner.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        time.sleep(generator.uniform(0, 1.0))
-        victims = processes_of(out / "trials") if number % 2 else []
-        os.kill(generator.choice(victims) if victims else runner.pid, signal.SIGKILL)
-        runner.wait(120)
+    kill_five_times([sys.executable, "-c", driver, str(origin), str(out)], out / "trials", seed, 1.0)
     table, again = run(origin, out, {"method": "halving", "space": GRID})
     assert again[0]["chosen"] == search[0]["chosen"]
     assert [each["curve"] for each in again[0]["candidates"]] == [each["curve"] for each in search[0]["candidates"]]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import fake_slurm
-from tlvision.config.load import dump_config, load_config
+from processes import parents_of
 from tlvision.experiment.executor import run_trials
 from tlvision.experiment.file import ExperimentFile, SlurmSettings, parse_experiment
 from tlvision.experiment.local import LocalExecutor
@@ -57,12 +57,6 @@ SETTINGS = SlurmSettings(gpus=0, cpus=1)
 
 
 @pytest.fixture
-def origin(tiny_config: dict[str, Any], tmp_path: Path) -> Path:
-    (tmp_path / "base.yaml").write_text(dump_config(load_config(tiny_config)), encoding="utf-8")
-    return tmp_path / "experiment.yaml"
-
-
-@pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the jobs of a SLURM that runs two at a time."""
     for name, value in fake_slurm.install(tmp_path / "slurm").items():
@@ -87,19 +81,6 @@ def states(slurm: Path) -> list[str]:
     return [fake_slurm.state_of(job) for job in sorted(slurm.iterdir())]
 
 
-def processes(word: str) -> dict[int, int]:
-    """Return the processes with a word in their command, and the parent of each."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                if word.encode() in (folder / "cmdline").read_bytes():
-                    found[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-    return found
-
-
 class Disturbed(SlurmExecutor):
     """Does something, in turn, to trials and the tasks of their jobs: once to each, or whenever one has a mark."""
 
@@ -111,7 +92,7 @@ class Disturbed(SlurmExecutor):
         """Act before looking."""
         for trial in [run.trial for run in self._running if self.acts and run.trial.id not in self.met]:
             mark = trial.folder.with_suffix(".started")
-            found = {one: task for one, task in processes(str(trial.folder)).items() if "submitit" in command_of(task)}
+            found = {one: task for one, task in parents_of(str(trial.folder)).items() if "submitit" in command_of(task)}
             if found and self.acts and (mark.exists() or not self.marks):
                 self.acts.pop(0)(*found.popitem())
                 mark.unlink(missing_ok=True)
