@@ -46,6 +46,7 @@ def train(job: Job, clock: Clock) -> Outcome:
     from ultralytics.models import YOLO
 
     _do_without_polars()
+    _do_without_trackers()
     model = YOLO(start_of(job.weights, job.arch))
     common = _common(job, data_yaml)
     with clock.training():
@@ -93,6 +94,14 @@ def _do_without_polars() -> None:
         from ultralytics.engine.trainer import BaseTrainer
 
         BaseTrainer.read_results_csv = lambda trainer: {}  # type: ignore[method-assign]
+
+
+def _do_without_trackers() -> None:
+    """Keep trackers that are installed from writing into the current folder; the user's settings file stays."""
+    from ultralytics.utils import SETTINGS
+
+    for name in {"mlflow", "wandb"} & SETTINGS.keys():
+        dict.__setitem__(SETTINGS, name, False)  # its own writes the file
 
 
 def start_of(weights: str, arch: str) -> str:
