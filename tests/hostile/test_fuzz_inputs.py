@@ -215,7 +215,7 @@ def read_panoptic_json(folder: Path, content: bytes) -> None:
 
 def read_classes(folder: Path, content: bytes) -> None:
     (folder / "classes.txt").write_bytes(content)
-    assert read_class_file(folder / "classes.txt").names
+    assert read_class_file(folder / "classes.txt")
 
 
 def read_label_png(folder: Path, content: bytes) -> None:

@@ -125,7 +125,7 @@ def _pretrained(choice: ModelChoice, seed: int) -> GapModel:
     plugin.task_of(choice.arch)  # refuses an unknown name before anything is built
     names = choice.classes
     if len(names) == 1 and Path(names[0]).is_file():
-        names = read_class_file(names[0]).names
+        names = tuple(read_class_file(names[0]))
     classes = ClassMap(names, tuple(range(1, len(names) + 1))) if names else _NO_CLASSES
     size = choice.image_size or 640
     spec = BuildSpec(arch=choice.arch, weights=choice.weights, classes=classes, image_size=size)

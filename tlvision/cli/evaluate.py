@@ -179,7 +179,7 @@ def _evaluate_folders(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.classes is None:
         raise InputError("evaluate: label maps need --classes, a text file with one class name a line, in index order")
-    names = read_class_file(options.classes).names
+    names = tuple(read_class_file(options.classes))
     return label_map_iou(options.gt, options.predictions, names, boundary=options.boundary, analysis=Analysis())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -90,4 +90,13 @@ def _below(kind: Any, key: str) -> list[Any]:
         inner = kind.model_fields[key].annotation
     else:
         return []
-    return list(get_args(inner)) if get_origin(inner) in {Union, UnionType} else [inner]
+    return _branches(inner)
+
+
+def _branches(kind: Any) -> list[Any]:
+    """Return the branches of a union, or the type itself, without annotations."""
+    if get_origin(kind) is Annotated:
+        return _branches(get_args(kind)[0])
+    if get_origin(kind) in {Union, UnionType}:
+        return [branch for each in get_args(kind) for branch in _branches(each)]
+    return [kind]

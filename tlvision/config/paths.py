@@ -12,6 +12,7 @@ _DATASETS = ("train", "val", "source_val", "oracle", "target")
 INPUTS = (
     ("model", "weights"),
     ("data", "classes"),
+    ("data", "classes", "names"),
     *(("data", name, key) for name in _DATASETS for key in ("json", "images", "masks")),
 )
 """Keys of paths that a run reads."""

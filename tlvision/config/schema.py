@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from tlvision.config.hook_config import Hooks
 from tlvision.data.settings import MAX_SEED, MAX_SIDE, AugmentSettings, SubsetSettings
@@ -60,6 +69,73 @@ class ModelSettings(_Strict):
         le=1,
         description="IoU threshold of non-maximum suppression within a class. null: the model's own value.",
     )
+
+
+_Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+def _kind_of_value(given: object) -> str:
+    return "list[value]" if isinstance(given, list) else "int"
+
+
+PixelValue = Annotated[
+    Annotated[_Byte, Tag("int")] | Annotated[list[_Byte], Field(min_length=3, max_length=3), Tag("list[value]")],
+    Discriminator(_kind_of_value),
+]
+"""A value in label maps: 0..255, or of label maps in colour [red, green, blue]."""
+
+
+def _kind_of_classes(given: object) -> str:
+    """Return the branch of `data.classes` that is meant, so that errors are about that one."""
+    if not isinstance(given, dict):
+        return "list[name]" if isinstance(given, list) else "str" if isinstance(given, str) else "dict[changes]"
+    values = given.values()
+    changes = ClassSettings.model_fields.keys() & given.keys() or any(isinstance(value, dict) for value in values)
+    return "dict[changes]" if changes else "dict[value]"
+
+
+def _kind_of_names(given: object) -> str:
+    return "list[name]" if isinstance(given, list) else "dict[value]" if isinstance(given, dict) else "str"
+
+
+_Names = (
+    Annotated[Annotated[list[str], Field(min_length=1)], Tag("list[name]")]
+    | Annotated[Annotated[dict[str, PixelValue], Field(min_length=1)], Tag("dict[value]")]
+    | Annotated[Annotated[str, Field(min_length=1)], Tag("str")]
+)
+ClassNames = Annotated[_Names, Discriminator(_kind_of_names)]
+
+
+class ClassSettings(_Strict):
+    """Changes from the classes of the files to those of the run, the same for all datasets of the run.
+
+    `rename` and `merge` come first; a class that neither names keeps its name. Predictions have the ids of the files: a
+    merged class has the id of the first of its classes that a file has.
+    """
+
+    names: ClassNames | None = Field(
+        None, description="Label maps: their classes, as `data.classes` has them without changes."
+    )
+    rename: dict[str, str] = Field({}, description="`{name in the files: name in the run}`.")
+    merge: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
+        {}, description="`{name in the run: [names in the files]}`."
+    )
+    drop: list[str] = Field([], description="Classes of the files whose labels are left out. The images stay.")
+    only: list[str] | None = Field(
+        None, min_length=1, description="Classes to use, in this order, by their names in the run. null: all."
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        named = [*self.rename, *(name for names in self.merge.values() for name in names), *self.drop]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"'{twice[0]}' is named more than once; say one thing of each class of the files")
+        made = [*self.rename.values(), *self.merge]
+        if twice := sorted({name for name in made if made.count(name) > 1}):
+            raise ValueError(f"two classes would be '{twice[0]}'; to join classes, list them in merge")
+        if self.only is not None and self.drop:
+            raise ValueError("give only or drop, not both: only names what is kept")
+        return self
 
 
 class DatasetSettings(_Strict):
@@ -139,11 +215,13 @@ class DataSettings(_Strict):
         None, description="Labelled images of the target. Only the oracle of `tlvision adapt` reads them."
     )
     target: TargetSettings | None = Field(None, description="Unlabelled images, for hooks that train on them.")
-    classes: list[str] | dict[str, Annotated[int, Field(ge=0, le=255)]] | str | None = Field(
+    classes: (
+        Annotated[_Names | Annotated[ClassSettings, Tag("dict[changes]")], Discriminator(_kind_of_classes)] | None
+    ) = Field(
         None,
-        min_length=1,
         description="Classes to use, in this order; or a text file with one name per line; or, for label maps, "
-        "`{name: value in the label maps}`. null: all classes of the json.",
+        "`{name: value or colour in the label maps}`; or `{rename: …, merge: …, drop: …, only: …}`, which changes "
+        "the classes of the files. null: all classes of the json.",
     )
     exif: Literal["auto", "apply", "ignore"] = Field(
         "auto",
@@ -153,7 +231,7 @@ class DataSettings(_Strict):
     bit_depth: int | Literal["auto"] = Field(
         "auto", description="Used bits of images with 16-bit values, 8 to 16. auto: measured on the training images."
     )
-    ignore_value: int = Field(255, ge=0, le=255, description="Value of unlabelled pixels in label maps.")
+    ignore_value: PixelValue = Field(255, description="Value, or colour, of unlabelled pixels in label maps.")
     unlabelled: Literal["background", "ignore"] = Field(
         "background", description="Semantic models on a COCO json: class of pixels without an object."
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from tlvision.config.schema import Config, DatasetSettings, DataSettings
+from tlvision.config.schema import ClassSettings, Config, DatasetSettings, DataSettings
 from tlvision.data.settings import SubsetSettings
 from tlvision.data.subsets import choose
 from tlvision.formats.coco import load_document
 from tlvision.formats.label_maps import read_class_file, read_label_map
 from tlvision.tasks import LabelOptions, MeasureOptions, Source, Task
-from tlvision.types import IGNORE_INDEX, ClassMap, Dataset, InputError, counted, listing
+from tlvision.tasks.base import PixelValue
+from tlvision.types import IGNORE_INDEX, ClassChanges, ClassMap, Dataset, InputError, counted, listing
 
 
 def read_data(config: Config, task: Task, classes: ClassMap | None = None) -> tuple[Dataset, Dataset]:
@@ -128,11 +129,17 @@ def source_of(settings: DatasetSettings, name: str) -> Source:
 
 def label_options(data: DataSettings) -> LabelOptions:
     """Return how labels are read, with `data.classes` read from its file if it is one."""
-    classes = data.classes
-    if isinstance(classes, str):
-        classes = list(read_class_file(classes).names)
+    given = data.classes if isinstance(data.classes, ClassSettings) else ClassSettings(names=data.classes)
+    names: Sequence[str] | Mapping[str, PixelValue] | None
+    if isinstance(given.names, str):
+        found = read_class_file(given.names)
+        names = list(found) if all(isinstance(value, int) for value in found.values()) else found
+    else:
+        names = given.names
     return LabelOptions(
-        classes=tuple(classes) if isinstance(classes, list) else classes,
+        classes=names if names is None or isinstance(names, Mapping) else tuple(names),
+        changes=ClassChanges(given.rename, given.merge, given.drop),
+        only=None if given.only is None else tuple(given.only),
         ignore_value=data.ignore_value,
         unlabelled=data.unlabelled,
         exif=data.exif,

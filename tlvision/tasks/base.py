@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from tlvision.evaluation import Analysis
-from tlvision.types import ClassMap, Dataset, InputSpec, Prediction, RunError, Sample, Target
+from tlvision.types import ClassChanges, ClassMap, Dataset, InputSpec, Prediction, RunError, Sample, Target
 
 if TYPE_CHECKING:
     from tlvision.data.dataset import TargetParts
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tlvision.formats.orientation import Exif
 
 LabelKind = Literal["boxes", "masks", "label_map"]
+PixelValue = int | Sequence[int]
+"""A value in label maps: 0..255, or of label maps in colour red, green and blue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +59,18 @@ class LabelOptions:
     """Settings for reading labels: the keys of `data` that all datasets of a run share.
 
     classes:      names in order; names with their values in label maps; None takes the classes of the file.
-    ignore_value: value in label maps that means "unknown", 0..255.
+    changes:      what is made of the classes of the files.
+    only:         the classes that are used then, in this order; None uses all.
+    ignore_value: value, or colour, in label maps that means "unknown".
     unlabelled:   class of pixels without an object if label maps are drawn from a COCO json; "ignore" means unknown.
     exif:         whether labels were drawn on images as shown or as stored.
     bits:         bits in use of images with 16-bit values; None measures them.
     """
 
-    classes: tuple[str, ...] | Mapping[str, int] | None = None
-    ignore_value: int = 255
+    classes: tuple[str, ...] | Mapping[str, PixelValue] | None = None
+    changes: ClassChanges = field(default_factory=ClassChanges)
+    only: tuple[str, ...] | None = None
+    ignore_value: PixelValue = 255
     unlabelled: Literal["background", "ignore"] = "background"
     exif: Exif = "auto"
     bits: int | None = None

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tlvision.data.dataset import place_whole, round_up
 from tlvision.data.geometry import MIN_SIDE
 from tlvision.evaluation import measurable, three_limits
-from tlvision.formats.coco import CocoData, restrict_classes
+from tlvision.formats.coco import CocoData, write_used
 from tlvision.types import Dataset, InputError, InputSpec, counted, listing
 
 
@@ -83,9 +83,9 @@ def check_measurable(
     found: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
         path = val.path
-        if val.kept is not None:
+        if val.kept is not None or val.changes:
             path = Path(folder) / path.name
-            restrict_classes(val.path, path, val.classes.names, without=val.unusable, images=val.kept)
+            write_used(val, path)
         for kind in kinds:
             found |= {f"{kind}/{name}" for name in measurable(path, iou_type=kind, max_detections=limits)}
     domain, _, rest = select.partition("/")

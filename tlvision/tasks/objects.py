@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tlvision.data.dataset import TargetParts
 from tlvision.evaluation import coco_map, has_masks, instance_map, three_limits
 from tlvision.evaluation.per_image import ObjectsPerImage, objects_per_image
-from tlvision.formats.coco import CocoData, restrict_classes, write_dataset
+from tlvision.formats.coco import CocoData, write_dataset, write_used
 from tlvision.plugin.protocol import DEFAULT_MAX_DETECTIONS, DEFAULT_MAX_MASKS
 from tlvision.tasks.base import UNIT, LabelKind, LabelOptions, MeasureOptions, Metric, Source, Task
 from tlvision.tasks.object_checks import check_limits, check_measurable, check_sizes, check_train
@@ -115,16 +115,17 @@ class ObjectTask:
     def ground_truth(self, data: Dataset, options: LabelOptions, out: Path, *, write: bool) -> Path:
         """Return the user's json, or a copy without what training leaves out as well.
 
-        That is the images that are not in a subset, the classes that are not in `options.classes`, and annotations that
+        That is the images that are not in a subset, the classes that `data.classes` leaves out, and annotations that
         cannot be used: the size of an image that the json does not tell is known here, and not to an evaluation of the
         two files.
         """
         coco = as_coco(data)
-        if options.classes is None and not coco.unusable and coco.kept is None:
+        whole = not coco.changes and not coco.unusable and coco.kept is None
+        if whole and options.classes is None and options.only is None:
             return coco.path
         copy = out / "ground_truth.json"
         if write:
-            restrict_classes(coco.path, copy, coco.classes.names, without=coco.unusable, images=coco.kept)
+            write_used(coco, copy)
         return copy
 
     def results(self, path: Path, data: Dataset) -> ObjectResults:

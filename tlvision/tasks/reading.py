@@ -27,6 +27,11 @@ def read_json(
             "data.classes: names with values are for label maps; a COCO json has ids of its own, so give a list "
             "of names"
         )
+    if options.classes is not None and (options.changes or options.only):
+        raise InputError(
+            "data.classes.names: names are for label maps; a COCO json has its own. For some of its classes: "
+            "data.classes.only"
+        )
     if source.masks is not None:
         raise InputError(
             f"data.{source.name}: the task '{task}' takes a json without masks. Remove data.{source.name}.masks."
@@ -35,7 +40,8 @@ def read_json(
         source.json,
         source.images,
         classes,
-        class_names=None if options.classes is None else tuple(options.classes),
+        class_names=tuple(options.classes) if options.classes is not None else options.only,
+        changes=options.changes,
         require_objects=require_objects,
         require_masks=require_masks,
         exif=options.exif,

@@ -17,6 +17,7 @@ from tlvision.formats.coco import CocoData
 from tlvision.formats.label_maps import LabelMapData, count_pixels, read_label_maps, read_panoptic, write_label_map
 from tlvision.tasks.base import UNIT, LabelKind, LabelOptions, MeasureOptions, Metric, Source, Task
 from tlvision.tasks.label_map_results import LabelMapResults, read_maps
+from tlvision.tasks.label_values import label_values
 from tlvision.tasks.object_checks import check_train, unmeasured_classes
 from tlvision.tasks.pixel_checks import check_pixels, check_two_classes
 from tlvision.tasks.reading import read_json
@@ -60,16 +61,26 @@ class SemanticTask:
         if source.json is not None:
             if options.classes is not None:
                 raise InputError(
-                    "data.classes: a panoptic json has its own classes, and all of them are used. Remove data.classes."
+                    "data.classes: a panoptic json has its own classes. Remove the names; to use some of them: "
+                    "data.classes.only"
                 )
             return read_panoptic(
-                source.json, source.images, source.masks, classes, exif=options.exif, bits=options.bits
+                source.json,
+                source.images,
+                source.masks,
+                classes,
+                changes=options.changes,
+                only=options.only,
+                exif=options.exif,
+                bits=options.bits,
             )
+        known = label_values(options)
         return read_label_maps(
             source.images,
             source.masks,
-            classes or _classes_with_values(options),
-            ignore_value=options.ignore_value,
+            classes or known.classes,
+            known.values,
+            coloured=known.coloured,
             exif=options.exif,
             bits=options.bits,
         )
@@ -179,18 +190,6 @@ def as_readable(data: Dataset) -> CocoData | LabelMapData:
     if not isinstance(data, CocoData | LabelMapData):
         raise TypeError(f"expected label maps or a COCO json, got {type(data).__name__}")
     return data
-
-
-def _classes_with_values(options: LabelOptions) -> ClassMap:
-    """Return the classes that label maps need; without values given, these are their places in the list."""
-    if options.classes is None:
-        raise InputError(
-            "data.classes: label maps hold numbers only; give a text file with one class name a line, the number of "
-            "the line (from 0) being the value, or a list of names in that order"
-        )
-    if isinstance(options.classes, Mapping):
-        return ClassMap(tuple(options.classes), tuple(options.classes.values()))
-    return ClassMap(options.classes, tuple(range(len(options.classes))))
 
 
 def with_background(data: CocoData) -> CocoData:

@@ -2,6 +2,7 @@
 
 from tlvision.types.aliases import Json, Pixels
 from tlvision.types.arrays import Array, check_array
+from tlvision.types.class_changes import ClassChanges
 from tlvision.types.class_map import ClassMap
 from tlvision.types.dataset import Dataset
 from tlvision.types.errors import InputError, RunError, TlvisionError, counted, listing, nearest
@@ -15,6 +16,7 @@ from tlvision.types.thresholds import ClassThresholds
 __all__ = [
     "IGNORE_INDEX",
     "Array",
+    "ClassChanges",
     "ClassMap",
     "ClassThresholds",
     "Dataset",

@@ -5,7 +5,7 @@ from tlvision.formats.coco.document import load_document
 from tlvision.formats.coco.read import CocoData, read_coco, read_readable, read_unlabelled
 from tlvision.formats.coco.rules import box_area, xywh_to_xyxy, xyxy_to_xywh
 from tlvision.formats.coco.unlabelled import UnlabelledData, read_images
-from tlvision.formats.coco.write import Written, restrict_classes, result_rows, write_dataset, write_predictions
+from tlvision.formats.coco.write import Written, result_rows, write_dataset, write_predictions, write_used
 
 __all__ = [
     "CocoData",
@@ -17,11 +17,11 @@ __all__ = [
     "read_images",
     "read_readable",
     "read_unlabelled",
-    "restrict_classes",
     "result_rows",
     "write_dataset",
     "write_json",
     "write_predictions",
+    "write_used",
     "xywh_to_xyxy",
     "xyxy_to_xywh",
 ]

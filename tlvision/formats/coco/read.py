@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.formats.bit_depth import FULL, choose_bits
+from tlvision.formats.coco.class_changes import change_classes
 from tlvision.formats.coco.document import Document, load_document
 from tlvision.formats.coco.duplicates import check_one_row_a_file, repeated_annotations, repeated_sentence
 from tlvision.formats.coco.rules import CheckedBoxes, as_floats, check_boxes
@@ -18,7 +19,20 @@ from tlvision.formats.coco.segments import read_segments
 from tlvision.formats.coco.suspicion import suspect_boxes
 from tlvision.formats.image_headers import Header, page_notes, read_header, read_headers
 from tlvision.formats.orientation import Exif, Orientations, decide
-from tlvision.types import ClassMap, InputError, Json, Sample, Target, counted, empty_target, listing, nearest
+from tlvision.types import (
+    ClassChanges,
+    ClassMap,
+    InputError,
+    Json,
+    Sample,
+    Target,
+    counted,
+    empty_target,
+    listing,
+    nearest,
+)
+
+_NO_CHANGES = ClassChanges()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +49,7 @@ class CocoData:
     unusable:     ids of the annotations that are no objects of `samples` because they cannot be used; an evaluation
                   leaves them out as well.
     kept:         ids of the images in `samples` if that is a part of the json; None for all.
+    changes:      what was made of the file's classes.
     """
 
     path: Path
@@ -46,6 +61,7 @@ class CocoData:
     bits: int | None = None
     unusable: frozenset[int] = frozenset()
     kept: frozenset[int] | None = None
+    changes: ClassChanges = _NO_CHANGES
 
 
 def read_coco(
@@ -54,6 +70,7 @@ def read_coco(
     classes: ClassMap | None = None,
     *,
     class_names: Sequence[str] | None = None,
+    changes: ClassChanges = _NO_CHANGES,
     require_objects: bool = True,
     require_masks: bool = False,
     exif: Exif = "auto",
@@ -66,6 +83,7 @@ def read_coco(
     classes:         the map of another file (a val file is read with the train file's), matched by name: ids may
                      differ, classes may be absent here. Without it the map is made from this file's categories, by id.
     class_names:     only these classes, in this order; annotations of others are left out and counted.
+    changes:         what to make of the file's classes; `class_names` and `classes` are names after that.
     require_objects: whether a file without a usable annotation is an error. Crowd regions are not usable.
     require_masks:   whether every annotation of a class that takes part needs a segmentation, crowd regions too (mask
                      AP ignores what lies in them), and its image a width and height in the json. Without it
@@ -81,6 +99,7 @@ def read_coco(
     """
     path, folder = Path(json_path), Path(images_dir)
     document = load_document(path, require_objects=require_objects, folder=folder)
+    document = change_classes(document, changes, strict=classes is None)
     if not folder.is_dir():
         raise InputError(f"the image folder '{folder}' does not exist; {path.name} needs it")
     check_one_row_a_file(document.name, document.images)
@@ -119,7 +138,7 @@ def read_coco(
     )
     category_ids = {index: category_id for category_id, index in sorted(indices.items(), key=lambda item: item[1])}
     unusable = frozenset(rows[number]["id"] for number in np.flatnonzero(~boxes.valid).tolist())
-    return CocoData(path, folder, samples, classes, category_ids, tuple(notes), bits, unusable)
+    return CocoData(path, folder, samples, classes, category_ids, tuple(notes), bits, unusable, changes=changes)
 
 
 def _check_left(name: str, boxes: CheckedBoxes, crowd: npt.NDArray[np.bool_], notes: list[str]) -> None:

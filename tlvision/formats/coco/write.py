@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.files.json_files import write_json
+from tlvision.formats.coco.class_changes import change_classes
 from tlvision.formats.coco.document import load_document
+from tlvision.formats.coco.read import CocoData
 from tlvision.formats.coco.rle import mask_area, mask_to_rle, polygons_to_rle
 from tlvision.formats.coco.rules import box_area, xyxy_to_xywh
 from tlvision.types import ClassMap, InputError, Json, Polygons, Prediction, Rle, Sample, listing
@@ -176,33 +178,22 @@ def _segment_to_json(segment: Polygons | Rle) -> object:
     return [shortest_floats(part.ravel()) for part in segment]
 
 
-def restrict_classes(
-    source: str | Path,
-    path: str | Path,
-    names: Sequence[str],
-    *,
-    without: Collection[int] = (),
-    images: Collection[int] | None = None,
-) -> None:
-    """Copy a COCO json with only the categories of these names and their annotations; ids stay.
+def write_used(data: CocoData, path: str | Path) -> None:
+    """Copy the json of a dataset as it was read: its images, classes and usable annotations; ids stay.
 
-    without: ids of annotations that are left out.
-    images:  ids of the images that are kept, None for all.
-
-    Raises InputError if `source` is not a COCO dataset, RunError if `path` cannot be written.
+    Raises InputError if the json is no COCO dataset any more, RunError if `path` cannot be written.
     """
-    document = load_document(Path(source), require_objects=False)
-    kept = {category_id for category_id, name in document.categories.items() if name in names}
+    document = change_classes(load_document(data.path, require_objects=False), data.changes, strict=False)
+    kept = {category_id for category_id, name in document.categories.items() if name in data.classes.names}
+    images = document.images if data.kept is None else {number: document.images[number] for number in data.kept}
     write_json(
         path,
         {
-            "images": [row for number, row in document.images.items() if images is None or number in images],
+            "images": [row for number, row in document.images.items() if number in images],
             "annotations": [
                 row
                 for row in document.annotations
-                if row["category_id"] in kept
-                and row["id"] not in without
-                and (images is None or row["image_id"] in images)
+                if row["category_id"] in kept and row["id"] not in data.unusable and row["image_id"] in images
             ],
             "categories": [
                 {"id": category_id, "name": document.categories[category_id]} for category_id in sorted(kept)

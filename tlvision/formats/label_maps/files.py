@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,7 @@ def read_label_map(file: LabelMapFile) -> Pixels:
     found = np.unique(raw) if file.coloured else np.flatnonzero(np.bincount(raw.ravel(), minlength=256))
     unknown = [int(value) for value in found if int(value) not in file.values]
     if unknown:
-        known = listing(sorted(value for value in file.values if file.values[value] != IGNORE_INDEX))
-        ignored = listing(sorted(value for value in file.values if file.values[value] == IGNORE_INDEX))
-        raise InputError(
-            f"{file.path}: the label map has the value(s) {listing(unknown)}; the classes are {known}, and {ignored} "
-            "is for what is not known. Check the class list, set data.ignore_value, or list the classes with their "
-            f"values, such as data.classes: {{background: 0, crack: 255}}"
-        )
+        raise InputError(_unknown_values(file, unknown))
     if file.coloured:
         indices = np.array([file.values[int(value)] for value in found], np.uint8)
         return indices[np.searchsorted(found, raw)]
@@ -37,6 +32,22 @@ def read_label_map(file: LabelMapFile) -> Pixels:
     for value, index in file.values.items():
         table[value] = index
     return table[raw]
+
+
+def _unknown_values(file: LabelMapFile, unknown: Sequence[int]) -> str:
+    show = _colour if file.coloured else str
+    known = listing(show(value) for value in sorted(file.values) if file.values[value] != IGNORE_INDEX)
+    ignored = listing(show(value) for value in sorted(file.values) if file.values[value] == IGNORE_INDEX) or "none"
+    example = "{road: [128, 64, 128]}" if file.coloured else "{background: 0, crack: 255}"
+    return (
+        f"{file.path}: the label map has the value(s) {listing(map(show, unknown))}; the classes are {known}, and "
+        f"{ignored} is for what is not known. Check the class list, set data.ignore_value, or list the classes with "
+        f"their values, such as data.classes: {example}"
+    )
+
+
+def _colour(value: int) -> str:
+    return f"{value} (colour [{value % 256}, {value // 256 % 256}, {value // 65536}])"
 
 
 def write_label_map(path: Path, labels: npt.NDArray[np.integer[Any]]) -> None:
@@ -54,16 +65,17 @@ def read_values(path: Path) -> Pixels:
         if image.mode not in {"L", "P", "1"}:
             raise InputError(
                 f"{path}: expected a label map with one 8-bit value a pixel (a greyscale or palette PNG), got the mode "
-                f"'{image.mode}' of {len(image.getbands())} channel(s); save class indices, not colours"
+                f"'{image.mode}' of {len(image.getbands())} channel(s); save class indices, or give "
+                "colours: data.classes: {road: [128, 64, 128]}"
             )
         return np.asarray(_decoded(image, path)).astype(np.uint8)
 
 
 def _read_coloured(path: Path) -> npt.NDArray[np.int32]:
     with _open(path) as image:
-        if image.mode not in {"RGB", "RGBA"}:
-            raise InputError(f"{path}: expected a panoptic PNG of mode 'RGB', got '{image.mode}'")
-        red, green, blue = np.moveaxis(np.asarray(_decoded(image, path))[..., :3].astype(np.int32), 2, 0)
+        if image.mode not in {"RGB", "RGBA", "P"}:
+            raise InputError(f"{path}: expected a PNG in colour (mode 'RGB' or a palette), got the mode '{image.mode}'")
+        red, green, blue = np.moveaxis(np.asarray(_decoded(image, path).convert("RGB")).astype(np.int32), 2, 0)
     ids: npt.NDArray[np.int32] = red + 256 * green + 65536 * blue
     return ids
 

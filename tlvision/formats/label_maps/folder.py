@@ -1,8 +1,8 @@
-"""Read label maps next to images: <masks>/<stem>.png for <images>/<stem>.jpg, and a file of class names."""
+"""Read label maps next to images: <masks>/<stem>.png for <images>/<stem>.jpg."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tlvision.files.inputs import exists, read_text
 from tlvision.formats.bit_depth import FULL, choose_bits
 from tlvision.formats.image_headers import SUFFIXES, Header, images_in, page_notes, read_headers
 from tlvision.formats.label_maps.files import read_label_map
 from tlvision.formats.orientation import Exif, decide
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, Sample, counted, empty_target, listing
-from tlvision.types.shown import shown
 
 _THREADS = 8
-_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,48 +43,26 @@ class LabelMapData:
     ignored: int = 0
 
 
-def read_class_file(path: str | Path) -> ClassMap:
-    """Read one class name a line; the number of a line, from 0, is the value of that class in the label maps.
-
-    Raises InputError: no such file, no text in UTF-8, no name, an empty line between names, a name twice.
-    """
-    path = Path(path)
-    if not exists(path):
-        raise InputError(f"data.classes: no file '{path}'; give a text file with one class name a line")
-    text = read_text(path, "a text file with one class name a line", max_bytes=_MOST_BYTES)
-    names = [line.strip() for line in text.rstrip().splitlines()]
-    if binary := [name for name in names if not name.isprintable()]:
-        raise InputError(f"{path}: the class name {shown(binary[0])} has control characters. Write plain text.")
-    for number, name in enumerate(names, 1):
-        if not name:
-            raise InputError(f"{path}, line {number}: expected a class name, got an empty line; the line is the value")
-    if not 0 < len(names) <= IGNORE_INDEX:
-        raise InputError(f"{path}: expected 1 to {IGNORE_INDEX} class names, got {len(names)}")
-    try:
-        return ClassMap(tuple(names), tuple(range(len(names))))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
 def read_label_maps(
     images_dir: str | Path,
     masks_dir: str | Path,
     classes: ClassMap,
+    values: Mapping[int, int] | None = None,
     *,
-    ignore_value: int = IGNORE_INDEX,
+    coloured: bool = False,
     exif: Exif = "auto",
     bits: int | None = None,
 ) -> LabelMapData:
     """Read a folder of images and the label map of the same stem for each; every label map is checked.
 
-    images_dir:   image files, also in folders below.
-    masks_dir:    PNGs of the same relative path without the suffix, with one 8-bit value a pixel.
-    classes:      their source ids are the values.
-    ignore_value: the value of unlabelled pixels, unless a class has it.
-    exif, bits:   as for `tlvision.formats.coco.read_coco`.
+    images_dir:       image files, also in folders below.
+    masks_dir:        PNGs of the same relative path without the suffix, with one 8-bit value a pixel, or colours.
+    classes:          the classes.
+    values, coloured: as for `LabelMapFile`; without them the source ids of `classes`, and 255 is unknown.
+    exif, bits:       as for `tlvision.formats.coco.read_coco`.
 
     Raises InputError: a folder that does not exist or holds no image, two images of one stem, an image without label
-    map, another size, a value that is no class and not `ignore_value`.
+    map, another size, a value that `values` lacks.
     """
     images_dir, masks_dir = Path(images_dir), Path(masks_dir)
     images = _images_by_stem(images_dir)
@@ -100,8 +75,9 @@ def read_label_maps(
             f"{masks_dir}: {len(missing)} of {len(images)} images have no label map: {listing(missing)}; a label map "
             "is a PNG of the image's name"
         )
-    values = {ignore_value: IGNORE_INDEX} | dict(zip(classes.source_ids, range(len(classes)), strict=True))
-    files = [LabelMapFile(path, values) for path in masks.values()]
+    if values is None:
+        values = {IGNORE_INDEX: IGNORE_INDEX} | dict(zip(classes.source_ids, range(len(classes)), strict=True))
+    files = [LabelMapFile(path, values, coloured=coloured) for path in masks.values()]
     samples, notes, bits = make_samples(list(images.values()), files, str(images_dir), exif, bits)
     others = sorted(
         str(path.relative_to(masks_dir).with_suffix("")) for path in masks_dir.rglob("*.png") if path.is_file()

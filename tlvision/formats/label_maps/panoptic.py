@@ -6,14 +6,16 @@ a pixel belongs to is dropped. Crowd segments are IGNORE_INDEX, and so is the va
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tlvision.files.inputs import check_file, exists
 from tlvision.formats.label_maps.folder import LabelMapData, absent_classes, count_pixels, make_samples
 from tlvision.formats.label_maps.panoptic_document import Drawing, load_panoptic
 from tlvision.formats.orientation import Exif
-from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, counted
+from tlvision.types import IGNORE_INDEX, ClassChanges, ClassMap, InputError, LabelMapFile, counted, nearest
+
+_NO_CHANGES = ClassChanges()
 
 
 def read_panoptic(
@@ -22,6 +24,8 @@ def read_panoptic(
     masks_dir: str | Path,
     classes: ClassMap | None = None,
     *,
+    changes: ClassChanges = _NO_CHANGES,
+    only: Sequence[str] | None = None,
     exif: Exif = "auto",
     bits: int | None = None,
 ) -> LabelMapData:
@@ -29,6 +33,8 @@ def read_panoptic(
 
     classes: those of another file (a val json is read with the train json's), matched by name; segments of others are
              an error. Without it they are this file's categories, by id.
+    changes: what to make of the file's classes; `classes` and `only` are names after that.
+    only:    the classes that are used, in this order; segments of others are IGNORE_INDEX. None uses all.
     exif, bits: as for `tlvision.formats.coco.read_coco`.
 
     Raises InputError with file and image id: not a panoptic json, an id that is given twice, an unknown image or
@@ -37,11 +43,17 @@ def read_panoptic(
     """
     path, images_dir, masks_dir = Path(json_path), Path(images_dir), Path(masks_dir)
     document = load_panoptic(path)
-    classes = classes or ClassMap(tuple(document.categories.values()), tuple(document.categories))
+    ids = {name: category_id for category_id, name in document.categories.items()}
+    groups = changes.applied(tuple(ids), path.name, strict=classes is None)
+    if classes is None:
+        names = _used(path.name, groups, only)
+        classes = ClassMap(names, tuple(ids[groups[name][0]] for name in names))
+    used = {old: new for new, members in groups.items() for old in members if only is None or new in only}
+    renamed = {category_id: used.get(name) for name, category_id in ids.items()}
     if len(classes) > IGNORE_INDEX:
         raise InputError(f"{path}: expected at most {IGNORE_INDEX} categories, got {len(classes)}")
     files = [
-        LabelMapFile(masks_dir / drawing.file_name, _values(path, drawing, document.categories, classes), coloured=True)
+        LabelMapFile(masks_dir / drawing.file_name, _values(path, drawing, renamed, classes), coloured=True)
         for drawing in document.drawings
     ]
     images = [images_dir / document.images[drawing.image_id] for drawing in document.drawings]
@@ -56,14 +68,21 @@ def read_panoptic(
     return LabelMapData(path, images_dir, samples, classes, pixels, tuple(notes), bits, ignored)
 
 
-def _values(path: Path, drawing: Drawing, categories: Mapping[int, str], classes: ClassMap) -> dict[int, int]:
+def _used(name: str, groups: Mapping[str, list[str]], only: Sequence[str] | None) -> tuple[str, ...]:
+    for wanted in only or ():
+        if wanted not in groups:
+            raise InputError(f"data.classes.only: {name} has no class '{wanted}'.{nearest(wanted, groups)}")
+    return tuple(only or groups)
+
+
+def _values(path: Path, drawing: Drawing, categories: Mapping[int, str | None], classes: ClassMap) -> dict[int, int]:
     values = {0: IGNORE_INDEX}
     for segment in drawing.segments:
-        name = categories.get(segment.category_id)
-        if name is None:
+        if segment.category_id not in categories:
             raise InputError(
                 f"{path}: image {drawing.image_id}, segment {segment.id}: the category {segment.category_id} is "
                 "not in the file"
             )
-        values[segment.id] = IGNORE_INDEX if segment.crowd else classes.index(name)
+        name = categories[segment.category_id]
+        values[segment.id] = IGNORE_INDEX if segment.crowd or name is None else classes.index(name)
     return values

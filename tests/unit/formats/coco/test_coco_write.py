@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as reference
 
-from tlvision.formats.coco import read_coco, restrict_classes, result_rows, write_dataset, write_json, write_predictions
+from tlvision.formats.coco import read_coco, result_rows, write_dataset, write_json, write_predictions, write_used
 from tlvision.formats.coco.rle import mask_to_rle
 from tlvision.types import ClassMap, InputError, Prediction, RunError, Sample, Target, empty_target
 
@@ -180,11 +180,13 @@ def test_doubled_names_and_ids_are_refused(tmp_path: Path) -> None:
         write_dataset(tmp_path / "d.json", [sample(tmp_path / "a.png", 1, [1])], classes, "")
 
 
-def test_restrict_classes_keeps_ids_and_images(tmp_path: Path) -> None:
+def test_what_is_used_of_a_json_keeps_ids_and_images(tmp_path: Path) -> None:
     classes = ClassMap(("x", "y", "z"), (3, 7, 90))
     samples = [sample(tmp_path / "a.png", 11, [0, 1, 2, 1]), sample(tmp_path / "b.png", 4, [0])]
     write_dataset(tmp_path / "d.json", samples, classes, "")
-    restrict_classes(tmp_path / "d.json", tmp_path / "r.json", ["y"])
+    for each in samples:
+        Image.new("RGB", (each.width, each.height)).save(each.path)
+    write_used(read_coco(tmp_path / "d.json", tmp_path, class_names=["y"]), tmp_path / "r.json")
     content = json.loads((tmp_path / "r.json").read_text())
     assert [row["id"] for row in content["categories"]] == [7]
     assert [row["id"] for row in content["annotations"]] == [2, 4]
