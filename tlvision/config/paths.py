@@ -31,6 +31,11 @@ def _resolve(values: dict[str, Any], keys: tuple[str, ...], folder: Path) -> dic
     value = values.get(key)
     if below:
         return {**values, key: _resolve(value, tuple(below), folder)} if isinstance(value, dict) else values
-    if isinstance(value, str) and value and not Path(value).is_absolute() and exists(folder / value):
+    if isinstance(value, str) and value and not Path(value).is_absolute() and exists(folder / _fixed(value)):
         return {**values, key: str(folder / value)}
     return values
+
+
+def _fixed(value: str) -> Path:
+    """Return a path, of a pattern such as `masks/{class}/{stem}.png` the folder before the first brace."""
+    return Path(value) if "{" not in value else Path(value.split("{", 1)[0] + "x").parent

@@ -152,7 +152,11 @@ class DatasetSettings(_Strict):
         description="Folder of the images. File names in the json are relative to it. Labels of other tools may say "
         "themselves where the images are.",
     )
-    masks: PathText | None = Field(None, description="Folder of PNG label maps, `STEM.png` for each image.")
+    masks: PathText | None = Field(
+        None,
+        description="Folder of PNG label maps, `STEM.png` for each image; or a pattern of masks of single "
+        "classes, such as `masks/{class}/{stem}.png` (docs/label-formats.md).",
+    )
     subset: SubsetSettings | None = Field(None, description="Use a part of the images. null: all of them.")
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ from tlvision.engine.datasets import (
     with_bits,
 )
 from tlvision.engine.frozen import random_and_frozen
-from tlvision.engine.labels import with_coco_labels
+from tlvision.engine.labels import resolve_labels
 from tlvision.engine.limits import objects_given, predict_spec
 from tlvision.engine.model_hooks import modify_model, refuse_unmerged
 from tlvision.engine.steps import processes, steps_per_epoch
@@ -110,7 +110,7 @@ def build_run(
     if weights is None:
         refuse_unmerged(config.model.weights)
     render_data(config)
-    config, found = with_coco_labels(config)
+    config, found = resolve_labels(config)
     train, val = read_data(config, task, classes)
     check_keys(config, task)  # after the data: labels of another task are the likelier mistake
     config = config.model_copy(update={"data": with_bits(config.data, train)})

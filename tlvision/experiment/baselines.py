@@ -18,7 +18,7 @@ from tlvision.config.hook_config import HookConfig, parse_hook
 from tlvision.config.load import load_config
 from tlvision.config.presets import presets
 from tlvision.config.schema import BatchSettings, Config
-from tlvision.engine.labels import with_coco_labels
+from tlvision.engine.labels import resolve_labels
 from tlvision.engine.steps import steps_per_epoch
 from tlvision.hooks.registry import hook_class
 from tlvision.types import InputError
@@ -156,7 +156,7 @@ def _images(config: Config, name: Literal["train", "oracle"]) -> int:
     """Return the number of images of a dataset: those of its json, or of its folder."""
     from tlvision.formats.coco import read_images
 
-    data = with_coco_labels(config)[0].data
+    data = resolve_labels(config)[0].data
     settings = data.train if name == "train" else data.oracle
     assert settings is not None
     return len(read_images(settings.images, settings.json_).images)

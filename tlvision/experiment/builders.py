@@ -8,7 +8,7 @@ from typing import Any
 from tlvision.config.compose import split_names
 from tlvision.config.load import load_config
 from tlvision.config.schema import Config
-from tlvision.engine.labels import with_coco_labels
+from tlvision.engine.labels import resolve_labels
 from tlvision.experiment.file import ExperimentFile, parse_experiment, set_of
 from tlvision.types import InputError
 
@@ -22,7 +22,7 @@ def base_of(config: str, extra: Sequence[str] = (), overrides: Sequence[str] = (
 
     Raises InputError as `load_config` does.
     """
-    resolved, _ = with_coco_labels(load_config(config, overrides, extra))
+    resolved, _ = resolve_labels(load_config(config, overrides, extra))
     return {"base": [*split_names(config), *extra], "set": set_of(overrides)}, resolved
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tlvision.config.compose import find
 from tlvision.config.load import load_config
 from tlvision.config.schema import Config, DatasetSettings, TargetSettings
-from tlvision.engine.labels import FOLDER, Known, with_coco_labels
+from tlvision.engine.labels import FOLDER, Known, resolve_labels
 from tlvision.experiment.baselines import oracle
 from tlvision.experiment.file import ExperimentFile, Role, VariantSettings
 from tlvision.files.inputs import file_hash
@@ -191,7 +191,7 @@ class TrialMaker:
         config = load_config(
             {"base": self.base}, [f"{key}={json.dumps(value)}" for key, value in values.items()], extra
         )
-        return with_coco_labels(config, self.out.parent / FOLDER, self._labels)[0]
+        return resolve_labels(config, self.out.parent / FOLDER, self._labels)[0]
 
     def _variants(self, point: Point) -> list[VariantSettings]:
         return [self.experiment.axes[axis].named()[value] for axis, value in point.items()]

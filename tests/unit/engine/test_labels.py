@@ -12,7 +12,7 @@ import pytest
 import tlvision
 from label_tools import write_label_studio, write_voc
 from tlvision.config.load import load_config
-from tlvision.engine.labels import is_foreign, with_coco_labels
+from tlvision.engine.labels import is_foreign, resolve_labels
 from tlvision.experiment.builders import base_of, cross_validation
 from tlvision.experiment.file import parse_experiment
 from tlvision.experiment.plan import make_plan
@@ -58,12 +58,12 @@ def test_the_part_of_a_dataset_follows_from_the_key(tiny_config: dict[str, Any],
     voc = write_voc(images, tmp_path / "voc")
     tiny_config["data"]["train"] = {"json": str(yolo)}
     tiny_config["data"]["val"] = {"json": str(voc), "images": str(images.images)}
-    config, found = with_coco_labels(load_config(tiny_config))
+    config, found = resolve_labels(load_config(tiny_config))
     assert "YOLO txt" in found[0]
     assert "Pascal VOC" in found[1]
     assert config.data.val is not None
     assert config.data.val.json_ != config.data.train.json_
-    assert with_coco_labels(config) == (config, []), "what is COCO stays as it is"
+    assert resolve_labels(config) == (config, []), "what is COCO stays as it is"
     tiny_config["data"] |= {
         "oracle": {"json": str(yolo)},
         "val": {"json": str(yolo)},
@@ -71,7 +71,7 @@ def test_the_part_of_a_dataset_follows_from_the_key(tiny_config: dict[str, Any],
     }
     tiny_config["data"]["target"] = {"images": str(images.images)}
     tiny_config["data"]["batch"] = {"labelled": 4, "unlabelled": 4}
-    data = with_coco_labels(load_config(tiny_config))[0].data
+    data = resolve_labels(load_config(tiny_config))[0].data
     assert data.val is not None
     assert data.oracle is not None
     assert data.source_val is not None
@@ -79,7 +79,7 @@ def test_the_part_of_a_dataset_follows_from_the_key(tiny_config: dict[str, Any],
     assert parts == ["train", "train", "val", "val"]
     (yolo / "data.yaml").write_text("names: [dark, light]\ntest: images/val\n")
     with pytest.raises(InputError, match=r"data\.train\.json: .* has the parts test, none of train, all"):
-        with_coco_labels(load_config(tiny_config))
+        resolve_labels(load_config(tiny_config))
 
 
 def test_what_is_foreign_is_seen_without_reading_it_all(tiny_dataset: Path, yolo: Path, tmp_path: Path) -> None:

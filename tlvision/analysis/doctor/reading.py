@@ -10,7 +10,7 @@ from tlvision.config.schema import Config, DatasetSettings
 from tlvision.engine.build import render_data
 from tlvision.engine.check_data import check_images, check_overlap
 from tlvision.engine.datasets import label_options, measure_options, read_dataset
-from tlvision.engine.labels import with_coco_labels
+from tlvision.engine.labels import resolve_labels
 from tlvision.formats.coco import load_document
 from tlvision.plugin import get_plugin
 from tlvision.tasks import Task, get_task
@@ -24,7 +24,7 @@ def read_parts(config: Config) -> tuple[list[Part], list[Finding]]:
     task = get_task(get_plugin(config.model.plugin).task_of(config.model.arch))
     render_data(config)
     try:
-        config, sentences = with_coco_labels(config)
+        config, sentences = resolve_labels(config)
     except InputError as error:
         return [], [Finding("error", "labels", str(error))]
     findings = [Finding("note", "labels", sentence) for sentence in sentences]

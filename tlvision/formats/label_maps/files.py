@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -50,10 +50,10 @@ def _colour(value: int) -> str:
     return f"{value} (colour [{value % 256}, {value // 256 % 256}, {value // 65536}])"
 
 
-def write_label_map(path: Path, labels: npt.NDArray[np.integer[Any]]) -> None:
+def write_label_map(path: Path | BinaryIO, labels: npt.NDArray[np.integer[Any]]) -> None:
     """Write (height, width) class indices 0..255 as a greyscale PNG."""
     # Level 1: label maps are flat, and a better compression takes four times as long for a tenth of the bytes.
-    Image.fromarray(labels.astype(np.uint8)).save(path, compress_level=1)
+    Image.fromarray(labels.astype(np.uint8)).save(path, "PNG", compress_level=1)
 
 
 def read_values(path: Path) -> Pixels:
@@ -69,6 +69,19 @@ def read_values(path: Path) -> Pixels:
                 "colours: data.classes: {road: [128, 64, 128]}"
             )
         return np.asarray(_decoded(image, path)).astype(np.uint8)
+
+
+def read_mask(path: Path) -> Pixels:
+    """Return the values of a mask of one class, (height, width) uint8; of a picture in colour the largest channel.
+
+    Raises InputError with the path.
+    """
+    with _open(path) as image:
+        if image.mode not in {"L", "P", "1", "RGB", "RGBA", "LA"}:
+            raise InputError(f"{path}: expected a mask of 8-bit values, got the mode '{image.mode}'")
+        values = np.asarray(_decoded(image, path)).astype(np.uint8)
+        colours = {"RGB": 3, "RGBA": 3, "LA": 1}.get(image.mode)  # the rest is how opaque a pixel is
+        return values if colours is None else values[..., :colours].max(axis=2)
 
 
 def _read_coloured(path: Path) -> npt.NDArray[np.int32]:

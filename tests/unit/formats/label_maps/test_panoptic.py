@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tlvision.formats.label_maps import read_label_map, read_panoptic
-from tlvision.types import ClassMap, InputError
+from tlvision.types import ClassChanges, ClassMap, InputError
 
 SEGMENTS = [
     {"id": 7, "category_id": 3, "iscrowd": 0},
@@ -45,6 +45,24 @@ def test_segments_become_classes_and_crowds_are_ignored(tmp_path: Path, content:
     assert data.pixels.tolist() == [1, 1]
     other = read(tmp_path, content, ClassMap(("grass", "sea", "car"), (1, 2, 3)))
     assert read_label_map(other.samples[0].label_map).tolist() == [[2, 0], [255, 255]]
+
+
+def test_classes_are_changed(tmp_path: Path, content: dict[str, Any]) -> None:
+    (tmp_path / "p.json").write_text(json.dumps(content), encoding="utf-8")
+
+    def changed(changes: ClassChanges, only: tuple[str, ...] | None = None) -> Any:
+        return read_panoptic(tmp_path / "p.json", tmp_path, tmp_path, changes=changes, only=only)
+
+    merged = changed(ClassChanges(merge={"all": ("grass", "car")}))
+    assert merged.classes == ClassMap(("all",), (90,))
+    assert read_label_map(merged.samples[0].label_map).tolist() == [[0, 0], [255, 255]]
+    dropped = changed(ClassChanges(rename={"grass": "lawn"}, drop=("car",)))
+    assert dropped.classes == ClassMap(("lawn",), (90,))
+    assert read_label_map(dropped.samples[0].label_map).tolist() == [[255, 0], [255, 255]]
+    chosen = changed(ClassChanges(), ("grass",))
+    assert read_label_map(chosen.samples[0].label_map).tolist() == [[255, 0], [255, 255]]
+    with pytest.raises(InputError, match="p.json has no class 'gras'. Did you mean 'grass'"):
+        changed(ClassChanges(), ("gras",))
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path, content: dict[str, Any]) -> None:
