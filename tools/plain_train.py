@@ -15,8 +15,8 @@ import torch
 
 from tlvision.config.load import load_config
 from tlvision.data.batches import normalise, train_batches
-from tlvision.data.dataset import TrainImages
 from tlvision.data.settings import InputSettings
+from tlvision.data.train_images import TrainImages
 from tlvision.engine.build import build_run, seed_everything
 from tlvision.engine.datasets import label_options
 from tlvision.plugin import HasTrainingProgress

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tlvision.data.dataset import Draw, EvalImages, Meta, TrainImages
+from tlvision.data.dataset import Draw, EvalImages, Meta
 from tlvision.data.geometry import invert
 from tlvision.data.processes import check_picklable, raise_if_worker_died
+from tlvision.data.train_images import TrainImages
 from tlvision.data.unlabelled import UnlabelledImages
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Pixels, Target
 

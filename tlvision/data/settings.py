@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -95,8 +95,32 @@ class StrongView(BaseModel):
     )
 
 
+class SamplingSettings(BaseModel):
+    """How often each training image comes, by the classes in it. An epoch keeps its number of images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    kind: Literal["uniform", "repeat_factor", "class_balanced"] = Field(
+        "uniform",
+        description="`uniform`: all alike. `repeat_factor`: images of rare classes more often, by the square root. "
+        "`class_balanced`: every class alike.",
+    )
+    threshold: float = Field(
+        0.3, gt=0, le=1, description="repeat_factor: share of the images below which a class counts as rare."
+    )
+    max_repeat: float = Field(
+        10.0, ge=1, description="How many times more often than the others an image comes at most."
+    )
+
+
+_FLIPS = {"none": (0.0, 0.0), "horizontal": (0.5, 0.0), "vertical": (0.0, 0.5), "both": (0.5, 0.5)}
+
+
 class AugmentSettings(BaseModel):
     """Augmentation of training images. 0 switches each kind off. Evaluation images are not augmented.
+
+    Flips and rotation change what some images mean (text, left and right hands, X-rays, boards with an orientation):
+    they are off by default but for the horizontal flip. `flip: none | horizontal | vertical | both` sets both flips.
 
     >>> AugmentSettings(rotate=10).rotate
     10.0
@@ -112,11 +136,29 @@ class AugmentSettings(BaseModel):
     shear: float = Field(0.0, ge=0, lt=60, description="Maximum shear along x and y in both directions (degrees).")
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     flip_vertical: float = Field(0.0, ge=0, le=1, description="Probability of a vertical flip.")
+    mixup: float = Field(
+        0.0, ge=0, le=1, description="Probability of a MixUp with another image. Ends with the mosaics; no label maps."
+    )
+    cutmix: float = Field(
+        0.0, ge=0, le=1, description="Probability of a rectangle of another image. Ends with the mosaics."
+    )
+    copy_paste: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability of objects that are copied from another image by their masks. Ends with the mosaics.",
+    )
     hue: float = Field(
         0.015, ge=0, le=0.5, description="Maximum shift of the hue in both directions (fraction of the colour circle)."
     )
     saturation: float = Field(0.7, ge=0, le=1, description="Saturation is multiplied by 1 - s to 1 + s.")
     value: float = Field(0.4, ge=0, le=1, description="Brightness is multiplied by 1 - v to 1 + v.")
+    gamma: float = Field(0.0, ge=0, le=1, description="Probability of a gamma curve (exponent 0.6 to 1.6).")
+    clahe: float = Field(0.0, ge=0, le=1, description="Probability of local contrast equalisation (CLAHE).")
+    blur: float = Field(0.0, ge=0, le=1, description="Probability of a Gaussian blur (0.3 to 2 pixels).")
+    noise: float = Field(0.0, ge=0, le=1, description="Probability of Gaussian noise (2 to 13 of 255).")
+    jpeg: float = Field(0.0, ge=0, le=1, description="Probability of JPEG compression (quality 30 to 90).")
+    cutout: float = Field(0.0, ge=0, le=1, description="Probability of 1 to 3 erased rectangles, 2 to 10 % each.")
     strong: float = Field(0.0, ge=0, le=1, description="Probability of the strong view for a labelled image.")
     strong_view: StrongView = Field(
         StrongView(), description="Strong view of unlabelled images, and of labelled ones with `strong`."
@@ -139,6 +181,22 @@ class AugmentSettings(BaseModel):
         le=1,
         description="Label maps with `crop`: probability of a window around a class, drawn uniformly.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_flip(cls, values: Any) -> Any:
+        name = values.get("flip") if isinstance(values, dict) else None
+        if not isinstance(name, str):
+            return values
+        if name not in _FLIPS:
+            raise ValueError(f"flip: expected a probability, or one of {', '.join(_FLIPS)}")
+        horizontal, vertical = _FLIPS[name]
+        return {**values, "flip": horizontal, "flip_vertical": values.get("flip_vertical", vertical)}
+
+    @property
+    def mixes(self) -> bool:
+        """Return whether inputs are made of two images."""
+        return bool(self.mixup or self.cutmix or self.copy_paste)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def strong_view(rng: np.random.Generator, settings: StrongView, image: Pixels) -
     if blurred < settings.blur:
         cv2.GaussianBlur(result, (0, 0), _SIGMA[0] + sigma * (_SIGMA[1] - _SIGMA[0]), dst=result)
     if erased < settings.erase:
-        _erase(result, rectangles[:used])
+        erase(result, rectangles[:used])
     return result
 
 
@@ -59,7 +59,7 @@ def _saturate(image: Pixels, factor: float) -> Pixels:
     return np.asarray(cv2.addWeighted(image, factor, grey, 1 - factor, 0), np.uint8)
 
 
-def _erase(image: Pixels, rectangles: npt.NDArray[np.float64]) -> None:
+def erase(image: Pixels, rectangles: npt.NDArray[np.float64]) -> None:
     """Paint rectangles in the mean colour, in place; each row is place x, place y, area and shape, all 0..1."""
     height, width = image.shape[:2]
     colour = image.reshape(-1, 3).mean(axis=0)  # (H * W, 3)

@@ -7,14 +7,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tlvision.data.dataset import EvalImages, Meta, TrainImages
+from tlvision.data.dataset import EvalImages, Meta
 from tlvision.data.settings import InputSettings
 from tlvision.data.strong_view import strong_view
+from tlvision.data.train_images import TrainImages
 from tlvision.types import ImageFile, InputSpec, Pixels, Sample, empty_target
 
 # Far from the seeds of labelled streams, which count from train.seed.
 _OTHER_STREAM = 1 << 40
 
+_APPEARANCE = (
+    *("mosaic", "mixup", "cutmix", "copy_paste", "hue", "saturation", "value"),
+    *("gamma", "clahe", "blur", "noise", "jpeg", "cutout", "strong"),
+)
+"""Augmentations that the weak view does not have."""
 StyleChange = Callable[[Pixels, Pixels, np.random.Generator], Pixels]
 """Gives a labelled image (H, W, 3) the look of an unlabelled one (h, w, 3); returns (H, W, 3) uint8 RGB."""
 
@@ -31,7 +37,7 @@ class UnlabelledImages:
     def __init__(self, images: Sequence[ImageFile], input_spec: InputSpec, settings: InputSettings) -> None:
         self.images = tuple(images)
         self.input_spec, self.settings = input_spec, settings
-        plain = {"mosaic": 0.0, "hue": 0.0, "saturation": 0.0, "value": 0.0, "strong": 0.0}
+        plain = dict.fromkeys(_APPEARANCE, 0.0)
         weak = replace(settings, augment=settings.augment.model_copy(update=plain), seed=settings.seed + _OTHER_STREAM)
         self._weak = TrainImages(samples_of(self.images), input_spec, weak, num_classes=1)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tlvision.config.hook_config import all_hooks
 from tlvision.config.load import read_options
 from tlvision.config.schema import Config
+from tlvision.engine.augment_notes import augment_notes
 from tlvision.engine.check_data import check_images, check_overlap, check_unlabelled_overlap
 from tlvision.engine.class_mapping import pretrained_classes, trained_classes
 from tlvision.engine.compatibility import (
@@ -23,6 +24,7 @@ from tlvision.engine.compatibility import (
     unused_pseudo_labels,
 )
 from tlvision.engine.datasets import (
+    class_presence,
     label_options,
     measure_options,
     read_data,
@@ -47,8 +49,9 @@ from tlvision.types import ClassMap, Dataset, InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from tlvision.data.dataset import TrainImages
+    from tlvision.data.sampling import Weights
     from tlvision.data.settings import InputSettings
+    from tlvision.data.train_images import TrainImages
     from tlvision.data.unlabelled import UnlabelledImages
 
 
@@ -140,6 +143,7 @@ def build_run(
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)
     _check_finite(adapter, spec.weights)
+    notes += [*augment_notes(config, train.classes.names), *_sampling_notes(config, train)]
     notes += task.check_sizes(train, adapter.input_spec, config.data.image_size)
     notes += [*check_overlap(train, val), *check_images(train)]
     if unlabelled is not None:
@@ -175,6 +179,13 @@ def build_run(
         plan=plan,
         notes=tuple(notes),
     )
+
+
+def _sampling_notes(config: Config, train: Dataset) -> list[str]:
+    from tlvision.data.sampling import sampling_note
+
+    sampling = config.data.sampling
+    return [] if sampling.kind == "uniform" else [sampling_note(sampling, _weights(config, train))]
 
 
 def _check_finite(adapter: Adapter, weights: str) -> None:
@@ -236,7 +247,7 @@ def unlabelled_images(parts: Run) -> UnlabelledImages | None:
 
 def training_images(parts: Run, unlabelled: UnlabelledImages | None) -> TrainImages:
     """Return the augmented training images of a run; data hooks take their style from the images of `unlabelled`."""
-    from tlvision.data.dataset import TrainImages
+    from tlvision.data.train_images import TrainImages
     from tlvision.data.unlabelled import Styles
 
     changes = tuple(hook.change for hook in parts.hooks if isinstance(hook, DataHook))
@@ -247,7 +258,15 @@ def training_images(parts: Run, unlabelled: UnlabelledImages | None) -> TrainIma
         num_classes=len(parts.classes),
         parts=parts.task.targets(parts.train, label_options(parts.config.data)),
         restyle=Styles(changes, unlabelled).apply if changes and unlabelled is not None else None,
+        weights=_weights(parts.config, parts.train),
     )
+
+
+def _weights(config: Config, train: Dataset) -> Weights | None:
+    from tlvision.data.sampling import image_weights
+
+    sampling = config.data.sampling
+    return None if sampling.kind == "uniform" else image_weights(sampling, class_presence(train))
 
 
 def _input_settings(config: Config) -> InputSettings:

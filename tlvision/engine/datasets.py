@@ -94,10 +94,14 @@ def _groups(data: Dataset, settings: DatasetSettings, subset: SubsetSettings) ->
 
 
 def _present(data: Dataset, subset: SubsetSettings) -> npt.NDArray[np.bool_]:
-    """Return (N, C) whether a sample has an object, or a pixel, of a class."""
-    present = np.zeros((len(data.samples), len(data.classes)), bool)
     if subset.per_class is None and not subset.stratify:
-        return present
+        return np.zeros((len(data.samples), len(data.classes)), bool)
+    return class_presence(data)
+
+
+def class_presence(data: Dataset) -> npt.NDArray[np.bool_]:
+    """Return (N, C) whether a sample has an object, or a pixel, of a class. Label maps are read for it."""
+    present = np.zeros((len(data.samples), len(data.classes)), bool)
     for row, sample in zip(present, data.samples, strict=True):
         if sample.label_map is None:
             row[sample.target.labels[~sample.target.crowd]] = True

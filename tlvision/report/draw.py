@@ -120,6 +120,23 @@ def draw_pair(
     return _draw_named(small, scale, target, truths), _draw_named(small, scale, prediction, found)
 
 
+def draw_target(image: Pixels, target: Target, class_names: Sequence[str], *, side: int = 560) -> Pixels:
+    """Draw the labels of an image into it: boxes and masks with their class, or the label map.
+
+    image, class_names: as for `draw_prediction`. target: numpy, in pixels of `image`. side: as for `draw_pair`.
+
+    Returns an RGB picture.
+    """
+    scale = min(side / max(image.shape[:2]), _MAX_ENLARGEMENT)
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = np.asarray(
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8
+    )
+    if target.semantic is not None:
+        return _overlay_labels(small, _resized(target.semantic.astype(np.uint8), size).astype(np.int64))
+    return _draw_named(small, scale, target, [class_names[label] for label in target.labels])
+
+
 def _draw_named(image: Pixels, scale: float, objects: Prediction | Target, texts: Sequence[str | None]) -> Pixels:
     """Draw objects, those with a text thick and named, and on top of the others, which are thin."""
     if objects.masks is not None and len(objects.masks):

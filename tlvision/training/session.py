@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tlvision.data.batches import Batch
-    from tlvision.data.dataset import TrainImages
+    from tlvision.data.train_images import TrainImages
     from tlvision.data.unlabelled import UnlabelledImages
     from tlvision.hooks import Context, Hook
     from tlvision.training.settings import TrainSettings

@@ -24,8 +24,8 @@ import cv2
 import torch
 
 from tlvision.data.batches import train_batches
-from tlvision.data.dataset import TrainImages
 from tlvision.data.settings import InputSettings
+from tlvision.data.train_images import TrainImages
 from tlvision.formats.coco import CocoData, read_coco
 from tlvision.types import InputSpec
 

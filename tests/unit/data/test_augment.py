@@ -170,7 +170,7 @@ def test_settings_refuse_what_is_out_of_range_or_unknown(wrong: dict[str, object
 
 def test_every_setting_is_described_and_frozen() -> None:
     assert all(field.description for field in AugmentSettings.model_fields.values())
-    assert len(AugmentSettings.model_fields) == 16
+    assert len(AugmentSettings.model_fields) == 25
     assert all(field.description for field in StrongView.model_fields.values())
     with pytest.raises(ValidationError):
         STILL.scale = 0.1  # type: ignore[misc]

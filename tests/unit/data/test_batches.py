@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from tlvision.data.batches import Batch, collate, eval_batches, normalise, train_batches, train_positions
-from tlvision.data.dataset import EvalImages, TargetParts, TrainImages
+from tlvision.data.dataset import EvalImages, TargetParts
 from tlvision.data.settings import AugmentSettings, InputSettings
+from tlvision.data.train_images import TrainImages
 from tlvision.types import InputError, InputSpec, Sample
 
 MakeSample = Callable[..., Sample]

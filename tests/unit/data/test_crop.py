@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tlvision.data.crop import place_crop
-from tlvision.data.dataset import TargetParts, TrainImages
+from tlvision.data.dataset import TargetParts
 from tlvision.data.geometry import apply, warp_mask
 from tlvision.data.settings import AugmentSettings, InputSettings
+from tlvision.data.train_images import TrainImages
 from tlvision.formats.label_maps import read_label_maps, write_label_map
 from tlvision.types import ClassMap, InputSpec
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlvision.data.dataset import EvalImages, TargetParts, TrainImages, fit_image
+from tlvision.data.dataset import EvalImages, TargetParts, fit_image
 from tlvision.data.geometry import fitted_size, unwarp_boxes
 from tlvision.data.settings import AugmentSettings, InputSettings
+from tlvision.data.train_images import TrainImages
 from tlvision.formats.coco.rle import mask_to_rle
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Sample
 

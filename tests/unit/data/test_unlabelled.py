@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from tlvision.data.batches import Batch, Views, collate_views, train_batches
-from tlvision.data.dataset import TrainImages
 from tlvision.data.geometry import paint
 from tlvision.data.settings import AugmentSettings, InputSettings, StrongView
 from tlvision.data.strong_view import strong_view
+from tlvision.data.train_images import TrainImages
 from tlvision.data.unlabelled import Styles, UnlabelledImages, samples_of
 from tlvision.formats.coco import read_images
 from tlvision.types import IGNORE_INDEX, InputSpec

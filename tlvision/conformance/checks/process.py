@@ -17,8 +17,9 @@ from tlvision.conformance.checks.tools import same
 from tlvision.conformance.fresh import changed_by_building, imported_modules
 from tlvision.conformance.overfit import one_image
 from tlvision.data.batches import collate
-from tlvision.data.dataset import TargetParts, TrainImages
+from tlvision.data.dataset import TargetParts
 from tlvision.data.settings import InputSettings
+from tlvision.data.train_images import TrainImages
 from tlvision.formats.coco.rle import mask_to_rle
 from tlvision.types import InputSpec, Sample, Target, listing
 

@@ -61,7 +61,7 @@ def test_classes_are_changed(tmp_path: Path, content: dict[str, Any]) -> None:
     assert read_label_map(dropped.samples[0].label_map).tolist() == [[255, 0], [255, 255]]
     chosen = changed(ClassChanges(), ("grass",))
     assert read_label_map(chosen.samples[0].label_map).tolist() == [[255, 0], [255, 255]]
-    with pytest.raises(InputError, match="p.json has no class 'gras'. Did you mean 'grass'"):
+    with pytest.raises(InputError, match=r"p\.json has no class 'gras'. Did you mean 'grass'"):
         changed(ClassChanges(), ("gras",))
 
 
