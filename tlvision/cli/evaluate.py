@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="detections that count for an image and class (default: 100, or the value of the run's config)",
     )
     parser.add_argument(
+        "--tiles",
+        type=int,
+        metavar="SIZE",
+        help="with --run: cut images larger than SIZE pixels into tiles; 0: whole images (default: as the run)",
+    )
+    parser.add_argument(
         "--operating-point",
         metavar="RULE",
         help="with --gt, objects: how the threshold of a class is chosen: f1 (default), precision=0.9 or recall=0.95",
@@ -85,6 +91,7 @@ def run(options: argparse.Namespace) -> None:
             options.images and Path(options.images),
             options.masks and Path(options.masks),
             max_detections=options.max_detections,
+            tiles=options.tiles,
         )
         print(_text(metrics))
         predictions = get_task(metrics["task"]).results_name
@@ -134,7 +141,7 @@ def _inputs(options: argparse.Namespace) -> list[str | None]:
 
 # Flags that go with --run, with two files, and with two folders.
 _FLAGS = {
-    "run": {"json", "images", "masks", "max_detections"},
+    "run": {"json", "images", "masks", "max_detections", "tiles"},
     "files": {"predictions", "iou", "pseudo_labels", "max_detections", "operating_point"},
     "folders": {"predictions", "classes", "boundary"},
 }

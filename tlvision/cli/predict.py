@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("coco", "cvat", "label_studio"),
         help="also write the objects as labels to correct: a COCO dataset (FiftyOne and others), CVAT, Label Studio",
     )
+    parser.add_argument(
+        "--tiles", type=int, metavar="SIZE", help="cut images larger than SIZE pixels into tiles (default: as the run)"
+    )
     parser.add_argument("--device", help="cpu, cuda or auto (default: as the run was trained)")
 
 
@@ -41,4 +44,5 @@ def run(options: argparse.Namespace) -> None:
         max_detections=options.max_detections,
         device=options.device,
         label_format=options.format,
+        tiles=options.tiles,
     )

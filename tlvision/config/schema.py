@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from tlvision.config.hook_config import Hooks
-from tlvision.data.settings import MAX_SEED, MAX_SIDE, AugmentSettings, SamplingSettings, SubsetSettings
+from tlvision.data.settings import MAX_SEED, MAX_SIDE, AugmentSettings, SamplingSettings, SubsetSettings, TileSettings
 from tlvision.files.inputs import path_problem
 from tlvision.training.settings import MAX_EPOCHS, TrainSettings
 
@@ -245,6 +245,7 @@ class DataSettings(_Strict):
         "square", description="Shape of training inputs. `fitted`: as high and wide as the images of the batch need."
     )
     batch: BatchSettings = Field(BatchSettings(), description="Size of micro-batches.")
+    tiles: TileSettings = Field(TileSettings(), description="Windows of large images.")
     sampling: SamplingSettings = Field(SamplingSettings(), description="How often each training image comes.")
     augment: AugmentSettings = Field(AugmentSettings(), description="Augmentation of training images.")
     workers: int | Literal["auto"] = Field(

@@ -46,6 +46,11 @@ class Loader:
         full_height, full_width = -(-sample.height // k) * k, -(-sample.width // k) * k
         return image, scale(image.shape[1] / full_width, image.shape[0] / full_height)
 
+    def decode(self, index: int) -> Pixels:
+        """Return an image at full size, (height, width, 3) uint8 RGB, which is not kept."""
+        sample = self.samples[index]
+        return _decode(sample, (sample.height, sample.width))[0]
+
     def label_map(self, index: int, background: int | None) -> Pixels:
         """Return the label map of an image at original size; see `semantic_map`."""
         sample = self.samples[index]

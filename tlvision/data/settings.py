@@ -95,6 +95,30 @@ class StrongView(BaseModel):
     )
 
 
+class TileSettings(BaseModel):
+    """Windows of large images, so that small objects keep their size: training images are cut, predictions merged.
+
+    An image that is not larger than a tile stays whole. Give `size` about the number of pixels that one network input
+    shows without being shrunk, which is `data.image_size`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    size: int = Field(0, ge=0, le=MAX_SIDE, description="Side of a tile (pixels of the image). 0: no tiles.")
+    overlap: float = Field(0.2, ge=0, le=0.9, description="Least overlap of neighbours (fraction of a tile).")
+    whole: bool = Field(True, description="Also use the whole image, for objects larger than a tile.")
+    min_visible: float = Field(
+        0.3, gt=0, le=1, description="Training: least share of an object's area in a tile for it to be learned there."
+    )
+    empty: float = Field(0.2, ge=0, le=1, description="Training: share of the tiles without an object that are kept.")
+    merge: Literal["nms", "wbf"] = Field(
+        "nms",
+        description="Objects that several tiles have found: `nms` keeps the best one, `wbf` takes the mean of their "
+        "boxes, weighted by score.",
+    )
+    iou: float = Field(0.5, gt=0, le=1, description="IoU from which objects of two tiles are the same one.")
+
+
 class SamplingSettings(BaseModel):
     """How often each training image comes, by the classes in it. An epoch keeps its number of images."""
 

@@ -37,6 +37,8 @@ from tlvision.engine.labels import resolve_labels
 from tlvision.engine.limits import objects_given, predict_spec
 from tlvision.engine.model_hooks import modify_model, refuse_unmerged
 from tlvision.engine.steps import processes, steps_per_epoch
+from tlvision.engine.tiles import FOLDER as TILES
+from tlvision.engine.tiles import cut_tiles
 from tlvision.formats.coco import UnlabelledData, read_images
 from tlvision.hooks import DataHook, Duration, Hook, ModelHook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.generators import own_generators
@@ -143,9 +145,13 @@ def build_run(
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)
     _check_finite(adapter, spec.weights)
+    notes += [*check_overlap(train, val), *check_images(train)]
+    if config.data.tiles.size:
+        folder = Path(config.run.out).parent / TILES
+        train, sentences = cut_tiles(train, config.data.tiles, folder, seed=config.train.seed)
+        notes += sentences
     notes += [*augment_notes(config, train.classes.names), *_sampling_notes(config, train)]
     notes += task.check_sizes(train, adapter.input_spec, config.data.image_size)
-    notes += [*check_overlap(train, val), *check_images(train)]
     if unlabelled is not None:
         notes += check_unlabelled_overlap(unlabelled.images, val)
     for hook in hooks:

@@ -25,12 +25,14 @@ def evaluate_run(
     masks: Path | None = None,
     *,
     max_detections: int | None = None,
+    tiles: int | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Predict with a run's best weights and evaluate: on its own validation data, or on other data.
 
     json_path: a COCO json; with `masks`, a COCO panoptic json. images: the folder of its images.
     masks:     for a semantic model, the folder of label maps for `images`.
     max_detections: detections that count for an image and class, and that the model gives at least; None as the run.
+    tiles:     as for `tlvision.load`.
 
     A run with instance masks is evaluated by boxes alone, which is said, on a json that has none; one that has masks
     for some of its objects only is an InputError.
@@ -44,7 +46,7 @@ def evaluate_run(
             "evaluate: --images goes with --json (a COCO json), or, for a semantic model, with --masks (a folder of "
             "label maps); give both"
         )
-    model = load(run)
+    model = load(run, tiles=tiles)
     settings, config = model.config.data.evaluated, model.config
     if max_detections is not None:
         if model.task.max_objects is None:
@@ -55,12 +57,13 @@ def evaluate_run(
         evaluate = config.evaluate.model_copy(update={"max_detections": max_detections})
         config = config.model_copy(update={"evaluate": evaluate})
         if objects_given(config, model.task) > objects_given(model.config, model.task):
-            model = load(run, max_detections=objects_given(config, model.task))
+            model = load(run, max_detections=objects_given(config, model.task), tiles=tiles)
+            config = model.config.model_copy(update={"evaluate": evaluate})
     if images is not None:
         values = {"json": json_path, "images": images, "masks": masks}
         settings = DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})
     task, data = read_evaluated(model, settings)
-    about = str(data.path.resolve())
+    about = str(data.path.resolve()) + ("" if tiles is None else f" in tiles of {tiles} px")
     folder = numbered_folder(run / "evaluations" / data.path.stem, COMMAND, about=about)
     with output_folder(folder, COMMAND, about=about) as out:
         analysis = Analysis(thresholds=read_thresholds(run), resamples=RESAMPLES)

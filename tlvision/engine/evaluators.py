@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlvision.engine.datasets import label_options, measure_options
+from tlvision.engine.limits import tiling
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -53,6 +54,7 @@ def build_evaluator(
         workers=workers,
         measure=replace(measure_options(config), analysis=analysis),
         window=config.evaluate.window,
+        tiles=tiling(config, task),
         cache_bytes=config.data.cache_bytes,
         images=images,
     )

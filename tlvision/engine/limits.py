@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tlvision.config.schema import Config
 from tlvision.plugin import PredictSpec
 from tlvision.plugin.protocol import DEFAULT_MAX_DETECTIONS
 from tlvision.tasks import Task
 from tlvision.types import InputError
+
+if TYPE_CHECKING:
+    from tlvision.inference.predict import Tiling
 
 
 def model_limit(config: Config, task: Task) -> int | None:
@@ -31,6 +36,14 @@ def predict_spec(config: Config, task: Task) -> PredictSpec:
 def objects_given(config: Config, task: Task) -> int:
     """Return how many objects of an image a model gives at most."""
     return model_limit(config, task) or _usual(task)
+
+
+def tiling(config: Config, task: Task) -> Tiling | None:
+    """Return how large images are cut for a prediction, None if they are not."""
+    from tlvision.inference.predict import Tiling
+
+    settings = config.data.tiles
+    return Tiling(settings, objects_given(config, task)) if settings.size else None
 
 
 def _usual(task: Task) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from tlvision.config.load import read_options
-from tlvision.engine.limits import check_limit, predict_spec
+from tlvision.engine.limits import check_limit, predict_spec, tiling
 from tlvision.engine.model_hooks import modify_model, refuse_unmerged
 from tlvision.engine.operating_point import read_score_map, read_thresholds
 from tlvision.engine.resume import read_run_config
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from tlvision.config.schema import Config
+    from tlvision.data.settings import TileSettings
     from tlvision.evaluation.score_map import ScoreMap
     from tlvision.training.settings import TrainSettings
 
@@ -182,6 +183,7 @@ class LoadedModel(Model):
             fabric=self.fabric,
             image_size=self.config.data.image_size,
             window=self.config.evaluate.window,
+            tiles=tiling(self.config, self.task),
         )
 
     def _file(self, path: Path) -> Prediction:
@@ -191,8 +193,14 @@ class LoadedModel(Model):
         if not path.exists():
             raise InputError(f"predict: '{path}' does not exist; give the path of an image file")
         samples = read_unlabelled([path], bits=self.config.data.bits or 16)
-        size, window = self.config.data.image_size, self.config.evaluate.window
-        ((_, found),) = predict_files(self.adapter, samples, fabric=self.fabric, image_size=size, window=window)
+        ((_, found),) = predict_files(
+            self.adapter,
+            samples,
+            fabric=self.fabric,
+            image_size=self.config.data.image_size,
+            window=self.config.evaluate.window,
+            tiles=tiling(self.config, self.task),
+        )
         if isinstance(found, InputError):
             raise found
         return found
@@ -214,12 +222,14 @@ def load(
     device: str | None = None,
     max_detections: int | None = None,
     score_floor: float | None = None,
+    tiles: int | None = None,
 ) -> LoadedModel:
     """Return the model of a run, with the weights of checkpoints/best (of checkpoints/last before there is a best).
 
     device:         "cpu", "cuda" or "auto"; None as the run was trained, without a GPU on the CPU.
     max_detections: objects of an image at most; None for the limit of the run.
     score_floor:    0..1, objects with a lower score are not predicted; None for the floor of the run.
+    tiles:          side in pixels of the tiles that larger images are cut into, 0 for whole images; None as in the run.
 
     Raises InputError if `run` is not the folder of a run, holds no checkpoint, or has a file that is damaged or does
     not fit the others.
@@ -238,9 +248,12 @@ def load(
     check_classes(folder, weights.parent, classes)
     plugin = get_plugin(config.model.plugin)
     task = get_task(plugin.task_of(config.model.arch))
-    predict = predict_spec(config, task)
     if max_detections is not None:
-        predict = replace(predict, max_detections=check_limit(max_detections))
+        limited = config.model.model_copy(update={"max_detections": check_limit(max_detections)})
+        config = config.model_copy(update={"model": limited})
+    if tiles is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"tiles": _tiles(config, tiles)})})
+    predict = predict_spec(config, task)
     if score_floor is not None:
         predict = replace(predict, score_floor=score_floor)
     spec = BuildSpec(
@@ -257,6 +270,14 @@ def load(
     return LoadedModel(
         run=folder, config=config, thresholds=read_thresholds(folder), score_map=read_score_map(folder), **parts
     )
+
+
+def _tiles(config: Config, size: int) -> TileSettings:
+    from tlvision.data.settings import MAX_SIDE, TileSettings
+
+    if not 0 <= size <= MAX_SIDE:
+        raise InputError(f"--tiles must be from 0 to {MAX_SIDE} pixels, got {size}")
+    return TileSettings.model_validate(config.data.tiles.model_dump() | {"size": size})
 
 
 def _find_checkpoint(run: Path) -> Path:

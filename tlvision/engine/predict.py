@@ -11,6 +11,7 @@ from rich.progress import track
 from rich.text import Text
 
 from tlvision.data.images import read_image, write_image
+from tlvision.engine.limits import tiling
 from tlvision.engine.model import LoadedModel, load
 from tlvision.engine.operating_point import shown_thresholds
 from tlvision.engine.sources import existing, find_images
@@ -36,6 +37,7 @@ def predict_images(
     max_detections: int | None = None,
     device: str | None = None,
     label_format: str | None = None,
+    tiles: int | None = None,
 ) -> None:
     """Write a picture of each image with its objects, and `predictions.json`.
 
@@ -49,6 +51,7 @@ def predict_images(
                     (thresholds.json), or 0.25 if it has none. Average precision needs all objects: 0.
     max_detections: objects of an image at most; None for the limit of the run.
     device:         "cpu", "cuda" …; None as the run was trained.
+    tiles:          as for `tlvision.load`.
     label_format:   a format of `tlvision.formats.preannotations.FORMATS`, in which the objects are written as well.
 
     predictions.json is a COCO results list, with "segmentation" (run lengths) where the model finds masks; `image_id`
@@ -62,7 +65,7 @@ def predict_images(
     check_folder(out, COMMAND, inputs=[run, *existing(images)])
     files, notes = find_images(images, leave_out=out)
     check_folder(out, COMMAND, inputs=[*files, run])
-    model = load(run, device=device, max_detections=max_detections)
+    model = load(run, device=device, max_detections=max_detections, tiles=tiles)
     labels = None if label_format is None else _label_file(model, label_format)
     samples, problems, bit_notes = read_readable(files, bits=model.config.data.bits)
     if samples:
@@ -117,6 +120,7 @@ def _write(
             fabric=model.fabric,
             image_size=model.config.data.image_size,
             window=model.config.evaluate.window,
+            tiles=tiling(model.config, model.task),
         ),
         total=len(samples),
         description="predicting",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tlvision.config.schema import Config
     from tlvision.hooks import Duration
     from tlvision.training.session import Session
+    from tlvision.types import Sample
 
 RATES = {"adamw": (1e-3, 3e-4, 1e-4, 3e-5), "sgd": (1e-2, 3e-3, 1e-3, 3e-4)}
 """Candidates of each optimizer, the highest first."""
@@ -211,9 +212,14 @@ def probe(config: Config, rate: float, epochs: int, folder: Path, fabric: Fabric
 def hold_out(parts: Run, folder: Path, fabric: Fabric) -> tuple[Run, Run]:
     """Return the parts with a quarter of the training images as val, and the parts that train on that quarter."""
     samples = parts.train.samples
-    order = np.random.default_rng(parts.config.train.seed).permutation(len(samples))
-    shuffled = sorted((samples[index] for index in order), key=lambda sample: not len(sample.target.boxes))
-    held, fit = shuffled[::HELD_EVERY], [s for i, s in enumerate(shuffled) if i % HELD_EVERY]
+    groups: dict[Path, list[Sample]] = {}
+    for sample in samples:  # tiles of an image share pixels
+        groups.setdefault(sample.origin or sample.path, []).append(sample)
+    units = list(groups.values())
+    order = np.random.default_rng(parts.config.train.seed).permutation(len(units))
+    shuffled = sorted((units[i] for i in order), key=lambda unit: not any(len(each.target.boxes) for each in unit))
+    held = [sample for unit in shuffled[::HELD_EVERY] for sample in unit]
+    fit = [sample for i, unit in enumerate(shuffled) if i % HELD_EVERY for sample in unit]
     if not fit:
         raise InputError(f"train.lr: 'auto' needs two training images or more, there are {len(samples)}. Set a number.")
     judged = parts.task.subset(parts.train, held, folder / "held.json", write=fabric.is_global_zero)

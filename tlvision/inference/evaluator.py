@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tlvision.data.dataset import EvalImages
 from tlvision.evaluation import Analysis
 from tlvision.evaluation.summary import headlines
 from tlvision.files.atomic import copy_any
 from tlvision.files.json_files import write_json
-from tlvision.inference.predict import predict_samples, using_weights
+from tlvision.inference.predict import Tiling, make_inputs, predict_samples, using_weights
 from tlvision.tasks import MeasureOptions, Metric, Task
 from tlvision.types import InputError, nearest
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from torch import Tensor
 
+    from tlvision.data.dataset import EvalImages
     from tlvision.plugin import Adapter
     from tlvision.tasks import Results
     from tlvision.types import Dataset
@@ -38,6 +38,7 @@ class Evaluator:
     out:          the folder that gets `Task.results_name` and metrics.json, fresh after every evaluation.
     measure:      how predictions are measured.
     window:       side in pixels of the sliding window of segmenters; 0 for whole images.
+    tiles:        how large images are cut; None for whole images.
     cache_bytes:  size of the cache of decoded images; None lets the memory of the machine decide.
     images:       the network inputs; None makes them from `data` in the first evaluation, and they are kept.
     left_out:     predictions of the last evaluation whose class the ground truth does not have; they count nowhere.
@@ -53,6 +54,7 @@ class Evaluator:
     workers: int
     measure: MeasureOptions = field(default_factory=MeasureOptions)
     window: int = 0
+    tiles: Tiling | None = None
     cache_bytes: int | None = None
     images: EvalImages | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -100,8 +102,8 @@ class Evaluator:
 
     def _predict(self, adapter: Adapter, results: Results) -> None:
         if self.images is None:  # kept, with its cache of decoded images, for the next evaluation
-            self.images = EvalImages(
-                self.data.samples, adapter.input_spec, self.image_size, cache_bytes=self.cache_bytes
+            self.images = make_inputs(
+                adapter, self.data.samples, self.image_size, self.tiles, cache_bytes=self.cache_bytes
             )
         found = predict_samples(
             adapter,

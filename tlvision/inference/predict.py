@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +13,11 @@ import torch
 from tlvision.data.batches import eval_batches, normalise
 from tlvision.data.dataset import EvalImages, fit_image
 from tlvision.data.geometry import unwarp_boxes, unwarp_masks
+from tlvision.data.tile_images import TileImages
+from tlvision.data.tiles import tile_windows
 from tlvision.inference.dense import confident_label_map, dense_scores, label_map_prediction
 from tlvision.inference.finite import check_outputs, check_weights, fail_if_silenced, watch_for_nan
+from tlvision.inference.merge_tiles import TilePrediction, merge_tiles
 from tlvision.plugin import HasDenseLogits, score_kind
 from tlvision.types import InputError, Prediction, Sample, check_array
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from torch import Tensor, nn
 
+    from tlvision.data.settings import TileSettings
     from tlvision.plugin import Adapter
 
 
@@ -37,12 +41,29 @@ def predict_samples(
     masks: a hundred of full size an image. A model that scores every pixel is asked for its scores, `window` by window
     (see `tlvision.inference.dense`), and gives a label map.
     """
+    if isinstance(images, TileImages):
+        yield from _predict_tiles(adapter, images, fabric=fabric, batch_size=batch_size, workers=workers, window=window)
+        return
+    by_id = {sample.image_id: sample for sample in images.samples}
+    share = fabric.global_rank, fabric.world_size
+    for image_id, matrix, one in _each(adapter, images, fabric, (batch_size, workers, window), share):
+        sample = by_id[image_id]
+        yield sample, to_original(one, matrix, sample.width, sample.height)
+
+
+def _each(
+    adapter: Adapter, images: EvalImages, fabric: Fabric, how: tuple[int, int, int], share: tuple[int, int]
+) -> Iterator[tuple[int, npt.NDArray[np.float64], Prediction | Tensor]]:
+    """Yield image id, matrix and output of each network input of `images`, or of the share (rank, world) of them.
+
+    how: batch size, loading processes and window.
+    """
     adapter.module.eval()
     check_weights(adapter.module)
-    by_id = {sample.image_id: sample for sample in images.samples}
     nan_in: list[str] = []
     first = True
-    rank, world, pin = fabric.global_rank, fabric.world_size, fabric.device.type == "cuda"
+    batch_size, workers, window = how
+    pin, (rank, world) = fabric.device.type == "cuda", share
     with torch.inference_mode():
         for batch in eval_batches(images, batch_size=batch_size, workers=workers, pin=pin, rank=rank, world=world):
             inputs = normalise(batch.to(fabric.device).images, adapter.input_spec)
@@ -53,9 +74,23 @@ def predict_samples(
             check_outputs(found, batch.image_ids)
             fail_if_silenced(found, nan_in)
             nan_in.clear()
-            for image_id, matrix, one in zip(batch.image_ids, batch.matrices.numpy(), found, strict=True):
-                sample = by_id[int(image_id)]
-                yield sample, to_original(one, matrix, sample.width, sample.height)
+            yield from zip(map(int, batch.image_ids), batch.matrices.numpy(), found, strict=True)
+
+
+def _predict_tiles(
+    adapter: Adapter, images: TileImages, *, fabric: Fabric, batch_size: int, workers: int, window: int
+) -> Iterator[tuple[Sample, Prediction]]:
+    """Yield the samples with what was found in all of their tiles, image by image."""
+    mine = images.of_share(fabric.global_rank, fabric.world_size)
+    parts: list[TilePrediction] = []
+    for number, matrix, one in _each(adapter, mine, fabric, (batch_size, workers, window), (0, 1)):
+        tile = mine.tiles[number]
+        sample = mine.samples[tile.image]
+        x0, y0, x1, y1 = box = tile.box(sample)
+        parts.append(TilePrediction(box, to_original(one, matrix, x1 - x0, y1 - y0)))
+        if len(parts) == mine.count(tile.image):
+            yield sample, merge_tiles(parts, (sample.height, sample.width), mine.settings, mine.most)
+            parts = []
 
 
 def predict_confidence(
@@ -89,16 +124,38 @@ def _find(adapter: Adapter, images: Tensor, window: int) -> Sequence[Prediction]
 
 
 def predict_array(
-    adapter: Adapter, image: npt.NDArray[np.uint8], *, fabric: Fabric, image_size: int, window: int = 0
+    adapter: Adapter,
+    image: npt.NDArray[np.uint8],
+    *,
+    fabric: Fabric,
+    image_size: int,
+    window: int = 0,
+    tiles: Tiling | None = None,
 ) -> Prediction:
     """Return the prediction for one image.
 
-    image: (H, W, 3) uint8 RGB. window: as for `predict_samples`.
+    image: (H, W, 3) uint8 RGB. window: as for `predict_samples`. tiles: None for the whole image.
 
     Raises TypeError or ValueError that shows the expected and the actual shape or dtype.
     """
     check_array("predict", "image", image, ("H", "W", 3), ("uint8",))
     adapter.module.eval()
+    if tiles is None:
+        return _predict_one(adapter, image, fabric, image_size, window)
+    height, width = image.shape[:2]
+    boxes = tile_windows(height, width, tiles.settings.size, tiles.settings.overlap)
+    if len(boxes) > 1 and tiles.settings.whole and not isinstance(adapter, HasDenseLogits):
+        boxes.append((0, 0, width, height))
+    found = [
+        TilePrediction(box, _predict_one(adapter, image[box[1] : box[3], box[0] : box[2]], fabric, image_size, window))
+        for box in boxes
+    ]
+    return merge_tiles(found, (height, width), tiles.settings, tiles.most)
+
+
+def _predict_one(
+    adapter: Adapter, image: npt.NDArray[np.uint8], fabric: Fabric, image_size: int, window: int
+) -> Prediction:
     canvas, matrix = fit_image(image, adapter.input_spec, image_size)
     batch = torch.from_numpy(canvas).permute(2, 0, 1)[None].to(fabric.device)  # (1, 3, H, W)
     with torch.inference_mode(), fabric.autocast():
@@ -142,19 +199,56 @@ def using_weights(module: nn.Module, weights: Mapping[str, Tensor] | None) -> It
         module.load_state_dict(own)
 
 
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How large images are cut and joined.
+
+    settings: of the tiles. most: objects of an image at most.
+    """
+
+    settings: TileSettings
+    most: int
+
+
+def make_inputs(
+    adapter: Adapter,
+    samples: Sequence[Sample],
+    image_size: int,
+    tiles: Tiling | None = None,
+    *,
+    cache_bytes: int | None = None,
+) -> EvalImages:
+    """Return the network inputs of images, whole or in tiles; arguments as for `EvalImages` and `TileImages`."""
+    spec = adapter.input_spec
+    if tiles is None:
+        return EvalImages(samples, spec, image_size, cache_bytes=cache_bytes)
+    label_maps = isinstance(adapter, HasDenseLogits)
+    return TileImages(
+        samples, spec, image_size, tiles.settings, most=tiles.most, label_maps=label_maps, cache_bytes=cache_bytes
+    )
+
+
 def predict_files(
-    adapter: Adapter, samples: Sequence[Sample], *, fabric: Fabric, image_size: int, window: int = 0
+    adapter: Adapter,
+    samples: Sequence[Sample],
+    *,
+    fabric: Fabric,
+    image_size: int,
+    window: int = 0,
+    tiles: Tiling | None = None,
 ) -> Iterator[tuple[Sample, Prediction | InputError]]:
     """Yield each sample with its prediction, or with the reason why its file cannot be decoded.
 
-    The same way from a file to boxes as evaluation's, `predict_samples`. window: as for `predict_samples`.
+    The same way from a file to boxes as evaluation's, `predict_samples`. window: as for `predict_samples`. tiles: None
+    for whole images.
     """
 
     def predict(part: Sequence[Sample]) -> list[tuple[Sample, Prediction]]:
-        images = EvalImages(part, adapter.input_spec, image_size, cache_bytes=0)
+        images = make_inputs(adapter, part, image_size, tiles, cache_bytes=0)
         return list(predict_samples(adapter, images, fabric=fabric, batch_size=_BATCH, workers=0, window=window))
 
-    for group in EvalImages(samples, adapter.input_spec, image_size, cache_bytes=0).groups(_BATCH):
+    together = 1 if tiles is not None else _BATCH  # masks of several large images would fill the memory
+    for group in EvalImages(samples, adapter.input_spec, image_size, cache_bytes=0).groups(together):
         part = [samples[index] for index in group]
         try:
             yield from predict(part)

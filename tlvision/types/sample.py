@@ -66,6 +66,7 @@ class Sample:
                asks for none, or where the labels were drawn on the image as stored.
     label_map: for semantic tasks, the file of the label map; None if the labels are objects.
     bits:      of a file with 16-bit values: how many of the 16 are in use, 8..16.
+    origin:    of a tile, the image file that it is cut from.
 
     Raises ValueError if segments and objects differ in number or the size is not positive.
     """
@@ -79,6 +80,7 @@ class Sample:
     exif: bool = True
     label_map: LabelMapFile | None = None
     bits: int = 16
+    origin: Path | None = None
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:

@@ -110,6 +110,11 @@ def stress_run(run: Path, settings: StressSettings) -> tuple[dict[str, Any], Pat
     """
     settings = _checked(run, settings)
     model = load(run)
+    if model.config.data.tiles.size:
+        raise InputError(
+            "stress: the run sees images in tiles (data.tiles), and corruptions are for whole images. Corrupt the "
+            "images themselves and use tlvision evaluate"
+        )
     task, data = read_evaluated(model, model.config.data.evaluated)
     samples = choose(data.samples, settings.images)
     metric = task.metrics(model.config.evaluate.max_detections)[0]
