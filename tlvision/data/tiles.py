@@ -95,7 +95,7 @@ def _cut_segment(
         rle_to_mask(segment) if isinstance(segment, dict) else polygons_to_mask(segment, sample.height, sample.width)
     )
     inside = _window_of(whole, window)
-    if not inside.any():
+    if not inside.any():  # elsewhere, or thinner than a pixel
         return None, seen, 0.0
     share = float(inside.sum() / whole.sum())
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))

@@ -62,12 +62,12 @@ def merge_objects(
     order = best[np.argsort(cut[best], kind="stable")]  # by score, those that are cut last
     kept, merged = [], []
     left = np.ones(len(order), bool)
+    near = _near(tiles, tile[order])
     for place, index in enumerate(order):
         if not left[place]:
             continue
-        same = left & (labels[order] == labels[index]) & (tile[order] != tile[index])
-        same[: place + 1] = False
-        rows = np.flatnonzero(same)
+        rows = near[tile[index]]
+        rows = rows[(rows > place) & left[rows] & (labels[order[rows]] == labels[index])]
         overlap, inside = _overlaps(boxes[index], boxes[order[rows]])
         duplicate = (overlap >= settings.iou) | (cut[order[rows]] & (inside >= _INSIDE))
         left[rows[duplicate]] = False
@@ -107,6 +107,21 @@ def _in_image(
         np.repeat(np.arange(len(tiles)), counts),
         np.concatenate(cut),
     )
+
+
+def _near(tiles: Sequence[TilePrediction], owner: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """Return for each tile the places of the objects of other tiles that show a part of it.
+
+    owner: (K,) number of the tile of each object.
+    """
+    windows = np.array([tile.window for tile in tiles]).reshape(-1, 4)
+    members = [np.flatnonzero(owner == number) for number in range(len(tiles))]
+    found = []
+    for number, window in enumerate(windows):
+        meets = (np.minimum(window[2:], windows[:, 2:]) > np.maximum(window[:2], windows[:, :2])).all(axis=1)
+        meets[number] = False
+        found.append(np.concatenate([np.zeros(0, np.int64), *(members[other] for other in np.flatnonzero(meets))]))
+    return found
 
 
 def _overlaps(box: Floats, others: Floats) -> tuple[Floats, Floats]:
