@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tlvision.plugin import constants
+from tlvision.plugin.class_weights import weights_in_order
 from tlvision.types import IGNORE_INDEX, InputError, Target
-from tlvision_smp.options import SmpOptions, weights_in_order
+from tlvision_smp.options import SmpOptions
 
 _MODE = "multiclass"
 # https://arxiv.org/abs/1706.05721, section 3: missed pixels cost more than invented ones.

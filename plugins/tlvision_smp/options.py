@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tlvision.types import InputError, nearest
+from tlvision.plugin.class_weights import ClassWeights
 
 LossName = Literal["cross_entropy", "focal", "dice", "jaccard", "lovasz", "tversky"]
 _Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -32,7 +31,7 @@ class SmpOptions(BaseModel):
 
     losses: dict[LossName, _Weight] = Field(default={"cross_entropy": 1.0, "dice": 1.0}, min_length=1)
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
-    class_weights: list[_Weight] | dict[str, _Weight] | None = None
+    class_weights: ClassWeights | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -44,28 +43,3 @@ class SmpOptions(BaseModel):
         if self.class_weights is not None and set(self.losses) == {"lovasz"}:
             raise ValueError("class_weights have no effect on lovasz. Add another loss or remove class_weights.")
         return self
-
-
-def weights_in_order(
-    given: Sequence[float] | Mapping[str, float] | None, classes: Sequence[str]
-) -> tuple[float, ...] | None:
-    """Return one weight a class, in the order of `classes`, or None if none are given.
-
-    Raises InputError if a list is of another length, or a name is no class (with the nearest).
-
-    >>> weights_in_order({"crack": 3.0}, ["road", "crack"])
-    (1.0, 3.0)
-    """
-    if given is None:
-        return None
-    if isinstance(given, Mapping):
-        for name in given:
-            if name not in classes:
-                raise InputError(f"model.options.class_weights: no class '{name}'.{nearest(name, classes)}")
-        return tuple(float(given.get(name, 1.0)) for name in classes)
-    if len(given) != len(classes):
-        raise InputError(
-            f"model.options.class_weights: expected {len(classes)} values, one for each of {', '.join(classes)}, got "
-            f"{len(given)}; give as many, or weights by class name"
-        )
-    return tuple(float(weight) for weight in given)

@@ -7,15 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 import yaml
 from torch import nn
 
 from tlvision.plugin import BuildSpec, WeightReport
+from tlvision.plugin.class_weights import weights_in_order
 from tlvision.plugin.weights.files import read_tensors
 from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError
 from tlvision_yolo.adapter import YoloAdapter
 from tlvision_yolo.architectures import Architecture
+from tlvision_yolo.options import YoloOptions
 from tlvision_yolo.segment import YoloSegmentAdapter
 from tlvision_yolo.transfer import class_branches, load_weights
 from tlvision_yolo.upstream import (
@@ -39,6 +42,10 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[YoloAdapter, Wei
     width = class_branch_width(description, file)
     model = build_model(description, len(spec.classes), width, masks=arch.task == "instance")
     model.names = dict(enumerate(spec.classes.names))
+    options = spec.options if isinstance(spec.options, YoloOptions) else YoloOptions()
+    weights = weights_in_order(options.class_weights, spec.classes.names)
+    if weights is not None:
+        model.class_weights = torch.tensor(weights)  # read by upstream's losses
     kind = YoloSegmentAdapter if arch.task == "instance" else YoloAdapter
     adapter = kind(model, spec.predict)
     if file is None:

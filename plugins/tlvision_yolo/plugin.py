@@ -12,6 +12,7 @@ from tlvision_yolo.architectures import ARCHITECTURES, find_architecture
 
 if TYPE_CHECKING:
     from tlvision.plugin import Adapter, BuildSpec, WeightReport
+    from tlvision_yolo.options import YoloOptions
 
 
 class YoloPlugin:
@@ -36,6 +37,12 @@ class YoloPlugin:
         """Return "detect" or, for "…-seg", "instance"; InputError with the nearest name where `arch` is unknown."""
         return find_architecture(arch).task
 
+    def options_type(self) -> type[YoloOptions]:
+        """Return the type of `model.options`: class weights."""
+        from tlvision_yolo.options import YoloOptions
+
+        return YoloOptions
+
     def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:
         """Build the model with a head for `spec.classes` and load its weights.
 
@@ -43,8 +50,10 @@ class YoloPlugin:
                       ultralytics' weights folder), "none", or the path of a `.pt` of ultralytics, of a state dict that
                       torch.save wrote, or of our own `model.safetensors`. A pickle is read, never run.
 
-        Raises InputError if the architecture is unknown, ultralytics is not installed, or the weights are not
-        offered, cannot be had, cannot be read, or belong to another architecture.
+        spec.options: `YoloOptions`, or None for the defaults.
+
+        Raises InputError if the architecture is unknown, ultralytics is not installed, class weights name no class, or
+        the weights are not offered, cannot be had, cannot be read, or belong to another architecture.
         """
         arch = find_architecture(spec.arch)
         if find_spec("ultralytics") is None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tlvision.plugin.class_weights import weights_in_order
 from tlvision.types import InputError
-from tlvision_smp.options import SmpOptions, weights_in_order
+from tlvision_smp.options import SmpOptions
 
 
 def test_defaults() -> None:

@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from fast import first_fast
-from tlvision.plugin import HasTrainingProgress
-from tlvision.types import Prediction, Target
+from tlvision.plugin import BuildSpec, HasTrainingProgress
+from tlvision.types import ClassMap, InputError, Prediction, Target
+from tlvision_yolo.options import YoloOptions
+from tlvision_yolo.plugin import plugin
 from tlvision_yolo.upstream import DEFAULT_CFG, DetectionModel
 
 FAMILIES = ("yolov8n", "yolov10n", "yolo26n", "yolov5nu", "yolov9t", "yolo11n", "yolo12n")
@@ -262,3 +264,21 @@ def test_the_criterion_follows_the_device(build: Any, make_target: MakeTarget, a
     adapter.module.cpu()
     for name, loss in adapter.loss(images, targets).items():
         torch.testing.assert_close(loss, on_cpu[name])
+
+
+def test_class_weights_scale_the_classification_loss(make_target: MakeTarget) -> None:
+    def losses(options: YoloOptions | None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        classes = ClassMap.from_names(("a", "b", "c"))
+        adapter, _ = plugin.build(BuildSpec(arch="yolov8n", weights="none", classes=classes, options=options))
+        torch.manual_seed(1)
+        return dict(adapter.loss(torch.rand(3, 3, 64, 96), two_targets(make_target)))
+
+    plain = losses(None)
+    double = losses(YoloOptions(class_weights=[2.0, 2.0, 2.0]))
+    torch.testing.assert_close(double["cls"], 2 * plain["cls"])
+    torch.testing.assert_close(double["box"], plain["box"])
+    one = losses(YoloOptions(class_weights={"b": 3.0}))
+    assert plain["cls"] < one["cls"] < 3 * plain["cls"]
+    with pytest.raises(InputError, match=r"model\.options\.class_weights: no class 'bb'"):
+        losses(YoloOptions(class_weights={"bb": 3.0}))

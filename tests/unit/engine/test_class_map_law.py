@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import tlvision
-from tests.helpers.fast import first_fast
+from fast import first_fast
 from tlvision.cli.main import main
 from tlvision.types import InputError
 

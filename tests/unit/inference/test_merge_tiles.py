@@ -12,8 +12,8 @@ import pytest
 from lightning_fabric import Fabric
 from PIL import Image
 
-from tests.helpers.bright_spots import BrightSpots, spots
-from tests.helpers.launch import run_script
+from bright_spots import BrightSpots, spots
+from launch import run_script
 from tlvision.data.dataset import EvalImages
 from tlvision.data.settings import TileSettings
 from tlvision.data.tile_images import TileImages

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.tiny import QUIET
+from tiny import QUIET
 from tlvision.config.load import load_config
 from tlvision.engine.labels import resolve_labels
 from tlvision.formats.label_maps import find_class_masks
