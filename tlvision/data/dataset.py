@@ -68,10 +68,20 @@ def round_up(side: int, multiple: int) -> int:
 
 
 class _Loader:
-    """Decoded images of some samples, reduced to the resolution of their canvas and cached while memory lasts."""
+    """Decoded images of some samples, reduced to the resolution of their canvas and cached while memory lasts.
 
-    def __init__(self, samples: Sequence[Sample], input_spec: InputSpec, cache_bytes: int | None) -> None:
+    pixels: the decoded images; None reads them from their files.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        input_spec: InputSpec,
+        cache_bytes: int | None,
+        pixels: Sequence[Pixels] | None = None,
+    ) -> None:
         self.samples = tuple(samples)
+        self.pixels = pixels
         if not self.samples:
             raise InputError("data: there are no images; give a json that names some")
         self.input_spec = input_spec
@@ -93,7 +103,8 @@ class _Loader:
         sample = self.samples[index]
         keep_aspect = self.input_spec.resize == "letterbox"
         wanted = fitted_size((sample.height, sample.width), canvas, keep_aspect=keep_aspect)
-        image, k = self.cache.get(index, lambda: _decode(sample, wanted))
+        pixels = None if self.pixels is None else self.pixels[index]
+        image, k = self.cache.get(index, lambda: _decode(sample, wanted, pixels))
         # Reduced k times, the file gives whole blocks of k x k pixels, of which the last are partly padding.
         full_height, full_width = -(-sample.height // k) * k, -(-sample.width // k) * k
         return image, scale(image.shape[1] / full_width, image.shape[0] / full_height)
@@ -122,8 +133,11 @@ class _Loader:
         paint(canvas, image, placement.matrix @ invert(reduced), region)
 
 
-def _decode(sample: Sample, wanted: tuple[int, int]) -> tuple[Pixels, int]:
-    image, k = read_image(sample.path, sample.width, sample.height, sample.exif, min_size=wanted, bits=sample.bits)
+def _decode(sample: Sample, wanted: tuple[int, int], pixels: Pixels | None) -> tuple[Pixels, int]:
+    if pixels is None:
+        image, k = read_image(sample.path, sample.width, sample.height, sample.exif, min_size=wanted, bits=sample.bits)
+    else:
+        image, k = pixels.view(), 1  # a view, because the cache makes what it gets read-only
     smaller = min(wanted[0], image.shape[0]), min(wanted[1], image.shape[1])
     if smaller != image.shape[:2]:
         image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
@@ -280,12 +294,19 @@ class EvalImages:
                 to its multiple, margin included; with "stretch" every canvas is square.
     image_size: long side of the network input in pixels, itself rounded up to the multiple.
     cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
+    pixels:     the decoded images of the samples, (H, W, 3) uint8 RGB each, of full size; None reads their files.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], input_spec: InputSpec, image_size: int, *, cache_bytes: int | None = None
+        self,
+        samples: Sequence[Sample],
+        input_spec: InputSpec,
+        image_size: int,
+        *,
+        cache_bytes: int | None = None,
+        pixels: Sequence[Pixels] | None = None,
     ) -> None:
-        self.loader = _Loader(samples, input_spec, cache_bytes)
+        self.loader = _Loader(samples, input_spec, cache_bytes, pixels)
         self.samples = self.loader.samples
         self.input_spec = input_spec
         self.long_side = round_up(image_size, input_spec.multiple_of)

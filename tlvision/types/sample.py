@@ -52,6 +52,18 @@ class ImageFile:
     bits: int = 16
 
 
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """The place of an image in a video.
+
+    number: of the frame, counted from 0.
+    time:   at which it is shown, in seconds from the start of the video.
+    """
+
+    number: int
+    time: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
     """One image and its labels, in COCO's own terms.
@@ -66,6 +78,7 @@ class Sample:
                asks for none, or where the labels were drawn on the image as stored.
     label_map: for semantic tasks, the file of the label map; None if the labels are objects.
     bits:      of a file with 16-bit values: how many of the 16 are in use, 8..16.
+    frame:     the place in the video that `path` names; None for an image file.
 
     Raises ValueError if segments and objects differ in number or the size is not positive.
     """
@@ -79,6 +92,7 @@ class Sample:
     exif: bool = True
     label_map: LabelMapFile | None = None
     bits: int = 16
+    frame: VideoFrame | None = None
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:
