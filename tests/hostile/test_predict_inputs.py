@@ -69,14 +69,14 @@ def test_a_broken_file_does_not_cost_the_folder(small_run: Path, picture: Path, 
     assert "zero.png" in text
     assert {row["file_name"] for row in rows(out)} == {"a.png", "c.png"}
     code, text = tl("predict", "--run", small_run, mixed / "b.png", mixed / "zero.png", "--output", tmp_path / "none")
-    assert (code, "none of 2 images can be read" in text) == (2, True), text
+    assert (code, "none of 2 inputs can be read" in text) == (2, True), text
 
 
 REFUSED = [
-    ("clip.avi", "is a video. Cut it into images first"),
-    ("photo.heic", "convert it to PNG or JPEG"),
-    ("anim.gif", "convert it to PNG or JPEG"),
-    ("https://example.com/a.jpg", "is an address; download the image"),
+    ("photo.heic", "convert an image to PNG or JPEG"),
+    ("anim.gif", "convert an image to PNG or JPEG"),
+    ("https://example.com/a.jpg", "is an address. Set --allow-download to download it"),
+    ("ftp://example.com/a.jpg", "is an address. Set --allow-download to download it"),
     ("0", "A camera cannot be read"),
     ("gone/*.png", "no file matches"),
     ("gone", "no file or folder 'gone'"),
@@ -90,7 +90,7 @@ def test_what_is_no_image_is_refused_with_the_way_out(
 ) -> None:
     given, words = case
     monkeypatch.chdir(tmp_path)
-    for name in ("clip.avi", "photo.heic", "anim.gif"):
+    for name in ("photo.heic", "anim.gif"):
         (tmp_path / name).write_bytes(b"x")
     code, text = tl("predict", "--run", small_run, given, "--output", tmp_path / "out")
     assert (code, words in text) == (2, True), text

@@ -99,7 +99,8 @@ def _remedy(path: Path) -> str:
 class VideoWriter:
     """Writes pictures as an MP4 video (MPEG-4 Part 2), as they come.
 
-    path: the file. fps: frames per second. The size is that of the first picture; others are resized to it.
+    path: the file. fps: frames per second. The size is that of the first picture; others are resized to it. Of an odd
+    width or height the last column or row is cut off.
 
     Use it in a with-block, which raises RunError at its end if not every picture is in the file. Without any picture no
     file is written.

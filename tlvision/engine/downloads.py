@@ -150,7 +150,7 @@ def _fetch(address: str, limits: DownloadLimits) -> tuple[bytes, str]:
 
 def _read(response: HTTPResponse, limits: DownloadLimits) -> bytes:
     end = time.monotonic() + limits.seconds
-    too_large = InputError(f"the file is larger than {limits.num_bytes / (1 << 20):g} MiB")
+    too_large = InputError(f"the file is larger than {limits.num_bytes / (1 << 20):.3g} MiB")
     if (response.length or 0) > limits.num_bytes:
         raise too_large
     content = bytearray()

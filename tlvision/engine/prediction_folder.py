@@ -27,7 +27,7 @@ class PredictionFolder:
         *,
         min_score: float | None,
         labels: PreAnnotations | None,
-        frames: str = "frames",
+        frames: str,
     ) -> None:
         self.model = model
         self.folder = folder
