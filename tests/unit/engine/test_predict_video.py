@@ -59,8 +59,8 @@ def test_a_frame_gives_what_its_picture_gives(
     pictures.mkdir()
     for number, frame in enumerate(frames[::every]):
         Image.fromarray(frame).save(pictures / f"{number:02d}.png")
-    predict_images(small_run, [clip], tmp_path / "of_video", min_score=0, every=every)
-    predict_images(small_run, [pictures], tmp_path / "of_files", min_score=0)
+    predict_images(small_run, [clip], tmp_path / "of_video", min_score=0, max_detections=20, every=every)
+    predict_images(small_run, [pictures], tmp_path / "of_files", min_score=0, max_detections=20)
     rows, expected = rows_of(tmp_path / "of_video"), rows_of(tmp_path / "of_files")
     assert len(rows) > 20
     for row in rows:
@@ -77,7 +77,7 @@ def test_the_video_shows_the_objects_at_its_size_and_rate(
     small_run: Path, clip: Path, frames: Frames, tmp_path: Path
 ) -> None:
     for every in (1, 3):
-        predict_images(small_run, [clip], tmp_path / "out", min_score=0, every=every)
+        predict_images(small_run, [clip], tmp_path / "out", min_score=0, max_detections=20, every=every)
         assert files_in(tmp_path / "out") == ["clip.mp4", "predictions.json"]
         shown, fps = read_clip(tmp_path / "out" / "clip.mp4")
         assert (len(shown), fps) == (len(frames[::every]), pytest.approx(5 / every, rel=1e-3))
@@ -92,7 +92,7 @@ def test_frames_can_be_pictures_and_label_tools_get_the_frames_themselves(
     small_run: Path, clip: Path, frames: Frames, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    predict_images(small_run, [clip], out, min_score=0, every=5, frames=True, label_format="coco")
+    predict_images(small_run, [clip], out, min_score=0, max_detections=20, every=5, frames=True, label_format="coco")
     numbers = ["000000", "000005", "000010"]
     pictures = [f"clip/{number}.jpg" for number in numbers]
     assert files_in(out) == [*pictures, *(f"frames/{name}" for name in pictures), "labels.json", "predictions.json"]
@@ -113,7 +113,7 @@ def test_images_and_videos_of_a_folder_get_names_of_their_own(
     Image.fromarray(frames[0]).save(folder / "clip" / "000000.png")
     write_clip(folder / "clip.mkv", frames[:2])
     out = tmp_path / "out"
-    predict_images(small_run, [folder], out, min_score=0, frames=True)
+    predict_images(small_run, [folder], out, min_score=0, max_detections=20, frames=True)
     written = [f"clip_avi/{k:06d}.jpg" for k in range(11)] + [f"clip_mkv/{k:06d}.jpg" for k in range(2)]
     assert files_in(out) == ["clip/000000.jpg", *written, "predictions.json"]
     ids: dict[str, set[int]] = {}
@@ -131,7 +131,7 @@ def test_a_damaged_video_does_not_cost_the_others(
     (folder / "cut.avi").write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
     (folder / "none.mp4").write_bytes(b"")
     out = tmp_path / "out"
-    command = ["predict", "--run", str(small_run), "--output", str(out), "--min-score", "0"]
+    command = ["predict", "--run", str(small_run), "--output", str(out), "--min-score", "0", "--max-detections", "20"]
     assert main([*command, str(folder)]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "cut.avi: 7 frames could be read, the file names 11" in text
