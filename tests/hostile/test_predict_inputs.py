@@ -73,6 +73,7 @@ def test_a_broken_file_does_not_cost_the_folder(small_run: Path, picture: Path, 
 
 
 REFUSED = [
+    ("clip.avi", "cannot be opened as a video"),
     ("photo.heic", "convert an image to PNG or JPEG"),
     ("anim.gif", "convert an image to PNG or JPEG"),
     ("https://example.com/a.jpg", "is an address. Set --allow-download to download it"),
@@ -90,7 +91,7 @@ def test_what_is_no_image_is_refused_with_the_way_out(
 ) -> None:
     given, words = case
     monkeypatch.chdir(tmp_path)
-    for name in ("photo.heic", "anim.gif"):
+    for name in ("clip.avi", "photo.heic", "anim.gif"):
         (tmp_path / name).write_bytes(b"x")
     code, text = tl("predict", "--run", small_run, given, "--output", tmp_path / "out")
     assert (code, words in text) == (2, True), text

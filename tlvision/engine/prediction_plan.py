@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tlvision.data.video import VideoReader
 from tlvision.engine.predict_video import video_stems
 from tlvision.engine.sources import Inputs, is_address
 from tlvision.files.names import common_folder, relative_names, unique_stems
@@ -18,13 +19,13 @@ Problem = tuple[str | Path, InputError]
 
 @dataclass(frozen=True, slots=True)
 class PredictionPlan:
-    """Images that can be read, and videos, with names for their files.
+    """Images and videos that can be read, with names for their files.
 
     samples:  the images. names, stems: of all images, readable or not, by image id - 1, relative to the folder that
               holds all inputs; stems have no suffix, and are unique.
     videos:   the files. video_names, video_stems: the same for them.
     frames, downloads: names of folders for the frames and downloads themselves, which no picture goes to.
-    notes:    on skipped files. problems: images that cannot be read.
+    notes:    on skipped files. problems: images and videos that cannot be read.
     """
 
     samples: Sequence[Sample]
@@ -40,7 +41,7 @@ class PredictionPlan:
 
 
 def make_plan(inputs: Inputs, downloads: Sequence[Path], download_folder: Path, *, bits: int | None) -> PredictionPlan:
-    """Read the headers of all images, and name everything.
+    """Read the headers of all images and videos, and name everything.
 
     downloads: images below `download_folder`, named relative to it.
     bits:      as for `read_readable`.
@@ -49,20 +50,34 @@ def make_plan(inputs: Inputs, downloads: Sequence[Path], download_folder: Path, 
     names = [*relative_names(inputs.images, above), *relative_names(downloads, download_folder)]
     samples, problems, notes = read_readable([*inputs.images, *downloads], bits=bits)
     stems = unique_stems(names)
-    video_names = relative_names(inputs.videos, above)
+    videos, unreadable = _readable_videos(inputs.videos)
+    video_names = relative_names(videos, above)
     below = video_stems(video_names, names)
     return PredictionPlan(
         samples=samples,
         names=names,
         stems=stems,
-        videos=inputs.videos,
+        videos=videos,
         video_names=video_names,
         video_stems=below,
         frames=_unused("frames", [*stems, *below]),
         downloads=_unused("downloads", [*stems, *below]),
         notes=[*inputs.notes, *notes],
-        problems=list(problems),
+        problems=[*problems, *unreadable],
     )
+
+
+def _readable_videos(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
+    """Return the videos that can be opened, and the others with the reason."""
+    videos: list[Path] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            with VideoReader(path):
+                videos.append(path)
+        except InputError as error:
+            problems.append((path, error))
+    return videos, problems
 
 
 def _unused(name: str, stems: Sequence[str]) -> str:

@@ -209,7 +209,7 @@ def write_labels(found: PreAnnotations, label_format: str, folder: Path) -> tupl
 def _write_txt(found: PreAnnotations, folder: Path) -> list[str]:
     """Write images, txt files and data.yaml, as `write_yolo` does; of a mask the largest part, because a line has one.
 
-    Lines have no score: labelImg and trainers refuse a sixth number.
+    Lines have no score: label tools such as labelImg, and trainers, refuse a sixth number.
     """
     stems = unique_stems([image.name for image in found.images])
     with_masks = any(each.outlines for image in found.images for each in image.objects)

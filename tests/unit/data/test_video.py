@@ -42,6 +42,19 @@ def test_frames_are_those_of_the_file(every: int, tmp_path: Path) -> None:
         assert np.array_equal(pixels, shown), place
 
 
+def test_times_are_those_of_the_file_where_the_rate_varies(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", noise(6), fps=10)
+    content = bytearray(path.read_bytes())
+    for old, new in ((300, 420), (400, 560), (500, 900)):  # milliseconds, behind the number of the track
+        block = b"\x81" + old.to_bytes(2, "big")
+        assert content.count(block) == 1
+        place = content.find(block)
+        content[place + 1 : place + 3] = new.to_bytes(2, "big")
+    path.write_bytes(content)
+    with VideoReader(path) as video:
+        assert [place.time for place, _ in video.frames()] == [0, 0.1, 0.2, 0.42, 0.56, 0.9]
+
+
 def test_a_rotation_is_applied(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", noise(2), codec="mp4v")
     upright = read_clip(path)[0][0]
