@@ -69,14 +69,15 @@ def test_a_broken_file_does_not_cost_the_folder(small_run: Path, picture: Path, 
     assert "zero.png" in text
     assert {row["file_name"] for row in rows(out)} == {"a.png", "c.png"}
     code, text = tl("predict", "--run", small_run, mixed / "b.png", mixed / "zero.png", "--output", tmp_path / "none")
-    assert (code, "none of 2 images can be read" in text) == (2, True), text
+    assert (code, "none of 2 inputs can be read" in text) == (2, True), text
 
 
 REFUSED = [
-    ("clip.avi", "is a video. Cut it into images first"),
-    ("photo.heic", "convert it to PNG or JPEG"),
-    ("anim.gif", "convert it to PNG or JPEG"),
-    ("https://example.com/a.jpg", "is an address; download the image"),
+    ("clip.avi", "cannot be opened as a video"),
+    ("photo.heic", "convert an image to PNG or JPEG"),
+    ("anim.gif", "convert an image to PNG or JPEG"),
+    ("https://example.com/a.jpg", "is an address. Set --allow-download to download it"),
+    ("ftp://example.com/a.jpg", "is an address. Set --allow-download to download it"),
     ("0", "A camera cannot be read"),
     ("gone/*.png", "no file matches"),
     ("gone", "no file or folder 'gone'"),

@@ -26,7 +26,7 @@ VERBS = {
     "learning-curve": "train a config on shares of its images, from pretrained and from random weights",
     "evaluate": "measure a run, or a predictions file against ground truth",
     "compare": "compare runs or predictions files: which is better, and is the difference more than chance",
-    "predict": "predict objects or label maps in images with a trained run",
+    "predict": "predict objects or label maps in images and videos with a trained run",
     "explain": "show as heat maps which parts of images a detection or a class depends on",
     "doctor": "examine the data of a config: what training refuses, what makes results wrong, what is worth a look",
     "convert": "read labels of YOLO, VOC, LabelMe, CVAT, Label Studio, Open Images or COCO, and write COCO or YOLO",

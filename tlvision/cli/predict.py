@@ -1,4 +1,4 @@
-"""`tlvision predict --run RUN IMAGES… --output DIR`."""
+"""`tlvision predict --run RUN INPUTS… --output DIR`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("images", nargs="+", help="image files, folders (with those below), or patterns")
+    parser.add_argument(
+        "images", nargs="+", metavar="INPUT", help="image or video files, folders (with those below), or patterns"
+    )
     parser.add_argument("--run", required=True, metavar="RUN", help="folder of a trained run")
     parser.add_argument(
-        "--output", required=True, metavar="DIR", help="new folder for pictures and predictions.json, or label maps"
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="new folder for pictures, videos with the objects drawn, and predictions.json or label maps",
     )
     parser.add_argument(
         "--min-score",
@@ -23,8 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("coco", "cvat", "label_studio"),
-        help="also write the objects as labels to correct: a COCO dataset (FiftyOne and others), CVAT, Label Studio",
+        choices=("coco", "cvat", "label_studio", "yolo"),
+        help="also write the objects as labels to correct: a COCO dataset (FiftyOne and others), CVAT, Label Studio, "
+        "or a YOLO dataset (txt files and images); frames of videos are then written as images as well",
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="of videos, every N-th frame (default: all)")
+    parser.add_argument(
+        "--frames", action="store_true", help="of videos, write a picture of each frame instead of a video"
+    )
+    parser.add_argument(
+        "--allow-download",
+        action="store_true",
+        help="allow http(s) addresses of images as inputs, which are downloaded (50 MiB each at most)",
     )
     parser.add_argument(
         "--tiles", type=int, metavar="SIZE", help="cut images larger than SIZE pixels into tiles (default: as the run)"
@@ -45,4 +60,7 @@ def run(options: argparse.Namespace) -> None:
         device=options.device,
         label_format=options.format,
         tiles=options.tiles,
+        every=options.every,
+        frames=options.frames,
+        allow_download=options.allow_download,
     )

@@ -72,12 +72,19 @@ class EvalImages:
                 to its multiple, margin included; with "stretch" every canvas is square.
     image_size: long side of the network input in pixels, itself rounded up to the multiple.
     cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
+    pixels:     the decoded images of the samples, (H, W, 3) uint8 RGB each, of full size; None reads their files.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], input_spec: InputSpec, image_size: int, *, cache_bytes: int | None = None
+        self,
+        samples: Sequence[Sample],
+        input_spec: InputSpec,
+        image_size: int,
+        *,
+        cache_bytes: int | None = None,
+        pixels: Sequence[Pixels] | None = None,
     ) -> None:
-        self.loader = Loader(samples, input_spec, cache_bytes)
+        self.loader = Loader(samples, input_spec, cache_bytes, pixels)
         self.samples = self.loader.samples
         self.input_spec = input_spec
         self.long_side = round_up(image_size, input_spec.multiple_of)

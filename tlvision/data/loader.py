@@ -16,10 +16,20 @@ from tlvision.types import InputError, InputSpec, Pixels, Sample
 
 
 class Loader:
-    """Decoded images of some samples, reduced to the resolution of their canvas and cached while memory lasts."""
+    """Decoded images of some samples, reduced to the resolution of their canvas and cached while memory lasts.
 
-    def __init__(self, samples: Sequence[Sample], input_spec: InputSpec, cache_bytes: int | None) -> None:
+    pixels: the decoded images; None reads them from their files.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        input_spec: InputSpec,
+        cache_bytes: int | None,
+        pixels: Sequence[Pixels] | None = None,
+    ) -> None:
         self.samples = tuple(samples)
+        self.pixels = pixels
         if not self.samples:
             raise InputError("data: there are no images; give a json that names some")
         self.input_spec = input_spec
@@ -41,7 +51,7 @@ class Loader:
         sample = self.samples[index]
         keep_aspect = self.input_spec.resize == "letterbox"
         wanted = fitted_size((sample.height, sample.width), canvas, keep_aspect=keep_aspect)
-        image, k = self.cache.get(index, lambda: _decode(sample, wanted))
+        image, k = self.cache.get(index, lambda: self._decode(index, wanted))
         # Reduced k times, the file gives whole blocks of k x k pixels, of which the last are partly padding.
         full_height, full_width = -(-sample.height // k) * k, -(-sample.width // k) * k
         return image, scale(image.shape[1] / full_width, image.shape[0] / full_height)
@@ -49,7 +59,20 @@ class Loader:
     def decode(self, index: int) -> Pixels:
         """Return an image at full size, (height, width, 3) uint8 RGB, which is not kept."""
         sample = self.samples[index]
-        return _decode(sample, (sample.height, sample.width))[0]
+        return self._decode(index, (sample.height, sample.width))[0]
+
+    def _decode(self, index: int, wanted: tuple[int, int]) -> tuple[Pixels, int]:
+        sample = self.samples[index]
+        if self.pixels is None:
+            image, k = read_image(
+                sample.path, sample.width, sample.height, sample.exif, min_size=wanted, bits=sample.bits
+            )
+        else:
+            image, k = self.pixels[index].view(), 1  # a view, because the cache makes what it gets read-only
+        smaller = min(wanted[0], image.shape[0]), min(wanted[1], image.shape[1])
+        if smaller != image.shape[:2]:
+            image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        return image, k
 
     def label_map(self, index: int, background: int | None) -> Pixels:
         """Return the label map of an image at original size; see `semantic_map`."""
@@ -73,11 +96,3 @@ class Loader:
         gain_x, gain_y = reduced[0, 0], reduced[1, 1]
         region = (x0 * gain_x, y0 * gain_y, x1 * gain_x, y1 * gain_y)
         paint(canvas, image, placement.matrix @ invert(reduced), region)
-
-
-def _decode(sample: Sample, wanted: tuple[int, int]) -> tuple[Pixels, int]:
-    image, k = read_image(sample.path, sample.width, sample.height, sample.exif, min_size=wanted, bits=sample.bits)
-    smaller = min(wanted[0], image.shape[0]), min(wanted[1], image.shape[1])
-    if smaller != image.shape[:2]:
-        image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return image, k

@@ -40,8 +40,8 @@ class TileImages(EvalImages):
                  the input that `EvalImages` makes of it.
     most:        objects of an image at most, of all tiles together.
     label_maps:  whether the model gives label maps, of which each pixel is taken from one tile: no whole images then.
-    samples, input_spec, image_size, cache_bytes: as for `EvalImages`; `image_size` is the long side of the input of a
-                 tile.
+    samples, input_spec, image_size, cache_bytes, pixels: as for `EvalImages`; `image_size` is the long side of the
+                 input of a tile.
 
     `draw` returns the number of the tile as `Meta.image_id`, and the map from pixels of the tile.
     """
@@ -56,8 +56,9 @@ class TileImages(EvalImages):
         most: int,
         label_maps: bool = False,
         cache_bytes: int | None = None,
+        pixels: Sequence[Pixels] | None = None,
     ) -> None:
-        super().__init__(samples, input_spec, image_size, cache_bytes=cache_bytes)
+        super().__init__(samples, input_spec, image_size, cache_bytes=cache_bytes, pixels=pixels)
         self.settings, self.most = settings, most
         self.tiles: list[Tile] = []
         for index, sample in enumerate(self.samples):

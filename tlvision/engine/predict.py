@@ -1,29 +1,31 @@
-"""Predict on any images with a trained run: pictures, and predictions.json or label maps."""
+"""Predict on any images and videos with a trained run: pictures, and predictions.json or label maps."""
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.progress import track
 from rich.text import Text
 
 from tlvision.data.images import read_image, write_image
+from tlvision.engine.downloads import download_images
 from tlvision.engine.limits import tiling
 from tlvision.engine.model import LoadedModel, load
 from tlvision.engine.operating_point import shown_thresholds
-from tlvision.engine.sources import existing, find_images
-from tlvision.files.json_files import write_text
-from tlvision.files.names import common_folder, relative_names, unique_stems
+from tlvision.engine.predict_video import VideoOptions, predict_video
+from tlvision.engine.prediction_folder import PredictionFolder
+from tlvision.engine.prediction_plan import PredictionPlan, Problem, make_plan, split_addresses
+from tlvision.engine.sources import existing, find_inputs
 from tlvision.files.outputs import check_folder, output_folder
-from tlvision.formats.coco import read_readable
-from tlvision.formats.preannotations import FORMATS, PreAnnotations
+from tlvision.formats.preannotations import LABEL_FORMATS, PreAnnotations, write_labels
 from tlvision.inference.predict import predict_files
 from tlvision.report import draw_prediction
 from tlvision.terminal import console, note
-from tlvision.types import InputError, Sample, counted
+from tlvision.types import InputError, counted, nearest
 
 COMMAND = "predict"
 
@@ -38,58 +40,68 @@ def predict_images(
     device: str | None = None,
     label_format: str | None = None,
     tiles: int | None = None,
+    every: int = 1,
+    frames: bool = False,
+    allow_download: bool = False,
 ) -> None:
-    """Write a picture of each image with its objects, and `predictions.json`.
+    """Write a picture of each image with its objects, a video of each video, and `predictions.json`.
 
-    Of a model for label maps: a picture with the classes in colour, and `label_maps/<name>.png`.
+    Of a model for label maps: pictures with the classes in colour, and `label_maps/<name>.png`, also for each frame.
 
-    images:         files, folders (with the folders below), or patterns. Files that cannot be read are named at the
-                    end, and the others are predicted.
+    images:         image and video files, folders (with the folders below), patterns, or addresses. What cannot be read
+                    is named at the end, and the others are predicted.
     out:            a new or empty folder, or one that `tlvision predict` wrote; see `tlvision.files.outputs`. Pictures
-                    have the path of their image relative to the folder that holds all images.
+                    have the path of their image relative to the folder that holds all inputs; videos are MP4 of the
+                    size and frame rate of their source. Downloads are kept in `downloads/<host>/`.
     min_score:      0..1, lowest score of an object in the result; None for the thresholds of the run, for each class
                     (thresholds.json), or 0.25 if it has none. Average precision needs all objects: 0.
     max_detections: objects of an image at most; None for the limit of the run.
     device:         "cpu", "cuda" …; None as the run was trained.
     tiles:          as for `tlvision.load`.
-    label_format:   a format of `tlvision.formats.preannotations.FORMATS`, in which the objects are written as well.
+    label_format:   one of `tlvision.formats.preannotations.LABEL_FORMATS`, in which the objects are written as well.
+                    Frames of videos are then also written as they are, to `frames/<name>/<number>.jpg`.
+    every:          from 1 on; of videos, every n-th frame. The video written has as many frames per second less.
+    frames:         write `<name>/<number>.jpg` for each frame, instead of a video.
+    allow_download: download images of http and https addresses; False refuses them.
 
     predictions.json is a COCO results list, with "segmentation" (run lengths) where the model finds masks; `image_id`
-    counts the images from 1 in the order given, `file_name` (relative to that folder) and `category` name image and
-    class.
+    counts images and then frames from 1 in the order given, `file_name` (relative to that folder) and `category` name
+    file and class. Rows of a video have `frame` (its number, from 0) and `time` (seconds).
 
     Raises InputError if nothing can be read, or `out` may not be written.
     """
-    if min_score is not None and not (math.isfinite(min_score) and 0 <= min_score <= 1):
-        raise InputError(f"predict: --min-score must be a number from 0 to 1, got {min_score}")
-    check_folder(out, COMMAND, inputs=[run, *existing(images)])
-    files, notes = find_images(images, leave_out=out)
-    check_folder(out, COMMAND, inputs=[*files, run])
+    _check(min_score, label_format, every)
+    addresses, local = split_addresses(images, allow_download=allow_download)
+    check_folder(out, COMMAND, inputs=[run, *existing(local)])
+    inputs = find_inputs(local, leave_out=out)
+    check_folder(out, COMMAND, inputs=[*inputs.images, *inputs.videos, run])
     model = load(run, device=device, max_detections=max_detections, tiles=tiles)
     labels = None if label_format is None else _label_file(model, label_format)
-    samples, problems, bit_notes = read_readable(files, bits=model.config.data.bits)
-    if samples:
-        with output_folder(out, COMMAND, inputs=[*files, run]):
-            problems += _write(model, files, samples, _Output(out, min_score, labels))
-            if labels is not None and label_format is not None:
-                path = out / FORMATS[label_format][0]
-                write_text(path, labels.text(label_format))
-                console().print(f"labels         {path}", soft_wrap=True)
-    for sentence in (*notes, *bit_notes):
-        note(console(), sentence)
-    for path, problem in problems:
-        console().print(Text("not predicted", "yellow"), Text(f"{path}: {problem}"), soft_wrap=True)
-    if len(problems) == len(files):
-        raise InputError(f"predict: none of {counted(len(files), 'image')} can be read; the first: {problems[0][1]}")
+    with TemporaryDirectory() as folder:
+        downloads, failed = download_images(addresses, Path(folder))
+        plan = make_plan(inputs, downloads, Path(folder), bits=model.config.data.bits)
+        problems: list[Problem] = [*failed, *plan.problems]
+        notes = plan.notes
+        if plan.samples or plan.videos:
+            with output_folder(out, COMMAND, inputs=[*inputs.images, *inputs.videos, run]):
+                if downloads:
+                    shutil.copytree(folder, out / plan.downloads)
+                output = PredictionFolder(model, out, min_score=min_score, labels=labels, frames=plan.frames)
+                problems += _predict(model, plan, output, VideoOptions(every, frames), notes)
+                if labels is not None and labels.images and label_format is not None:
+                    path, left_out = write_labels(labels, label_format, out)
+                    console().print(f"labels         {path}", soft_wrap=True)
+                    notes += left_out
+    _report(notes, problems, len(inputs.images) + len(inputs.videos) + len(addresses))
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """Where predictions go, from which scores on, and labels for a label tool to add them to."""
-
-    folder: Path
-    min_score: float | None
-    labels: PreAnnotations | None
+def _check(min_score: float | None, label_format: str | None, every: int) -> None:
+    if min_score is not None and not (math.isfinite(min_score) and 0 <= min_score <= 1):
+        raise InputError(f"predict: --min-score must be a number from 0 to 1, got {min_score}")
+    if every < 1:
+        raise InputError(f"predict: --every must be a whole number from 1 on, got {every}")
+    if label_format is not None and label_format not in LABEL_FORMATS:
+        raise InputError(f"predict: --format '{label_format}' is not known.{nearest(label_format, LABEL_FORMATS)}")
 
 
 def _label_file(model: LoadedModel, label_format: str) -> PreAnnotations:
@@ -101,46 +113,68 @@ def _label_file(model: LoadedModel, label_format: str) -> PreAnnotations:
     return PreAnnotations(model.classes, model.run.name)
 
 
-def _write(
-    model: LoadedModel, files: Sequence[Path], samples: Sequence[Sample], output: _Output
-) -> list[tuple[Path, InputError]]:
-    """Predict and write everything; return the images that could not be decoded."""
-    out = output.folder
-    names = relative_names(files, common_folder(files))
-    stems = unique_stems(names)
-    by_id = {sample.image_id: names[sample.image_id - 1] for sample in samples}
-    results = model.task.named_results(out, model.classes, by_id, {image_id: stems[image_id - 1] for image_id in by_id})
-    results.prepare()
-    problems = []
-    objects = 0
+def _predict(
+    model: LoadedModel, plan: PredictionPlan, output: PredictionFolder, options: VideoOptions, notes: list[str]
+) -> list[Problem]:
+    """Predict and write everything; return what could not be read, and add to `notes`."""
+    problems = _predict_images(model, plan, output) if plan.samples else []
+    done = [counted(len(plan.samples) - len(problems), "image")] if plan.samples else []
+    lines = [f"pictures       {output.folder}"] if plan.samples else []
+    first_id = len(plan.names) + 1
+    for path, name, stem in zip(plan.videos, plan.video_names, plan.video_stems, strict=True):
+        try:
+            result = predict_video(model, path, output, options, name=name, stem=stem, first_id=first_id)
+        except InputError as error:
+            problems.append((path, error))
+            continue
+        first_id += result.num_frames
+        notes += result.notes
+        done.append(f"{counted(result.num_frames, 'frame')} of {path.name}")
+        lines.append(f"{'pictures' if options.pictures else 'video':<14} {result.file}")
+    if not done:
+        return problems
+    output.results.write()
+    what = ", ".join(done)
+    if "boxes" in model.task.labels:
+        least = shown_thresholds(model.counts_from(output.min_score), model.classes.names)
+        what = f"{counted(output.objects, 'object')} {least} in {what}"
+    lines = [what, *lines, f"{output.results.title:<14} {output.results.path}"]
+    console().print("\n".join(lines), soft_wrap=True)
+    return problems
+
+
+def _predict_images(model: LoadedModel, plan: PredictionPlan, output: PredictionFolder) -> list[Problem]:
+    """Predict and write the images; return those that could not be decoded."""
+    problems: list[Problem] = []
     for sample, found in track(
         predict_files(
             model.adapter,
-            samples,
+            plan.samples,
             fabric=model.fabric,
             image_size=model.config.data.image_size,
             window=model.config.evaluate.window,
             tiles=tiling(model.config, model.task),
         ),
-        total=len(samples),
+        total=len(plan.samples),
         description="predicting",
         console=console(),
     ):
         if isinstance(found, InputError):
             problems.append((sample.path, found))
             continue
-        stem = stems[sample.image_id - 1]
+        name, stem = plan.names[sample.image_id - 1], plan.stems[sample.image_id - 1]
+        counting = output.add(sample, found, name=name, stem=stem, label_file=(name, sample.path))
         pixels, _ = read_image(sample.path, sample.width, sample.height, sample.exif, bits=sample.bits)
-        counting = model.select(found, output.min_score)
-        write_image(out / f"{stem}.jpg", draw_prediction(pixels, counting, model.classes.names, min_score=0))
-        results.add(sample, counting)
-        if output.labels is not None:
-            output.labels.add(by_id[sample.image_id], sample.width, sample.height, counting)
-        objects += len(counting)
-    results.write()
-    what = counted(len(samples) - len(problems), "image")
-    if "boxes" in model.task.labels:
-        least = shown_thresholds(model.counts_from(output.min_score), model.classes.names)
-        what = f"{counted(objects, 'object')} {least} in {what}"
-    console().print(f"{what}\npictures       {out}\n{results.title:<14} {results.path}", soft_wrap=True)
+        picture = draw_prediction(pixels, counting, model.classes.names, min_score=0)
+        write_image(output.folder / f"{stem}.jpg", picture)
     return problems
+
+
+def _report(notes: Sequence[str], problems: Sequence[Problem], total: int) -> None:
+    """Print what is odd and what failed; InputError if nothing could be predicted."""
+    for sentence in notes:
+        note(console(), sentence)
+    for source, problem in problems:
+        console().print(Text("not predicted", "yellow"), Text(f"{source}: {problem}"), soft_wrap=True)
+    if len(problems) == total:
+        raise InputError(f"predict: none of {counted(total, 'input')} can be read; the first: {problems[0][1]}")

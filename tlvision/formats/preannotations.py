@@ -1,7 +1,7 @@
 """Write predictions as labels to correct, in the formats of label tools.
 
 COCO: a dataset with a score for each annotation, which FiftyOne, CVAT, Roboflow and others import. CVAT: "CVAT for
-images 1.1". Label Studio: tasks with predictions.
+images 1.1". Label Studio: tasks with predictions. YOLO: a dataset of images and txt files, without scores.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 
-from tlvision.types import ClassMap, InputError, Prediction
+from tlvision.files.json_files import write_text
+from tlvision.files.names import unique_stems
+from tlvision.formats.exchange import Labels, Picture, Shape, write_yolo
+from tlvision.types import ClassMap, InputError, Prediction, counted
 
 LOCAL_FILES = "/data/local-files/?d="
 """Prefix of image names in Label Studio for files on its own disk ("local storage")."""
@@ -33,9 +37,10 @@ class FoundObject:
 
 @dataclass(frozen=True, slots=True)
 class FoundImage:
-    """The objects of one image. name: of the file. width, height: in pixels."""
+    """The objects of one image. name: that tools know the file by. path: of the file. width, height: in pixels."""
 
     name: str
+    path: Path
     width: int
     height: int
     objects: tuple[FoundObject, ...]
@@ -53,8 +58,8 @@ class PreAnnotations:
     model: str
     images: list[FoundImage] = field(default_factory=list)
 
-    def add(self, name: str, width: int, height: int, prediction: Prediction) -> None:
-        """Add an image. prediction: numpy, in pixels of the image.
+    def add(self, name: str, path: Path, width: int, height: int, prediction: Prediction) -> None:
+        """Add an image. name, path: see `FoundImage`. prediction: numpy, in pixels of the image.
 
         Raises InputError for a label map, which has no objects.
         """
@@ -67,7 +72,7 @@ class PreAnnotations:
                 prediction.labels, prediction.scores, prediction.boxes, masks, strict=True
             )
         ]
-        self.images.append(FoundImage(name, width, height, tuple(objects)))
+        self.images.append(FoundImage(name, path, width, height, tuple(objects)))
 
     def text(self, name: str) -> str:
         """Return the content of the file in a format of `FORMATS`."""
@@ -188,3 +193,46 @@ FORMATS: dict[str, tuple[str, Callable[[PreAnnotations], str]]] = {
     "label_studio": ("tasks.json", as_label_studio),
 }
 """Name of a format -> name of its file, and what writes it."""
+_FOLDER = "yolo"
+LABEL_FORMATS = (*FORMATS, "yolo")
+
+
+def write_labels(found: PreAnnotations, label_format: str, folder: Path) -> tuple[Path, list[str]]:
+    """Write the objects in one of `LABEL_FORMATS`; return the file that a tool reads, and notes on what is left out."""
+    if label_format in FORMATS:
+        name, as_text = FORMATS[label_format]
+        write_text(folder / name, as_text(found))
+        return folder / name, []
+    return folder / _FOLDER / "data.yaml", _write_txt(found, folder / _FOLDER)
+
+
+def _write_txt(found: PreAnnotations, folder: Path) -> list[str]:
+    """Write images, txt files and data.yaml, as `write_yolo` does; of a mask the largest part, because a line has one.
+
+    Lines have no score: label tools such as labelImg, and trainers, refuse a sixth number.
+    """
+    stems = unique_stems([image.name for image in found.images])
+    with_masks = any(each.outlines for image in found.images for each in image.objects)
+    pictures = tuple(
+        Picture(
+            f"{stem}{PurePosixPath(image.name).suffix}",
+            image.width,
+            image.height,
+            tuple(_as_shape(each, found.classes.names, with_masks) for each in image.objects),
+            source=image.path,
+        )
+        for stem, image in zip(stems, found.images, strict=True)
+    )
+    notes = write_yolo({"train": Labels("predictions", folder, found.classes.names, pictures)}, folder)
+    several = sum(len(each.outlines) > 1 for image in found.images for each in image.objects)
+    if several:
+        notes.append(f"{counted(several, 'mask')} of several parts, of which the largest is written")
+    return notes
+
+
+def _as_shape(each: FoundObject, names: Sequence[str], with_masks: bool) -> Shape:
+    """Return an object with one outline if there are masks; that of its box if its own mask is empty."""
+    x0, y0, x1, y1 = each.box
+    outline = tuple(value for point in each.outlines[0] for value in point) if each.outlines else ()
+    corners = outline or (x0, y0, x1, y0, x1, y1, x0, y1)
+    return Shape(names[each.label], each.box, (corners,) if with_masks else ())

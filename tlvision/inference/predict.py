@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from tlvision.inference.dense import confident_label_map, dense_scores, label_ma
 from tlvision.inference.finite import check_outputs, check_weights, fail_if_silenced, watch_for_nan
 from tlvision.inference.merge_tiles import TilePrediction, merge_tiles
 from tlvision.plugin import HasDenseLogits, score_kind
-from tlvision.types import InputError, Prediction, Sample, check_array
+from tlvision.types import InputError, Pixels, Prediction, Sample, check_array
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -217,14 +217,21 @@ def make_inputs(
     tiles: Tiling | None = None,
     *,
     cache_bytes: int | None = None,
+    pixels: Sequence[Pixels] | None = None,
 ) -> EvalImages:
     """Return the network inputs of images, whole or in tiles; arguments as for `EvalImages` and `TileImages`."""
     spec = adapter.input_spec
     if tiles is None:
-        return EvalImages(samples, spec, image_size, cache_bytes=cache_bytes)
-    label_maps = isinstance(adapter, HasDenseLogits)
+        return EvalImages(samples, spec, image_size, cache_bytes=cache_bytes, pixels=pixels)
     return TileImages(
-        samples, spec, image_size, tiles.settings, most=tiles.most, label_maps=label_maps, cache_bytes=cache_bytes
+        samples,
+        spec,
+        image_size,
+        tiles.settings,
+        most=tiles.most,
+        label_maps=isinstance(adapter, HasDenseLogits),
+        cache_bytes=cache_bytes,
+        pixels=pixels,
     )
 
 
@@ -258,6 +265,40 @@ def predict_files(
                     yield from predict([sample])
                 except InputError as error:
                     yield sample, error
+
+
+def predict_frames(
+    adapter: Adapter,
+    frames: Iterable[tuple[Sample, Pixels]],
+    *,
+    fabric: Fabric,
+    image_size: int,
+    window: int = 0,
+    tiles: Tiling | None = None,
+) -> Iterator[tuple[Sample, Pixels, Prediction]]:
+    """Yield decoded images with their predictions, in their order; the batches and the results are those of files.
+
+    frames: samples with their pixels, (H, W, 3) uint8 RGB. At most two batches of them are kept.
+    window, tiles: as for `predict_files`.
+    """
+    for part in _batches(frames):
+        samples, pixels = zip(*part, strict=True)
+        images = make_inputs(adapter, samples, image_size, tiles, cache_bytes=0, pixels=pixels)
+        found = predict_samples(adapter, images, fabric=fabric, batch_size=_BATCH, workers=0, window=window)
+        for (sample, prediction), picture in zip(found, pixels, strict=True):
+            yield sample, picture, prediction
+
+
+def _batches(frames: Iterable[tuple[Sample, Pixels]]) -> Iterator[list[tuple[Sample, Pixels]]]:
+    """Yield batches of images of one size, which `predict_samples` therefore leaves in their order."""
+    part: list[tuple[Sample, Pixels]] = []
+    for sample, pixels in frames:
+        if part and (len(part) == _BATCH or part[0][1].shape != pixels.shape):
+            yield part
+            part = []
+        part.append((sample, pixels))
+    if part:
+        yield part
 
 
 _BATCH = 8

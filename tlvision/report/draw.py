@@ -32,6 +32,7 @@ def draw_prediction(
     *,
     min_score: float = 0.25,
     target: Target | None = None,
+    same_size: bool = False,
 ) -> Pixels:
     """Draw the predictions of a model into an image, and its labels if there are any.
 
@@ -42,6 +43,7 @@ def draw_prediction(
     target:      ground truth of the same image: the outlines of its masks, or its boxes where it has none, are drawn
                  dashed, in the colour of their class and without text; its label map is shown on the left of the
                  predicted one.
+    same_size:   whether the exceptions below are off, as a video needs it; the legend then covers the lowest rows.
 
     Returns an RGB picture of the size of `image`, with these exceptions: an image with a long side under 320 pixels is
     enlarged by a whole factor, and a label map gets a legend below.
@@ -56,9 +58,9 @@ def draw_prediction(
     (240, 320, 3)
     """
     _check(image, prediction, target, class_names)
-    factor = max(1, math.ceil(_SMALLEST / max(image.shape[:2])))
+    factor = 1 if same_size else max(1, math.ceil(_SMALLEST / max(image.shape[:2])))
     if prediction.semantic is not None:
-        return _draw_semantic(image, prediction.semantic, class_names, target, factor)
+        return _draw_semantic(image, prediction.semantic, class_names, target, factor, same_size=same_size)
     shown = np.flatnonzero(prediction.scores >= min_score)
     shown = shown[np.argsort(prediction.scores[shown], kind="stable")]  # the best are drawn last, on top
     if prediction.masks is not None:
@@ -320,7 +322,13 @@ def _overlay_masks(image: Pixels, masks: npt.NDArray[np.uint8], labels: npt.NDAr
 
 
 def _draw_semantic(
-    image: Pixels, labels: npt.NDArray[np.int64], class_names: Sequence[str], target: Target | None, factor: int
+    image: Pixels,
+    labels: npt.NDArray[np.int64],
+    class_names: Sequence[str],
+    target: Target | None,
+    factor: int,
+    *,
+    same_size: bool,
 ) -> Pixels:
     maps = [("prediction", labels)]
     if target is not None and target.semantic is not None:
@@ -333,10 +341,11 @@ def _draw_semantic(
     width, height = sum(panel.width for panel in panels), panels[0].height
     present = sorted({int(value) for _, values in maps for value in np.unique(values)} - {IGNORE_INDEX})
     legend = _legend([(class_names[k], class_colour(k)) for k in present], width, font)
-    sheet = Image.new("RGB", (width, height + legend.height), "white")
+    legend_top = height - legend.height if same_size else height
+    sheet = Image.new("RGB", (width, legend_top + legend.height), "white")
     for number, panel in enumerate(panels):
         sheet.paste(panel, (number * panel.width, 0))
-    sheet.paste(legend, (0, height))
+    sheet.paste(legend, (0, legend_top))
     return np.asarray(sheet)
 
 

@@ -262,7 +262,8 @@ class Task(Protocol):
         """Return a `Results` for images without labels.
 
         folder: gets the files.
-        names:  the file name to write for each image id. stems: a name without suffix, unique on any file system.
+        names:  the file name to write for each image id. stems: a name without suffix, unique on any file system. Both
+                are filled as images come: `add` may look up its own sample, and nothing else is known before.
         """
         ...
 

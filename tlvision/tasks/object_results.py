@@ -23,7 +23,8 @@ class ObjectResults:
 
     category_ids: class index -> category id; an object of another class is left out and counted.
     masks:        whether every object must have a mask.
-    names:        image id -> file name, which rows then have as "file_name", with the class as "category".
+    names:        image id -> file name, which rows then have as "file_name", with the class as "category"; those of
+                  a frame of a video also have "frame" (its number, from 0) and "time" (seconds).
     """
 
     path: Path
@@ -53,8 +54,10 @@ class ObjectResults:
         rows, left_out = result_rows(sample.image_id, prediction, self.category_ids)
         if self.names is not None and self.classes is not None:
             categories = dict(zip(self.classes.source_ids, self.classes.names, strict=True))
-            name = self.names[sample.image_id]
-            rows = [{**row, "file_name": name, "category": categories[row["category_id"]]} for row in rows]
+            origin: Json = {"file_name": self.names[sample.image_id]}
+            if sample.frame is not None:
+                origin |= {"frame": sample.frame.number, "time": sample.frame.time}
+            rows = [{**row, **origin, "category": categories[row["category_id"]]} for row in rows]
         self.rows += rows
         self.counts += left_out
 

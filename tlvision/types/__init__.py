@@ -9,7 +9,7 @@ from tlvision.types.errors import InputError, RunError, TlvisionError, counted, 
 from tlvision.types.input_spec import InputSpec
 from tlvision.types.nested import leaves
 from tlvision.types.prediction import Prediction
-from tlvision.types.sample import ImageFile, LabelMapFile, Polygons, Rle, Sample
+from tlvision.types.sample import ImageFile, LabelMapFile, Polygons, Rle, Sample, VideoFrame
 from tlvision.types.target import IGNORE_INDEX, Target, empty_target
 from tlvision.types.thresholds import ClassThresholds
 
@@ -33,6 +33,7 @@ __all__ = [
     "Sample",
     "Target",
     "TlvisionError",
+    "VideoFrame",
     "check_array",
     "counted",
     "empty_target",

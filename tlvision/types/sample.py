@@ -52,6 +52,18 @@ class ImageFile:
     bits: int = 16
 
 
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """The place of an image in a video.
+
+    number: of the frame, counted from 0.
+    time:   at which it is shown, in seconds from the start of the video.
+    """
+
+    number: int
+    time: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
     """One image and its labels, in COCO's own terms.
@@ -67,6 +79,7 @@ class Sample:
     label_map: for semantic tasks, the file of the label map; None if the labels are objects.
     bits:      of a file with 16-bit values: how many of the 16 are in use, 8..16.
     origin:    of a tile, the image file that it is cut from.
+    frame:     the place in the video that `path` names; None for an image file.
 
     Raises ValueError if segments and objects differ in number or the size is not positive.
     """
@@ -81,6 +94,7 @@ class Sample:
     label_map: LabelMapFile | None = None
     bits: int = 16
     origin: Path | None = None
+    frame: VideoFrame | None = None
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:

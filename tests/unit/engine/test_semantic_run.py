@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 import tlvision
+from clips import read_clip, write_clip
 from stripes import paint_stripes
 from tiny import QUIET
 from tlvision.analysis.pseudo_label_quality import write_pseudo_label_quality
 from tlvision.cli.main import main
 from tlvision.config.load import load_config
+from tlvision.data.images import read_any_image
 from tlvision.engine.evaluate import evaluate_run
 from tlvision.engine.predict import predict_images
 from tlvision.evaluation import PixelQuality, class_iou
@@ -100,6 +102,16 @@ def test_a_run_learns_and_leaves_label_maps_that_give_its_numbers(config: dict[s
         stem: (each == found[stem]).all() for stem, each in label_maps(tmp_path / "out" / "label_maps").items()
     } == (dict.fromkeys(found, True))
     assert len(list((tmp_path / "out").glob("*.jpg"))) == 5
+
+    images = [read_any_image(path) for path in sorted((tmp_path / "val" / "images").glob("*.png"))]
+    predict_images(result.run, [write_clip(tmp_path / "clip.avi", images)], tmp_path / "of_video")
+    of_frames = label_maps(tmp_path / "of_video" / "label_maps" / "clip")
+    assert {str(int(stem)): (each == found[str(int(stem))]).all() for stem, each in of_frames.items()} == (
+        dict.fromkeys(found, True)
+    )
+    shown, _ = read_clip(tmp_path / "of_video" / "clip.mp4")
+    assert (len(shown), shown[0].shape) == (5, images[0].shape)
+    assert not list((tmp_path / "of_video").glob("*.jpg"))
 
 
 def test_the_command_line_evaluates_folders(

@@ -34,12 +34,16 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image: its name relative to the folder of images, its size as it is shown, its objects."""
+    """One image: its name relative to the folder of images, its size as it is shown, its objects.
+
+    source: the file, if it is not `file` in the folder of images.
+    """
 
     file: str
     width: int
     height: int
     shapes: tuple[Shape, ...]
+    source: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,7 @@ def write_yolo(parts: Mapping[str, Labels], out: Path) -> list[str]:
         for picture in part.pictures:
             image = out / "images" / split / picture.file
             image.parent.mkdir(parents=True, exist_ok=True)
-            _link(part.images / picture.file, image)
+            _link(picture.source or part.images / picture.file, image)
             label = (out / "labels" / split / picture.file).with_suffix(".txt")
             label.parent.mkdir(parents=True, exist_ok=True)
             lines = [_line(shape, picture, classes, polygons) for shape in picture.shapes if not shape.crowd]
