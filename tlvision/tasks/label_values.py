@@ -23,11 +23,17 @@ class LabelValues:
     coloured: bool
 
 
-def label_values(options: LabelOptions) -> LabelValues:
+def label_values(options: LabelOptions, classes: ClassMap | None = None) -> LabelValues:
     """Return what each value means; without values given, the place in the list of names is the value of a class.
+
+    classes: those of a run. If the options have no names, because the run was trained on a json, their ids are the
+             values.
 
     Raises InputError without names, with values and colours side by side, or if changes name a class that is not given.
     """
+    if options.classes is None and classes is not None:
+        values = {packed(options.ignore_value): IGNORE_INDEX} | {id_: n for n, id_ in enumerate(classes.source_ids)}
+        return LabelValues(classes, values, not isinstance(options.ignore_value, int))
     given = _named_values(options)
     kinds = {isinstance(value, int) for value in given.values()}
     if len(kinds) > 1:

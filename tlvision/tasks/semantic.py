@@ -74,7 +74,7 @@ class SemanticTask:
                 exif=options.exif,
                 bits=options.bits,
             )
-        known = label_values(options)
+        known = label_values(options, classes)
         return read_label_maps(
             source.images,
             source.masks,
