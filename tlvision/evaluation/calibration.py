@@ -24,8 +24,8 @@ def calibration(matches: Matches, *, bins: int = BINS, min_score: float = MIN_SC
     bins: number of equal steps of the score from 0 to 1. min_score: detections below it do not count.
 
     Returns min_score; error: mean of |precision - mean score| over the bins, weighted by detections, None without
-    detections or objects; bins: a list of {from, to, detections, mean_score, precision}, the last two None in an empty bin;
-    per_class: {name: {detections, error}}.
+    detections or objects; bins: a list of {from, to, detections, mean_score, precision}, the last two None in an empty
+    bin; per_class: {name: {detections, error}}.
     """
     counted = (matches.outcome[:, 0] >= 0) & (matches.score >= min_score)
     score, right, label = matches.score[counted], matches.outcome[counted, 0], matches.label[counted]

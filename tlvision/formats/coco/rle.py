@@ -75,16 +75,16 @@ def outline_length(points: npt.NDArray[np.float64]) -> float:
 
 def _rle(value: dict[str, object], height: int, width: int, where: str) -> Rle:
     size, counts = value.get("size"), value.get("counts")
-    if isinstance(counts, list) and not all(type(count) is int and 0 <= count <= height * width for count in counts):
-        raise InputError(
-            f"{where}: its run-length mask cannot be read (counts must be whole numbers from 0 to {height * width}, "
-            "the pixels of the image)"
-        )
     if not isinstance(size, list) or not isinstance(counts, (str, list)):
         raise InputError(f"{where}: a run-length mask needs 'size' [height, width] and 'counts', got {sorted(value)}")
     if size != [height, width] or {*map(type, size)} != {int}:
         raise InputError(
             f"{where}: its run-length mask has size {shown(size)} but the image [height, width] {[height, width]}"
+        )
+    if isinstance(counts, list) and not all(type(count) is int and 0 <= count <= height * width for count in counts):
+        raise InputError(
+            f"{where}: its run-length mask cannot be read (counts must be whole numbers from 0 to {height * width}, "
+            "the pixels of the image)"
         )
     try:
         if isinstance(counts, list):
