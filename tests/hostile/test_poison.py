@@ -7,14 +7,12 @@ from types import ModuleType
 
 import pytest
 
-from poison import annotations, masks, pictures, structure, tools
+from poison import annotations, file_system, label_maps, masks, pictures, predictions, structure, tools
 from poison.dataset import Case
 from tlvision.types import InputError
 
-TABLES: tuple[ModuleType, ...] = (structure, annotations, pictures, masks, tools)
-CASES: list[tuple[str, Case]] = [
-    (table.__name__.rpartition(".")[2], case) for table in TABLES for case in table.CASES
-]
+TABLES: tuple[ModuleType, ...] = (structure, annotations, pictures, masks, tools, label_maps, file_system, predictions)
+CASES: list[tuple[str, Case]] = [(table.__name__.rpartition(".")[2], case) for table in TABLES for case in table.CASES]
 
 
 def test_there_are_at_least_120_cases_and_no_empty_table() -> None:

@@ -25,11 +25,13 @@ def calibration(matches: Matches, *, bins: int = BINS, min_score: float = MIN_SC
 
     Returns min_score; error: mean of |precision - mean score| over the bins, weighted by detections, None without
     detections or objects; bins: a list of {from, to, detections, mean_score, precision}, the last two None in an empty
-    bin; per_class: {name: {detections, error}}.
+    bin, precision also without objects; per_class: {name: {detections, error}}.
     """
     counted = (matches.outcome[:, 0] >= 0) & (matches.score >= min_score)
     score, right, label = matches.score[counted], matches.outcome[counted, 0], matches.label[counted]
     rows, objects = reliability(score, right, bins), matches.objects.tolist()
+    if not sum(objects):
+        rows = [{**row, "precision": None} for row in rows]
     return {
         "min_score": min_score,
         "error": _weighted(rows) if sum(objects) else None,

@@ -147,8 +147,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
         lines.append(f"warning: {noun} without a usable box (no size, not finite, outside the image), left out")
     if counts.get("empty_masks"):
         lines.append(
-            f"warning: {counted(counts['empty_masks'], 'annotation')} whose mask has no pixel in the image, left out of "
-            "the figures of masks"
+            f"warning: {counted(counts['empty_masks'], 'annotation')} whose mask has no pixel in the image, left out "
+            "of the figures of masks"
         )
     lowest = counts.get("lowest_score")
     if lowest is not None and lowest >= LOW_SCORE and counts.get("predictions", 0) >= ENOUGH_PREDICTIONS:

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from tlvision.types import InputError, counted, listing
-from tlvision.types.shown import is_encodable
+from tlvision.types.shown import clip, is_encodable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Of file names that are images, in lower case."""
@@ -83,6 +83,9 @@ def _read(path: Path) -> Header:
         raise InputError(f"'{path}' is not an image that can be read; replace or remove it") from None
     except Image.DecompressionBombError as error:
         raise InputError(f"'{path}' is too large ({error}); cut it into tiles") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"'{path}' cannot be read as an image ({reason}); replace or remove it") from None
     except Exception as error:  # damaged bytes make Pillow fail in many ways
         raise InputError(f"'{path}' cannot be read as an image ({error}); replace or remove it") from None
 
@@ -149,7 +152,7 @@ def nearby(folder: Path, file_name: str) -> str:
         rest = "/".join(parts[skipped:])
         if ".." not in parts[skipped:] and (folder / rest).is_file():
             prefix = file_name[: len(file_name) - len(rest)]
-            return f"'{folder / rest}' exists: remove '{prefix}' from each file_name"
+            return f"'{folder / rest}' exists: remove '{clip(prefix, 200)}' from each file_name"
     for above in list(folder.resolve().parents)[:3]:
         if parts and ".." not in parts and above.joinpath(*parts).is_file():
             return f"'{above.joinpath(*parts)}' exists: give '{above}' as the image folder"

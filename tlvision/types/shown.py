@@ -12,6 +12,24 @@ def is_encodable(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def has_control(text: str) -> bool:
+    r"""Return whether a text has control characters, which would break a line or steer a terminal.
+
+    >>> has_control("größe 3"), has_control("a\nb")
+    (False, True)
+    """
+    return not text.isprintable() and any(character < " " or character == "\x7f" for character in text)
+
+
+def plain(text: str) -> str:
+    r"""Return a text with a space for each control character.
+
+    >>> plain("a\nb")
+    'a b'
+    """
+    return "".join(" " if has_control(character) else character for character in text)
+
+
 def clip(text: str, limit: int = 80) -> str:
     """Return a text, cut to at most `limit` characters.
 

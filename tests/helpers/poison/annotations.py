@@ -61,5 +61,7 @@ CASES = [Case(name, coco(put(where, value)), read_boxes, words) for name, where,
 CASES += [Case(name, coco(put(where, value)), read_boxes, words, noted=True) for name, where, value, words in NOTED]
 CASES += [
     Case("50,000 categories", coco(roots, put("annotations.0.category_id", 5)), read_boxes, "its category_id 5 is not"),
-    Case("a file of 1,001 images", coco(same_file), read_boxes, "a.png with the ids 1, 100, 101, 102, 103 and 996 more"),
+    Case(
+        "a file of 1,001 images", coco(same_file), read_boxes, "a.png with the ids 1, 100, 101, 102, 103 and 996 more"
+    ),
 ]

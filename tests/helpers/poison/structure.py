@@ -59,6 +59,7 @@ EDITS: list[tuple[str, str, object, str]] = [
     ("a category name of 900 lists", "categories.1.name", NESTED, "labels.json, category 90: 'name' must be a text"),
     ("a category name of 100,000 characters", "categories.1.name", "nut" * 33_334,
      "a class name of 100,002 characters: 'nutnut"),
+    ("a category name with an escape", "categories.1.name", "nut\x1b[2J", "control characters in the class name 'nut"),
     ("a category name of half a character", "categories.1.name", "\ud83d", "labels.json, category 90: half of a"),
     ("a file name of 900 lists", "images.1.file_name", NESTED, "labels.json, image 2: 'file_name' must be a text"),
     ("a file name of 100,000 characters", "images.1.file_name", "b" * 100_000, "labels.json, image 2: the file name"),

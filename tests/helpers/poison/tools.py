@@ -158,7 +158,12 @@ CVAT: list[tuple[str, str, str, str]] = [
     ("negative run lengths", "2, 2, 2", "8, -4, 2", f"{MASK}6 pixels for a box of 2 x 3"),
     ("run lengths of 5,000 digits", "2, 2, 2", "9" * 5000, f"{MASK}expected whole numbers, got '999"),
     ("run lengths of letters", "2, 2, 2", "2, ², 2", f"{MASK}expected whole numbers, got '2, ², 2'"),
-    ("a name of 5,000 characters", 'name="a.png"', f'name="{"x" * 5000}"', "export.xml: the name of an image has 5,000"),
+    (
+        "a name of 5,000 characters",
+        'name="a.png"',
+        f'name="{"x" * 5000}"',
+        "export.xml: the name of an image has 5,000",
+    ),
     ("no image", "image", "picture", "export.xml: has no image"),
 ]
 
@@ -228,10 +233,17 @@ def roboflow(**values: object) -> Build:
 
 
 ROBOFLOW: list[tuple[str, Build, str]] = [
-    ("images elsewhere", roboflow(images=[{"id": 1, "file_name": "../../a.png"}]), "image 1: the file name '../../a.png"),
+    (
+        "images elsewhere",
+        roboflow(images=[{"id": 1, "file_name": "../../a.png"}]),
+        "image 1: the file name '../../a.png",
+    ),
     ("no categories", roboflow(categories=[]), "_annotations.coco.json: 'categories' is empty"),
-    ("two objects of one id", roboflow(annotations=[document()["annotations"][0]] * 2),
-     "_annotations.coco.json: duplicate annotation id 1"),
+    (
+        "two objects of one id",
+        roboflow(annotations=[document()["annotations"][0]] * 2),
+        "_annotations.coco.json: duplicate annotation id 1",
+    ),
 ]
 CASES = [Case(f"YOLO: {name}", yolo(file, text), convert, words) for name, file, text, words in YOLO]
 CASES += [Case(f"Pascal VOC: {name}", voc(old, new), convert, words) for name, old, new, words in VOC]

@@ -12,7 +12,7 @@ from tlvision.files.json_input import load_json
 from tlvision.formats.coco.rules import LIMIT, area_problem, crowd_problem
 from tlvision.formats.image_headers import nearby
 from tlvision.types import InputError, Json, listing
-from tlvision.types.shown import clip, is_encodable
+from tlvision.types.shown import clip, has_control, is_encodable, plain
 from tlvision.types.shown import shown as clipped
 
 
@@ -245,11 +245,11 @@ def _check_file_name(name: str, image_id: int, row: Json, folder: Path | None) -
     if reason := unsafe_name(file_name):
         where = (
             nearby(folder, file_name)
-            if folder is not None and "\0" not in file_name and len(file_name) <= _LONGEST_NAME
+            if folder is not None and not has_control(file_name) and len(file_name) <= _LONGEST_NAME
             else ""
         )
         raise InputError(
-            f"{name}, image {image_id}: the file name '{file_name[:200]}' {reason}; "
+            f"{name}, image {image_id}: the file name '{plain(file_name[:200])}' {reason}; "
             + (where or "make it relative to that folder, for example 'a.png' or 'part/a.png'")
         )
     sides = [row.get("width"), row.get("height")]
@@ -276,7 +276,7 @@ def unsafe_name(file_name: str) -> str:
     ('', 'leaves the image folder')
     """
     slashed = file_name.replace("\\", "/")
-    if "\0" in file_name or len(file_name) > _LONGEST_NAME:
+    if has_control(file_name) or len(file_name) > _LONGEST_NAME:
         return "is not a file name"
     normal = os.path.normpath(slashed)
     absolute = PurePosixPath(slashed).is_absolute() or PureWindowsPath(file_name).drive
