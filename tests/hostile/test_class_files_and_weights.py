@@ -240,7 +240,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes among files")
-def test_a_named_pipe_among_the_images_of_a_folder_is_left_alone(tmp_path: Path) -> None:
+def test_a_named_pipe_among_the_images_of_a_folder_is_refused_unopened(tmp_path: Path) -> None:
     from PIL import Image
 
     from tlvision.formats.coco import read_images
@@ -250,8 +250,16 @@ def test_a_named_pipe_among_the_images_of_a_folder_is_left_alone(tmp_path: Path)
         (tmp_path / name).mkdir()
         Image.new("L", (4, 4)).save(tmp_path / name / "a.png")
         os.mkfifo(tmp_path / name / "b.png")
-    assert len(read_images(tmp_path / "images").images) == 1
-    assert len(read_label_maps(tmp_path / "images", tmp_path / "masks", ClassMap(("x",), (0,))).samples) == 1
+    for read in (
+        lambda: read_images(tmp_path / "images"),
+        lambda: read_label_maps(tmp_path / "images", tmp_path / "masks", ClassMap(("x",), (0,))),
+    ):
+        with pytest.raises(InputError, match=r"1 image that is a broken link or no regular file: .*b\.png"):
+            read()
+    (tmp_path / "images" / "b.png").unlink()
+    data = read_label_maps(tmp_path / "images", tmp_path / "masks", ClassMap(("x",), (0,)))
+    assert len(data.samples) == 1
+    assert "left out 1 label map without image: b" in data.skipped
     (tmp_path / "masks" / "a.png").unlink()
     os.mkfifo(tmp_path / "masks" / "a.png")
     with pytest.raises(InputError, match="1 of 1 images have no label map"):

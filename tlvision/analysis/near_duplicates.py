@@ -79,7 +79,9 @@ def _hash(path: Path) -> npt.NDArray[np.uint8]:
         with Image.open(path) as image:
             image.draft("L", (_INPUT, _INPUT))  # a JPEG is decoded at a part of its size
             grey = image.convert("L").resize((_INPUT, _INPUT), Image.Resampling.BOX)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make Pillow fail in many ways
         raise InputError(f"'{path}' cannot be read as an image ({error}); replace or remove it") from None
     low = (_COSINES @ np.asarray(grey, np.float32) @ _COSINES.T).ravel()[1:]
     return np.packbits(low > np.median(low))

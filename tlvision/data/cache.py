@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
+from tlvision.files.memory import GIBIBYTE, available_memory
 from tlvision.types import Pixels
-
-GIBIBYTE = 1024**3
 
 # One row per slot: where it lies, its shape (channels 0 stands for a 2-D array), and the reduction it was decoded at.
 _ROW = np.dtype([("offset", "i8"), ("height", "i4"), ("width", "i4"), ("channels", "i4"), ("reduction", "i4")])
@@ -100,30 +97,3 @@ def default_budget(processes: int = 1) -> int:
     True
     """
     return min(2 * GIBIBYTE, available_memory() // 4) // max(1, processes)
-
-
-def available_memory() -> int:
-    """Return the bytes that programs may still take: of the machine, or of the container where that is less."""
-    return min(_machine_memory(), _container_memory())
-
-
-def _machine_memory() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):
-        return 4 * GIBIBYTE
-
-
-def _container_memory() -> int:
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
-        return max(0, int(limit) - int((folder / "memory.current").read_text(encoding="ascii")))
-    except (OSError, ValueError):  # no such container, or "max"
-        return _machine_memory()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
+from tlvision.formats.bit_depth import decode
 from tlvision.formats.image_headers import read_header
 from tlvision.types import InputError, Pixels, RunError
 
@@ -84,8 +85,14 @@ def _judge(path: Path, data: bytes) -> None:
     try:
         with PillowImage.open(io.BytesIO(data)) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"'{path}' is truncated or damaged ({error}); replace or remove it") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make Pillow fail in many ways
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"'{path}' is truncated or damaged ({error}); replace or remove it")
 
 
 def _reduction(data: bytes, width: int, height: int, exif: bool, min_size: tuple[int, int] | None) -> int:
@@ -106,10 +113,15 @@ def _decode(path: Path, data: bytes, exif: bool, reduction: int, bits: int) -> P
         return _rotated(shallow, data) if exif else shallow
     if exif and not data.startswith(_JPEG):
         # Whether OpenCV rotates other formats depends on its version.
-        with PillowImage.open(io.BytesIO(data)) as stored:
-            return np.ascontiguousarray(ImageOps.exif_transpose(stored).convert("RGB"), np.uint8)
+        try:
+            with PillowImage.open(io.BytesIO(data)) as stored:
+                return np.ascontiguousarray(ImageOps.exif_transpose(stored).convert("RGB"), np.uint8)
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged bytes make Pillow fail in many ways
+            raise _damaged(path, error) from error
     flags = _REDUCED[reduction] | (0 if exif else cv2.IMREAD_IGNORE_ORIENTATION)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    image = decode(np.frombuffer(data, np.uint8), flags)
     if image is None:
         _judge(path, data)
         raise InputError(f"'{path}' cannot be decoded by OpenCV, though it is an image; convert it to JPEG or PNG")
@@ -122,7 +134,7 @@ def _deep(data: bytes) -> npt.NDArray[np.uint16] | None:
     if data.startswith(_JPEG):
         return None
     # Unchanged: with a colour flag OpenCV 5 gives wrong values for 16-bit TIFF files in colour.
-    image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    image: Any = decode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint16:
         return None
     grey = image[..., None] if image.ndim == 2 else image

@@ -24,20 +24,24 @@ def calibration(matches: Matches, *, bins: int = BINS, min_score: float = MIN_SC
     bins: number of equal steps of the score from 0 to 1. min_score: detections below it do not count.
 
     Returns min_score; error: mean of |precision - mean score| over the bins, weighted by detections, None without
-    detections; bins: a list of {from, to, detections, mean_score, precision}, the last two None in an empty bin;
-    per_class: {name: {detections, error}}.
+    detections or objects; bins: a list of {from, to, detections, mean_score, precision}, the last two None in an empty
+    bin, precision also without objects; per_class: {name: {detections, error}}.
     """
     counted = (matches.outcome[:, 0] >= 0) & (matches.score >= min_score)
     score, right, label = matches.score[counted], matches.outcome[counted, 0], matches.label[counted]
-    rows = reliability(score, right, bins)
+    rows, objects = reliability(score, right, bins), matches.objects.tolist()
+    if not sum(objects):
+        rows = [{**row, "precision": None} for row in rows]
     return {
         "min_score": min_score,
-        "error": _weighted(rows),
+        "error": _weighted(rows) if sum(objects) else None,
         "bins": rows,
         "per_class": {
             name: {
                 "detections": int((label == index).sum()),
-                "error": _weighted(reliability(score[label == index], right[label == index], bins)),
+                "error": _weighted(reliability(score[label == index], right[label == index], bins))
+                if objects[index]
+                else None,
             }
             for index, name in enumerate(matches.names)
         },

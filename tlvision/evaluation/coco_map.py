@@ -253,6 +253,7 @@ def _counts(truth: GroundTruth, results: list[Json], most: int) -> dict[str, int
         "areas_from_boxes": truth.areas_from_boxes,
         **({"lowest_score": min(row["score"] for row in results)} if results else {}),
         **({"unusable": truth.unusable} if truth.unusable else {}),
+        **({"empty_masks": truth.empty_masks} if truth.empty_masks else {}),
         **({"repeated": truth.repeated} if truth.repeated else {}),
         **_crowded(truth, most),
     }

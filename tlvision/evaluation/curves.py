@@ -24,7 +24,7 @@ def curves(matches: Matches, scores: Sequence[float] = SCORES) -> dict[str, Any]
 
     Returns {"thresholds": [...], "all": curve, "per_class": {name: curve}} for a JSON file. A curve has a list for each
     of precision, recall, f1 (0..1) and false_positives_per_image; None where there is nothing to measure: precision
-    without detections, recall without objects. "all" counts the detections of all classes together.
+    without detections, and all three without objects. "all" counts the detections of all classes together.
     """
     rows = [
         _curve(matches, np.flatnonzero(matches.label == label), objects, scores) for label, objects in _each(matches)
@@ -104,17 +104,16 @@ def ranked_counts(
 
 
 def ratios(right: npt.NDArray[np.int64], wrong: npt.NDArray[np.int64], objects: int) -> tuple[Floats, Floats, Floats]:
-    """Return precision, recall and F1, nan where there is nothing to measure.
+    """Return precision, recall and F1, nan where there is nothing to measure: without objects, all of them.
 
     >>> [each.tolist() for each in ratios(np.array([3]), np.array([1]), 6)]
     [[0.75], [0.5], [0.6]]
     """
     with np.errstate(divide="ignore", invalid="ignore"):
+        if not objects:  # there is nothing to find, so nothing is measured
+            return tuple(np.full(len(right), np.nan) for _ in range(3))  # type: ignore[return-value]
         precision = np.where(right + wrong > 0, right / (right + wrong), np.nan)
-        recall = right / objects if objects else np.full(len(right), np.nan)
-        # Without an object there is nothing to find, and F1 says nothing.
-        f1 = 2 * right / (right + wrong + objects) if objects else np.full(len(right), np.nan)
-    return precision, recall, f1
+        return precision, right / objects, 2 * right / (right + wrong + objects)
 
 
 def or_none(values: Floats) -> list[Number]:

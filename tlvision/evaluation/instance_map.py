@@ -44,7 +44,7 @@ def instance_map(
         **{kind: metrics[kind] for kind, metrics in kinds.items()},
         "per_class": {name: _row(name, kinds) for name in boxes["per_class"]},
         "absent_classes": boxes["absent_classes"],
-        "counts": boxes["counts"],
+        "counts": {**boxes["counts"], **{key: n for key, n in masks["counts"].items() if key == "empty_masks"}},
         **{key: {**boxes[key], **masks[key]} for key in ("analysis", "intervals") if key in boxes},
     }
 

@@ -62,7 +62,7 @@ class LabelMapAnalysis:
             "confusion": sorted(cells, key=lambda cell: -int(cell["count"])),
             "per_class": {
                 name: {
-                    "precision": int(hits[k]) / int(found[k]) if found[k] else None,
+                    "precision": int(hits[k]) / int(found[k]) if found[k] and truths[k] else None,
                     "recall": int(hits[k]) / int(truths[k]) if truths[k] else None,
                 }
                 for k, name in enumerate(self.names)

@@ -129,7 +129,7 @@ class _Tally:
             "threshold": float(threshold),
             "pseudo_labels": len(overlaps),
             "right": len(right),
-            "precision": len(right) / len(overlaps) if len(overlaps) else None,
+            "precision": len(right) / len(overlaps) if len(overlaps) and self.objects else None,
             "recall": len(right) / self.objects if self.objects else None,
             "mean_iou": float(right.mean()) if len(right) else None,
         }

@@ -108,7 +108,7 @@ def _row(threshold: float, found: int, right: int, truths: int) -> dict[str, Any
         "threshold": threshold,
         "pseudo_labels": found,
         "right": right,
-        "precision": right / found if found else None,
+        "precision": right / found if found and truths else None,
         "recall": right / truths if truths else None,
-        "mean_iou": right / either if either else None,
+        "mean_iou": right / either if truths else None,
     }

@@ -10,6 +10,7 @@ import numpy as np
 
 from tlvision.files.json_input import load_json
 from tlvision.types import InputError, Json, listing
+from tlvision.types.shown import clip, shown
 
 IouType = Literal["bbox", "segm"]
 
@@ -33,6 +34,7 @@ class GroundTruth:
     unusable:    how many annotations are left out because their box has no size, is not finite or lies outside its
                  image: the rules of training (`tlvision.formats.coco.rules.check_boxes`).
     repeated:    how many annotations repeat another one.
+    empty_masks: for "segm", how many annotations are left out because their mask has no pixel in the image.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class GroundTruth:
     areas_from_boxes: int
     unusable: int = 0
     repeated: int = 0
+    empty_masks: int = 0
 
 
 def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTruth:
@@ -62,14 +65,16 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
     check_one_row_a_file(str(path), named)
     usable = _usable(path, document.annotations, document.images)
     annotations = []
-    for number, item in enumerate(usable, start=1):
-        annotation = _annotation(number, item)
+    for item in usable:
+        annotation = _annotation(len(annotations) + 1, item)
         if iou_type == "segm":
+            from tlvision.formats.coco.rle import is_empty
             from tlvision.formats.coco.segments import without_short_polygons
 
             where, size = f"{path}, annotation {item['id']}", _size(document.images[item["image_id"]])
             mask, _ = without_short_polygons(item.get("segmentation"))
-            _checked_mask(where, mask, size, polygons=True)
+            if is_empty(_checked_mask(where, mask, size, polygons=True), *size):
+                continue
             annotation["segmentation"] = mask
         annotations.append(annotation)
     return GroundTruth(
@@ -80,6 +85,7 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
         areas_from_boxes=sum(item.get("area") is None for item in usable),
         unusable=len(document.annotations) - len(usable),
         repeated=len(repeated_annotations(usable)),
+        empty_masks=len(usable) - len(annotations),
     )
 
 
@@ -196,9 +202,9 @@ def _check_result(path: Path, index: int, item: Any, keys: tuple[str, ...]) -> N
             raise InputError(f"{where}: the key '{key}' is missing; a result needs {', '.join(keys)}")
     for key in ("image_id", "category_id"):
         if type(item[key]) is not int:
-            raise InputError(f"{where}: expected an integer '{key}', got {item[key]!r}")
+            raise InputError(f"{where}: expected an integer '{key}', got {shown(item[key])}")
     if not _is_number(item["score"]):
-        raise InputError(f"{where}: expected a finite 'score', got {item['score']!r}")
+        raise InputError(f"{where}: expected a finite 'score', got {shown(item['score'])}")
     if "bbox" in keys:
         _check_box(where, item["bbox"])
 
@@ -209,7 +215,7 @@ def _size(image: Json) -> tuple[Any, Any]:
 
 def _where_result(path: Path, index: int, item: Json) -> str:
     image_id = item.get("image_id", "missing") if isinstance(item, dict) else "missing"
-    return f"{path}: result {index} (image_id {image_id})"
+    return f"{path}: result {index} (image_id {clip(str(image_id))})"
 
 
 def _is_number(value: object) -> bool:
@@ -218,9 +224,11 @@ def _is_number(value: object) -> bool:
 
 def _check_box(where: str, box: Any) -> None:
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        raise InputError(f"{where}: expected a 'bbox' of four finite numbers x, y, width, height, got {box!r}")
+        raise InputError(f"{where}: expected a 'bbox' of four finite numbers x, y, width, height, got {shown(box)}")
     if box[2] < 0 or box[3] < 0:
-        raise InputError(f"{where}: expected a 'bbox' with width and height >= 0, got {box!r}; COCO boxes are xywh")
+        raise InputError(
+            f"{where}: expected a 'bbox' with width and height >= 0, got {shown(box)}; COCO boxes are xywh"
+        )
 
 
 def _check_known_ids(path: Path, results: list[Json], truth: GroundTruth) -> None:
@@ -250,10 +258,12 @@ def _checked_mask(where: str, mask: Any, size: tuple[Any, Any], *, polygons: boo
     from tlvision.formats.coco.rle import parse_segmentation
 
     if type(size[0]) is not int or type(size[1]) is not int:
-        raise InputError(f"{where}: its image needs an integer 'height' and 'width' to compare masks, got {size}")
+        raise InputError(
+            f"{where}: its image needs an integer 'height' and 'width' to compare masks, got {shown(size)}"
+        )
     wanted = "polygons or a run-length mask" if polygons else "a run-length mask"
     if not mask or not isinstance(mask, (dict, list) if polygons else dict):
-        raise InputError(f"{where}: expected a 'segmentation' with {wanted}, got {str(mask)[:80]}")
+        raise InputError(f"{where}: expected a 'segmentation' with {wanted}, got {shown(mask)}")
     return parse_segmentation(mask, size[0], size[1], where)
 
 

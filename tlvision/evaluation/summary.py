@@ -115,6 +115,7 @@ def _notes(metrics: Mapping[str, Any]) -> str:
 _WARNED = {
     "lowest_score",
     "unusable",
+    "empty_masks",
     "repeated",
     "images_above_max_detections",
     "objects_above_max_detections",
@@ -144,6 +145,11 @@ def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
     if counts.get("unusable"):
         noun = counted(counts["unusable"], "annotation")
         lines.append(f"warning: {noun} without a usable box (no size, not finite, outside the image), left out")
+    if counts.get("empty_masks"):
+        lines.append(
+            f"warning: {counted(counts['empty_masks'], 'annotation')} whose mask has no pixel in the image, left out "
+            "of the figures of masks"
+        )
     lowest = counts.get("lowest_score")
     if lowest is not None and lowest >= LOW_SCORE and counts.get("predictions", 0) >= ENOUGH_PREDICTIONS:
         lines.append(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
-from tlvision.types import InputError
+from tlvision.files.memory import total_memory
+from tlvision.types import InputError, listing
 from tlvision.types.shown import is_encodable
 
 
@@ -35,15 +37,54 @@ def check_file(path: str | Path, what: str) -> Path:
 def read_bytes(path: str | Path, what: str, *, max_bytes: int | None = None) -> bytes:
     """Return the content of a file; arguments and errors as for `check_file`.
 
-    max_bytes: largest size in bytes that is read; a larger file is an InputError.
+    max_bytes: largest size in bytes that is read; a larger file is an InputError, and one that the memory cannot hold.
     """
     path = check_file(path, what)
     try:
-        if max_bytes is not None and (size := path.stat().st_size) > max_bytes:
+        size = path.stat().st_size
+        if max_bytes is not None and size > max_bytes:
             raise InputError(f"'{path}' has {size:,} bytes. Expected {what} of at most {max_bytes:,} bytes.")
+        if size > _LARGE and size > total_memory() // 2:  # the bytes, and at least as much for what they become
+            raise too_large(path, what)
         return path.read_bytes()
+    except MemoryError:
+        raise too_large(path, what) from None
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error.strerror}). Give the path of {what}.") from None
+
+
+def too_large(path: Path, what: str) -> InputError:
+    """Return the error of a file that does not fit into memory."""
+    size = path.stat().st_size
+    return InputError(
+        f"'{path}' has {size:,} bytes, too many for the memory of this machine. Divide {what} into parts."
+    )
+
+
+def check_inside(folder: Path, paths: Sequence[Path], origin: str) -> None:
+    """Raise InputError if the file of a path below `folder` lies elsewhere because of a symbolic link.
+
+    folder: may be a link itself. origin: file or folder that names the paths, for the message.
+    """
+    root = os.path.realpath(folder)
+
+    def is_inside(path: Path) -> bool:
+        return f"{os.path.realpath(path)}{os.sep}".startswith(f"{root.rstrip(os.sep)}{os.sep}")
+
+    known: dict[Path, bool] = {}
+    outside = []
+    for path in paths:
+        parent = path.parent
+        if parent not in known:
+            known[parent] = is_inside(parent)
+        if not known[parent] or (os.path.islink(path) and not is_inside(path)):  # noqa: PTH114, is_symlink fails on long names
+            outside.append(path)
+    if outside:
+        shown = [f"{os.path.relpath(path, folder)} -> {os.path.realpath(path)}" for path in outside]
+        raise InputError(
+            f"{origin}: {len(outside)} of {len(paths)} files leave the folder '{folder}' by a symbolic link: "
+            f"{listing(shown, 3)}; copy the files into it (cp -rL copies what links lead to)"
+        )
 
 
 def read_text(path: str | Path, what: str, *, max_bytes: int | None = None) -> str:
@@ -97,6 +138,7 @@ def path_problem(path: str) -> str:
     return ""
 
 
+_LARGE = 1 << 28  # bytes, from where the memory is asked for
 _LONGEST_PATH = 4096
 _LONGEST_PART = 255
 

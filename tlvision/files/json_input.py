@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tlvision.files.inputs import read_bytes
+from tlvision.files.inputs import read_bytes, too_large
 from tlvision.types import InputError
 
 
@@ -15,7 +15,7 @@ def load_json(path: Path, what: str) -> object:
     what: kind of the file, for messages: "a COCO json".
 
     Raises InputError, one sentence with the file's name: absent, not a regular file (a pipe would block), not text,
-    not JSON (with line and column), or nested too deeply.
+    not JSON (with line and column), nested too deeply, or too large for the memory.
     """
     data = read_bytes(path, what)
     try:
@@ -29,5 +29,7 @@ def load_json(path: Path, what: str) -> object:
         raise InputError(f"{path.name}: not a text file in UTF-8, so not {what}") from None
     except RecursionError:
         raise InputError(f"{path.name}: nested too deeply, so not {what}") from None
+    except MemoryError:
+        raise too_large(path, what) from None
     except ValueError as error:  # an integer of thousands of digits
         raise InputError(f"'{path}': not {what} ({str(error)[:120]})") from None

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from tlvision.formats.image_headers import Header
 from tlvision.types import InputError, counted, listing
@@ -66,6 +68,13 @@ def _how(bits: int) -> str:
 
 def highest_value(path: Path) -> int:
     """Return the highest value of any pixel; 0 if the file cannot be decoded, which is reported when it is loaded."""
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    image = decode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     return 0 if image is None else int(image[..., :3].max() if image.ndim == 3 else image.max())
+
+
+def decode(data: npt.NDArray[np.uint8], flags: int) -> npt.NDArray[Any] | None:
+    """Return the image in the bytes of a file, BGR or as `flags` of cv2.imdecode say; None if OpenCV cannot decode."""
+    try:
+        return cv2.imdecode(data, flags) if len(data) else None
+    except cv2.error:  # sizes beyond its limits, not enough memory
+        return None

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import stat
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from tlvision.types import InputError, counted, listing
-from tlvision.types.shown import is_encodable
+from tlvision.types.shown import clip, is_encodable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Of file names that are images, in lower case."""
 _ORIENTATION_TAG = 0x0112
 _LONGEST = 1024
+_LONGEST_SIDE = 1_000_000  # of libpng, which OpenCV decodes with
+_MANY_PIXELS = (1 << 30) // 12  # a quarter of a GiB in three colours, from where Pillow warns
 _THREADS = 8  # opening files waits for the disk, more than it computes
 
 
@@ -28,6 +31,7 @@ class Header:
     orientation:   EXIF orientation 1..8; 1 if there is none. 5..8 exchange width and height.
     bits:          of one value of a pixel, as stored: 8 (or fewer), 16 or 32.
     pages:         of a TIFF, or frames of a WebP.
+    damaged:       whether metadata cannot be read, which may hide an orientation; the pixels may be whole.
     """
 
     width: int
@@ -35,6 +39,7 @@ class Header:
     orientation: int
     bits: int = 8
     pages: int = 1
+    damaged: bool = False
 
     @property
     def rotated_size(self) -> tuple[int, int]:
@@ -47,10 +52,22 @@ def read_header(path: Path) -> Header:
 
     Raises FileNotFoundError where the file is absent, InputError if it is not an image that can be read.
     """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        header = _read(path)
+    damaged = any(not issubclass(each.category, Image.DecompressionBombWarning) for each in caught)
+    return replace(header, damaged=damaged)
+
+
+def _read(path: Path) -> Header:
+    """Read one header; Pillow warns of damaged metadata."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             raise OSError("not a regular file")
         with Image.open(path) as image:
+            if max(image.size) > _LONGEST_SIDE:
+                size = f"{image.width} x {image.height} pixels, a side may have {_LONGEST_SIDE:,}"
+                raise InputError(f"'{path}' is too large ({size}); cut it into tiles")
             # getexif() costs as much as opening; formats other than TIFF say beforehand whether there is anything.
             has_exif = image.format == "TIFF" or "exif" in image.info
             orientation = image.getexif().get(_ORIENTATION_TAG, 1) if has_exif else 1
@@ -60,34 +77,53 @@ def read_header(path: Path) -> Header:
             # A JPEG may have a small picture for its preview, which is no page.
             pages = int(getattr(image, "n_frames", 1)) if image.format in {"TIFF", "WEBP"} else 1
             return Header(*image.size, orientation if orientation in range(1, 9) else 1, _bits(image), pages)
+    except (FileNotFoundError, InputError, MemoryError):
+        raise
     except UnidentifiedImageError:
         raise InputError(f"'{path}' is not an image that can be read; replace or remove it") from None
     except Image.DecompressionBombError as error:
         raise InputError(f"'{path}' is too large ({error}); cut it into tiles") from None
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, ValueError) as error:
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"'{path}' cannot be read as an image ({reason}); replace or remove it") from None
+    except Exception as error:  # damaged bytes make Pillow fail in many ways
         raise InputError(f"'{path}' cannot be read as an image ({error}); replace or remove it") from None
 
 
 def images_in(folder: Path) -> list[Path]:
     """Return the image files in a folder and below, by name.
 
-    Raises InputError if a path is not text in UTF-8: a run writes names into json files and pages.
+    Raises InputError for a broken link, a pipe or a device with the name of an image, and if a path is not text in
+    UTF-8: a run writes names into json files and pages.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    if odd := [path for path in paths if not path.is_file()]:
+        raise InputError(
+            f"{folder}: {counted(len(odd), 'image')} that is a broken link or no regular file: {listing(odd, 3)}; "
+            "replace or remove it"
+        )
     if wrong := [path for path in paths if not is_encodable(str(path))]:
         raise InputError(f"the name of the image {str(wrong[0])!r} is not text in UTF-8. Rename it.")
     return paths
 
 
-def page_notes(paths: Sequence[Path], headers: Sequence[Header], origin: str) -> tuple[str, ...]:
-    """Return a sentence about the files with several pages, of which the first is read; nothing if there are none."""
-    several = [path.name for path, header in zip(paths, headers, strict=True) if header.pages > 1]
-    if not several:
-        return ()
-    files = counted(len(several), "image")
-    return (f"{origin}: {files} with several pages, of which the first is read: {listing(several, 3)}",)
+def header_notes(paths: Sequence[Path], headers: Sequence[Header], origin: str) -> tuple[str, ...]:
+    """Return a sentence each about files with several pages, damaged metadata or very many pixels, if there are any."""
+    sized = [(path.name, header) for path, header in zip(paths, headers, strict=True)]
+    kinds = {
+        "with several pages, of which the first is read": [name for name, header in sized if header.pages > 1],
+        "with damaged metadata, which is ignored (an EXIF rotation in it is lost)": [
+            name for name, header in sized if header.damaged
+        ],
+        f"of more than {_MANY_PIXELS // 1_000_000} million pixels, 0.25 GiB or more each when decoded": [
+            name for name, header in sized if header.width * header.height > _MANY_PIXELS
+        ],
+    }
+    return tuple(
+        f"{origin}: {counted(len(names), 'image')} {words}: {listing(names, 3)}"
+        for words, names in kinds.items()
+        if names
+    )
 
 
 def _bits(image: Image.Image) -> int:
@@ -116,7 +152,7 @@ def nearby(folder: Path, file_name: str) -> str:
         rest = "/".join(parts[skipped:])
         if ".." not in parts[skipped:] and (folder / rest).is_file():
             prefix = file_name[: len(file_name) - len(rest)]
-            return f"'{folder / rest}' exists: remove '{prefix}' from each file_name"
+            return f"'{folder / rest}' exists: remove '{clip(prefix, 200)}' from each file_name"
     for above in list(folder.resolve().parents)[:3]:
         if parts and ".." not in parts and above.joinpath(*parts).is_file():
             return f"'{above.joinpath(*parts)}' exists: give '{above}' as the image folder"
@@ -134,12 +170,15 @@ def read_headers(paths: Sequence[Path], json_name: str, folder: Path | None = No
 
     def header(path: Path) -> Header | None:
         try:
-            return read_header(path)
+            return _read(path)
         except FileNotFoundError:
             return None
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(_THREADS) as pool:
+        warnings.simplefilter("always")
         headers = list(pool.map(header, paths))
+    if caught:  # which file a warning is about is known one by one only
+        headers = [found and read_header(path) for path, found in zip(paths, headers, strict=True)]
     missing = [path for path, found in zip(paths, headers, strict=True) if found is None]
     if missing:
         raise InputError(

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tlvision.types.errors import InputError, listing, nearest
-from tlvision.types.shown import is_encodable, shown
+from tlvision.types.shown import has_control, is_encodable, shown
+
+_LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class ClassMap:
                 raise InputError(f"classes: {what} {listing(twice)} is used for more than one class. Make it unique.")
         if any(not name.strip() for name in self.names):
             raise InputError(f"classes: an empty class name was given in {shown(list(self.names))}")
+        if wrong := [name for name in self.names if len(name) > _LONGEST_NAME]:
+            raise InputError(f"classes: a class name of {len(wrong[0]):,} characters: {shown(wrong[0])}. Shorten it.")
+        if wrong := [name for name in self.names if has_control(name)]:
+            raise InputError(f"classes: control characters in the class name {shown(wrong[0])}. Write plain text.")
         if wrong := [name for name in self.names if not is_encodable(name)]:
             raise InputError(
                 f"classes: half of a surrogate pair in the class name {shown(wrong[0])}. Write the character itself."

@@ -10,6 +10,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from tlvision.types.shown import clip
+
+_LONGEST = 300
+"""Characters of one name in a message."""
+
 
 class TlvisionError(Exception):
     """The common base class of all errors that tlvision raises for users."""
@@ -41,13 +46,13 @@ def nearest(name: str, options: Iterable[str]) -> str:
 
 
 def listing(names: Iterable[object], limit: int = 5) -> str:
-    """Join the first `limit` names and count the rest, so that a message names without flooding.
+    """Join the first `limit` names, clipped, and count the rest, so that a message names without flooding.
 
     >>> listing(range(8))
     '0, 1, 2, 3, 4 and 3 more'
     """
-    items = [str(name) for name in names]
-    shown = ", ".join(items[:limit])
+    items = list(names)
+    shown = ", ".join(clip(str(name), _LONGEST) for name in items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
 
 

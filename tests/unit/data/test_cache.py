@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tlvision.data.cache import GIBIBYTE, ImageCache, available_memory, default_budget
+from tlvision.data.cache import ImageCache, default_budget
+from tlvision.files.memory import GIBIBYTE, available_memory
 
 
 def image(value: int, size: int = 10) -> tuple[np.ndarray, int]:

@@ -65,7 +65,9 @@ def test_a_crowd_neither_rewards_nor_punishes(truth: Any, results: Any, write_fi
 def test_another_class_at_the_same_place_is_wrong(truth: Any, results: Any, write_files: Any) -> None:
     results[0]["category_id"] = 90
     quality = pseudo_label_quality(*write_files(truth, results))
-    assert row(quality, "dust", 0.1)["precision"] == 0.0
+    dust = row(quality, "dust", 0.1)
+    assert (dust["pseudo_labels"], dust["right"]) == (1, 0)
+    assert dust["precision"] is None, "without an object of the class nothing is measured"
     assert row(quality, "cell", 0.1)["recall"] == 0.5
 
 

@@ -12,7 +12,8 @@ from tlvision.files.json_input import load_json
 from tlvision.formats.coco.rules import LIMIT, area_problem, crowd_problem
 from tlvision.formats.image_headers import nearby
 from tlvision.types import InputError, Json, listing
-from tlvision.types.shown import clip, is_encodable
+from tlvision.types.shown import clip, has_control, is_encodable, plain
+from tlvision.types.shown import shown as clipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,13 @@ def without_empty_roots(categories: list[Json], used: set[int]) -> list[Json]:
 
     used: ids of the categories that have annotations.
     """
-    groups = {row.get("supercategory") for row in categories if isinstance(row.get("supercategory"), str)}
+    members = Counter(row["supercategory"] for row in categories if isinstance(row.get("supercategory"), str))
 
     def is_root(row: Json) -> bool:
         lone = row.get("supercategory") in (None, "", "none")
-        others = any(other is not row and other.get("supercategory") == row.get("name") for other in categories)
         sound = isinstance(row.get("name"), str) and is_integer(row.get("id"))
-        return sound and lone and others and row["name"] in groups and row["id"] not in used
+        own = row.get("supercategory") == row.get("name")
+        return sound and lone and members[row["name"]] > own and row["id"] not in used
 
     return [row for row in categories if not is_root(row)]
 
@@ -203,9 +204,8 @@ def shown(value: object) -> str:
     >>> shown("7"), shown(7.0), shown(None)
     ("'7' (a text)", '7.0 (a number with a decimal point)', 'None')
     """
-    text = repr(value)
     kind = _KINDS.get(type(value))
-    return (text if len(text) <= 60 else text[:57] + "...") + (f" ({kind})" if kind else "")
+    return clipped(value, 60) + (f" ({kind})" if kind else "")
 
 
 def _unique(name: str, what: str, rows: Sequence[Json]) -> dict[int, Json]:
@@ -213,7 +213,7 @@ def _unique(name: str, what: str, rows: Sequence[Json]) -> dict[int, Json]:
     found: dict[int, Json] = {}
     if {*map(type, keys)} <= {int}:  # the usual case, without a look at each
         found = dict(zip(keys, rows, strict=True))  # type: ignore[arg-type]
-        if len(found) == len(rows):
+        if len(found) == len(rows) and -_LARGEST_ID <= min(keys, default=0) <= max(keys, default=0) <= _LARGEST_ID:  # type: ignore[type-var, operator]
             return found
         found = {}
     twice = []
@@ -221,6 +221,8 @@ def _unique(name: str, what: str, rows: Sequence[Json]) -> dict[int, Json]:
         key = row.get("id")
         if key is None or not is_integer(key):
             raise InputError(f"{name}: {what} number {number + 1} has 'id' {shown(key)}, expected an integer")
+        if abs(key) > _LARGEST_ID:
+            raise InputError(f"{name}: {what} number {number + 1} has 'id' {shown(key)}, expected at most 64 bits")
         if key in found:
             twice.append(key)
         found[key] = row
@@ -231,25 +233,28 @@ def _unique(name: str, what: str, rows: Sequence[Json]) -> dict[int, Json]:
     return found
 
 
+_LARGEST_ID = 2**63 - 1
+
+
 def _check_file_name(name: str, image_id: int, row: Json, folder: Path | None) -> None:
     file_name = row.get("file_name")
     if not isinstance(file_name, str) or not file_name.strip():
-        raise InputError(f"{name}, image {image_id}: 'file_name' must be a text, got {file_name!r}")
+        raise InputError(f"{name}, image {image_id}: 'file_name' must be a text, got {clipped(file_name)}")
     if not is_encodable(file_name):
         raise InputError(f"{name}, image {image_id}: {surrogate_problem('file_name', file_name)}")
     if reason := unsafe_name(file_name):
         where = (
             nearby(folder, file_name)
-            if folder is not None and "\0" not in file_name and len(file_name) <= _LONGEST_NAME
+            if folder is not None and not has_control(file_name) and len(file_name) <= _LONGEST_NAME
             else ""
         )
         raise InputError(
-            f"{name}, image {image_id}: the file name '{file_name[:200]}' {reason}; "
+            f"{name}, image {image_id}: the file name '{plain(file_name[:200])}' {reason}; "
             + (where or "make it relative to that folder, for example 'a.png' or 'part/a.png'")
         )
     sides = [row.get("width"), row.get("height")]
     if any(side is not None and (not is_integer(side) or side <= 0) for side in sides):
-        raise InputError(f"{name}, image {image_id}: width and height must be positive integers, got {sides}")
+        raise InputError(f"{name}, image {image_id}: width and height must be positive integers, got {clipped(sides)}")
 
 
 def surrogate_problem(key: str, text: str) -> str:
@@ -271,7 +276,7 @@ def unsafe_name(file_name: str) -> str:
     ('', 'leaves the image folder')
     """
     slashed = file_name.replace("\\", "/")
-    if "\0" in file_name or len(file_name) > _LONGEST_NAME:
+    if has_control(file_name) or len(file_name) > _LONGEST_NAME:
         return "is not a file name"
     normal = os.path.normpath(slashed)
     absolute = PurePosixPath(slashed).is_absolute() or PureWindowsPath(file_name).drive
@@ -287,7 +292,7 @@ def _categories(name: str, categories: list[Json]) -> dict[int, str]:
     rows = _unique(name, "category", categories)
     for category_id, row in rows.items():
         if not isinstance(row.get("name"), str) or not row["name"].strip():
-            raise InputError(f"{name}, category {category_id}: 'name' must be a text, got {row.get('name')!r}")
+            raise InputError(f"{name}, category {category_id}: 'name' must be a text, got {clipped(row.get('name'))}")
         if not is_encodable(row["name"]):
             raise InputError(f"{name}, category {category_id}: {surrogate_problem('name', row['name'])}")
     twice = [text for text, count in Counter(row["name"] for row in rows.values()).items() if count > 1]
@@ -324,7 +329,7 @@ def _check_annotation(where: str, row: Json, images: Mapping[int, Json], categor
     if box is None:
         raise InputError(f"{where}: 'bbox' is missing; it must be [x, y, width, height]")
     if not isinstance(box, list) or len(box) != 4 or any(type(number) not in (int, float) for number in box):
-        raise InputError(f"{where}: 'bbox' must be four numbers [x, y, width, height], got {box!r:.60}")
+        raise InputError(f"{where}: 'bbox' must be four numbers [x, y, width, height], got {clipped(box, 60)}")
     for problem in (crowd_problem(row.get("iscrowd")), area_problem(row.get("area"))):
         if problem:
             raise InputError(f"{where}: {problem}")

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tlvision.files.inputs import check_inside
 from tlvision.formats.bit_depth import FULL, choose_bits
 from tlvision.formats.coco.class_changes import change_classes
 from tlvision.formats.coco.document import Document, load_document
 from tlvision.formats.coco.duplicates import check_one_row_a_file, repeated_annotations, repeated_sentence
 from tlvision.formats.coco.rules import CheckedBoxes, as_floats, check_boxes
-from tlvision.formats.coco.segments import read_segments
+from tlvision.formats.coco.segments import empty_masks, read_segments
 from tlvision.formats.coco.suspicion import suspect_boxes
-from tlvision.formats.image_headers import Header, page_notes, read_header, read_headers
+from tlvision.formats.image_headers import Header, header_notes, read_header, read_headers
 from tlvision.formats.orientation import Exif, Orientations, decide
 from tlvision.types import (
     ClassChanges,
@@ -106,20 +107,28 @@ def read_coco(
     notes = list(document.notes)
     classes, indices = _match_classes(document, classes, class_names, notes)
     paths = [folder / row["file_name"] for row in document.images.values()]
+    check_inside(folder, paths, document.name)
     headers = dict(zip(document.images, read_headers(paths, document.name, folder), strict=True))
     sizes, turned = _image_sizes(document, headers, notes, exif)
     bits, bit_notes = choose_bits(paths, list(headers.values()), bits, document.name)
-    notes += [*bit_notes, *page_notes(paths, list(headers.values()), document.name)]
+    notes += [*bit_notes, *header_notes(paths, list(headers.values()), document.name)]
     rows = [row for row in document.annotations if row["category_id"] in indices]
     if require_masks:
         _check_masks(document, rows)
     boxes = _boxes(document.name, rows, sizes, notes)
     crowd = np.array([bool(row.get("iscrowd")) for row in rows], bool)
     if require_objects:
-        _check_left(document.name, boxes, crowd, notes)
-    valid = np.flatnonzero(boxes.valid).tolist()
-    _note_rows(document.name, [rows[number] for number in valid], crowd[boxes.valid], notes)
+        _check_left(document.name, boxes.valid, crowd, notes)
+    usable = boxes.valid
+    valid = np.flatnonzero(usable).tolist()
+    _note_rows(document.name, [rows[number] for number in valid], crowd[usable], notes)
     segments = read_segments(document.name, [rows[n] for n in valid], sizes, notes, strict=require_masks)
+    if require_masks:
+        empty = empty_masks(document.name, [rows[n] for n in valid], segments, sizes, notes)
+        usable = usable & np.array([row["id"] not in empty for row in rows], bool)
+        if require_objects:
+            _check_left(document.name, usable, crowd, notes)
+        valid = np.flatnonzero(usable).tolist()
     objects: dict[int, list[int]] = defaultdict(list)
     for number in valid:
         objects[rows[number]["image_id"]].append(number)
@@ -137,17 +146,17 @@ def read_coco(
         for image_path, image_id in zip(paths, document.images, strict=True)
     )
     category_ids = {index: category_id for category_id, index in sorted(indices.items(), key=lambda item: item[1])}
-    unusable = frozenset(rows[number]["id"] for number in np.flatnonzero(~boxes.valid).tolist())
+    unusable = frozenset(rows[number]["id"] for number in np.flatnonzero(~usable).tolist())
     return CocoData(path, folder, samples, classes, category_ids, tuple(notes), bits, unusable, changes=changes)
 
 
-def _check_left(name: str, boxes: CheckedBoxes, crowd: npt.NDArray[np.bool_], notes: list[str]) -> None:
+def _check_left(name: str, usable: npt.NDArray[np.bool_], crowd: npt.NDArray[np.bool_], notes: list[str]) -> None:
     """Raise InputError if no object is left to learn or to measure."""
-    if not boxes.valid.any():
+    if not usable.any():
         raise InputError(f"{name}: no usable annotation is left: {'; '.join(notes) or 'none was given'}")
-    if crowd[boxes.valid].all():
+    if crowd[usable].all():
         raise InputError(
-            f"{name}: all {counted(int(boxes.valid.sum()), 'annotation')} are crowd regions ('iscrowd': 1), which are "
+            f"{name}: all {counted(int(usable.sum()), 'annotation')} are crowd regions ('iscrowd': 1), which are "
             "neither learned nor counted. Set 'iscrowd' to 0 if each one marks a single object (CVAT writes 1 for "
             "every brush or SAM mask)"
         )
@@ -198,7 +207,7 @@ def read_readable(
     readable = [paths[number - 1] for number in headers]
     used, notes = choose_bits(readable, list(headers.values()), bits, "images")
     samples = (_unlabelled(number, paths[number - 1], header, used or FULL) for number, header in headers.items())
-    return tuple(samples), problems, (*notes, *page_notes(readable, list(headers.values()), "images"))
+    return tuple(samples), problems, (*notes, *header_notes(readable, list(headers.values()), "images"))
 
 
 def _unlabelled(number: int, path: Path, header: Header, bits: int) -> Sample:

@@ -14,9 +14,13 @@ import numpy.typing as npt
 from faster_coco_eval import mask_api_new_cpp as mask_api
 from faster_coco_eval.core import mask as coco_mask
 
+from tlvision.formats.coco.rules import as_floats
 from tlvision.types import InputError, Polygons, Rle
+from tlvision.types.shown import shown
 
 Mask = npt.NDArray[np.uint8]
+_LONGEST_OUTLINE = 1_000_000
+"""Pixels: drawing a polygon takes 100 bytes for each."""
 
 
 def parse_segmentation(value: object, height: int, width: int, where: str) -> Polygons | Rle | None:
@@ -38,29 +42,49 @@ def parse_segmentation(value: object, height: int, width: int, where: str) -> Po
         return tuple(_polygon(part, where) for part in value)
     if isinstance(value, dict):
         return _rle(value, height, width, where)
-    raise InputError(f"{where}: 'segmentation' must be a list of polygons or a run-length mask, got {value!r:.40}")
+    raise InputError(f"{where}: 'segmentation' must be a list of polygons or a run-length mask, got {shown(value, 40)}")
 
 
 def _polygon(part: object, where: str) -> npt.NDArray[np.float32]:
     numbers = isinstance(part, list) and all(type(number) in (int, float) for number in part)
     if not numbers or len(part) < 6 or len(part) % 2:  # type: ignore[arg-type]
         raise InputError(
-            f"{where}: a polygon must be a flat list x, y, x, y, … of at least three points, got {part!r:.60}; "
+            f"{where}: a polygon must be a flat list x, y, x, y, … of at least three points, got {shown(part, 60)}; "
             "remove it or set 'segmentation' to []"
         )
-    points = np.array(part, np.float32).reshape(-1, 2)
+    points = as_floats([part], len(part))  # type: ignore[arg-type, list-item]
     if not np.isfinite(points).all():
         raise InputError(f"{where}: a polygon has a coordinate that is not finite. Correct it, or remove the polygon")
-    return points
+    points = points.reshape(-1, 2)
+    if len(points) * np.abs(points).max() > _LONGEST_OUTLINE and (length := outline_length(points)) > _LONGEST_OUTLINE:
+        raise InputError(
+            f"{where}: the outline of a polygon is {length:,.0f} pixels long, at most {_LONGEST_OUTLINE:,} can be "
+            "drawn. Correct it, or write the mask as run lengths"
+        )
+    return points.astype(np.float32)
+
+
+def outline_length(points: npt.NDArray[np.float64]) -> float:
+    """Return the number of pixels on the outline of a polygon, about. points: (K, 2), x and y in pixels.
+
+    >>> outline_length(np.array([[0.0, 0], [10, 0], [10, 4]]))
+    24.0
+    """
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
 
 
 def _rle(value: dict[str, object], height: int, width: int, where: str) -> Rle:
     size, counts = value.get("size"), value.get("counts")
     if not isinstance(size, list) or not isinstance(counts, (str, list)):
         raise InputError(f"{where}: a run-length mask needs 'size' [height, width] and 'counts', got {sorted(value)}")
-    if size != [height, width]:
+    if size != [height, width] or {*map(type, size)} != {int}:
         raise InputError(
-            f"{where}: its run-length mask has size {size} but the image [height, width] {[height, width]}"
+            f"{where}: its run-length mask has size {shown(size)} but the image [height, width] {[height, width]}"
+        )
+    if isinstance(counts, list) and not all(type(count) is int and 0 <= count <= height * width for count in counts):
+        raise InputError(
+            f"{where}: its run-length mask cannot be read (counts must be whole numbers from 0 to {height * width}, "
+            "the pixels of the image)"
         )
     try:
         if isinstance(counts, list):
@@ -127,6 +151,16 @@ def polygons_to_mask(polygons: Sequence[npt.NDArray[np.float32]], height: int, w
 def segment_to_mask(segment: Polygons | Rle, height: int, width: int) -> Mask:
     """Return the mask of one object in an image of `height` x `width`: (height, width) uint8, 0 and 1."""
     return rle_to_mask(segment) if isinstance(segment, dict) else polygons_to_mask(segment, height, width)
+
+
+def is_empty(segment: Polygons | Rle, height: int, width: int) -> bool:
+    """Return whether no pixel of an image of `height` x `width` is set.
+
+    >>> outside = np.array([[20, 1], [29, 1], [29, 9]], np.float32)
+    >>> is_empty((outside,), 10, 10), is_empty((outside,), 10, 30)
+    (True, False)
+    """
+    return mask_area(segment if isinstance(segment, dict) else polygons_to_rle(segment, height, width)) == 0
 
 
 def mask_area(rle: Rle) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tlvision.types.shown import shown
+
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
@@ -66,14 +68,14 @@ def as_floats(rows: Sequence[Sequence[float]], columns: int = 4) -> npt.NDArray[
 def crowd_problem(value: object) -> str:
     """Return the problem of an annotation's `iscrowd`; empty for 0, 1, true, false and null (which mean 0 or 1)."""
     fine = value is None or (isinstance(value, bool | int) and value in (0, 1))
-    return "" if fine else f"'iscrowd' must be 0 or 1, got {value!r:.60}"
+    return "" if fine else f"'iscrowd' must be 0 or 1, got {shown(value, 60)}"
 
 
 def area_problem(value: object) -> str:
     """Return the problem of an annotation's `area`; empty for a number >= 0, and for null (the box's area is used)."""
     if value is None or (type(value) in (int, float) and 0 <= value < LIMIT):  # type: ignore[operator]
         return ""
-    return f"'area' must be a number >= 0 in square pixels, got {value!r:.60}; correct it or remove it"
+    return f"'area' must be a number >= 0 in square pixels, got {shown(value, 60)}; correct it or remove it"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

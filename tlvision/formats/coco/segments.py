@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tlvision.formats.coco.rle import parse_segmentation
+from tlvision.formats.coco.rle import is_empty, parse_segmentation
 from tlvision.types import InputError, Json, Polygons, Rle, counted, listing
 
 Segments = dict[int, Polygons | Rle | None]
@@ -54,6 +54,25 @@ def read_segments(
             f"annotation {listing([number for number, _ in faulty])}"
         )
     return segments
+
+
+def empty_masks(
+    name: str, rows: Sequence[Json], segments: Segments, sizes: Mapping[int, tuple[int, int]], notes: list[str]
+) -> set[int]:
+    """Return the ids of annotations whose mask has no pixel in the image; `notes` gets a sentence with their number.
+
+    Arguments as for `read_segments`, which returned `segments`.
+    """
+    found = []
+    for row in rows:
+        segment, (width, height) = segments[row["id"]], sizes[row["image_id"]]
+        if segment is not None and is_empty(segment, height, width):
+            found.append(row["id"])
+    if found:
+        notes.append(
+            f"{name}: {counted(len(found), 'mask')} without a pixel in the image, skipped: annotation {listing(found)}"
+        )
+    return set(found)
 
 
 def without_short_polygons(value: Any) -> tuple[Any, bool]:

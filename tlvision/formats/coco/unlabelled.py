@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tlvision.files.inputs import check_inside
 from tlvision.formats.bit_depth import FULL, choose_bits
 from tlvision.formats.coco.document import load_image_rows
 from tlvision.formats.image_headers import SUFFIXES, Header, images_in, read_headers
@@ -47,11 +48,13 @@ def read_images(
                 f"data.target.images: the folder '{folder}' holds no image ({', '.join(sorted(SUFFIXES))}); unlabelled "
                 "training needs some of the domain that the model is meant for"
             )
+        check_inside(folder, paths, "data.target.images")
         headers = read_headers(paths, str(folder))
         return UnlabelledData(folder, _files(range(1, len(paths) + 1), paths, headers, bits, folder.name))
     json_path = Path(json_path)
     rows = load_image_rows(json_path)
     paths = [folder / row["file_name"] for row in rows.values()]
+    check_inside(folder, paths, json_path.name)
     headers = read_headers(paths, json_path.name, folder)
     _check_sizes(json_path.name, rows, headers)
     return UnlabelledData(json_path, _files(list(rows), paths, headers, bits, json_path.name))

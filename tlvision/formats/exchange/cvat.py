@@ -11,10 +11,12 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from tlvision.formats.coco.rle import mask_to_rle
+from tlvision.formats.coco.rules import LIMIT
 from tlvision.formats.coco.write import rle_to_json
 from tlvision.formats.exchange.labelled import Box, ImageIndex, Labels, LeftOut, Picture, Shape, bounds, check_size
 from tlvision.formats.exchange.xml_text import number, parse_xml
 from tlvision.types import InputError
+from tlvision.types.shown import clip, shown
 
 KIND = "CVAT xml"
 _IGNORED = frozenset({"attribute", "tag"})
@@ -37,7 +39,7 @@ def read_cvat(path: Path, images: Path | None = None) -> dict[str, Labels]:
     seen: set[str] = set()
     for image in root.iter("image"):
         name = image.get("name") or ""
-        where = f"{path.name}, image '{name}'"
+        where = f"{path.name}, image '{clip(name)}'"
         file = index.find(name, path.name)
         if file in seen:
             raise InputError(f"{where}: is described twice")
@@ -63,7 +65,7 @@ def _shape(each: Element, where: str, size: tuple[int, int], left_out: LeftOut) 
         return None
     if not label:
         raise InputError(f"{where}: a {each.tag} has no label")
-    where = f"{where}, {each.tag} '{label}'"
+    where = f"{where}, {each.tag} '{clip(label)}'"
     if each.tag == "box":
         box = tuple(number(each, key, where) for key in ("xtl", "ytl", "xbr", "ybr"))
         angle = number(each, "rotation", where) if each.get("rotation") else 0.0
@@ -94,8 +96,8 @@ def _points(each: Element, where: str) -> tuple[float, ...]:
         values = tuple(float(value) for pair in (each.get("points") or "").split(";") for value in pair.split(","))
     except ValueError:
         values = ()
-    if len(values) < 6 or len(values) % 2 or not all(map(math.isfinite, values)):
-        raise InputError(f"{where}: points: expected three or more pairs 'x,y;x,y', got '{each.get('points')}'")
+    if len(values) < 6 or len(values) % 2 or not all(abs(value) < LIMIT for value in values):  # nan as well
+        raise InputError(f"{where}: points: expected three or more pairs 'x,y;x,y', got {shown(each.get('points'))}")
     return values
 
 
@@ -108,9 +110,12 @@ def _ellipse(each: Element, where: str) -> tuple[float, ...]:
 def _mask(each: Element, where: str, size: tuple[int, int]) -> tuple[Mapping[str, Any], Box]:
     """Return a mask in COCO's run lengths; CVAT has those of its box, row by row, beginning with background."""
     left, top, width, height = (int(number(each, key, where)) for key in ("left", "top", "width", "height"))
-    counts = [int(count) for count in (each.get("rle") or "").replace(" ", "").split(",") if count.isdigit()]
-    inside = left >= 0 and top >= 0 and left + width <= size[0] and top + height <= size[1]
-    if sum(counts) != width * height or not inside or not counts:
+    try:
+        counts = [int(count) for count in (each.get("rle") or "").split(",")]
+    except ValueError:
+        raise InputError(f"{where}: rle: expected whole numbers, got {shown(each.get('rle'))}") from None
+    inside = 0 <= left < left + width <= size[0] and 0 <= top < top + height <= size[1]
+    if sum(counts) != width * height or not inside or min(counts) < 0:
         raise InputError(f"{where}: rle: {sum(counts)} pixels for a box of {width} x {height} at {left}, {top}")
     inner = np.repeat(np.arange(len(counts)) % 2, counts).astype(np.uint8).reshape(height, width)
     whole = np.zeros((size[1], size[0]), np.uint8)

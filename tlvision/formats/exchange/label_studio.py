@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tlvision.files.json_input import load_json
+from tlvision.formats.coco.rules import LIMIT
 from tlvision.formats.exchange.labelled import (
     ImageIndex,
     Labels,
@@ -21,6 +22,7 @@ from tlvision.formats.exchange.labelled import (
     names_of,
 )
 from tlvision.types import InputError, counted
+from tlvision.types.shown import shown
 
 KIND = "Label Studio"
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
@@ -52,13 +54,16 @@ def read_label_studio(path: Path, images: Path | None = None) -> dict[str, Label
         if file in seen:
             raise InputError(f"{where}: image '{file}' is that of another task too; remove one")
         seen.add(file)
-        answers = [each for each in task["annotations"] if not each.get("was_cancelled")]
+        answers = _rows(task["annotations"], "annotations", where)
+        answers = [each for each in answers if not each.get("was_cancelled")]
         several += len(answers) > 1
         if not answers:
             left_out.add("tasks without an annotation", where)
             continue
-        rows = answers[0].get("result") or []
+        rows = _rows(answers[0].get("result") or [], "result", where)
         sizes = [(row["original_width"], row.get("original_height", 0)) for row in rows if row.get("original_width")]
+        if wrong := [size for size in sizes if not {*map(type, size)} <= {int, float}]:
+            raise InputError(f"{where}: original_width and original_height: expected numbers, got {shown(wrong[0])}")
         width, height = check_size(index.header(file), sizes[0] if sizes else (0, 0), where)
         shapes = [shape for row in rows if (shape := _shape(row, where, width, height, left_out)) is not None]
         pictures.append(Picture(file, width, height, tuple(shapes)))
@@ -66,6 +71,13 @@ def read_label_studio(path: Path, images: Path | None = None) -> dict[str, Label
     if several:
         notes.append(f"{counted(several, 'task')} with several annotations: the first one counts")
     return {"all": Labels(KIND, index.folder, names_of(pictures), tuple(pictures), tuple(notes))}
+
+
+def _rows(value: Any, key: str, where: str) -> list[Mapping[str, Any]]:
+    """Return a list of objects."""
+    if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in value):
+        raise InputError(f"{where}: {key}: expected a list of objects, got {shown(value)}")
+    return value
 
 
 def _image(data: Any, index: ImageIndex, where: str) -> str:
@@ -92,13 +104,16 @@ def _shape(row: Mapping[str, Any], where: str, width: int, height: int, left_out
         return None
     names = value.get(kind) if isinstance(value, Mapping) else None
     if not isinstance(value, Mapping) or not isinstance(names, list) or len(names) != 1:
-        raise InputError(f"{where}: a result of type '{kind}' has {len(names or [])} labels; it needs one")
+        found = len(names) if isinstance(names, list) else 0
+        raise InputError(f"{where}: a result of type '{kind}' has {found} labels; it needs one")
     try:
         outline = _outline(value, kind, width, height)
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{where}: a result of type '{kind}' lacks numbers: {str(dict(value))[:80]}") from None
-    if len(outline) < 6 or not all(map(math.isfinite, outline)):
-        raise InputError(f"{where}: a polygon '{names[0]}' with {len(outline) // 2} points; it needs 3")
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise InputError(f"{where}: a result of type '{kind}' lacks numbers: {shown(dict(value))}") from None
+    if len(outline) < 6:
+        raise InputError(f"{where}: a polygon {shown(names[0])} with {len(outline) // 2} points; it needs 3")
+    if not all(abs(number) < LIMIT for number in outline):  # nan as well
+        raise InputError(f"{where}: {shown(names[0])}: expected finite numbers")
     plain = kind == "rectanglelabels" and not value.get("rotation")
     return Shape(str(names[0]), bounds([outline]), () if plain else (outline,))
 

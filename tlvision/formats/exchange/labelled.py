@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tlvision.files.inputs import check_inside
 from tlvision.formats.image_headers import Header, images_in, read_header
-from tlvision.types import InputError, counted, listing
+from tlvision.types import ClassMap, InputError, counted, listing
+from tlvision.types.shown import clip
+
+_LONGEST_NAME = 4096
 
 Box = tuple[float, float, float, float]
 Outline = tuple[float, ...]
@@ -61,6 +65,13 @@ class Labels:
     pictures: tuple[Picture, ...]
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raise InputError for class names that a dataset cannot have."""
+        try:
+            ClassMap.from_names(self.classes)
+        except InputError as error:
+            raise InputError(f"{self.images}: {error}") from None
+
     @property
     def objects(self) -> int:
         """Return the number of objects."""
@@ -83,6 +94,7 @@ class ImageIndex:
             raise InputError(f"the image folder '{folder}' does not exist. Give it with --images.")
         self.folder = folder
         self.files = {path.relative_to(folder).as_posix(): path for path in images_in(folder)}
+        check_inside(folder, list(self.files.values()), str(folder))
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
         for name in self.files:
@@ -98,6 +110,8 @@ class ImageIndex:
 
         Raises InputError if there is none, or two that it may mean.
         """
+        if len(name) > _LONGEST_NAME:
+            raise InputError(f"{where}: the name of an image has {len(name):,} characters: '{clip(name)}'")
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         for first in range(len(parts)):
             if "/".join(parts[first:]) in self.files:
@@ -107,7 +121,9 @@ class ImageIndex:
         if len(found) > 1:
             raise InputError(f"{where}: image '{name}' may be {listing(found, 3)}; rename one of them")
         if not found:
-            raise InputError(f"{where}: image '{name}' is not in '{self.folder}'. Give the folder with --images.")
+            raise InputError(
+                f"{where}: image '{clip(name, 200)}' is not in '{self.folder}'. Give the folder with --images."
+            )
         return found[0]
 
     def header(self, file: str) -> Header:
@@ -167,9 +183,10 @@ def check_size(header: Header, declared: tuple[int, int], where: str) -> tuple[i
     declared: width and height that the labels say; 0 if they do not.
     """
     shown, (width, height) = header.rotated_size, declared
+    said = f"{clip(str(width))} x {clip(str(height))}"
     if width and height and (width, height) not in (shown, (header.width, header.height)):
         raise InputError(
-            f"{where}: the labels are of an image of {width} x {height} pixels, the file has {shown[0]} x {shown[1]}; "
+            f"{where}: the labels are of an image of {said} pixels, the file has {shown[0]} x {shown[1]}; "
             "label that file, or give the one that was labelled"
         )
     return (width, height) if width and height else shown

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tlvision.files.inputs import check_inside
 from tlvision.files.json_input import load_json
+from tlvision.formats.coco.rules import LIMIT
 from tlvision.formats.exchange.labelled import (
     ImageIndex,
     Labels,
@@ -20,6 +22,7 @@ from tlvision.formats.exchange.labelled import (
     names_of,
 )
 from tlvision.types import InputError
+from tlvision.types.shown import shown
 
 KIND = "LabelMe"
 
@@ -32,6 +35,7 @@ def is_labelme(content: object) -> bool:
 def find_jsons(folder: Path) -> list[Path]:
     """Return the json files of LabelMe in a folder and below; [] if its first one is none."""
     files = sorted(folder.rglob("*.json"))
+    check_inside(folder, files, str(folder))
     return files if files and is_labelme(load_json(files[0], "a json file of LabelMe")) else []
 
 
@@ -53,12 +57,20 @@ def read_labelme(folder: Path, images: Path | None = None) -> dict[str, Labels]:
         if file in seen:
             raise InputError(f"{path.name}: image '{file}' is that of {seen[file]} too; remove one")
         seen[file] = path.name
-        declared = (int(content.get("imageWidth") or 0), int(content.get("imageHeight") or 0))
+        declared = (_side(content, "imageWidth", path.name), _side(content, "imageHeight", path.name))
         width, height = check_size(index.header(file), declared, path.name)
         pictures.append(Picture(file, width, height, _shapes(content["shapes"], path.name, left_out)))
     for file in sorted(index.files.keys() - seen.keys()):
         left_out.add("images without a json file", file)
     return {"all": Labels(KIND, index.folder, names_of(pictures), tuple(pictures), left_out.notes())}
+
+
+def _side(content: Mapping[str, Any], key: str, where: str) -> int:
+    """Return the width or height of an image in pixels, 0 where the file has none."""
+    value = content.get(key) or 0
+    if type(value) is not int:
+        raise InputError(f"{where}: {key}: expected a whole number, got {shown(value)}")
+    return value
 
 
 def _shapes(rows: Any, name: str, left_out: LeftOut) -> tuple[Shape, ...]:
@@ -92,9 +104,9 @@ def _outline(row: Mapping[str, Any], where: str) -> Outline | None:
         return None
     try:
         points = [(float(x), float(y)) for x, y in row["points"]]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: points: expected pairs of numbers") from None
-    if not all(math.isfinite(value) for point in points for value in point):
+    if not all(abs(value) < LIMIT for point in points for value in point):  # nan as well
         raise InputError(f"{where}: points: expected finite numbers")
     if kind == "polygon":
         if len(points) < 3:

@@ -24,7 +24,11 @@ def read_open_images(path: Path, images: Path | None = None) -> dict[str, Labels
 
     Class names are those of a file of class descriptions beside it, if there is one. Boxes of groups are crowd regions.
     """
-    rows = list(csv.DictReader(io.StringIO(read_text(path, "a csv file of Open Images", max_bytes=_MOST_BYTES))))
+    text = read_text(path, "a csv file of Open Images", max_bytes=_MOST_BYTES)
+    try:
+        rows = list(csv.DictReader(io.StringIO(text)))
+    except csv.Error as error:  # a field of more than 131,072 characters
+        raise InputError(f"{path.name}: no csv file that can be read ({error}); write it again") from None
     missing = [key for key in _COLUMNS if not rows or key not in rows[0]]
     if missing:
         raise InputError(f"{path.name}: expected the columns {', '.join(_COLUMNS)}; {', '.join(missing)} is missing")
@@ -63,7 +67,10 @@ def _descriptions(folder: Path) -> dict[str, str]:
     for name in _DESCRIPTIONS:
         if (folder / name).is_file():
             rows = csv.reader(io.StringIO(read_text(folder / name, "class descriptions", max_bytes=_MOST_BYTES)))
-            return {row[0]: row[1] for row in rows if len(row) == 2}
+            try:
+                return {row[0]: row[1] for row in rows if len(row) == 2}
+            except csv.Error as error:
+                raise InputError(f"{name}: no csv file that can be read ({error}); write it again") from None
     return {}
 
 

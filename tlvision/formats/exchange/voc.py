@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from tlvision.files.inputs import check_inside
 from tlvision.formats.exchange.labelled import (
     ImageIndex,
     Labels,
@@ -41,7 +42,9 @@ def read_voc(folder: Path, images: Path | None = None) -> dict[str, Labels]:
     """
     annotations = find_annotations(folder) or folder
     index = ImageIndex(images or _images_folder(annotations))
-    roots = {path.name: parse_xml(path, "annotation") for path in sorted(annotations.glob("*.xml"))}
+    files = sorted(annotations.glob("*.xml"))
+    check_inside(folder, files, str(folder))
+    roots = {path.name: parse_xml(path, "annotation") for path in files}
     first = 0 if any(_starts_at_0(name, root) for name, root in roots.items()) else 1
     left_out, seen = LeftOut(), dict[str, str]()
     pictures, difficult = [], 0

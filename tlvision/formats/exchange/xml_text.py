@@ -7,7 +7,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tlvision.files.inputs import read_text
+from tlvision.formats.coco.rules import LIMIT
 from tlvision.types import InputError
+from tlvision.types.shown import clip
 
 _MOST_BYTES = 512 << 20
 
@@ -25,7 +27,7 @@ def parse_xml(path: Path, root: str) -> ElementTree.Element:
     except ElementTree.ParseError as error:
         raise InputError(f"{path.name}: not xml ({error})") from None
     if found.tag != root:
-        raise InputError(f"{path.name}: expected <{root}>, got <{found.tag}>")
+        raise InputError(f"{path.name}: expected <{root}>, got <{clip(found.tag)}>")
     return found
 
 
@@ -41,6 +43,6 @@ def number(element: ElementTree.Element, key: str, where: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}: {key}: expected a number, got '{text}'")
+    if not abs(value) < LIMIT:  # nan as well
+        raise InputError(f"{where}: {key}: expected a number, got '{clip(text)}'")
     return value

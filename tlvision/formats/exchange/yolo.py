@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
-from tlvision.files.inputs import read_text
+from tlvision.files.inputs import check_inside, path_problem, read_text
 from tlvision.formats.exchange.labelled import (
     Box,
     ImageIndex,
@@ -23,6 +24,7 @@ from tlvision.formats.exchange.labelled import (
     has_text,
 )
 from tlvision.types import InputError, counted
+from tlvision.types.shown import clip, shown
 
 KIND = "YOLO txt"
 SPLITS = ("train", "val", "valid", "test")
@@ -52,7 +54,9 @@ def read_data_yaml(path: Path) -> dict[str, Labels]:
     """
     try:
         content = yaml.safe_load(read_text(path, "a data.yaml", max_bytes=1 << 20))
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply, so not a data.yaml") from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:  # PyYAML fails on odd dates and numbers
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(content, Mapping) or "names" not in content:
         raise InputError(f"{path}: expected 'names', the class names, beside train and val")
@@ -65,7 +69,11 @@ def read_data_yaml(path: Path) -> dict[str, Labels]:
             folders = content[split] if isinstance(content[split], list) else [content[split]]
             if len(folders) != 1:
                 raise InputError(f"{path}: {split} names {len(folders)} folders; put the images under one")
-            parts[split] = _read_part(_locate(path, content.get("path"), str(folders[0]), split), classes)
+            root = content.get("path") or "."
+            for key, value in ((split, folders[0]), ("path", root)):
+                if not isinstance(value, str) or path_problem(value):
+                    raise InputError(f"{path}: {key}: expected a folder, got {shown(value)}")
+            parts[split] = _read_part(_locate(path, root, folders[0], split), classes)
     if not parts:
         raise InputError(f"{path}: none of {', '.join(SPLITS)} is given")
     return parts
@@ -83,28 +91,28 @@ def read_names_folder(folder: Path, images: Path | None) -> dict[str, Labels]:
 
 def _classes(path: Path, names: Any) -> tuple[str, ...]:
     if isinstance(names, Mapping):
-        if sorted(names) != list(range(len(names))):
-            raise InputError(
-                f"{path}: names: expected the numbers 0 to {len(names) - 1}, got {sorted(map(str, names))}"
-            )
+        if {*names} != {*range(len(names))}:
+            found = shown(sorted(map(str, names)))
+            raise InputError(f"{path}: names: expected the numbers 0 to {len(names) - 1}, got {found}")
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise InputError(f"{path}: names: expected a list of class names")
+    if wrong := [name for name in names if not isinstance(name, str | int | float)]:
+        raise InputError(f"{path}: names: expected a list of class names, got {shown(wrong[0])} in it")
     found = tuple(str(name) for name in names)
-    if len(set(found)) < len(found):
-        twice = next(name for name in found if found.count(name) > 1)
-        raise InputError(f"{path}: names: '{twice}' is given twice; rename one")
+    if twice := [name for name, count in Counter(found).items() if count > 1]:
+        raise InputError(f"{path}: names: {shown(twice[0])} is given twice; rename one")
     return found
 
 
-def _locate(path: Path, root: Any, given: str, split: str) -> Path:
+def _locate(path: Path, root: str, given: str, split: str) -> Path:
     """Return the folder of the images of a part."""
     text = given.replace("\\", "/")
     short = text
     while short.startswith("../"):
         short = short[3:]
-    bases = [path.parent / str(root)] if root else []
-    tried = [base / name for base in (*bases, path.parent) for name in dict.fromkeys((text, short))]
+    bases = dict.fromkeys((path.parent / root, path.parent))
+    tried = [base / name for base in bases for name in dict.fromkeys((text, short))]
     for candidate in tried:
         if candidate.is_dir():
             return candidate / "images" if (candidate / "images").is_dir() else candidate
@@ -118,7 +126,9 @@ def _read_part(images: Path, classes: tuple[str, ...], labels: Path | None = Non
     if not index.files:
         raise InputError(f"'{images}' has no image")
     folder = labels or _labels_folder(images)
-    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.txt"))}
+    texts = sorted(folder.rglob("*.txt"))
+    check_inside(folder, texts, str(folder))
+    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in texts}
     for name in (*_NAMES, "train.txt"):
         known.pop(Path(name).stem, None)
     pictures, without = [], 0
@@ -166,8 +176,10 @@ def _read_line(where: str, words: Sequence[str], classes: tuple[str, ...], width
         first, values = float(words[0]), [float(word) for word in words[1:]]
     except ValueError:
         raise InputError(f"{where}: expected numbers, got '{' '.join(words)[:60]}'") from None
-    if first != int(first) or not 0 <= first < len(classes):
-        raise InputError(f"{where}: class {words[0]}, but there are {len(classes)} classes, 0 to {len(classes) - 1}")
+    if not (0 <= first < len(classes) and first == int(first)):  # nan as well
+        raise InputError(
+            f"{where}: class {clip(words[0])}, but there are {len(classes)} classes, 0 to {len(classes) - 1}"
+        )
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise InputError(
             f"{where}: {len(values)} numbers after the class; a box has 4 (centre, width, height), a polygon 6 or more "

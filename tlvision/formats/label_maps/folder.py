@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tlvision.files.inputs import check_inside
 from tlvision.formats.bit_depth import FULL, choose_bits
-from tlvision.formats.image_headers import SUFFIXES, Header, images_in, page_notes, read_headers
+from tlvision.formats.image_headers import SUFFIXES, Header, header_notes, images_in, read_headers
 from tlvision.formats.label_maps.files import read_label_map
 from tlvision.formats.orientation import Exif, decide
 from tlvision.types import IGNORE_INDEX, ClassMap, InputError, LabelMapFile, Sample, counted, empty_target, listing
@@ -75,12 +76,14 @@ def read_label_maps(
             f"{masks_dir}: {len(missing)} of {len(images)} images have no label map: {listing(missing)}; a label map "
             "is a PNG of the image's name"
         )
+    check_inside(images_dir, list(images.values()), str(images_dir))
+    check_inside(masks_dir, list(masks.values()), str(masks_dir))
     if values is None:
         values = {IGNORE_INDEX: IGNORE_INDEX} | dict(zip(classes.source_ids, range(len(classes)), strict=True))
     files = [LabelMapFile(path, values, coloured=coloured) for path in masks.values()]
     samples, notes, bits = make_samples(list(images.values()), files, str(images_dir), exif, bits)
     others = sorted(
-        str(path.relative_to(masks_dir).with_suffix("")) for path in masks_dir.rglob("*.png") if path.is_file()
+        str(path.relative_to(masks_dir).with_suffix("")) for path in masks_dir.rglob("*.png") if not path.is_dir()
     )
     left = [stem for stem in others if stem not in images]
     if left:
@@ -112,7 +115,7 @@ def make_samples(
         _sample(number, path, header, size, file, exif=turned.applied[number], bits=bits or FULL)
         for number, path, header, size, file in zip(numbers, images, headers, sizes, files, strict=True)
     )
-    return samples, [*turned.notes, *bit_notes, *page_notes(images, headers, origin)], bits
+    return samples, [*turned.notes, *bit_notes, *header_notes(images, headers, origin)], bits
 
 
 def _sample(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tlvision.files.inputs import check_file, exists
+from tlvision.files.inputs import check_file, check_inside, exists
 from tlvision.formats.label_maps.folder import LabelMapData, absent_classes, count_pixels, make_samples
 from tlvision.formats.label_maps.panoptic_document import Drawing, load_panoptic
 from tlvision.formats.orientation import Exif
@@ -57,6 +57,8 @@ def read_panoptic(
         for drawing in document.drawings
     ]
     images = [images_dir / document.images[drawing.image_id] for drawing in document.drawings]
+    check_inside(images_dir, images, path.name)
+    check_inside(masks_dir, [file.path for file in files], path.name)
     for picture in (*images, *(file.path for file in files)):
         if exists(picture):  # missing files are counted below
             check_file(picture, "an image or a label map")
