@@ -64,7 +64,7 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTru
     named = {number: row for number, row in document.images.items() if isinstance(row.get("file_name"), str)}
     check_one_row_a_file(str(path), named)
     usable = _usable(path, document.annotations, document.images)
-    annotations = []
+    annotations: list[Json] = []
     for item in usable:
         annotation = _annotation(len(annotations) + 1, item)
         if iou_type == "segm":

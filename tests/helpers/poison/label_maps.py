@@ -13,6 +13,7 @@ from PIL import Image
 
 from poison.dataset import HUGE, NESTED, SIZE, Build, Case, images
 from poison.pictures import cut, encoded, png
+from tlvision.types import ClassMap
 
 
 def saved(image: Image.Image, kind: str = "PNG") -> bytes:
@@ -47,7 +48,9 @@ def read_folder(folder: Path) -> Sequence[str]:
     """Read as a semantic training does."""
     from tlvision.formats.label_maps import read_class_file, read_label_maps
 
-    return read_label_maps(folder / "images", folder / "masks", read_class_file(folder / "classes.txt")).skipped
+    names = tuple(read_class_file(folder / "classes.txt"))
+    classes = ClassMap(names, tuple(range(len(names))))
+    return read_label_maps(folder / "images", folder / "masks", classes).skipped
 
 
 A, NAMES = "masks/a.png", "classes.txt"
@@ -122,7 +125,7 @@ PANOPTIC: list[tuple[str, Build, str]] = [
     ("a colour without a segment", segment(id=8), "masks/a.png: the label map has the value(s) 7"),
     ("a PNG elsewhere", panoptic(lambda c: c["annotations"][0].update(file_name="../../a.png")), "leaves the image"),
     ("an image elsewhere", panoptic(lambda c: c["images"][0].update(file_name="/etc/a.png")), "leaves the image folde"),
-    ("a grey PNG", panoptic(lambda c: None, grey(7)), "masks/a.png: expected a panoptic PNG of mode 'RGB', got 'L'"),
+    ("a grey PNG", panoptic(lambda c: None, grey(7)), "masks/a.png: expected a PNG in colour (mode 'RGB' or a palette), got the mode 'L'"),
     ("10^10 pixels", panoptic(lambda c: None, png(100_000, 100_000)), "masks/a.png' is too large"),
     ("a PNG that breaks off", panoptic(lambda c: None, cut(encoded("PNG"), 0.6)), "masks/a.png: the label map is"),
     ("a name of 5,000 characters", panoptic(lambda c: c["categories"][0].update(name="x" * 5000)), "of 5,000 characte"),
