@@ -11,6 +11,7 @@
     python tools/bench.py freezing --data DIR --weights W.pt
     python tools/bench.py step_time_yolo …                 # steps of ultralytics' trainer, as `freezing` times them
     python tools/bench.py gpu                              # all of it on a GPU, in four minutes; then: tables gpu.json
+    python tools/bench.py label_noise --json val.json --images DIR --run RUN …   # planted errors that doctor finds
     python tools/bench.py verify | evaluation | label_maps | loading | startup
 
 `parity --side …` and `step_time_yolo` run one side and print JSON on the last line, the others print a table. Nothing
@@ -29,6 +30,7 @@ BENCHMARKS = (
     "freezing",
     "gpu",
     "label_maps",
+    "label_noise",
     "loading",
     "parity",
     "recipes",

@@ -32,6 +32,7 @@ from tlvision.engine.datasets import (
     subset_notes,
     with_bits,
 )
+from tlvision.engine.doubtful import doubtful_labels
 from tlvision.engine.frozen import random_and_frozen
 from tlvision.engine.labels import resolve_labels
 from tlvision.engine.limits import objects_given, predict_spec
@@ -145,7 +146,7 @@ def build_run(
     seed_everything(config.train.seed)  # the same fresh head in every process and every repetition
     adapter, report = plugin.build(spec)
     _check_finite(adapter, spec.weights)
-    notes += [*check_overlap(train, val), *check_images(train)]
+    notes += [*check_overlap(train, val), *check_images(train), *doubtful_labels(train, (val,))]
     if config.data.tiles.size:
         folder = Path(config.run.out).parent / TILES
         train, sentences = cut_tiles(train, config.data.tiles, folder, seed=config.train.seed)

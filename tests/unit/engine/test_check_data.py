@@ -47,8 +47,8 @@ def only(name_id: int) -> Any:
     )
 
 
-def test_clean_data_have_no_note(config: Json) -> None:
-    assert notes(config) == ""
+def test_clean_data_have_no_note_but_that_they_are_few(config: Json) -> None:
+    assert notes(config) == "train.json: 2 classes with fewer than 10 training images: dark 8, light 8"
 
 
 def test_a_class_without_an_object_is_counted(config: Json) -> None:

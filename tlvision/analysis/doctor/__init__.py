@@ -2,6 +2,7 @@
 
 from tlvision.analysis.doctor.examine import examine
 from tlvision.analysis.doctor.findings import Finding
+from tlvision.analysis.doctor.fix import fix_data
 from tlvision.analysis.doctor.page import write_doctor_page
 
-__all__ = ["Finding", "examine", "write_doctor_page"]
+__all__ = ["Finding", "examine", "fix_data", "write_doctor_page"]

@@ -18,7 +18,10 @@ class Finding:
     """One problem.
 
     severity: `error`: training refuses it. `warning`: it makes results wrong or worse. `note`: worth a look.
-    check:    name of the check. sentence: the problem. where: {"part", "file", "annotation", "other"} of each case.
+    check:    name of the check. sentence: the problem.
+    where:    one mapping for each case: "part", "file", and as far as they apply "annotation" (id), "other" (id of a
+              second annotation, or the name of a second image), "label" and "predicted" (class names), "score" (0..1,
+              the higher the more suspicious), "box" (x, y, width, height in pixels, of a prediction or a region).
     """
 
     severity: Severity
@@ -41,11 +44,17 @@ def _annotation(place: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One dataset of a config: `name` is its key below `data`; rows: annotations by image id, of a COCO json."""
+    """One dataset of a config.
+
+    name:       its key below `data`.
+    rows:       annotations by image id, of a COCO json.
+    categories: class name by category id, of a COCO json.
+    """
 
     name: str
     data: Dataset
     rows: dict[int, list[Json]] = field(default_factory=dict)
+    categories: dict[int, str] = field(default_factory=dict)
 
     def place(self, sample: Sample, **more: Any) -> dict[str, Any]:
         """Return where a problem is."""

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tlvision.analysis.doctor.findings import Finding, Part
-from tlvision.types import Json, Sample, counted, listing
+from tlvision.engine.doubtful import conflict_sentence, rare_classes, repeated_sentence, same_objects
+from tlvision.types import Json, Sample, counted
 
-CONFLICT, SAME = 0.9, 0.95
-"""IoU from which two boxes of different classes, or of one class, are taken for one object."""
 LONG = 20.0
 WHOLE = 0.98
 OUTLIER = 6.0
 """Robust standard deviations of the logarithm of the area within a class."""
 _FEW_TO_JUDGE = 20
-FEW_IMAGES = 10
-IMBALANCE = 50.0
+UNEQUAL = 10.0
+"""Times as many images, and objects, of one class as of another."""
 
 Boxes = npt.NDArray[np.float64]
 
 
 def label_conflicts(parts: Sequence[Part]) -> list[Finding]:
     """Return pairs of boxes that mark one object: with two classes, or twice with one."""
-    conflicts, repeated = [], []
+    conflicts: list[dict[str, Any]] = []
+    repeated: list[dict[str, Any]] = []
     for part, sample, rows in _images(parts):
-        overlap = _iou(_corners(rows))
-        for one, other in zip(*np.nonzero(np.triu(overlap >= CONFLICT, 1)), strict=True):
-            place = part.place(sample, annotation=rows[one]["id"], other=rows[other]["id"])
-            if rows[one]["category_id"] != rows[other]["category_id"]:
-                conflicts.append(place)
-            elif overlap[one, other] >= SAME and rows[one]["bbox"] != rows[other]["bbox"]:
-                repeated.append(place)  # equal ones are reported by the reader
+        pairs = same_objects(_corners(rows), [row["category_id"] for row in rows])
+        for found, places in zip(pairs, (conflicts, repeated), strict=True):
+            places += [part.place(sample, annotation=rows[one]["id"], other=rows[other]["id"]) for one, other in found]
     findings = []
     if conflicts:
-        pairs = counted(len(conflicts), "pair")
-        sentence = f"{pairs} of boxes of different classes on one object (IoU of {CONFLICT} or more)"
-        findings.append(Finding("warning", "label_conflicts", sentence, tuple(conflicts)))
+        findings.append(Finding("warning", "label_conflicts", conflict_sentence(len(conflicts)), tuple(conflicts)))
     if repeated:
-        sentence = f"{counted(len(repeated), 'object')} marked twice (IoU of {SAME} or more)"
-        findings.append(Finding("warning", "label_conflicts", sentence, tuple(repeated)))
+        findings.append(Finding("warning", "label_conflicts", repeated_sentence(len(repeated)), tuple(repeated)))
     return findings
 
 
@@ -79,22 +73,25 @@ def class_balance(parts: Sequence[Part]) -> list[Finding]:
     train = next((part for part in parts if part.name == "train"), None)
     if train is None or not train.rows:
         return []
-    images = dict.fromkeys(train.data.classes.names, 0)
-    for sample in train.data.samples:
-        for label in set(sample.target.labels[~sample.target.crowd].tolist()):
-            images[train.data.classes.names[label]] += 1
-    findings = []
-    few = {name: count for name, count in images.items() if 0 < count < FEW_IMAGES}
-    if few:
-        shown = [f"{name} {count}" for name, count in sorted(few.items(), key=lambda item: item[1])]
-        sentence = f"{counted(len(few), 'class')} with fewer than {FEW_IMAGES} training images: {listing(shown)}"
-        findings.append(Finding("warning", "class_balance", sentence))
-    present = {name: count for name, count in images.items() if count}
-    if present and max(present.values()) > IMBALANCE * min(present.values()):
-        most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
-        sentence = f"'{most}' is in {present[most]} training images, '{least}' in {present[least]}"
-        findings.append(Finding("warning", "class_balance", sentence))
+    findings = [Finding("warning", "class_balance", sentence) for sentence in rare_classes(train.data)]
+    if not findings and (unequal := _unequal(train)):
+        findings.append(Finding("note", "class_balance", unequal))
     return findings
+
+
+def _unequal(train: Part) -> str:
+    """Return a sentence on classes with very unequal numbers of objects, empty without any."""
+    names = train.data.classes.names
+    labels = [sample.target.labels[~sample.target.crowd] for sample in train.data.samples]
+    counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=len(names))
+    present = np.flatnonzero(counts)
+    if len(present) < 2 or counts[present].max() < UNEQUAL * counts[present].min():
+        return ""
+    most, least = present[counts[present].argmax()], present[counts[present].argmin()]
+    return (
+        f"data.train: '{names[most]}' has {counts[most]} objects, '{names[least]}' {counts[least]}: the mean AP over "
+        "classes depends on the rare ones as much"
+    )
 
 
 def _images(parts: Sequence[Part]) -> Iterator[tuple[Part, Sample, list[Json]]]:
@@ -110,17 +107,6 @@ def _corners(rows: Sequence[Json]) -> Boxes:
     boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes
-
-
-def _iou(boxes: Boxes) -> Boxes:
-    """Return the IoU of each box with each other, (N, N); 0 where a box has no area."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    inner = np.clip(high - low, 0, None).prod(2)
-    area = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1)
-    union = area[:, None] + area[None] - inner
-    found: Boxes = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
-    return found
 
 
 def _outliers(found: Sequence[tuple[float, dict[str, object]]]) -> list[dict[str, object]]:

@@ -13,12 +13,14 @@ from tlvision.analysis.doctor.findings import SEVERITIES, Finding, Part
 from tlvision.data.images import read_image
 from tlvision.report.page import Block, DataTable, Page, section, write_page
 from tlvision.report.thumbnails import data_uri
-from tlvision.types import InputError, Json, counted
+from tlvision.types import InputError, Json, Sample, counted
 
 PICTURES = 8
 ROWS = 500
 SIDE = 320
 _MAX_BYTES = 30_000
+_COLUMNS = ("file", "part", "annotation", "other", "label", "predicted", "score")
+_GREY = (150, 150, 150)
 _COLOURS = ((213, 94, 0), (0, 114, 178))
 
 
@@ -49,11 +51,13 @@ def _blocks(finding: Finding, parts: Mapping[str, Part]) -> list[Block]:
         picture = _picture(place, parts)
         if picture is not None:
             pictures.append((_caption(place), data_uri(picture, _MAX_BYTES)))
-    rows = [tuple(place.get(key) for key in ("file", "part", "annotation", "other")) for place in finding.where[:ROWS]]
+    used = {key for place in finding.where for key in place}
+    columns = tuple(key for key in _COLUMNS if key in used)
+    rows = [tuple(place.get(key) for key in columns) for place in finding.where[:ROWS]]
     blocks: list[Block] = [{"text": finding.sentence, "pictures": pictures}]
     if rows:
         more = f" of {len(finding.where)}; all are in the JSON" if len(finding.where) > ROWS else ""
-        table = DataTable(("file", "part", "annotation", "other"), rows, text=("part", "annotation", "other"))
+        table = DataTable(columns, rows, text=tuple(key for key in columns if key != "score"))
         blocks.append({"details": f"{counted(len(rows), 'case')}{more}", "table": table})
     return blocks
 
@@ -64,6 +68,9 @@ def _caption(place: Mapping[str, Any]) -> str:
         words.append(f"annotation {place['annotation']}")
     if "other" in place:
         words.append(str(place["other"]))
+    words += [f"{key}: {place[key]}" for key in ("label", "predicted") if key in place]
+    if "score" in place:
+        words.append(f"score {place['score']:.2f}")
     return ", ".join(words)
 
 
@@ -85,9 +92,12 @@ def _picture(place: Mapping[str, Any], parts: Mapping[str, Part]) -> Image.Image
 
 
 def _with_boxes(image: Image.Image, part: Part, place: Mapping[str, Any]) -> Image.Image:
-    """Return an image with the boxes in question; the surroundings of small ones alone."""
+    """Return an image with the boxes in question, a predicted one last; of small ones the surroundings."""
     wanted = [place[key] for key in ("annotation", "other") if key in place]
-    rows: list[Json] = [row for found in part.rows.values() for row in found if row["id"] in wanted]
+    found: list[Json] = [row for each in part.rows.values() for row in each if row["id"] in wanted]
+    rows = sorted(found, key=lambda row: wanted.index(row["id"]))
+    if "box" in place:
+        rows.append({"bbox": place["box"]})
     left, top = 0, 0
     if rows:
         left, top, right, bottom = _window(rows, image.size)
@@ -95,12 +105,21 @@ def _with_boxes(image: Image.Image, part: Part, place: Mapping[str, Any]) -> Ima
     scale = SIDE / max(image.size)
     small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     draw = ImageDraw.Draw(small)
-    for row in sorted(rows, key=lambda row: wanted.index(row["id"])):
-        x, y, width, height = row["bbox"]
-        x, y, width, height = (x - left) * scale, (y - top) * scale, width * scale, height * scale
-        colour = _COLOURS[wanted.index(row["id"])]
-        draw.rectangle((x, y, x + max(width, 1), y + max(height, 1)), outline=colour, width=2)
+    others = _others(part, place) if "box" in place else []
+    drawn = [(row["bbox"], _GREY, 1) for row in others]
+    drawn += [(row["bbox"], _COLOURS[number if "id" in row else -1], 2) for number, row in enumerate(rows)]
+    for (x, y, width, height), colour, line in drawn:
+        across, down = (x - left) * scale, (y - top) * scale
+        corner = across + max(width * scale, 1), down + max(height * scale, 1)
+        draw.rectangle((across, down, *corner), outline=colour, width=line)
     return small
+
+
+def _others(part: Part, place: Mapping[str, Any]) -> list[Json]:
+    """Return the annotations of an image whose boxes have an area: what is labelled near a prediction."""
+    sample = _sample(part, place["file"])
+    rows = [] if sample is None else part.rows.get(sample.image_id, [])
+    return [row for row in rows if row["bbox"][2] > 0 and row["bbox"][3] > 0]
 
 
 def _window(rows: Sequence[Json], size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -120,13 +139,17 @@ def _small(image: Image.Image, side: int) -> Image.Image:
     return small
 
 
-def _image(part: Part, file: str) -> Image.Image | None:
+def _sample(part: Part, file: str) -> Sample | None:
     path = part.data.images_dir / file
-    sample = next((each for each in part.data.samples if each.path == path), None)
+    return next((each for each in part.data.samples if each.path == path), None)
+
+
+def _image(part: Part, file: str) -> Image.Image | None:
+    sample = _sample(part, file)
     if sample is None:
         return None
     try:
-        pixels, _ = read_image(path, sample.width, sample.height, sample.exif, bits=sample.bits)
+        pixels, _ = read_image(sample.path, sample.width, sample.height, sample.exif, bits=sample.bits)
     except InputError:
         return None
     return Image.fromarray(pixels)

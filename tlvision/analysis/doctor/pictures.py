@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from tlvision.analysis.doctor.findings import Finding, Part, file_of
+from tlvision.analysis.doctor.image_measures import Measured
 from tlvision.analysis.near_duplicates import image_hashes, near_pairs
-from tlvision.data.images import read_image
-from tlvision.types import InputError, Sample, counted
+from tlvision.types import Sample, counted
 
 SHIFT = 1.0
 """Difference of the mean brightness, or of the logarithm of the size, in standard deviations of the training images."""
-_THREADS = 4
 _DIVIDED = ({"train", "val"}, {"train", "source_val"})
 """Parts that must not share an image."""
 
 
-def pictures(parts: Sequence[Part]) -> list[Finding]:
-    """Decode every image, and return what is wrong with them."""
-    everything = [(part, sample) for part in parts for sample in part.data.samples]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda pair: _brightness(pair[1]), everything))
-    damaged = [
-        part.place(sample) for (part, sample), value in zip(everything, found, strict=True) if isinstance(value, str)
-    ]
+def pictures(images: Sequence[Measured]) -> list[Finding]:
+    """Return which images cannot be decoded, show the same, or differ between training and validation."""
+    damaged = [image for image in images if image.problem]
     findings = []
     if damaged:
-        first = next(value for value in found if isinstance(value, str))
-        sentence = f"{counted(len(damaged), 'image')} cannot be decoded ({first})"
-        findings.append(Finding("error", "images", sentence, tuple(damaged)))
-    readable = [
-        (part, sample, value)
-        for (part, sample), value in zip(everything, found, strict=True)
-        if not isinstance(value, str)
-    ]
-    return findings + near_duplicates([(part, sample) for part, sample, _ in readable]) + _shift(readable)
+        sentence = f"{counted(len(damaged), 'image')} cannot be decoded ({damaged[0].problem})"
+        places = tuple(image.part.place(image.sample) for image in damaged)
+        findings.append(Finding("error", "images", sentence, places))
+    fine = [image for image in images if not image.problem]
+    return findings + near_duplicates([(image.part, image.sample) for image in fine]) + _shift(fine)
 
 
 def near_duplicates(images: Sequence[tuple[Part, Sample]]) -> list[Finding]:
@@ -63,28 +52,17 @@ def near_duplicates(images: Sequence[tuple[Part, Sample]]) -> list[Finding]:
     return findings
 
 
-def _brightness(sample: Sample) -> float | str:
-    """Return the mean value of an image, 0..255; a sentence if it cannot be decoded."""
-    try:
-        pixels, _ = read_image(
-            sample.path, sample.width, sample.height, sample.exif, min_size=(64, 64), bits=sample.bits
-        )
-    except InputError as error:
-        return str(error)
-    return float(pixels.mean())
-
-
-def _shift(images: Sequence[tuple[Part, Sample, float]]) -> list[Finding]:
+def _shift(images: Sequence[Measured]) -> list[Finding]:
     """Return how validation images differ from training images in brightness and in size."""
     findings = []
-    measures: dict[str, Callable[[Sample, float], float]] = {
-        "brightness": lambda sample, value: value,
-        "number of pixels (logarithm)": lambda sample, value: float(np.log(sample.width * sample.height)),
+    measures: dict[str, Callable[[Measured], float]] = {
+        "brightness": lambda image: image.brightness,
+        "number of pixels (logarithm)": lambda image: float(np.log(image.sample.width * image.sample.height)),
     }
     for name, measure in measures.items():
         values: dict[str, list[float]] = {}
-        for part, sample, value in images:
-            values.setdefault(part.name, []).append(measure(sample, value))
+        for image in images:
+            values.setdefault(image.part.name, []).append(measure(image))
         train = np.array(values.get("train", []))
         for other in ("val", "source_val"):
             if len(train) < 2 or other not in values:

@@ -40,18 +40,20 @@ def read_parts(config: Config) -> tuple[list[Part], list[Finding]]:
             findings.append(Finding("error", "labels", f"data.{name}: {error}"))
             continue
         findings += [Finding("warning", "labels", f"data.{name}: {sentence}") for sentence in data.skipped]
-        parts.append(Part(name, data, _rows(settings)))
+        parts.append(Part(name, data, *_rows(settings)))
         classes = classes or data.classes
     return parts, findings + _checked(config, task, parts)
 
 
-def _rows(settings: DatasetSettings) -> dict[int, list[Json]]:
+def _rows(settings: DatasetSettings) -> tuple[dict[int, list[Json]], dict[int, str]]:
+    """Return the annotations of a COCO json by image id, and its class names by category id."""
     if settings.json_ is None or settings.masks is not None:
-        return {}
+        return {}, {}
     found: dict[int, list[Json]] = defaultdict(list)
-    for row in load_document(Path(settings.json_), require_objects=False).annotations:
+    document = load_document(Path(settings.json_), require_objects=False)
+    for row in document.annotations:
         found[row["image_id"]].append(row)
-    return found
+    return found, document.categories
 
 
 def _checked(config: Config, task: Task, parts: list[Part]) -> list[Finding]:

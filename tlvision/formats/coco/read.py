@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tlvision.files.inputs import check_inside
 from tlvision.formats.bit_depth import FULL, choose_bits
+from tlvision.formats.coco.annotators import several_annotators
 from tlvision.formats.coco.class_changes import change_classes
 from tlvision.formats.coco.document import Document, load_document
 from tlvision.formats.coco.duplicates import check_one_row_a_file, repeated_annotations, repeated_sentence
@@ -168,6 +169,8 @@ def _note_rows(name: str, rows: Sequence[Json], crowd: npt.NDArray[np.bool_], no
             f"{name}: {int(crowd.sum())} of {len(rows)} annotations are crowd regions ('iscrowd': 1), which are "
             "neither learned nor counted. Set 'iscrowd' to 0 if each one marks a single object"
         )
+    if several := several_annotators(rows):
+        notes.append(f"{name}: {several}")
     again = repeated_annotations(rows)
     if again:
         notes.append(f"{name}: {repeated_sentence(len(again))}: annotation {listing(again)}")
