@@ -130,7 +130,7 @@ class SamplingSettings(BaseModel):
         "`class_balanced`: every class alike.",
     )
     threshold: float = Field(
-        0.3, gt=0, le=1, description="repeat_factor: share of the images below which a class counts as rare."
+        0.3, gt=0, le=1, description="Share of the images below which a class counts as rare for `repeat_factor`."
     )
     max_repeat: float = Field(
         10.0, ge=1, description="How many times more often than the others an image comes at most."

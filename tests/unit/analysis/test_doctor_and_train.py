@@ -123,6 +123,7 @@ def test_fatal_labels_are_refused_in_the_same_words(
     assert f"data.train: {refused.value}" in errors
 
 
+@pytest.mark.slow
 def test_a_damaged_image_stops_training_in_the_same_words(
     values: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from tlvision.config.load import dump_config
 from tlvision.config.paths import INPUTS
 from tlvision.config.schema import Config, DatasetSettings
 from tlvision.engine.build import render_data
-from tlvision.engine.labels import with_coco_labels
+from tlvision.engine.labels import resolve_labels
 from tlvision.files.inputs import exists
 from tlvision.files.json_files import write_json, write_text
 from tlvision.files.json_input import load_json
@@ -51,7 +51,7 @@ def fix_data(config: Config, out: Path) -> tuple[dict[tuple[str, str], int], lis
     Raises InputError if labels of another format cannot be converted.
     """
     render_data(config)
-    config, _ = with_coco_labels(config)
+    config, _ = resolve_labels(config)
     copies: dict[str, _Copy] = {}
     changes: list[Change] = []
     left: list[str] = []

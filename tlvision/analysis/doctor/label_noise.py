@@ -3,7 +3,7 @@
 Sources: Tkachenko et al., ObjectLab: Automated Diagnosis of Mislabeled Images in Object Detection Data, 2023:
 overlooked objects, swapped classes and badly placed boxes, from the predictions of any detector; Northcutt et al.,
 Confident Learning, 2021: a prediction is confident if its score reaches the mean score of its class on the objects of
-that class. Different here: single objects are ranked instead of images; 0.8 of that mean is enough; overlap is IoU,
+that class. Differences: single objects are ranked instead of images; 0.8 of that mean is enough; overlap is IoU,
 without the distance of the centres; two more kinds, labels that nothing corresponds to and labels around several
 objects. Written from the papers.
 """

@@ -1,7 +1,7 @@
 """Regions of label maps that the confident predictions of a model contradict, ranked.
 
 Source: Northcutt et al., Confident Learning, 2021, with pixels as examples: a pixel is confidently of class k if the
-probability of k reaches its mean over the pixels that are labelled k. Different here: the mean is over those pixels
+probability of k reaches its mean over the pixels that are labelled k. Differences: the mean is over those pixels
 labelled k for which k is predicted, and regions are ranked by their share of the image.
 """
 
