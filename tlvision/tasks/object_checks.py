@@ -56,7 +56,7 @@ def check_sizes(data: Dataset, input_spec: InputSpec, image_size: int) -> list[s
         f"{data.path.name}: {small} of {counted(total, 'object')} are {MIN_SIDE:g} px or less high or wide at "
         f"image_size {image_size} (the smallest {smallest:.2g} px) and are not learned"
     )
-    remedy = "raise data.image_size, or train on windows of the images (data.augment.crop)"
+    remedy = "raise data.image_size, or cut large images into tiles (data.tiles)"
     if small == total:
         raise InputError(f"{what}, which leaves none; {remedy}")
     return [f"{what}; {remedy}"]

@@ -58,7 +58,7 @@ def _small(part: Part, image_size: int) -> list[Finding]:
     if small >= MANY_SMALL:
         sentence = (
             f"data.{part.name}: {small:.0%} of the objects are small at data.image_size {image_size} (less than 32 x "
-            "32 px). A larger one, or training on windows (data.augment.crop), helps them"
+            "32 px). A larger one, or tiles of large images (data.tiles), helps them"
         )
         findings.append(Finding("note", "small_objects", sentence))
     if tiny >= MANY_TINY:
