@@ -96,6 +96,8 @@ def test_of_boxes_without_masks_the_visible_part_is_kept() -> None:
     found = seen(target, hidden)
     assert found.labels.tolist() == [0, 2]
     assert found.boxes.tolist() == [[15, 0, 20, 10], [22, 22, 30, 30]]
+    hidden[:, :19] = True  # a twentieth of the first is left
+    assert seen(target, hidden).labels.tolist() == [2]
     hidden[:] = False
     hidden[6:9, 6:9] = True  # a hole in the middle shrinks no box
     assert seen(target, hidden).boxes.tolist() == boxes.tolist()

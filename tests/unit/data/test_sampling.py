@@ -62,6 +62,7 @@ def test_an_epoch_has_every_image_as_often_as_its_weight(seed: int) -> None:
     weights /= weights.mean()
     order = weighted_order(weights, rng)
     counts = np.bincount(order, minlength=40)
+    assert (np.diff(order) < 0).sum() > 8, "the order is random"
     assert len(order) == 40
     assert (np.abs(counts - weights) < 1).all()
     many = np.bincount(np.concatenate([weighted_order(weights, rng) for _ in range(2000)]), minlength=40) / 2000

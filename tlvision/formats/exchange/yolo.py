@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from tlvision.files.inputs import check_inside, path_problem, read_text
+from tlvision.files.names import common_folder, relative_names
 from tlvision.formats.exchange.labelled import (
     Box,
     ImageIndex,
@@ -73,7 +74,10 @@ def read_data_yaml(path: Path) -> dict[str, Labels]:
             for key, value in ((split, folders[0]), ("path", root)):
                 if not isinstance(value, str) or path_problem(value):
                     raise InputError(f"{path}: {key}: expected a folder, got {shown(value)}")
-            parts[split] = _read_part(_locate(path, root, folders[0], split), classes)
+            place = _locate(path, root, folders[0], split)
+            parts[split] = (
+                _read_part(place, classes) if place.is_dir() else _read_list(place, path.parent / root, classes)
+            )
     if not parts:
         raise InputError(f"{path}: none of {', '.join(SPLITS)} is given")
     return parts
@@ -106,22 +110,39 @@ def _classes(path: Path, names: Any) -> tuple[str, ...]:
 
 
 def _locate(path: Path, root: str, given: str, split: str) -> Path:
-    """Return the folder of the images of a part."""
+    """Return the folder of the images of a part, or the list of them."""
     text = given.replace("\\", "/")
     short = text
     while short.startswith("../"):
         short = short[3:]
+    names = [text, short]
+    if short.count("/") >= 2:  # the name of the dataset's own folder in front, as Roboflow's API writes it
+        names.append(short.partition("/")[2])
     bases = dict.fromkeys((path.parent / root, path.parent))
-    tried = [base / name for base in bases for name in dict.fromkeys((text, short))]
+    tried = [base / name for base in bases for name in dict.fromkeys(names)]
     for candidate in tried:
         if candidate.is_dir():
             return candidate / "images" if (candidate / "images").is_dir() else candidate
-        if candidate.is_file():
-            raise InputError(f"{path}: {split}: lists of images ({candidate.name}) are not supported; give a folder")
+        if candidate.is_file() and candidate.suffix.lower() == ".txt":
+            return candidate
     raise InputError(f"{path}: {split}: there is no folder '{tried[0]}'")
 
 
-def _read_part(images: Path, classes: tuple[str, ...], labels: Path | None = None) -> Labels:
+def _read_list(path: Path, root: Path, classes: tuple[str, ...]) -> Labels:
+    """Return the labels of the images that a text file lists, one a line."""
+    names = [line.strip() for line in read_text(path, "a list of images", max_bytes=_MOST_BYTES).splitlines()]
+    if not any(names):
+        raise InputError(f"{path}: expected the paths of images, one a line, got an empty file")
+    index = ImageIndex(root)
+    files = [root / index.find(name, f"{path.name}, line {n}") for n, name in enumerate(names, start=1) if name]
+    folder = common_folder(files)
+    return _read_part(folder, classes, only=set(relative_names(files, folder)))
+
+
+def _read_part(
+    images: Path, classes: tuple[str, ...], labels: Path | None = None, only: Collection[str] | None = None
+) -> Labels:
+    """Return the labels of the images of a folder; `only` names those that are read, None for all."""
     index, left_out = ImageIndex(images), LeftOut()
     if not index.files:
         raise InputError(f"'{images}' has no image")
@@ -134,6 +155,9 @@ def _read_part(images: Path, classes: tuple[str, ...], labels: Path | None = Non
     pictures, without = [], 0
     stems: dict[str, str] = {}
     for file in index.files:
+        if only is not None and file not in only:
+            known.pop(PurePosixPath(file).with_suffix("").as_posix(), None)
+            continue
         stem = PurePosixPath(file).with_suffix("").as_posix()
         if stem in stems:
             raise InputError(f"'{images}': {stems[stem]} and {file} have one label file, {stem}.txt; rename one")

@@ -186,6 +186,9 @@ def test_what_is_used_of_a_json_keeps_ids_and_images(tmp_path: Path) -> None:
     write_dataset(tmp_path / "d.json", samples, classes, "")
     for each in samples:
         Image.new("RGB", (each.width, each.height)).save(each.path)
+    content = json.loads((tmp_path / "d.json").read_text())
+    unusable = content["annotations"][1] | {"id": 77, "bbox": [1, 1, 0, 0]}
+    (tmp_path / "d.json").write_text(json.dumps(content | {"annotations": [*content["annotations"], unusable]}))
     write_used(read_coco(tmp_path / "d.json", tmp_path, class_names=["y"]), tmp_path / "r.json")
     content = json.loads((tmp_path / "r.json").read_text())
     assert [row["id"] for row in content["categories"]] == [7]
