@@ -52,11 +52,13 @@ def merge_objects(
 
     size: height and width of the image. most: objects of an image at most.
 
-    Objects of one class from two tiles are one if their IoU is `settings.iou` or more, or if one is cut by an edge of
+    Of the whole image, objects that fit into the overlap of two tiles are left out: a tile shows each of them whole, at a
+    better resolution. Objects of one class from two tiles are one if their IoU is `settings.iou` or more, or if one is cut by an edge of
     its tile and lies in the other by half or more. The best one is kept, and cut ones come behind all others, so that
     the whole object outlives its part. `wbf` takes the mean of the boxes of objects that are not cut, weighted by score
     (Solovyev et al. 2021, "Weighted boxes fusion"); score and mask are those of the best.
     """
+    tiles = [_large_ones(tile, size, settings) for tile in tiles]
     boxes, scores, labels, tile, cut = _in_image(tiles, size)
     best = np.argsort(-scores, kind="stable")[: _CANDIDATES * most]
     order = best[np.argsort(cut[best], kind="stable")]  # by score, those that are cut last
@@ -84,6 +86,14 @@ def merge_objects(
         labels=labels[chosen],
         masks=_masks(tiles, chosen, size),
     )
+
+
+def _large_ones(tile: TilePrediction, size: tuple[int, int], settings: TileSettings) -> TilePrediction:
+    """Return a tile as it is, and of the whole image the objects that no tile is sure to show whole."""
+    if tile.window != (0, 0, size[1], size[0]):
+        return tile
+    sides = tile.found.boxes[:, 2:] - tile.found.boxes[:, :2]
+    return TilePrediction(tile.window, tile.found[sides.max(axis=1, initial=0) > settings.overlap * settings.size])
 
 
 def _in_image(

@@ -83,6 +83,14 @@ def test_an_object_larger_than_a_tile_comes_from_the_whole_image() -> None:
     assert found.boxes.tolist() == [[20, 20, 380, 220]]
 
 
+def test_of_the_whole_image_only_what_no_tile_shows_whole_is_taken() -> None:
+    whole, overlap = (0, 0, SIZE[1], SIZE[0]), 40
+    boxes = np.array([[100, 100, 100 + overlap, 110], [200, 100, 201 + overlap, 110]], np.float32)
+    found = Prediction(boxes=boxes, scores=np.array([0.9, 0.8], np.float32), labels=np.zeros(2, int))
+    tiles = [TilePrediction((0, 0, 100, 100), Prediction.empty()), TilePrediction(whole, found)]
+    assert merge_objects(tiles, SIZE, TILES, 300).boxes.tolist() == boxes[1:].tolist()
+
+
 def test_weighted_boxes_are_the_mean_by_score() -> None:
     one = Prediction(
         boxes=np.array([[40, 10, 60, 30]], np.float32), scores=np.array([0.75], np.float32), labels=np.array([0])
