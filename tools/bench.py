@@ -11,7 +11,7 @@
     python tools/bench.py freezing --data DIR --weights W.pt
     python tools/bench.py step_time_yolo …                 # steps of ultralytics' trainer, as `freezing` times them
     python tools/bench.py gpu                              # all of it on a GPU, in four minutes; then: tables gpu.json
-    python tools/bench.py verify | evaluation | label_maps | loading | startup
+    python tools/bench.py verify | evaluation | label_maps | loading | reading | startup
 
 `parity --side …` and `step_time_yolo` run one side and print JSON on the last line, the others print a table. Nothing
 here asserts on seconds.
@@ -31,6 +31,7 @@ BENCHMARKS = (
     "label_maps",
     "loading",
     "parity",
+    "reading",
     "recipes",
     "startup",
     "step",

@@ -92,8 +92,8 @@ def read_names_folder(folder: Path, images: Path | None) -> dict[str, Labels]:
 def _classes(path: Path, names: Any) -> tuple[str, ...]:
     if isinstance(names, Mapping):
         if {*names} != {*range(len(names))}:
-            found = shown(sorted(map(str, names)))
-            raise InputError(f"{path}: names: expected the numbers 0 to {len(names) - 1}, got {found}")
+            given = shown(sorted(map(str, names)))
+            raise InputError(f"{path}: names: expected the numbers 0 to {len(names) - 1}, got {given}")
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise InputError(f"{path}: names: expected a list of class names")
