@@ -12,7 +12,7 @@
     python tools/bench.py step_time_yolo …                 # steps of ultralytics' trainer, as `freezing` times them
     python tools/bench.py gpu                              # all of it on a GPU, in four minutes; then: tables gpu.json
     python tools/bench.py label_noise --json val.json --images DIR --run RUN …   # planted errors that doctor finds
-    python tools/bench.py verify | evaluation | label_maps | loading | startup
+    python tools/bench.py verify | evaluation | label_maps | loading | reading | startup
 
 `parity --side …` and `step_time_yolo` run one side and print JSON on the last line, the others print a table. Nothing
 here asserts on seconds.
@@ -33,6 +33,7 @@ BENCHMARKS = (
     "label_noise",
     "loading",
     "parity",
+    "reading",
     "recipes",
     "startup",
     "step",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poison import tools
+from poison import tools as labels_of_tools
 from poison.dataset import Build, coco, put, raw
 from poison.pictures import png, replaced
 
@@ -85,11 +85,12 @@ CASES: dict[str, tuple[Build, str, int, str]] = {
     "a PNG of 10^9 pixels": (replaced(png(31_623, 31_623)), "dataset.decode", 100, "is too large"),
     "16 bits that compress to nothing": (sixteen_bits, "dataset.read_boxes", 1200, "values, of which 8 bits"),
     "names that expand to 10^9 characters": (
-        tools.yolo("data.yaml", f"a: {tools.BOMB}names: [*i]\ntrain: images/train\n"), "dataset.convert", 100,
+        labels_of_tools.yolo("data.yaml", f"a: {labels_of_tools.BOMB}names: [*i]\ntrain: images/train\n"),
+        "dataset.convert", 100,
         "expected a list of class names",
     ),
     "xml of 1,000,000 elements in each other": (
-        tools.one_file("export.xml", "<annotations>" + "<a>" * 1_000_000 + "</a>" * 1_000_000 + "</annotations>"),
+        labels_of_tools.one_file("export.xml", f"<annotations>{'<a>' * 1_000_000}{'</a>' * 1_000_000}</annotations>"),
         "dataset.convert", 600, "has no image",
     ),
     "300 images that are one": (same_images, "dataset.read_boxes", 100, "width or height is missing"),
@@ -115,3 +116,14 @@ def test_a_hostile_file_takes_little_memory_and_time(name: str, tmp_path: Path, 
     assert done.returncode == 0, done.stderr[-2000:]
     assert words in done.stdout
     assert int(done.stdout.split()[-1]) / 1024 < most
+
+
+def test_a_json_of_1_000_000_annotations_takes_less_than_2_gib(
+    tmp_path: Path, tools: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = tools("benchmarks.reading")  # type: ignore[operator]
+    monkeypatch.setattr(reading, "IMAGES", 500)  # the images are headers, the memory is the annotations
+    reading.write_images(tmp_path / "images")
+    reading.write_json(tmp_path / "labels.json", 1_000_000, polygons=False)
+    measured = reading.measure("training on boxes", tmp_path / "labels.json", tmp_path / "images")
+    assert measured["peak_mib"] < 2048

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tlvision.files.json_input import load_json
+from tlvision.files.memory import no_collection
 from tlvision.types import InputError, Json, listing
 from tlvision.types.shown import clip, shown
 
@@ -47,6 +48,7 @@ class GroundTruth:
     empty_masks: int = 0
 
 
+@no_collection()
 def read_ground_truth(path: str | Path, iou_type: IouType = "bbox") -> GroundTruth:
     """Read and check a COCO annotation file.
 
@@ -110,6 +112,7 @@ def _usable(path: Path, annotations: list[Json], images: dict[int, Json]) -> lis
     return [item for item, fine in zip(annotations, valid.tolist(), strict=True) if fine]
 
 
+@no_collection()
 def read_predictions(path: str | Path, truth: GroundTruth, iou_type: IouType = "bbox") -> list[Json]:
     """Read a list of COCO results and return it with the fields that an evaluation adds.
 

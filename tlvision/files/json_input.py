@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tlvision.files.inputs import read_bytes, too_large
+from tlvision.files.memory import no_collection
 from tlvision.types import InputError
 
 
@@ -19,7 +20,8 @@ def load_json(path: Path, what: str) -> object:
     """
     data = read_bytes(path, what)
     try:
-        content: object = json.loads(data)
+        with no_collection():
+            content: object = json.loads(data)
         return content
     except json.JSONDecodeError as error:
         raise InputError(

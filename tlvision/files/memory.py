@@ -1,8 +1,11 @@
-"""Find how much memory programs may take, of the machine or of the container."""
+"""Find how much memory programs may take, and keep Python from searching through all of it."""
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 GIBIBYTE = 1024**3
@@ -48,3 +51,18 @@ def _container_limit() -> int | None:
         return int((_CONTAINER / "memory.max").read_text(encoding="ascii"))
     except (OSError, ValueError):  # no such container, or "max"
         return None
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Stop Python's search for cycles of objects; also a decorator.
+
+    It looks at all objects again and again while millions are made, a third of the time of reading a large json.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tlvision.files.json_input import load_json
-from tlvision.formats.coco.rules import LIMIT, area_problem, crowd_problem
+from tlvision.formats.coco.plain import all_plain, column
+from tlvision.formats.coco.rules import area_problem, crowd_problem
 from tlvision.formats.image_headers import nearby
 from tlvision.types import InputError, Json, listing
 from tlvision.types.shown import clip, has_control, is_encodable, plain
@@ -65,10 +66,11 @@ def load_document(
         raise InputError(
             f"{name}: 'annotations' is empty, so there is nothing to learn or to evaluate; label some images"
         )
-    for annotation_id, row in annotations.items():
-        if not _is_plain(row, images, categories):
+    found = list(annotations.values())
+    if not all_plain(found, images, categories):
+        for annotation_id, row in annotations.items():
             _check_annotation(f"{name}, annotation {annotation_id}", row, images, categories)
-    return Document(name, images, list(annotations.values()), categories, tuple(notes))
+    return Document(name, images, found, categories, tuple(notes))
 
 
 def load_image_rows(path: Path) -> dict[int, Json]:
@@ -100,7 +102,10 @@ def _with_slashes(name: str, images: dict[int, Json], folder: Path | None = None
 
 def used_categories(annotations: Iterable[Json]) -> set[int]:
     """Return the category ids of the annotations, without values that are not integers."""
-    return {number for number in (row.get("category_id") for row in annotations) if type(number) is int}
+    numbers = column(list(annotations), "category_id")
+    if {*map(type, numbers)} <= {int}:  # the usual case
+        return set(numbers)
+    return {number for number in numbers if type(number) is int}
 
 
 def without_empty_roots(categories: list[Json], used: set[int]) -> list[Json]:
@@ -179,7 +184,7 @@ def _foreign_list(first: object) -> str:
 def _rows(name: str, key: str, content: object) -> list[Json]:
     assert isinstance(content, dict)
     value = content.get(key, [])
-    if not isinstance(value, list) or any(not isinstance(row, dict) for row in value):
+    if not isinstance(value, list) or not {*map(type, value)} <= {dict}:
         raise InputError(f"{name}: '{key}' must be a list of objects, as COCO has it")
     return value
 
@@ -209,11 +214,11 @@ def shown(value: object) -> str:
 
 
 def _unique(name: str, what: str, rows: Sequence[Json]) -> dict[int, Json]:
-    keys = [row.get("id") for row in rows]
+    keys = column(rows, "id")
     found: dict[int, Json] = {}
     if {*map(type, keys)} <= {int}:  # the usual case, without a look at each
-        found = dict(zip(keys, rows, strict=True))  # type: ignore[arg-type]
-        if len(found) == len(rows) and -_LARGEST_ID <= min(keys, default=0) <= max(keys, default=0) <= _LARGEST_ID:  # type: ignore[type-var, operator]
+        found = dict(zip(keys, rows, strict=True))
+        if len(found) == len(rows) and -_LARGEST_ID <= min(keys, default=0) <= max(keys, default=0) <= _LARGEST_ID:
             return found
         found = {}
     twice = []
@@ -301,20 +306,6 @@ def _categories(name: str, categories: list[Json]) -> dict[int, str]:
     if not rows:
         raise InputError(f"{name}: 'categories' is empty; name at least one class")
     return {category_id: row["name"] for category_id, row in rows.items()}
-
-
-def _is_plain(row: Json, images: Mapping[int, Json], categories: Mapping[int, str]) -> bool:
-    """Return whether an annotation is right, as nearly all are; if not, `_check_annotation` finds out."""
-    box, crowd, area = row.get("bbox"), row.get("iscrowd"), row.get("area")
-    ids = type(row.get("image_id")) is int and type(row.get("category_id")) is int
-    if not ids or row["image_id"] not in images or row["category_id"] not in categories:
-        return False
-    if type(box) is not list or len(box) != 4 or not {*map(type, box)} <= _NUMBERS:
-        return False
-    return type(crowd) is int and crowd in (0, 1) and type(area) in _NUMBERS and 0 <= area < LIMIT  # type: ignore[operator]
-
-
-_NUMBERS = {int, float}
 
 
 def _check_annotation(where: str, row: Json, images: Mapping[int, Json], categories: Mapping[int, str]) -> None:

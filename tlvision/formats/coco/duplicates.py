@@ -9,7 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tlvision.files.inputs import file_hash
+from tlvision.formats.coco.plain import column
+from tlvision.formats.coco.rules import as_floats
 from tlvision.types import InputError, Json, counted, listing
 
 _THREADS = 8
@@ -36,12 +40,44 @@ def repeated_annotations(rows: Sequence[Json]) -> list[int]:
     """Return the ids of annotations that repeat an earlier one: same image, class, box and iscrowd."""
     seen: set[tuple[Any, ...]] = set()
     again = []
-    for row in rows:
+    for row in _alike(rows):
         key = (row["image_id"], row["category_id"], *row["bbox"], bool(row.get("iscrowd")))
         if key in seen:
             again.append(row["id"])
         seen.add(key)
     return again
+
+
+def _alike(rows: Sequence[Json]) -> list[Json]:
+    """Return the rows that may equal another one: those whose hash occurs more than once."""
+    if not rows:
+        return []
+    numbers = np.concatenate(
+        [
+            as_floats(column(rows, "bbox")),
+            *(np.array(column(rows, key), np.float64)[:, None] for key in ("image_id", "category_id")),
+        ],
+        axis=1,
+    )
+    bits = (numbers + 0.0).view(np.uint64)  # -0.0 becomes 0.0
+    hashes = (bits * _ODD).sum(axis=1, dtype=np.uint64)
+    hashes ^= hashes >> np.uint64(29)
+    _, first, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    return [rows[number] for number in np.flatnonzero(counts[first] > 1).tolist()]
+
+
+_ODD = np.array(
+    [
+        0x9E3779B97F4A7C15,
+        0xC2B2AE3D27D4EB4F,
+        0x165667B19E3779F9,
+        0x27D4EB2F165667C5,
+        0x85EBCA77C2B2AE63,
+        0xFF51AFD7ED558CCD,
+    ],
+    np.uint64,
+)
+"""Factors of the columns; sums and products wrap around."""
 
 
 def repeated_sentence(count: int) -> str:

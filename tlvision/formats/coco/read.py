@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.files.inputs import check_inside
+from tlvision.files.memory import no_collection
 from tlvision.formats.bit_depth import FULL, choose_bits
 from tlvision.formats.coco.annotators import several_annotators
 from tlvision.formats.coco.class_changes import change_classes
 from tlvision.formats.coco.document import Document, load_document
 from tlvision.formats.coco.duplicates import check_one_row_a_file, repeated_annotations, repeated_sentence
+from tlvision.formats.coco.plain import column
 from tlvision.formats.coco.rules import CheckedBoxes, as_floats, check_boxes
 from tlvision.formats.coco.segments import empty_masks, read_segments
 from tlvision.formats.coco.suspicion import suspect_boxes
@@ -66,6 +68,7 @@ class CocoData:
     changes: ClassChanges = _NO_CHANGES
 
 
+@no_collection()
 def read_coco(
     json_path: str | Path,
     images_dir: str | Path,
@@ -113,11 +116,15 @@ def read_coco(
     sizes, turned = _image_sizes(document, headers, notes, exif)
     bits, bit_notes = choose_bits(paths, list(headers.values()), bits, document.name)
     notes += [*bit_notes, *header_notes(paths, list(headers.values()), document.name)]
-    rows = [row for row in document.annotations if row["category_id"] in indices]
+    rows = document.annotations
+    if not indices.keys() >= document.categories.keys():
+        rows = [row for row in rows if row["category_id"] in indices]
     if require_masks:
         _check_masks(document, rows)
-    boxes = _boxes(document.name, rows, sizes, notes)
-    crowd = np.array([bool(row.get("iscrowd")) for row in rows], bool)
+    image_of = {image_id: position for position, image_id in enumerate(sizes)}
+    image = np.fromiter(map(image_of.__getitem__, column(rows, "image_id")), np.int64, len(rows))
+    boxes = _boxes(document.name, rows, np.array(list(sizes.values()), np.float64)[image], notes)
+    crowd = np.array(column(rows, "iscrowd")).astype(bool)  # None is 0
     if require_objects:
         _check_left(document.name, boxes.valid, crowd, notes)
     usable = boxes.valid
@@ -130,9 +137,11 @@ def read_coco(
         if require_objects:
             _check_left(document.name, usable, crowd, notes)
         valid = np.flatnonzero(usable).tolist()
-    objects: dict[int, list[int]] = defaultdict(list)
-    for number in valid:
-        objects[rows[number]["image_id"]].append(number)
+    labels = np.fromiter(map(indices.__getitem__, column(rows, "category_id")), np.int64, len(rows))
+    order = np.flatnonzero(usable)
+    order = order[np.argsort(image[order], kind="stable")]
+    ends = np.searchsorted(image[order], np.arange(1, len(sizes)))
+    objects = [segments.get(number) for number in column(rows, "id")]
     samples = tuple(
         Sample(
             image_id=image_id,
@@ -141,10 +150,10 @@ def read_coco(
             height=sizes[image_id][1],
             exif=turned.applied[image_id],
             bits=bits or FULL,
-            target=_target([rows[n] for n in objects[image_id]], boxes.corners[objects[image_id]], indices),
-            segments=tuple(segments[rows[n]["id"]] for n in objects[image_id]),
+            target=Target(boxes=boxes.corners[chosen], labels=labels[chosen], crowd=crowd[chosen]),
+            segments=tuple([objects[number] for number in chosen.tolist()]),
         )
-        for image_path, image_id in zip(paths, document.images, strict=True)
+        for image_path, image_id, chosen in zip(paths, document.images, np.split(order, ends), strict=True)
     )
     category_ids = {index: category_id for category_id, index in sorted(indices.items(), key=lambda item: item[1])}
     unusable = frozenset(rows[number]["id"] for number in np.flatnonzero(~usable).tolist())
@@ -238,7 +247,7 @@ def _match_classes(
                 raise InputError(f"{document.name}: it has no class '{name}'.{nearest(name, ids)}")
         names = tuple(class_names) if class_names is not None else tuple(ids)
         classes = ClassMap(names, tuple(ids[name] for name in names))
-    counts = Counter(row["category_id"] for row in document.annotations)
+    counts = Counter(column(document.annotations, "category_id"))
     indices = {ids[name]: index for index, name in enumerate(classes.names) if name in ids}
     for name, category_id in ids.items():
         if name in classes.names:
@@ -288,9 +297,9 @@ def _by(size: tuple[object, object]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _boxes(name: str, rows: Sequence[Json], sizes: dict[int, tuple[int, int]], notes: list[str]) -> CheckedBoxes:
-    xywh = as_floats([row["bbox"] for row in rows])
-    limits = np.array([sizes[row["image_id"]] for row in rows], np.float64).reshape(-1, 2)
+def _boxes(name: str, rows: Sequence[Json], limits: npt.NDArray[np.float64], notes: list[str]) -> CheckedBoxes:
+    """Check the boxes. limits: (N, 2), width and height of the image of each row."""
+    xywh = as_floats(column(rows, "bbox"))
     boxes = check_boxes(xywh, limits)
     sound = ~(boxes.not_finite | boxes.empty)
     suspicion = suspect_boxes(xywh[sound], limits[sound], name)
@@ -301,14 +310,18 @@ def _boxes(name: str, rows: Sequence[Json], sizes: dict[int, tuple[int, int]], n
         (boxes.empty, "box", "without a positive width and height, skipped"),
         (boxes.outside, "box", "wholly outside the image, skipped"),
         (boxes.clipped, "box", "sticking out of the image, clipped"),
-        (np.array([row.get("area") is None for row in rows], bool), "annotation", "without area, taken from the box"),
-        (np.array([row.get("iscrowd") is None for row in rows], bool), "annotation", "without iscrowd, taken as 0"),
+        (_missing(rows, "area"), "annotation", "without area, taken from the box"),
+        (_missing(rows, "iscrowd"), "annotation", "without iscrowd, taken as 0"),
     )
     for flags, noun, words in found:
         ids = [rows[number]["id"] for number in np.flatnonzero(flags).tolist()]
         if ids:
             notes.append(f"{name}: {counted(len(ids), noun)} {words}: annotation {listing(ids)}")
     return boxes
+
+
+def _missing(rows: Sequence[Json], key: str) -> npt.NDArray[np.bool_]:
+    return np.array([value is None for value in column(rows, key)], bool)
 
 
 def _check_masks(document: Document, rows: Sequence[Json]) -> None:
@@ -327,11 +340,3 @@ def _check_masks(document: Document, rows: Sequence[Json]) -> None:
             f"{document.name}: {len(unsized)} images have no 'width' and 'height', without which masks cannot be "
             f"compared: {listing(unsized, 3)}; write them into the json"
         )
-
-
-def _target(rows: Sequence[Json], corners: npt.NDArray[np.float32], indices: dict[int, int]) -> Target:
-    return Target(
-        boxes=corners,
-        labels=np.array([indices[row["category_id"]] for row in rows], np.int64),
-        crowd=np.array([bool(row.get("iscrowd", 0)) for row in rows], bool),
-    )

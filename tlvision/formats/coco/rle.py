@@ -19,7 +19,7 @@ from tlvision.types import InputError, Polygons, Rle
 from tlvision.types.shown import shown
 
 Mask = npt.NDArray[np.uint8]
-_LONGEST_OUTLINE = 1_000_000
+LONGEST_OUTLINE = 1_000_000
 """Pixels: drawing a polygon takes 100 bytes for each."""
 
 
@@ -56,9 +56,9 @@ def _polygon(part: object, where: str) -> npt.NDArray[np.float32]:
     if not np.isfinite(points).all():
         raise InputError(f"{where}: a polygon has a coordinate that is not finite. Correct it, or remove the polygon")
     points = points.reshape(-1, 2)
-    if len(points) * np.abs(points).max() > _LONGEST_OUTLINE and (length := outline_length(points)) > _LONGEST_OUTLINE:
+    if len(points) * np.abs(points).max() > LONGEST_OUTLINE and (length := outline_length(points)) > LONGEST_OUTLINE:
         raise InputError(
-            f"{where}: the outline of a polygon is {length:,.0f} pixels long, at most {_LONGEST_OUTLINE:,} can be "
+            f"{where}: the outline of a polygon is {length:,.0f} pixels long, at most {LONGEST_OUTLINE:,} can be "
             "drawn. Correct it, or write the mask as run lengths"
         )
     return points.astype(np.float32)

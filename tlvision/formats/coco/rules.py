@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -56,13 +57,14 @@ def as_floats(rows: Sequence[Sequence[float]], columns: int = 4) -> npt.NDArray[
     [[inf, -5.0, 1.0, 2.0]]
     """
     try:
-        values = np.array(rows, np.float64).reshape(-1, columns)
+        values = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * columns).reshape(-1, columns)
     except OverflowError:
         flat = [
             [min(max(number, -(10**300)), 10**300) if type(number) is int else number for number in row] for row in rows
         ]
         values = np.array(flat, np.float64).reshape(-1, columns)
-    return np.where(np.abs(values) > LIMIT, np.copysign(np.inf, values), values)
+    beyond = np.abs(values) > LIMIT
+    return np.where(beyond, np.copysign(np.inf, values), values) if beyond.any() else values
 
 
 def crowd_problem(value: object) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from tlvision.formats.coco.plain import column
+from tlvision.formats.coco.polygons import plain_polygons, surely_drawn
 from tlvision.formats.coco.rle import is_empty, parse_segmentation
 from tlvision.types import InputError, Json, Polygons, Rle, counted, listing
 
-Segments = dict[int, Polygons | Rle | None]
+_AT_A_TIME = 50_000
+"""Annotations; bounds the memory of their coordinates."""
+Segments = dict[int, Polygons | Rle]
 
 
 def read_segments(
     name: str, rows: Sequence[Json], sizes: Mapping[int, tuple[int, int]], notes: list[str], *, strict: bool
 ) -> Segments:
-    """Return the segmentation of each annotation by its id, None if it has none or it cannot be read.
+    """Return the segmentations that can be read, by the id of their annotation.
 
     name:   of the json, for messages.
     rows:   annotations with a usable box.
@@ -28,15 +34,27 @@ def read_segments(
     segments: Segments = {}
     faulty: list[tuple[int, InputError]] = []
     trimmed: list[int] = []
-    for row in rows:
-        value, short = without_short_polygons(row.get("segmentation"))
+    values = column(rows, "segmentation")
+    plain = [
+        found
+        for first in range(0, len(rows), _AT_A_TIME)
+        for found in plain_polygons(values[first : first + _AT_A_TIME])
+    ]
+    for row, given, polygons in zip(rows, values, plain, strict=True):
+        if polygons is not None:
+            segments[row["id"]] = polygons
+            continue
+        if given is None or given == []:
+            continue
+        value, short = without_short_polygons(given)
         if short:
             trimmed.append(row["id"])
         width, height = sizes[row["image_id"]]
         try:
-            segments[row["id"]] = parse_segmentation(value, height, width, f"{name}, annotation {row['id']}")
+            found = parse_segmentation(value, height, width, f"{name}, annotation {row['id']}")
+            if found is not None:
+                segments[row["id"]] = found
         except InputError as error:
-            segments[row["id"]] = None
             faulty.append((row["id"], error))
     if trimmed:
         notes.append(
@@ -64,15 +82,28 @@ def empty_masks(
     Arguments as for `read_segments`, which returned `segments`.
     """
     found = []
-    for row in rows:
-        segment, (width, height) = segments[row["id"]], sizes[row["image_id"]]
-        if segment is not None and is_empty(segment, height, width):
-            found.append(row["id"])
+    for first in range(0, len(rows), _AT_A_TIME):
+        part = rows[first : first + _AT_A_TIME]
+        drawn = _drawn(part, segments, sizes)
+        for row in part:
+            segment, (width, height) = segments.get(row["id"]), sizes[row["image_id"]]
+            if row["id"] not in drawn and segment is not None and is_empty(segment, height, width):
+                found.append(row["id"])
     if found:
         notes.append(
             f"{name}: {counted(len(found), 'mask')} without a pixel in the image, skipped: annotation {listing(found)}"
         )
     return set(found)
+
+
+def _drawn(rows: Sequence[Json], segments: Segments, sizes: Mapping[int, tuple[int, int]]) -> set[int]:
+    """Return the ids of annotations of which a polygon has a pixel for sure."""
+    found = [(row["id"], sizes[row["image_id"]], segments.get(row["id"])) for row in rows]
+    pieces = [(key, size, piece) for key, size, segment in found if isinstance(segment, tuple) for piece in segment]
+    if not pieces:
+        return set()
+    flags = surely_drawn([piece for *_, piece in pieces], np.array([size for _, size, _ in pieces], np.int64))
+    return {key for (key, *_), flag in zip(pieces, flags.tolist(), strict=True) if flag}
 
 
 def without_short_polygons(value: Any) -> tuple[Any, bool]:
