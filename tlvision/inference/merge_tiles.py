@@ -53,11 +53,11 @@ def merge_objects(
     size: height and width of the image. most: objects of an image at most.
 
     Of the whole image, objects that fit into the overlap of two tiles are left out: a tile shows each of them whole,
-    at a better resolution. Objects of one class from two tiles are one if their IoU is `settings.iou` or more, or if one
-    is cut by an edge of its tile and lies in the other by half or more. An object that a tile shows whole is kept before
-    one of the whole image, and that before one that is cut; among equals the best one. Its score is the highest of those
-    that it replaces, but for cut ones. `wbf` takes the mean of the boxes of objects that are not cut, weighted by score
-    (Solovyev et al. 2021, "Weighted boxes fusion"); the mask is that of the one that is kept.
+    at a better resolution. Objects of one class from two tiles are one if their IoU is `settings.iou` or more, or if
+    one is cut by an edge of its tile and lies in the other by half or more. An object that a tile shows whole is kept
+    before one of the whole image, and that before one that is cut; among equals the best one. Its score is the highest
+    of those that it replaces, but for cut ones. `wbf` takes the mean of the boxes of objects that are not cut, weighted
+    by score (Solovyev et al. 2021, "Weighted boxes fusion"); the mask is that of the one that is kept.
     """
     tiles = [_large_ones(tile, size, settings) for tile in tiles]
     boxes, scores, labels, tile, cut = _in_image(tiles, size)
