@@ -114,7 +114,10 @@ REFUSED: list[tuple[str, str]] = [
     ("data.image_size=640.0", "data.image_size: input should be a valid integer, got 640.0"),
     ("data.image_size=false", "data.image_size: input should be a valid integer, got False"),
     ("data.augment.flip=true", "data.augment.flip: input should be a valid number, got True"),
-    ("data.augment.flip=yes", "data.augment.flip: input should be a valid number, got 'yes'"),
+    (
+        "data.augment.flip=yes",
+        "data.augment.flip: expected a probability, or one of none, horizontal, vertical, both, got 'yes'",
+    ),
     ("data.augment.crop=64.0", "data.augment.crop: input should be a valid integer"),
     ("data.augment=none", "data.augment: input should be"),
     ("data.augment=", "data.augment: input should be"),

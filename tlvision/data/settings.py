@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MAX_SEED = 2**32 - 1
 """numpy's generators take no larger seed."""
@@ -210,12 +210,17 @@ class AugmentSettings(BaseModel):
     @classmethod
     def _named_flip(cls, values: Any) -> Any:
         name = values.get("flip") if isinstance(values, dict) else None
-        if not isinstance(name, str):
+        if not isinstance(name, str) or name not in _FLIPS:
             return values
-        if name not in _FLIPS:
-            raise ValueError(f"flip: expected a probability, or one of {', '.join(_FLIPS)}")
         horizontal, vertical = _FLIPS[name]
         return {**values, "flip": horizontal, "flip_vertical": values.get("flip_vertical", vertical)}
+
+    @field_validator("flip", mode="before")
+    @classmethod
+    def _known_flip(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"expected a probability, or one of {', '.join(_FLIPS)}")
+        return value
 
     @property
     def mixes(self) -> bool:

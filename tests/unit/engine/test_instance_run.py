@@ -266,7 +266,7 @@ def no_build(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> None:
         raise AssertionError("the model was built, or an image read, before what is cheap was checked")
 
     monkeypatch.setattr(type(registry.get_plugin(config["model"]["plugin"])), "build", refuse)
-    monkeypatch.setattr("tlvision.data.dataset.read_image", refuse)
+    monkeypatch.setattr("tlvision.data.loader.read_image", refuse)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
