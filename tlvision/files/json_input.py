@@ -20,8 +20,10 @@ def load_json(path: Path, what: str) -> object:
     """
     data = read_bytes(path, what)
     try:
+        text = data.decode(json.detect_encoding(data), "surrogatepass")
+        del data  # as large as the text
         with no_collection():
-            content: object = json.loads(data)
+            content: object = json.loads(text)
         return content
     except json.JSONDecodeError as error:
         raise InputError(

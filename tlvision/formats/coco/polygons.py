@@ -30,9 +30,11 @@ def plain_polygons(values: Sequence[Any]) -> list[Polygons | None]:
         return result
     lengths = np.fromiter(map(len, parts), np.int64, len(parts))
     starts = np.cumsum(lengths) - lengths
-    highest = np.maximum.reduceat(np.abs(flat), starts)
-    sound = (highest < LIMIT) & (highest * lengths < LONGEST_OUTLINE)  # an outline is at most that long
-    points = flat.astype(np.float32).reshape(-1, 2)
+    size = np.abs(flat)
+    finite = size < LIMIT  # nan is not
+    highest = np.maximum.reduceat(np.where(finite, size, np.inf), starts)
+    sound = highest * lengths < LONGEST_OUTLINE  # an outline is at most that long
+    points = np.where(finite, flat, 0.0).astype(np.float32).reshape(-1, 2)
     pieces = [
         points[start : start + count]
         for start, count in zip((starts // 2).tolist(), (lengths // 2).tolist(), strict=True)
@@ -60,10 +62,9 @@ def _numbers(parts: Sequence[list[Any]]) -> Floats | None:
     if not parts or not {*map(type, chain.from_iterable(parts))} <= {int, float}:
         return None
     try:
-        found: Floats = np.fromiter(chain.from_iterable(parts), np.float64)
+        return np.fromiter(chain.from_iterable(parts), np.float64)
     except OverflowError:
         return None
-    return found if (np.abs(found) < 1e30).all() else None  # float32 holds it
 
 
 def surely_drawn(polygons: Sequence[npt.NDArray[np.float32]], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

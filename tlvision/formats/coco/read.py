@@ -128,15 +128,13 @@ def read_coco(
     if require_objects:
         _check_left(document.name, boxes.valid, crowd, notes)
     usable = boxes.valid
-    valid = np.flatnonzero(usable).tolist()
-    _note_rows(document.name, [rows[number] for number in valid], crowd[usable], notes)
-    segments = read_segments(document.name, [rows[n] for n in valid], sizes, notes, strict=require_masks)
-    if require_masks:
-        empty = empty_masks(document.name, [rows[n] for n in valid], segments, sizes, notes)
+    kept = _chosen(rows, usable)
+    _note_rows(document.name, kept, crowd[usable], notes)
+    segments = read_segments(document.name, kept, sizes, notes, strict=require_masks)
+    if require_masks and (empty := empty_masks(document.name, kept, segments, sizes, notes)):
         usable = usable & np.array([row["id"] not in empty for row in rows], bool)
         if require_objects:
             _check_left(document.name, usable, crowd, notes)
-        valid = np.flatnonzero(usable).tolist()
     labels = np.fromiter(map(indices.__getitem__, column(rows, "category_id")), np.int64, len(rows))
     order = np.flatnonzero(usable)
     order = order[np.argsort(image[order], kind="stable")]
@@ -156,8 +154,12 @@ def read_coco(
         for image_path, image_id, chosen in zip(paths, document.images, np.split(order, ends), strict=True)
     )
     category_ids = {index: category_id for category_id, index in sorted(indices.items(), key=lambda item: item[1])}
-    unusable = frozenset(rows[number]["id"] for number in np.flatnonzero(~usable).tolist())
+    unusable = frozenset(column(_chosen(rows, ~usable), "id"))
     return CocoData(path, folder, samples, classes, category_ids, tuple(notes), bits, unusable, changes=changes)
+
+
+def _chosen(rows: Sequence[Json], flags: npt.NDArray[np.bool_]) -> Sequence[Json]:
+    return rows if flags.all() else [rows[number] for number in np.flatnonzero(flags).tolist()]
 
 
 def _check_left(name: str, usable: npt.NDArray[np.bool_], crowd: npt.NDArray[np.bool_], notes: list[str]) -> None:
