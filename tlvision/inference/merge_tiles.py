@@ -54,17 +54,15 @@ def merge_objects(
 
     Of the whole image, objects that fit into the overlap of two tiles are left out: a tile shows each of them whole,
     at a better resolution. Objects of one class from two tiles are one if their IoU is `settings.iou` or more, or if
-    one is cut by an edge of its tile and lies in the other by half or more. An object that a tile shows whole is kept
-    before one of the whole image, and that before one that is cut; among equals the best one. Its score is the highest
-    of those that it replaces, but for cut ones. `wbf` takes the mean of the boxes of objects that are not cut, weighted
-    by score (Solovyev et al. 2021, "Weighted boxes fusion"); the mask is that of the one that is kept.
+    one is cut by an edge of its tile and lies in the other by half or more. The best one is kept, and cut ones come
+    behind all others, so that the whole object outlives its part. `wbf` takes the mean of the boxes of objects that are
+    not cut, weighted by score (Solovyev et al. 2021, "Weighted boxes fusion"); score and mask are those of the best.
     """
     tiles = [_large_ones(tile, size, settings) for tile in tiles]
     boxes, scores, labels, tile, cut = _in_image(tiles, size)
     best = np.argsort(-scores, kind="stable")[: _CANDIDATES * most]
-    coarse = np.array([each.window == (0, 0, size[1], size[0]) for each in tiles])[tile]
-    order = best[np.argsort((2 * cut + coarse)[best], kind="stable")]  # by score; cut ones behind the whole image's
-    kept, merged, highest = [], [], []
+    order = best[np.argsort(cut[best], kind="stable")]  # by score, those that are cut last
+    kept, merged = [], []
     left = np.ones(len(order), bool)
     near = _near(tiles, tile[order])
     for place, index in enumerate(order):
@@ -77,15 +75,14 @@ def merge_objects(
         left[rows[duplicate]] = False
         kept.append(int(index))
         group = [int(index), *order[rows[(overlap >= settings.iou) & ~cut[order[rows]]]]]
-        highest.append(scores[group].max())
         merged.append(np.average(boxes[group], axis=0, weights=scores[group]) if len(group) > 1 else boxes[index])
     chosen = np.array(kept, np.int64)
-    by_score = np.argsort(-np.array(highest), kind="stable")[:most]
+    by_score = np.argsort(-scores[chosen], kind="stable")[:most]
     chosen = chosen[by_score]
     final = np.array(merged).reshape(-1, 4)[by_score] if settings.merge == "wbf" else boxes[chosen]
     return Prediction(
         boxes=final.astype(np.float32).reshape(-1, 4),
-        scores=np.array(highest, np.float32)[by_score],
+        scores=scores[chosen].astype(np.float32),
         labels=labels[chosen],
         masks=_masks(tiles, chosen, size),
     )
