@@ -28,6 +28,7 @@ UNKNOWN = "not recorded"
 FOLDER = Path("docs/benchmarks")
 PAGES = (
     "README.md",
+    "docs/augmentation.md",
     "docs/benchmarks.md",
     "docs/benchmarks-adaptation.md",
     "docs/choosing-a-method.md",
