@@ -42,7 +42,9 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[YoloAdapter, Wei
     width = class_branch_width(description, file)
     model = build_model(description, len(spec.classes), width, masks=arch.task == "instance")
     model.names = dict(enumerate(spec.classes.names))
-    options = spec.options if isinstance(spec.options, YoloOptions) else YoloOptions()
+    options = spec.options if spec.options is not None else YoloOptions()
+    if not isinstance(options, YoloOptions):
+        raise InputError(f"model.options: plugin 'yolo' expects YoloOptions, got {type(options).__name__}")
     weights = weights_in_order(options.class_weights, spec.classes.names)
     if weights is not None:
         model.class_weights = torch.tensor(weights)  # read by upstream's losses

@@ -50,6 +50,13 @@ def config_of(folder: Path, *names: str) -> dict[str, Any]:
     }
 
 
+def two_parts(folder: Path) -> dict[str, Any]:
+    """Write 24 training and 12 validation images, and return their config."""
+    write_part(folder, "train", 24)
+    write_part(folder, "val", 12)
+    return config_of(folder, "train", "val")
+
+
 def findings_of(values: dict[str, Any]) -> list[Finding]:
     """Return what the doctor finds."""
     return examine(load_config(values))[1]

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import poison.dataset
 from tlvision.evaluation import measurable
 from tlvision.formats.coco import read_coco
 from tlvision.types import InputError, TlvisionError
@@ -23,23 +24,11 @@ NAN, HUGE = float("nan"), 10**400
 
 
 def document() -> Json:
-    """Two images, six objects of two classes; each box has its own place."""
-    boxes = [[2, 2, 8, 6], [12, 3, 9, 9], [24, 5, 7, 12], [3, 12, 6, 7], [14, 14, 10, 5], [30, 1, 6, 6]]
-    return {
-        "images": [{"id": 1 + k, "file_name": f"{'ab'[k]}.png", "width": 40, "height": 24} for k in range(2)],
-        "categories": [{"id": 3, "name": "bolt"}, {"id": 90, "name": "nut"}],
-        "annotations": [
-            {
-                "id": k + 1,
-                "image_id": 1 + k % 2,
-                "category_id": (3, 90)[k % 2],
-                "bbox": list(box),
-                "area": 40,
-                "iscrowd": 0,
-            }
-            for k, box in enumerate(boxes)
-        ],
-    }
+    """Two images, six objects of two classes, each box in its own place, without masks."""
+    content = poison.dataset.document()
+    for row in content["annotations"]:
+        del row["segmentation"]
+    return content
 
 
 @pytest.fixture(scope="module")

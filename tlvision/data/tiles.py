@@ -64,7 +64,7 @@ def cut_sample(sample: Sample, window: Window, path: Path, *, min_visible: float
         if share < 1 and segment is not None:
             segment, seen, share = _cut_segment(segment, sample, window, seen)
         elif segment is not None:
-            segment = _moved(segment, sample, window)
+            segment = _moved(segment, window)
         if share < min_visible and not sample.target.crowd[index]:
             cut += share > 0
             continue
@@ -80,7 +80,7 @@ def cut_sample(sample: Sample, window: Window, path: Path, *, min_visible: float
     return replace(tile, exif=False, bits=16, origin=sample.path), cut
 
 
-def _moved(segment: Polygons | Rle, sample: Sample, window: Window) -> Polygons | Rle:
+def _moved(segment: Polygons | Rle, window: Window) -> Polygons | Rle:
     """Return a segmentation that lies in the window, in pixels of the window."""
     if isinstance(segment, dict):
         return mask_to_rle(_window_of(rle_to_mask(segment), window))

@@ -282,3 +282,5 @@ def test_class_weights_scale_the_classification_loss(make_target: MakeTarget) ->
     assert plain["cls"] < one["cls"] < 3 * plain["cls"]
     with pytest.raises(InputError, match=r"model\.options\.class_weights: no class 'bb'"):
         losses(YoloOptions(class_weights={"bb": 3.0}))
+    with pytest.raises(InputError, match="plugin 'yolo' expects YoloOptions, got dict"):
+        losses({"class_weights": [2.0, 2.0, 2.0]})  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from doctor_set import Content, change_json, config_of, findings_of, write_part
+from doctor_set import Content, change_json, findings_of, two_parts
 from tlvision.cli.main import main
 from tlvision.config.load import dump_config, load_config
 from tlvision.engine.build import build_run
@@ -18,9 +18,7 @@ from tlvision.types import InputError
 
 @pytest.fixture
 def values(tmp_path: Path) -> dict[str, Any]:
-    write_part(tmp_path, "train", 24)
-    write_part(tmp_path, "val", 12)
-    return config_of(tmp_path, "train", "val")
+    return two_parts(tmp_path)
 
 
 def conflict(content: Content) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from doctor_set import Content, change_json, config_of, findings_of, write_part
+from doctor_set import Content, change_json, findings_of, two_parts
 from tlvision.analysis.doctor.annotators import agreement
 from tlvision.formats.coco.annotators import KEYS
 from tlvision.types import Json
@@ -15,9 +15,7 @@ from tlvision.types import Json
 
 @pytest.fixture
 def values(tmp_path: Path) -> dict[str, Any]:
-    write_part(tmp_path, "train", 24)
-    write_part(tmp_path, "val", 12)
-    return config_of(tmp_path, "train", "val")
+    return two_parts(tmp_path)
 
 
 def second_annotator(content: Content, key: str = "annotator") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from doctor_set import Content, change_json, config_of, findings_of, picture, write_part
+from doctor_set import Content, change_json, findings_of, picture, two_parts
 from tlvision.analysis.doctor import examine, fix_data
 from tlvision.analysis.doctor.fix_rows import WHAT
 from tlvision.cli.main import main
@@ -22,9 +22,7 @@ from tlvision.engine.build import build_run
 
 @pytest.fixture
 def values(tmp_path: Path) -> dict[str, Any]:
-    write_part(tmp_path, "train", 24)
-    write_part(tmp_path, "val", 12)
-    return config_of(tmp_path, "train", "val")
+    return two_parts(tmp_path)
 
 
 def spoil(folder: Path) -> None:

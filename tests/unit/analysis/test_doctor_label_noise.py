@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from doctor_set import Content, change_json, config_of, picture, write_part
+from doctor_set import Content, change_json, picture, two_parts
 from tiny import QUIET
 from tlvision.analysis.doctor import examine, write_doctor_page
 from tlvision.analysis.doctor.label_noise import KINDS, label_noise
@@ -115,9 +115,7 @@ def test_a_class_that_the_model_does_not_find_is_not_suspicious() -> None:
 
 @pytest.fixture
 def values(tmp_path: Path) -> dict[str, Any]:
-    write_part(tmp_path, "train", 24)
-    write_part(tmp_path, "val", 12)
-    return config_of(tmp_path, "train", "val")
+    return two_parts(tmp_path)
 
 
 def results(path: Path) -> list[Json]:

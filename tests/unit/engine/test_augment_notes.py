@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlvision.cli.main import main
 from tlvision.config.load import load_config
 from tlvision.engine.augment_notes import augment_notes, mirrored_classes
 from tlvision.engine.augment_pictures import show_augmented
@@ -42,6 +43,14 @@ def test_a_run_samples_by_class(tiny_config: dict[str, Any]) -> None:
     assert any("data.sampling: class_balanced: in an epoch an image comes" in note for note in parts.notes)
     assert training_images(parts, None).weights is not None
     assert training_images(build_run(load_config(tiny_config, [])), None).weights is None
+
+
+def test_options_of_show_that_do_nothing_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "quickstart", "--output", "x"]) == 2
+    assert "--output has no effect without --augment" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["show", "quickstart", "--origin", "--augment", "2"])
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_training_inputs_are_drawn(tiny_config: dict[str, Any], tmp_path: Path) -> None:

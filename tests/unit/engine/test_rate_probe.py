@@ -189,6 +189,17 @@ def test_held_out_images_are_training_images_and_depend_on_the_seed(auto: dict[s
     assert found[0] == found[1] != found[2]
 
 
+def test_tiles_of_an_image_are_held_out_together(auto: dict[str, Any], tmp_path: Path) -> None:
+    fabric = make_fabric(load_config(auto).train)
+    (tmp_path / "probe").mkdir()
+    parts = build_run(load_config(auto, ["data.tiles.size=48"]))
+    fit, held = hold_out(parts, tmp_path / "probe", fabric)
+    sources = [{each.origin or each.path for each in data.samples} for data in (fit.train, held.train)]
+    assert len(fit.train.samples) > 2 * len(sources[0])
+    assert not sources[0] & sources[1]
+    assert len(sources[0] | sources[1]) == 12
+
+
 @pytest.mark.parametrize(
     ("found", "rate"),
     [

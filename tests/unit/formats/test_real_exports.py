@@ -1,4 +1,4 @@
-"""Layouts that people's label tools have really written, each from a thread of an issue tracker.
+"""Layouts that label tools have written, rebuilt from what threads of their issue trackers show.
 
 They are read, or one sentence says what to change.
 """
@@ -54,22 +54,22 @@ def cvat_ultralytics(folder: Path) -> Path:
     return folder
 
 
-def roboflow_export(folder: Path) -> Path:
-    """roboflow/roboflow-python#125: one `..` too many."""
-    text(folder / "data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 1\nnames: ['car']\n")
+def roboflow(folder: Path, start: str) -> Path:
+    text(folder / "data.yaml", f"train: {start}train/images\nval: {start}valid/images\nnc: 1\nnames: ['car']\n")
     for part in ("train", "valid"):
         image(folder / part / "images" / "a_jpg.rf.0123.jpg")
         text(folder / part / "labels" / "a_jpg.rf.0123.txt", LINE)
     return folder
 
 
+def roboflow_export(folder: Path) -> Path:
+    """roboflow/roboflow-python#125: one `..` too many."""
+    return roboflow(folder, "../")
+
+
 def roboflow_api(folder: Path) -> Path:
     """roboflow/notebooks#306: the paths begin with the name of the folder itself, which may have another name now."""
-    text(folder / "data.yaml", "train: simulated-data/train/images\nval: simulated-data/valid/images\nnames: [car]\n")
-    for part in ("train", "valid"):
-        image(folder / part / "images" / "a.jpg")
-        text(folder / part / "labels" / "a.txt", LINE)
-    return folder
+    return roboflow(folder, "simulated-data/")
 
 
 def vott_yolo(folder: Path) -> Path:
@@ -99,7 +99,7 @@ def voc_floats(folder: Path) -> Path:
 
 
 def voc_without_suffix(folder: Path) -> Path:
-    """Files of some tools name the image without its suffix."""
+    """Not from a thread: a name without its suffix, which `ImageIndex.find` allows for VOC."""
     return voc(folder, "a", ("11", "7", "30", "26"))
 
 
