@@ -96,8 +96,11 @@ def test_of_boxes_without_masks_the_visible_part_is_kept() -> None:
     found = seen(target, hidden)
     assert found.labels.tolist() == [0, 2]
     assert found.boxes.tolist() == [[15, 0, 20, 10], [22, 22, 30, 30]]
-    hidden[:, :19] = True  # a twentieth of the first is left
-    assert seen(target, hidden).labels.tolist() == [2]
+    wide = Target(boxes=np.array([[0, 0, 40, 30]], np.float32), labels=np.zeros(1, int), crowd=np.zeros(1, bool))
+    hidden[:, :35] = True
+    assert seen(wide, hidden).boxes.tolist() == [[35, 0, 40, 30]], "an eighth is left"
+    hidden[:, :37] = True
+    assert len(seen(wide, hidden)) == 0, "less than a tenth is left, though three pixels wide"
     hidden[:] = False
     hidden[6:9, 6:9] = True  # a hole in the middle shrinks no box
     assert seen(target, hidden).boxes.tolist() == boxes.tolist()
