@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tlvision.plugin import label_maps, tap_features
+from tlvision.plugin.export import DenseScores, ExportGraphs, Graph
 from tlvision.types import InputError, InputSpec, Prediction, Target
 from tlvision_smp.groups import Probe, add_taps, find_groups
 from tlvision_smp.losses import Losses, stack_labels
@@ -59,3 +60,13 @@ class SmpAdapter:
         """(N, classes, H, W)."""
         logits: Tensor = self.module(images)
         return logits
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return the whole model; see `tlvision.plugin.Exportable`."""
+        graph = Graph(
+            module=self.module,
+            inputs={"images": images},
+            outputs=("scores",),
+            free={"images": {2: "height", 3: "width"}},
+        )
+        return ExportGraphs(graphs={"model": graph}, decoder=DenseScores())

@@ -12,7 +12,9 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
 from tlvision.plugin import InstanceFeatures, PredictSpec, capture
+from tlvision.plugin.export import ExportGraphs
 from tlvision.types import InputSpec, Prediction, Target
+from tlvision_torchvision.export import export_graphs
 from tlvision_torchvision.groups import COARSEST, find_groups, find_layers, find_taps
 
 _MASK_THRESHOLD = 0.5
@@ -145,6 +147,10 @@ class TwoStageAdapter(TorchvisionAdapter):
         return [
             InstanceFeatures(boxes=own, features=row) for own, row in zip(boxes, features.split(counts), strict=True)
         ]
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return the model up to the proposals, and the heads of regions; see `tlvision.plugin.Exportable`."""
+        return export_graphs(self._model, images)
 
     @torch.no_grad()
     def _proposals(self, images: ImageList, maps: Mapping[str, Tensor]) -> list[Tensor]:

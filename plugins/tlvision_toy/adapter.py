@@ -19,16 +19,19 @@ from tlvision.plugin import (
     label_maps,
     tap_features,
 )
+from tlvision.plugin.export import Candidates, DenseScores, ExportGraphs, Graph
 from tlvision.plugin.weights.files import read_tensors
 from tlvision.plugin.weights.head_rows import load_by_class_name, require_same_architecture
 from tlvision.types import InputError, Prediction, Target
 from tlvision_toy.backbone import STAGES
 from tlvision_toy.detection_loss import detection_losses
-from tlvision_toy.detector import LEVELS, WIDTH, TinyDetector, select
+from tlvision_toy.detector import LEVELS, NMS_IOU, WIDTH, DenseGraph, TinyDetector, select
 from tlvision_toy.instance import TinyInstanceSegmenter, cut_masks, mask_losses
 from tlvision_toy.segmenter import WIDTH as DECODER_WIDTH
 from tlvision_toy.segmenter import TinySegmenter, segmentation_losses
 
+SIZE = {"images": {2: "height", 3: "width"}}
+"""Free axes of a graph."""
 INPUT = InputSpec(multiple_of=32, mean=(0.45, 0.45, 0.45), std=(0.25, 0.25, 0.25))
 
 BACKBONE_GROUPS = (
@@ -70,6 +73,21 @@ class DetectorAdapter:
         found = select(self.module(images), (images.shape[2], images.shape[3]), self._predict)
         return [Prediction(boxes=boxes, scores=scores, labels=labels) for boxes, scores, labels in found]
 
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return the model up to the boxes and scores of every cell; see `tlvision.plugin.Exportable`."""
+        most = self._predict.most()
+        decoder = Candidates(
+            score_floor=self._predict.floor,
+            nms_iou=self._predict.overlap(NMS_IOU),
+            most=most,
+            most_before=max(1000, 4 * most),
+            clip="before",
+        )
+        graph = Graph(
+            module=DenseGraph(self.module).eval(), inputs={"images": images}, outputs=("boxes", "scores"), free=SIZE
+        )
+        return ExportGraphs(graphs={"model": graph}, decoder=decoder)
+
 
 class SegmenterAdapter:
     """`TinySegmenter` behind the contract; see `tlvision.plugin.Adapter` for every member."""
@@ -103,6 +121,11 @@ class SegmenterAdapter:
         """(N, classes, H, W)."""
         logits: Tensor = self.module(images)
         return logits
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return the whole model; see `tlvision.plugin.Exportable`."""
+        graph = Graph(module=self.module, inputs={"images": images}, outputs=("scores",), free=SIZE)
+        return ExportGraphs(graphs={"model": graph}, decoder=DenseScores())
 
 
 class InstanceAdapter:

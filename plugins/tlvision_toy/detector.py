@@ -17,7 +17,7 @@ from tlvision_toy.backbone import STAGES, Backbone
 LEVELS = {"p3": "stage2", "p4": "stage3", "p5": "stage4"}
 """Level of the pyramid: the backbone stage that it stands on."""
 WIDTH = 64
-_NMS_IOU = 0.6
+NMS_IOU = 0.6
 PRIOR = 0.01  # a fresh head says "1 % object" everywhere, or the first steps drown in background (focal loss, 4.1)
 
 
@@ -89,6 +89,19 @@ class TinyDetector(nn.Module):
         return detect(self.backbone(images), self.neck, self.head)
 
 
+class DenseGraph(nn.Module):
+    """Images to boxes (N, P, 4) and scores (N, P, classes) of all cells: what an export writes."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return boxes in input pixels and scores 0..1."""
+        dense = self.detector(images)
+        return dense.boxes, dense.logits.sigmoid()
+
+
 def detect(stages: Sequence[Tensor], neck: nn.Module, head: nn.Module) -> Dense:
     """Turn the outputs of the four stages into dense predictions, through a `Pyramid` and a `Head`."""
     logits, raw = head(neck(dict(zip(STAGES, stages, strict=True))))
@@ -158,6 +171,6 @@ def select(
         boxes = torch.minimum(boxes, constants([width, height, width, height], boxes))
         solid = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         boxes, scores, labels = boxes[solid], scores[solid], labels[solid]
-        kept = batched_nms(boxes, scores, labels, predict.overlap(_NMS_IOU))[:most]
+        kept = batched_nms(boxes, scores, labels, predict.overlap(NMS_IOU))[:most]
         found.append((boxes[kept], scores[kept], labels[kept]))
     return found

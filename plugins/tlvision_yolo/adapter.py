@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tlvision.plugin import PredictSpec, capture, constants
+from tlvision.plugin.export import Candidates, ExportGraphs
 from tlvision.types import InputSpec, Prediction, Target
+from tlvision_yolo.export import export_graphs
 from tlvision_yolo.groups import find_groups, find_taps, probe
 from tlvision_yolo.upstream import non_max_suppression
 
@@ -103,6 +105,16 @@ class YoloAdapter:
             output = self._model(images.float())[0]
             self._forget_anchors()
             return self._read(output, (images.shape[2], images.shape[3]))
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return the model up to the boxes and scores of every place; see `tlvision.plugin.Exportable`."""
+        decoder = Candidates(
+            score_floor=self._predict.floor,
+            nms_iou=self._predict.overlap(_NMS_IOU),
+            most=self._most,
+            masks=self.masks,
+        )
+        return export_graphs(self._model, images, decoder)
 
     def _read(self, output: Any, size: tuple[int, int]) -> list[Prediction]:
         """Turn the model's output in eval mode, on images of `size` (height, width), into predictions."""

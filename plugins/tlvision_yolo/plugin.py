@@ -27,7 +27,9 @@ class YoloPlugin:
     upstream = "ultralytics"
     upstream_versions = ">=8.4,<9"
     licence = "AGPL-3.0 (ultralytics)"
-    capabilities: Mapping[str, str] = MappingProxyType({"HasScoreGradients": "yes", "HasTrainingProgress": "yes"})
+    capabilities: Mapping[str, str] = MappingProxyType(
+        {"Exportable": "yes", "HasScoreGradients": "yes", "HasTrainingProgress": "yes"}
+    )
 
     def architectures(self) -> tuple[str, ...]:
         """Return the names that `BuildSpec.arch` may have; "yolov5n" and "yolov5nu" are the same model."""

@@ -73,6 +73,7 @@ class EvalImages:
     image_size: long side of the network input in pixels, itself rounded up to the multiple.
     cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
     pixels:     the decoded images of the samples, (H, W, 3) uint8 RGB each, of full size; None reads their files.
+    canvas:     height and width of every network input, for models that take no other; None as said above.
     """
 
     def __init__(
@@ -83,11 +84,13 @@ class EvalImages:
         *,
         cache_bytes: int | None = None,
         pixels: Sequence[Pixels] | None = None,
+        canvas: tuple[int, int] | None = None,
     ) -> None:
         self.loader = Loader(samples, input_spec, cache_bytes, pixels)
         self.samples = self.loader.samples
         self.input_spec = input_spec
         self.long_side = round_up(image_size, input_spec.multiple_of)
+        self.fixed = canvas
         self.change: ImageChange | None = None
         self.view: ImageView | None = None
 
@@ -120,7 +123,7 @@ class EvalImages:
 
     def _place(self, index: int) -> tuple[tuple[int, int], Matrix]:
         sample = self.samples[index]
-        return place_whole((sample.height, sample.width), self.input_spec, self.long_side)
+        return place_whole((sample.height, sample.width), self.input_spec, self.long_side, self.fixed)
 
     def groups(self, batch_size: int) -> list[list[int]]:
         """Return the indices of all images in batches of one shape each, by shape and then by index."""
@@ -130,11 +133,14 @@ class EvalImages:
         return [group[start : start + batch_size] for group in by_shape for start in range(0, len(group), batch_size)]
 
 
-def place_whole(size: tuple[int, int], input_spec: InputSpec, long_side: int) -> tuple[tuple[int, int], Matrix]:
+def place_whole(
+    size: tuple[int, int], input_spec: InputSpec, long_side: int, fixed: tuple[int, int] | None = None
+) -> tuple[tuple[int, int], Matrix]:
     """Return height and width of the network input for a whole image of `size` (height, width), and the map to it.
 
     Letterboxed, the long side of the image becomes `long_side`; the input is larger by `input_spec.margin` at least, a
     multiple of `multiple_of`, with the image placed by `place`, at a whole offset. Stretched, the input is square.
+    fixed: height and width of the input where they do not follow the image; the image has the same size in it.
     """
     square = (long_side, long_side)
     if input_spec.resize == "stretch":
@@ -143,7 +149,7 @@ def place_whole(size: tuple[int, int], input_spec: InputSpec, long_side: int) ->
     canvas_height, canvas_width = (
         round_up(length + input_spec.margin, input_spec.multiple_of) for length in (height, width)
     )
-    canvas = canvas_height, canvas_width
+    canvas = fixed or (canvas_height, canvas_width)
     return canvas, place_in(canvas, (height, width), input_spec.place) @ scale(width / size[1], height / size[0])
 
 

@@ -40,7 +40,7 @@ class TileImages(EvalImages):
                  the input that `EvalImages` makes of it.
     most:        objects of an image at most, of all tiles together.
     label_maps:  whether the model gives label maps, of which each pixel is taken from one tile: no whole images then.
-    samples, input_spec, image_size, cache_bytes, pixels: as for `EvalImages`; `image_size` is the long side of the
+    samples, input_spec, image_size, cache_bytes, pixels, canvas: as for `EvalImages`; `image_size` is the long side of the
                  input of a tile.
 
     `draw` returns the number of the tile as `Meta.image_id`, and the map from pixels of the tile.
@@ -57,8 +57,9 @@ class TileImages(EvalImages):
         label_maps: bool = False,
         cache_bytes: int | None = None,
         pixels: Sequence[Pixels] | None = None,
+        canvas: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__(samples, input_spec, image_size, cache_bytes=cache_bytes, pixels=pixels)
+        super().__init__(samples, input_spec, image_size, cache_bytes=cache_bytes, pixels=pixels, canvas=canvas)
         self.settings, self.most = settings, most
         self.tiles: list[Tile] = []
         for index, sample in enumerate(self.samples):
@@ -93,7 +94,7 @@ class TileImages(EvalImages):
             return image, target, Meta(index, meta.matrix, meta.size)
         x0, y0, x1, y1 = tile.window
         size = y1 - y0, x1 - x0
-        canvas, matrix = place_whole(size, self.input_spec, self.long_side)
+        canvas, matrix = place_whole(size, self.input_spec, self.long_side, self.fixed)
         image = blank(canvas, self.input_spec)
         part = np.ascontiguousarray(self._whole(tile.image, sample)[y0:y1, x0:x1])
         paint(image, part, matrix)
@@ -118,4 +119,4 @@ class TileImages(EvalImages):
 
     def _shape(self, tile: Tile) -> tuple[int, int]:
         x0, y0, x1, y1 = tile.box(self.samples[tile.image])
-        return place_whole((y1 - y0, x1 - x0), self.input_spec, self.long_side)[0]
+        return place_whole((y1 - y0, x1 - x0), self.input_spec, self.long_side, self.fixed)[0]

@@ -43,6 +43,18 @@ def tile_starts(length: int, side: int, overlap: float) -> list[int]:
     return [round(number * (length - side) / (count - 1)) for number in range(count)]
 
 
+def window_starts(length: int, window: int) -> list[int]:
+    """Return where windows begin, evenly spread, so that they cover `length` and overlap by a third at least.
+
+    >>> window_starts(640, 256), window_starts(256, 256)
+    ([0, 128, 256, 384], [0])
+    """
+    if length <= window:
+        return [0]
+    count = -(-(length - window) // max(1, window * 2 // 3)) + 1
+    return [round(number * (length - window) / (count - 1)) for number in range(count)]
+
+
 def cut_sample(sample: Sample, window: Window, path: Path, *, min_visible: float) -> tuple[Sample, int]:
     """Return the labels in a window of an image, and how many objects are there but too small a part of themselves.
 

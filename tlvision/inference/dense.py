@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from tlvision.data.tiles import window_starts
 from tlvision.plugin import HasDenseLogits, ScoreKind, interpolate
 from tlvision.plugin.dense import unnormalised
 from tlvision.types import Prediction
@@ -32,8 +33,8 @@ def dense_scores(model: HasDenseLogits, images: Tensor, window: int = 0) -> Tens
         return interpolate(model.dense_logits(images), (height, width))
     total: Tensor | None = None
     times = images.new_zeros((1, 1, height, width))
-    for top in _starts(height, tall):
-        for left in _starts(width, wide):
+    for top in window_starts(height, tall):
+        for left in window_starts(width, wide):
             part = interpolate(
                 model.dense_logits(images[..., top : top + tall, left : left + wide].contiguous()), (tall, wide)
             )
@@ -43,18 +44,6 @@ def dense_scores(model: HasDenseLogits, images: Tensor, window: int = 0) -> Tens
             times[..., top : top + tall, left : left + wide] += 1
     assert total is not None
     return total / times
-
-
-def _starts(length: int, window: int) -> list[int]:
-    """Return where windows begin, evenly spread, so that they cover `length` and overlap by a third at least.
-
-    >>> _starts(640, 256), _starts(256, 256)
-    ([0, 128, 256, 384], [0])
-    """
-    if length <= window:
-        return [0]
-    count = -(-(length - window) // max(1, window * 2 // 3)) + 1
-    return [round(number * (length - window) / (count - 1)) for number in range(count)]
 
 
 def label_map_of(scores: Tensor, matrix: npt.NDArray[np.float64], size: Sequence[int]) -> npt.NDArray[np.int64]:

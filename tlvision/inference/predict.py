@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +12,12 @@ import torch
 
 from tlvision.data.batches import eval_batches, normalise
 from tlvision.data.dataset import EvalImages, fit_image
-from tlvision.data.geometry import unwarp_boxes, unwarp_masks
 from tlvision.data.tile_images import TileImages
 from tlvision.data.tiles import tile_windows
+from tlvision.data.way_back import objects_in_image
 from tlvision.inference.dense import confident_label_map, dense_scores, label_map_prediction
 from tlvision.inference.finite import check_outputs, check_weights, fail_if_silenced, watch_for_nan
-from tlvision.inference.merge_tiles import TilePrediction, merge_tiles
+from tlvision.data.merge_tiles import TilePrediction, merge_tiles
 from tlvision.plugin import HasDenseLogits, score_kind
 from tlvision.types import InputError, Pixels, Prediction, Sample, check_array
 
@@ -176,13 +176,7 @@ def to_original(
     """
     if isinstance(prediction, torch.Tensor):
         return label_map_prediction(prediction, matrix, (height, width))
-    found = prediction.numpy()
-    boxes = unwarp_boxes(found.boxes, matrix, (height, width))
-    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    visible = replace(found, boxes=boxes)[kept]
-    if visible.masks is None:
-        return visible
-    return replace(visible, masks=unwarp_masks(visible.masks, matrix, (height, width)))
+    return objects_in_image(prediction.numpy(), matrix, width, height)
 
 
 @contextmanager

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torchvision.ops import masks_to_boxes
 
 from tlvision.plugin import InstanceFeatures, PredictSpec, capture, constants
+from tlvision.plugin.export import ExportGraphs
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_openmmlab.common.engine import InstanceData, MessageHub, without_old_style
 from tlvision_openmmlab.common.losses import named_losses
+from tlvision_openmmlab.mmdet.export import export_graphs
 from tlvision_openmmlab.mmdet.gradients import keeping_gradients
 from tlvision_openmmlab.mmdet.groups import add_taps, find_groups
 from tlvision_openmmlab.mmdet.upstream import BitmapMasks, DetDataSample
@@ -35,6 +37,7 @@ class MmdetAdapter:
         self.groups = find_groups(model)
         self.module = self._model = model
         self.input_spec, self._masks = input_spec, masks
+        self._limits = predict
         self._floor, self._most = predict.score_floor, predict.most(masks=masks)
         # TOOD asks upstream's runner for the epoch, and assigns in another way in its first ones; here it never does.
         self._epoch: int | None = getattr(getattr(model, "bbox_head", None), "initial_epoch", None)
@@ -167,6 +170,10 @@ class TwoStageAdapter(MmdetAdapter):
             InstanceFeatures(boxes=own, features=each)
             for own, each in zip(boxes, pooled.mean(dim=(2, 3)).split(counts), strict=True)
         ]
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return the model up to the proposals, and the heads of regions; see `tlvision.plugin.Exportable`."""
+        return export_graphs(self._model, images, self._limits, self._most, masks=self._masks)
 
     def _proposals(self, images: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
         samples = [self._sample(images, None) for _ in images]

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from tlvision.plugin import ScoreKind, capture, label_maps
+from tlvision.plugin.export import ExportGraphs
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Prediction, Target
 from tlvision_openmmlab.common.engine import PixelData, without_old_style
 from tlvision_openmmlab.common.losses import named_losses
+from tlvision_openmmlab.mmseg.export import export_graphs
 from tlvision_openmmlab.mmseg.groups import add_taps, find_groups
 from tlvision_openmmlab.mmseg.upstream import GenerateEdge, SegDataSample
 
@@ -99,6 +101,10 @@ class MmsegAdapter:
                 torch.manual_seed(0)
                 scores.append(self._scores(image[None]))
         return torch.cat(scores)
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return backbone, neck and decode head, without resizing; see `tlvision.plugin.Exportable`."""
+        return export_graphs(self._model, images, self.score_kind)
 
     def _scores(self, images: Tensor) -> Tensor:
         """Run the whole model and return (N, C, H, W)."""

@@ -1,0 +1,48 @@
+"""A YOLO model as a pure tensor graph: boxes and scores of every place, decoded by upstream's own head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tlvision.plugin.export import Candidates, ExportGraphs, Graph
+from tlvision.types import InputError
+
+
+class YoloGraph(nn.Module):
+    """Images (N, 3, H, W) to boxes (N, A, 4), scores (N, A, C), and with masks coefficients and prototypes."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs in the order of `outputs_of`."""
+        head = self.model.model[-1]
+        head.shape = None  # the anchor grid is a part of the graph
+        output = self.model(images)[0]
+        head.shape = None
+        rows, rest = (output[0], (output[1],)) if isinstance(output, tuple) else (output, ())
+        rows = rows.transpose(1, 2)  # (N, 4 + C + M, A) -> (N, A, 4 + C + M)
+        centre, half = rows[..., :2], rows[..., 2:4] / 2
+        boxes = torch.cat([centre - half, centre + half], dim=-1)
+        scores, coefficients = rows[..., 4 : 4 + head.nc], rows[..., 4 + head.nc :]
+        return (boxes, scores, coefficients, *rest) if rest else (boxes, scores)
+
+
+def export_graphs(model: Any, images: Tensor, decoder: Candidates) -> ExportGraphs:
+    """Return the graph of a model; InputError for heads that choose their best objects inside the graph."""
+    if model.end2end:
+        raise InputError(
+            "yolo: a head set to its one-to-one branch (end2end) has no export yet; export the default branch"
+        )
+    outputs = ("boxes", "scores", "coefficients", "prototypes") if decoder.masks else ("boxes", "scores")
+    graph = Graph(
+        module=YoloGraph(model).eval(),
+        inputs={"images": images},
+        outputs=outputs,
+        free={"images": {2: "height", 3: "width"}},
+    )
+    return ExportGraphs(graphs={"model": graph}, decoder=decoder, float_tail=(f"model.model.{len(model.model) - 1}",))
