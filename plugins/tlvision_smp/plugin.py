@@ -27,6 +27,7 @@ class SmpPlugin:
     licence = "MIT"
     capabilities: Mapping[str, str] = MappingProxyType(
         {
+            "Exportable": "yes",
             "HasInstanceFeatures": "impossible: a segmenter finds no objects",
             "HasScoreGradients": "impossible: a segmenter finds no objects",
             "HasTrainingProgress": "impossible: the losses are the same in every epoch",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin.export import Deltas, ExportGraphs, Graph, Pooling, Proposals, TwoStage
+from tlvision.plugin.export import Deltas, ExportGraphs, Graph, Pooling, Proposals, TwoStage, as_boxes
 
 
 class UpToProposals(nn.Module):
@@ -85,10 +85,7 @@ def export_graphs(model: Any, images: Tensor) -> ExportGraphs:
         masks = _pooling(heads.mask_roi_pool, strides)
     decoder = TwoStage(
         proposals=Proposals(
-            anchors=tuple(
-                tuple(tuple(float(edge) for edge in anchor) for anchor in level)
-                for level in rpn.anchor_generator.cell_anchors
-            ),
+            anchors=as_boxes(rpn.anchor_generator.cell_anchors),
             strides=None,
             deltas=_deltas(rpn.box_coder),
             pre_nms=rpn.pre_nms_top_n(),

@@ -26,6 +26,7 @@ class TorchvisionPlugin:
     licence = "BSD-3-Clause"
     capabilities: Mapping[str, str] = MappingProxyType(
         {
+            "Exportable": "yes",
             "HasInstanceFeatures": "yes",
             "HasScoreGradients": "yes",
             "HasTrainingProgress": "impossible: the losses are the same in every epoch",

@@ -26,6 +26,7 @@ class ToyPlugin:
     licence: str = "Apache-2.0"
     capabilities: Mapping[str, str] = field(
         default_factory=lambda: {
+            "Exportable": "yes",
             "HasScoreGradients": "yes",
             "HasTrainingProgress": "impossible: the losses are the same throughout a run",
         }

@@ -23,7 +23,7 @@ COMMAND = "evaluate"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("--run", metavar="RUN", help="folder of a trained run")
+    parser.add_argument("--run", "--bundle", metavar="RUN", help="folder of a trained run, or of an exported bundle")
     parser.add_argument("--json", metavar="JSON", help="with --run: evaluate on this COCO json instead of its own")
     parser.add_argument("--images", metavar="DIR", help="with --json: the folder of its images")
     parser.add_argument("--masks", metavar="DIR", help="with --images, a semantic model: the folder of label maps")

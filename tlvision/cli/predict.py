@@ -11,7 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", metavar="INPUT", help="image or video files, folders (with those below), or patterns"
     )
-    parser.add_argument("--run", required=True, metavar="RUN", help="folder of a trained run")
+    parser.add_argument(
+        "--run", "--bundle", required=True, metavar="RUN", help="folder of a trained run, or of an exported bundle"
+    )
     parser.add_argument(
         "--output",
         required=True,

@@ -40,8 +40,8 @@ class TileImages(EvalImages):
                  the input that `EvalImages` makes of it.
     most:        objects of an image at most, of all tiles together.
     label_maps:  whether the model gives label maps, of which each pixel is taken from one tile: no whole images then.
-    samples, input_spec, image_size, cache_bytes, pixels, canvas: as for `EvalImages`; `image_size` is the long side of the
-                 input of a tile.
+    samples, input_spec, image_size, cache_bytes, pixels, canvas: as for `EvalImages`; `image_size` is the long side
+                 of the input of a tile.
 
     `draw` returns the number of the tile as `Meta.image_id`, and the map from pixels of the tile.
     """

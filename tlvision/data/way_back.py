@@ -11,9 +11,7 @@ from tlvision.data.geometry import unwarp_boxes, unwarp_masks
 from tlvision.types import Prediction
 
 
-def objects_in_image(
-    found: Prediction, matrix: npt.NDArray[np.float64], width: int, height: int
-) -> Prediction:
+def objects_in_image(found: Prediction, matrix: npt.NDArray[np.float64], width: int, height: int) -> Prediction:
     """Return the objects in pixels of an image of `width` x `height`, clipped to it.
 
     found: numpy, in network-input pixels. matrix: (3, 3), from original to network-input pixels.

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tlvision.config.schema import DatasetSettings
+from tlvision.config.schema import Config, DatasetSettings
 from tlvision.engine.datasets import label_options, read_dataset, source_of
 from tlvision.engine.evaluators import build_evaluator
 from tlvision.engine.limits import objects_given
-from tlvision.engine.model import LoadedModel, load
+from tlvision.engine.model import load
 from tlvision.engine.operating_point import RESAMPLES, read_thresholds
+from tlvision.engine.resume import read_run_config
 from tlvision.evaluation import Analysis
 from tlvision.files.outputs import numbered_folder, output_folder
+from tlvision.runtime.bundle import is_bundle
 from tlvision.tasks import Task
 from tlvision.terminal import console, note
-from tlvision.types import Dataset, InputError, listing
+from tlvision.types import ClassMap, Dataset, InputError, listing
 
 
 def evaluate_run(
@@ -34,6 +37,9 @@ def evaluate_run(
     max_detections: detections that count for an image and class, and that the model gives at least; None as the run.
     tiles:     as for `tlvision.load`.
 
+    run:       a trained run, or a bundle that `tlvision export` wrote, whose predictions are then those of
+               `tlvision.runtime`.
+
     A run with instance masks is evaluated by boxes alone, which is said, on a json that has none; one that has masks
     for some of its objects only is an InputError.
 
@@ -46,6 +52,8 @@ def evaluate_run(
             "evaluate: --images goes with --json (a COCO json), or, for a semantic model, with --masks (a folder of "
             "label maps); give both"
         )
+    if is_bundle(run):
+        return _evaluate_bundle(run, _settings_of(json_path, images, masks), max_detections=max_detections, tiles=tiles)
     model = load(run, tiles=tiles)
     settings, config = model.config.data.evaluated, model.config
     if max_detections is not None:
@@ -59,9 +67,7 @@ def evaluate_run(
         if objects_given(config, model.task) > objects_given(model.config, model.task):
             model = load(run, max_detections=objects_given(config, model.task), tiles=tiles)
             config = model.config.model_copy(update={"evaluate": evaluate})
-    if images is not None:
-        values = {"json": json_path, "images": images, "masks": masks}
-        settings = DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})
+    settings = _settings_of(json_path, images, masks) or settings
     task, data = read_evaluated(model, settings)
     about = str(data.path.resolve()) + ("" if tiles is None else f" in tiles of {tiles} px")
     folder = numbered_folder(run / "evaluations" / data.path.stem, COMMAND, about=about)
@@ -72,7 +78,62 @@ def evaluate_run(
     return evaluator.metrics, folder
 
 
-def read_evaluated(model: LoadedModel, settings: DatasetSettings) -> tuple[Task, Dataset]:
+def _settings_of(json_path: Path | None, images: Path | None, masks: Path | None) -> DatasetSettings | None:
+    """Return where other data lie, None if none are given."""
+    if images is None:
+        return None
+    values = {"json": json_path, "images": images, "masks": masks}
+    return DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Exported:
+    """A bundle as `read_evaluated` takes it."""
+
+    task: Task
+    classes: ClassMap
+    config: Config
+
+
+def _evaluate_bundle(
+    folder: Path, settings: DatasetSettings | None, *, max_detections: int | None, tiles: int | None
+) -> tuple[dict[str, Any], Path]:
+    """Evaluate a bundle as `evaluate_run` does; it has the settings that it was exported with."""
+    if max_detections is not None or tiles is not None:
+        name = "--tiles" if tiles is not None else "--max-detections"
+        raise InputError(
+            f"evaluate: {name} has no effect on a bundle, '{folder}', which has the settings that it was exported "
+            "with; give the run"
+        )
+    from tlvision.runtime import load as load_bundle
+    from tlvision.training.fabric import make_fabric
+
+    runtime = load_bundle(folder)
+    config = read_run_config(folder, finished=True)
+    model = _Exported(task=runtime.task, classes=runtime.classes, config=config)
+    task, data = read_evaluated(model, settings or config.data.evaluated)
+    about = str(data.path.resolve())
+    out = numbered_folder(folder / "evaluations" / data.path.stem, COMMAND, about=about)
+    fabric = make_fabric(config.train.model_copy(update={"device": "cpu", "precision": "auto"}))
+    with output_folder(out, COMMAND, about=about):
+        analysis = Analysis(thresholds=runtime.selection.thresholds, resamples=RESAMPLES)
+        evaluator = build_evaluator(config, task, data, out=out, fabric=fabric, workers=0, analysis=analysis)
+        evaluator.measure_predictions(runtime.predict_samples(data.samples))
+    return evaluator.metrics, out
+
+
+class _Evaluated(Protocol):
+    """A model whose predictions are measured."""
+
+    @property
+    def task(self) -> Task: ...
+    @property
+    def classes(self) -> ClassMap: ...
+    @property
+    def config(self) -> Config: ...
+
+
+def read_evaluated(model: _Evaluated, settings: DatasetSettings) -> tuple[Task, Dataset]:
     """Return the task to measure a loaded model by on a dataset, and the dataset; print notes on both.
 
     settings: where the dataset lies. Without masks there, a model with masks is measured by boxes alone.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
-
-import numpy as np
 
 from tlvision.config.load import read_options
 from tlvision.engine.limits import check_limit, predict_spec, tiling
@@ -15,13 +13,15 @@ from tlvision.engine.model_hooks import modify_model, refuse_unmerged
 from tlvision.engine.operating_point import read_score_map, read_thresholds
 from tlvision.engine.resume import read_run_config
 from tlvision.engine.run_folder import check_classes, read_classes
+from tlvision.evaluation.selection import Selection
 from tlvision.files.atomic import find_folder
 from tlvision.hooks import Hook, ModelHook
 from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin
 from tlvision.tasks import Task, get_task
-from tlvision.types import ClassMap, ClassThresholds, InputError, Prediction, counted, listing
+from tlvision.types import ClassMap, ClassThresholds, InputError, Pixels, Prediction, Sample, counted, listing
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     from lightning_fabric import Fabric
     from PIL.Image import Image
@@ -147,29 +147,56 @@ class LoadedModel(Model):
         if device is not None:
             move(self, device)
         if isinstance(image, list | tuple) or (hasattr(image, "ndim") and image.ndim == 4):
-            return [self.select(self._one(each), min_score) for each in image]  # type: ignore[union-attr]
-        return self.select(self._one(image), min_score)  # type: ignore[arg-type]
+            return [self.selection.select(self._one(each), min_score) for each in image]  # type: ignore[union-attr]
+        return self.selection.select(self._one(image), min_score)  # type: ignore[arg-type]
 
-    def select(self, found: Prediction, min_score: float | None = None) -> Prediction:
-        """Return the objects of a prediction that count, with the scores of `score_map`.
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.run.name
 
-        found: of the model, as numpy. min_score: as in `predict`.
+    @property
+    def bits(self) -> int | None:
+        """Bits in use of images with 16-bit values; None if the run says nothing."""
+        return self.config.data.bits
+
+    @property
+    def selection(self) -> Selection:
+        """Which objects count, with which scores."""
+        return Selection(self.classes, self.thresholds, self.score_map)
+
+    def predict_files(
+        self, samples: Sequence[Sample], *, least: float = 0.0
+    ) -> Iterator[tuple[Sample, Prediction | InputError]]:
+        """Yield each sample with all that is found in it, or with the reason why its file cannot be decoded.
+
+        least: a score below which objects may be left out; this model gives all.
         """
-        if min_score is None:
-            found = found.above(self.thresholds.of(self.classes.names))
-        if self.score_map is not None:
-            found = replace(found, scores=self.score_map.of(found.scores).astype(np.float32))
-        return found if min_score is None else found.above(min_score)
+        from tlvision.inference.predict import predict_files
 
-    def counts_from(self, min_score: float | None = None) -> ClassThresholds:
-        """Return the lowest score of each class in what `select` returns."""
-        if min_score is not None:
-            return ClassThresholds(min_score)
-        if self.score_map is None:
-            return self.thresholds
-        names = self.classes.names
-        mapped = self.score_map.of(self.thresholds.of(names)).tolist()
-        return ClassThresholds(self.thresholds.default, dict(zip(names, mapped, strict=True)))
+        yield from predict_files(
+            self.adapter,
+            samples,
+            fabric=self.fabric,
+            image_size=self.config.data.image_size,
+            window=self.config.evaluate.window,
+            tiles=tiling(self.config, self.task),
+        )
+
+    def predict_frames(
+        self, frames: Iterable[tuple[Sample, Pixels]], *, least: float = 0.0
+    ) -> Iterator[tuple[Sample, Pixels, Prediction]]:
+        """Yield decoded images with all that is found in them; frames: samples with (H, W, 3) uint8 RGB each."""
+        from tlvision.inference.predict import predict_frames
+
+        yield from predict_frames(
+            self.adapter,
+            frames,
+            fabric=self.fabric,
+            image_size=self.config.data.image_size,
+            window=self.config.evaluate.window,
+            tiles=tiling(self.config, self.task),
+        )
 
     def _one(self, image: OneImage) -> Prediction:
         if isinstance(image, str | Path):
@@ -188,19 +215,10 @@ class LoadedModel(Model):
 
     def _file(self, path: Path) -> Prediction:
         from tlvision.formats.coco import read_unlabelled
-        from tlvision.inference.predict import predict_files
 
         if not path.exists():
             raise InputError(f"predict: '{path}' does not exist; give the path of an image file")
-        samples = read_unlabelled([path], bits=self.config.data.bits or 16)
-        ((_, found),) = predict_files(
-            self.adapter,
-            samples,
-            fabric=self.fabric,
-            image_size=self.config.data.image_size,
-            window=self.config.evaluate.window,
-            tiles=tiling(self.config, self.task),
-        )
+        ((_, found),) = self.predict_files(read_unlabelled([path], bits=self.bits or 16))
         if isinstance(found, InputError):
             raise found
         return found

@@ -13,16 +13,14 @@ from rich.text import Text
 
 from tlvision.data.images import read_image, write_image
 from tlvision.engine.downloads import download_images
-from tlvision.engine.limits import tiling
-from tlvision.engine.model import LoadedModel, load
 from tlvision.engine.operating_point import shown_thresholds
 from tlvision.engine.predict_video import VideoOptions, predict_video
 from tlvision.engine.prediction_folder import PredictionFolder
 from tlvision.engine.prediction_plan import PredictionPlan, Problem, make_plan, split_addresses
+from tlvision.engine.predictor import Predictor, open_predictor
 from tlvision.engine.sources import existing, find_inputs
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.formats.preannotations import LABEL_FORMATS, PreAnnotations, write_labels
-from tlvision.inference.predict import predict_files
 from tlvision.report import draw_prediction
 from tlvision.terminal import console, note
 from tlvision.types import InputError, counted, nearest
@@ -48,6 +46,7 @@ def predict_images(
 
     Of a model for label maps: pictures with the classes in colour, and `label_maps/<name>.png`, also for each frame.
 
+    run:            folder of a trained run, or of a bundle that `tlvision export` wrote.
     images:         image and video files, folders (with the folders below), patterns, or addresses. What cannot be read
                     is named at the end, and the others are predicted.
     out:            a new or empty folder, or one that `tlvision predict` wrote; see `tlvision.files.outputs`. Pictures
@@ -75,11 +74,11 @@ def predict_images(
     check_folder(out, COMMAND, inputs=[run, *existing(local)])
     inputs = find_inputs(local, leave_out=out)
     check_folder(out, COMMAND, inputs=[*inputs.images, *inputs.videos, run])
-    model = load(run, device=device, max_detections=max_detections, tiles=tiles)
+    model = open_predictor(run, device=device, max_detections=max_detections, tiles=tiles)
     labels = None if label_format is None else _label_file(model, label_format)
     with TemporaryDirectory() as folder:
         downloads, failed = download_images(addresses, Path(folder))
-        plan = make_plan(inputs, downloads, Path(folder), bits=model.config.data.bits)
+        plan = make_plan(inputs, downloads, Path(folder), bits=model.bits)
         problems: list[Problem] = [*failed, *plan.problems]
         notes = plan.notes
         if plan.samples or plan.videos:
@@ -104,17 +103,17 @@ def _check(min_score: float | None, label_format: str | None, every: int) -> Non
         raise InputError(f"predict: --format '{label_format}' is not known.{nearest(label_format, LABEL_FORMATS)}")
 
 
-def _label_file(model: LoadedModel, label_format: str) -> PreAnnotations:
+def _label_file(model: Predictor, label_format: str) -> PreAnnotations:
     if "boxes" not in model.task.labels:
         raise InputError(
             f"predict: --format {label_format} is for objects, and the model predicts {model.task.noun}; label_maps/ "
             "holds them as PNG, which label tools read"
         )
-    return PreAnnotations(model.classes, model.run.name)
+    return PreAnnotations(model.classes, model.name)
 
 
 def _predict(
-    model: LoadedModel, plan: PredictionPlan, output: PredictionFolder, options: VideoOptions, notes: list[str]
+    model: Predictor, plan: PredictionPlan, output: PredictionFolder, options: VideoOptions, notes: list[str]
 ) -> list[Problem]:
     """Predict and write everything; return what could not be read, and add to `notes`."""
     problems = _predict_images(model, plan, output) if plan.samples else []
@@ -136,25 +135,18 @@ def _predict(
     output.results.write()
     what = ", ".join(done)
     if "boxes" in model.task.labels:
-        least = shown_thresholds(model.counts_from(output.min_score), model.classes.names)
+        least = shown_thresholds(model.selection.counts_from(output.min_score), model.classes.names)
         what = f"{counted(output.objects, 'object')} {least} in {what}"
     lines = [what, *lines, f"{output.results.title:<14} {output.results.path}"]
     console().print("\n".join(lines), soft_wrap=True)
     return problems
 
 
-def _predict_images(model: LoadedModel, plan: PredictionPlan, output: PredictionFolder) -> list[Problem]:
+def _predict_images(model: Predictor, plan: PredictionPlan, output: PredictionFolder) -> list[Problem]:
     """Predict and write the images; return those that could not be decoded."""
     problems: list[Problem] = []
     for sample, found in track(
-        predict_files(
-            model.adapter,
-            plan.samples,
-            fabric=model.fabric,
-            image_size=model.config.data.image_size,
-            window=model.config.evaluate.window,
-            tiles=tiling(model.config, model.task),
-        ),
+        model.predict_files(plan.samples, least=output.least),
         total=len(plan.samples),
         description="predicting",
         console=console(),

@@ -12,11 +12,9 @@ from rich.progress import track
 
 from tlvision.data.images import write_image
 from tlvision.data.video import VideoReader, VideoWriter
-from tlvision.engine.limits import tiling
-from tlvision.engine.model import LoadedModel
 from tlvision.engine.prediction_folder import PredictionFolder
+from tlvision.engine.predictor import Predictor
 from tlvision.files.names import unique_stems
-from tlvision.inference.predict import predict_frames
 from tlvision.report import draw_prediction
 from tlvision.terminal import console
 from tlvision.types import Pixels, Prediction, Sample, empty_target
@@ -44,7 +42,7 @@ class VideoResult:
 
 
 def predict_video(
-    model: LoadedModel,
+    model: Predictor,
     path: Path,
     output: PredictionFolder,
     options: VideoOptions,
@@ -66,7 +64,7 @@ def predict_video(
     with VideoReader(path) as video:
         writer = nullcontext() if options.pictures else VideoWriter(target, video.fps / options.every)
         with writer as annotated:
-            for sample, pixels, found in _predictions(model, video, options.every, first_id):
+            for sample, pixels, found in _predictions(model, video, options.every, first_id, output.least):
                 assert sample.frame is not None
                 frame = f"{stem}/{sample.frame.number:06d}"
                 label_file = None
@@ -86,17 +84,10 @@ def predict_video(
 
 
 def _predictions(
-    model: LoadedModel, video: VideoReader, every: int, first_id: int
+    model: Predictor, video: VideoReader, every: int, first_id: int, least: float
 ) -> Iterator[tuple[Sample, Pixels, Prediction]]:
     """Yield the frames with their predictions, and show how far it is."""
-    found = predict_frames(
-        model.adapter,
-        _samples(video, every, first_id),
-        fabric=model.fabric,
-        image_size=model.config.data.image_size,
-        window=model.config.evaluate.window,
-        tiles=tiling(model.config, model.task),
-    )
+    found = model.predict_frames(_samples(video, every, first_id), least=least)
     total = math.ceil(video.num_frames / every) or None
     yield from track(found, total=total, description=f"predicting {video.path.name}", console=console())
 

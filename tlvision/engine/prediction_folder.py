@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tlvision.engine.model import LoadedModel
+from tlvision.engine.predictor import Predictor
 from tlvision.formats.preannotations import PreAnnotations
 from tlvision.types import Prediction, Sample
 
@@ -14,15 +14,16 @@ class PredictionFolder:
 
     model:     selects the objects that count; its task names and writes the files.
     folder:    exists and is empty.
-    min_score: as for `LoadedModel.select`.
+    min_score: as for `Selection.select`.
     labels:    also gets the objects; None if no label format is asked for.
     frames:    folder for the frames of videos as they are, which label tools need as image files.
+    least:     score of the model below which no object counts.
     objects:   number of objects so far.
     """
 
     def __init__(
         self,
-        model: LoadedModel,
+        model: Predictor,
         folder: Path,
         *,
         min_score: float | None,
@@ -32,6 +33,7 @@ class PredictionFolder:
         self.model = model
         self.folder = folder
         self.min_score = min_score
+        self.least = model.selection.least(min_score)
         self.labels = labels
         self.frames = folder / frames
         self.objects = 0
@@ -50,7 +52,7 @@ class PredictionFolder:
         stem:       name of the files of this image, without suffix; no other image has it.
         label_file: the name that label tools know the image by, and its file; used if there are labels.
         """
-        counting = self.model.select(found, self.min_score)
+        counting = self.model.selection.select(found, self.min_score)
         self._names[sample.image_id], self._stems[sample.image_id] = name, stem
         self.results.add(sample, counting)
         if self.labels is not None and label_file is not None:

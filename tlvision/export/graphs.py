@@ -13,14 +13,17 @@ from tlvision.plugin.export import Graph, Pooling
 from tlvision.types import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 OPSET = 20
 
 
-def write_graph(graph: Graph, path: Path, *, fixed: bool, pooling: Pooling | None = None) -> None:
-    """Write a graph to `path`, with its free axes, or with the shapes of its examples where `fixed`.
+def write_graph(
+    graph: Graph, path: Path, *, fixed: tuple[int, int] | None = None, pooling: Pooling | None = None
+) -> None:
+    """Write a graph to `path`, with its free axes.
 
+    fixed:   height and width of the only images that it takes, one at a time; None keeps the axes free.
     pooling: of the regions that the graph takes; it then takes `features` (N, F, h, w), `places` (K, 4) in cells of
              the level, and `images` (K,) int64 instead of `regions`.
 
@@ -28,12 +31,13 @@ def write_graph(graph: Graph, path: Path, *, fixed: bool, pooling: Pooling | Non
     """
     import torch
 
-    free = None if fixed and pooling is None else [_free(name, graph) for name in graph.inputs]
+    free = [_free(name, graph) for name in graph.inputs] if fixed is None else None
+    examples = [each if fixed is None else each.new_zeros((1, 3, *fixed)) for each in graph.inputs.values()]
     with _quiet(), torch.no_grad():
         try:
             program: Any = torch.onnx.export(
                 graph.module,
-                tuple(graph.inputs.values()),
+                tuple(examples),
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
                 dynamic_shapes=free,
@@ -53,7 +57,7 @@ def _free(name: str, graph: Graph) -> dict[int, Any]:
     from torch.export import Dim
 
     axes: Mapping[int, str] = {0: "batch", **graph.free.get(name, {})}
-    return {axis: Dim.DYNAMIC for axis in axes}
+    return dict.fromkeys(axes, Dim.DYNAMIC)
 
 
 def _pool_regions(path: Path, pooling: Pooling) -> None:
@@ -100,8 +104,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def example_size(images: Tensor) -> tuple[int, int]:
-    """Return height and width of a batch of network inputs."""
-    return int(images.shape[2]), int(images.shape[3])

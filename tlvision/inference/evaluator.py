@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from tlvision.data.dataset import EvalImages
     from tlvision.plugin import Adapter
-    from tlvision.tasks import Results
-    from tlvision.types import Dataset
+    from tlvision.types import Dataset, Prediction, Sample
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,13 +66,21 @@ class Evaluator:
         so on; what cannot be measured (no object of that size) is left out. Raises RunError if a prediction lacks what
         the task is about.
         """
+        with using_weights(adapter.module, weights):
+            return self.measure_predictions(self._predict(adapter))
+
+    def measure_predictions(self, found: Iterable[tuple[Sample, Prediction]]) -> dict[str, float]:
+        """Write predictions, in pixels of their images, and measure them; otherwise as `evaluate`.
+
+        found: a prediction for each sample of the data, of this process's share.
+        """
         results = self.task.results(self.out / self.task.results_name, self.data)
         main = self.fabric.is_global_zero
         if main:
             results.prepare()
         self.fabric.barrier()
-        with using_weights(adapter.module, weights):
-            self._predict(adapter, results)
+        for sample, prediction in found:
+            results.add(sample, prediction)
         if self.fabric.world_size > 1:
             shares: list[Any] = [None] * self.fabric.world_size
             torch.distributed.all_gather_object(shares, results.share())
@@ -100,12 +107,12 @@ class Evaluator:
         measured = self.task.measure(self.ground_truth, results, self.data, options)
         return {key: measured[key] for key in ("analysis", "intervals") if key in measured}
 
-    def _predict(self, adapter: Adapter, results: Results) -> None:
+    def _predict(self, adapter: Adapter) -> Iterator[tuple[Sample, Prediction]]:
         if self.images is None:  # kept, with its cache of decoded images, for the next evaluation
             self.images = make_inputs(
                 adapter, self.data.samples, self.image_size, self.tiles, cache_bytes=self.cache_bytes
             )
-        found = predict_samples(
+        yield from predict_samples(
             adapter,
             self.images,
             fabric=self.fabric,
@@ -113,8 +120,6 @@ class Evaluator:
             workers=self.workers,
             window=self.window,
         )
-        for sample, prediction in found:
-            results.add(sample, prediction)
 
     def copy_results(self, folder: Path) -> None:
         """Copy the files of the last evaluation into `folder`, if there was one."""

@@ -12,12 +12,12 @@ import torch
 
 from tlvision.data.batches import eval_batches, normalise
 from tlvision.data.dataset import EvalImages, fit_image
+from tlvision.data.merge_tiles import TilePrediction, merge_tiles
 from tlvision.data.tile_images import TileImages
 from tlvision.data.tiles import tile_windows
 from tlvision.data.way_back import objects_in_image
 from tlvision.inference.dense import confident_label_map, dense_scores, label_map_prediction
 from tlvision.inference.finite import check_outputs, check_weights, fail_if_silenced, watch_for_nan
-from tlvision.data.merge_tiles import TilePrediction, merge_tiles
 from tlvision.plugin import HasDenseLogits, score_kind
 from tlvision.types import InputError, Pixels, Prediction, Sample, check_array
 

@@ -9,6 +9,7 @@ from tlvision.plugin.dense import (
     label_maps,
     score_kind,
 )
+from tlvision.plugin.export import Exportable, ExportGraphs
 from tlvision.plugin.groups import GroupMap, map_groups
 from tlvision.plugin.protocol import (
     ROLES,
@@ -35,6 +36,8 @@ __all__ = [
     "ROLES",
     "Adapter",
     "BuildSpec",
+    "ExportGraphs",
+    "Exportable",
     "GroupMap",
     "HasDenseLogits",
     "HasInstanceFeatures",

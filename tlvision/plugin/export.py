@@ -6,7 +6,7 @@ formats do not follow. `tlvision.runtime` does them with numpy, by the settings 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from tlvision.plugin.dense import ScoreKind
 
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1."""
 Axes = Mapping[int, str]
 """Axes of a tensor whose length may change, by number, with a name for each."""
 
@@ -87,7 +89,7 @@ class Proposals:
     min_size:    proposals with a shorter side are dropped; with `strict`, those with a side as short too.
     """
 
-    anchors: tuple[tuple[tuple[float, float, float, float], ...], ...]
+    anchors: tuple[tuple[Box, ...], ...]
     strides: tuple[int, ...] | None
     deltas: Deltas
     pre_nms: int
@@ -175,6 +177,15 @@ class ExportGraphs:
     graphs: Mapping[str, Graph]
     decoder: Decoder
     float_tail: tuple[str, ...] = ()
+
+
+def as_boxes(levels: Iterable[Tensor]) -> tuple[tuple[Box, ...], ...]:
+    """Return `Proposals.anchors` of a (A, 4) tensor for each level."""
+    found = []
+    for level in levels:
+        rows = level.tolist()
+        found.append(tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in rows))
+    return tuple(found)
 
 
 @runtime_checkable

@@ -1,8 +1,8 @@
 """Predict with exported models, on numpy and ONNX Runtime or OpenVINO alone: nothing here imports torch.
 
-    import tlvision.runtime
-    model = tlvision.runtime.load("exported")
-    prediction = model.predict("part.jpg")
+import tlvision.runtime
+model = tlvision.runtime.load("exported")
+prediction = model.predict("part.jpg")
 """
 
 from __future__ import annotations

@@ -107,8 +107,8 @@ def read_bundle(folder: Path) -> Bundle:
     content = read_object(path, _REMEDY)
     if content.get("format") != FORMAT:
         raise InputError(
-            f"bundle: '{path}' has format {content.get('format')!r}, and this tlvision reads {FORMAT}. Update tlvision, "
-            "or export the run again"
+            f"bundle: '{path}' has format {content.get('format')!r}, and this tlvision reads {FORMAT}. Update "
+            "tlvision, or export the run again"
         )
     try:
         bundle = _parse(content)

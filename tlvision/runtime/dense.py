@@ -15,9 +15,7 @@ _CHUNK = 16
 """Classes brought to the original size at a time: memory is bounded by one image, however many classes there are."""
 
 
-def dense_scores(
-    run: Callable[[Floats], Floats], images: Floats, window: int, *, align_corners: bool
-) -> list[Floats]:
+def dense_scores(run: Callable[[Floats], Floats], images: Floats, window: int, *, align_corners: bool) -> list[Floats]:
     """Return (C, H, W) float32 scores of each image at the size of the network input.
 
     run:    gives (N, C, h, w) scores for (N, 3, H, W) inputs. window: side of the sliding window, 0 for whole images.

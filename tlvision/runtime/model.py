@@ -22,6 +22,7 @@ from tlvision.runtime.candidates import read_candidates
 from tlvision.runtime.dense import dense_scores, label_map_of
 from tlvision.runtime.sessions import SUFFIXES, Session, open_session
 from tlvision.runtime.two_stage import read_two_stage
+from tlvision.tasks import Task, get_task
 from tlvision.types import (
     ClassMap,
     InputError,
@@ -55,6 +56,21 @@ class RuntimeModel:
         self.selection = Selection(bundle.classes, bundle.thresholds, bundle.score_map)
 
     @property
+    def name(self) -> str:
+        """The name of the run that was exported."""
+        return self.bundle.name
+
+    @property
+    def task(self) -> Task:
+        """What the model is for."""
+        return get_task(self.bundle.task)
+
+    @property
+    def bits(self) -> int | None:
+        """Bits in use of images with 16-bit values; None if they are not known."""
+        return self.bundle.bits
+
+    @property
     def classes(self) -> ClassMap:
         """The classes, with the ids that they had in the training data."""
         return self.bundle.classes
@@ -63,7 +79,8 @@ class RuntimeModel:
         """Return two lines: the model and its classes."""
         bundle = self.bundle
         return (
-            f"RuntimeModel: {bundle.name} ({bundle.task}, {bundle.graph_format}), network input {bundle.image_size} px\n"
+            f"RuntimeModel: {bundle.name} ({bundle.task}, {bundle.graph_format}), "
+            f"network input {bundle.image_size} px\n"
             f"  {counted(len(self.classes), 'class')}: {listing(self.classes.names, 8)}"
         )
 
@@ -247,9 +264,7 @@ def load(bundle: str | Path, *, threads: int | None = None) -> RuntimeModel:
     about = read_bundle(folder)
     if about.graph_format not in SUFFIXES:
         raise InputError(f"bundle: '{folder}' has graphs in the format '{about.graph_format}', which is not known")
-    sessions = {
-        name: open_session(folder / file, about.graph_format, threads) for name, file in about.graphs.items()
-    }
+    sessions = {name: open_session(folder / file, about.graph_format, threads) for name, file in about.graphs.items()}
     return RuntimeModel(folder, about, sessions)
 
 

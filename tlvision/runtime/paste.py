@@ -10,9 +10,7 @@ from tlvision.runtime.suppress import Floats
 _THRESHOLD = 0.5
 
 
-def paste_masks(
-    masks: Floats, boxes: Floats, size: tuple[int, int], *, whole_pixels: bool
-) -> npt.NDArray[np.uint8]:
+def paste_masks(masks: Floats, boxes: Floats, size: tuple[int, int], *, whole_pixels: bool) -> npt.NDArray[np.uint8]:
     """Return (K, H, W) masks of 0 and 1 in an input of `size` (H, W).
 
     masks: (K, m, m) probabilities. boxes: (K, 4) in network-input pixels.

@@ -38,7 +38,7 @@ class OnnxSession:
             import onnxruntime
         except ImportError:
             raise InputError(
-                "runtime: onnxruntime is not installed, which runs graphs in ONNX. pip install \"tlvision[runtime]\""
+                'runtime: onnxruntime is not installed, which runs graphs in ONNX. pip install "tlvision[runtime]"'
             ) from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3

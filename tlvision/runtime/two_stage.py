@@ -37,11 +37,13 @@ def read_two_stage(
     size, least: as for `tlvision.runtime.candidates.read_candidates`.
     """
     floor = max(settings.score_floor, float(np.nextafter(least, -1.0)))
-    return [_read(run, outputs, image, size, settings, floor) for image in range(len(outputs["level_0"]))]
+    return [
+        _read(run, outputs, image, size, settings=settings, floor=floor) for image in range(len(outputs["level_0"]))
+    ]
 
 
 def _read(
-    run: RunGraph, outputs: Outputs, image: int, size: tuple[int, int], settings: TwoStage, floor: float
+    run: RunGraph, outputs: Outputs, image: int, size: tuple[int, int], *, settings: TwoStage, floor: float
 ) -> Prediction:
     levels = [outputs[f"level_{level}"][image : image + 1] for level in range(len(settings.pooling.strides))]
     regions = _proposals(outputs, image, size, settings.proposals)
@@ -58,7 +60,7 @@ def _read(
     boxes, values, labels = boxes[kept], values[kept], labels[kept]
     masks = None
     if settings.mask_pooling is not None:
-        masks = _masks(run, levels, boxes, labels, size, settings)
+        masks = _masks(run, levels, (boxes, labels), size, settings)
     return Prediction(boxes=boxes, scores=values, labels=labels, masks=masks)
 
 
@@ -69,7 +71,9 @@ def _proposals(outputs: Outputs, image: int, size: tuple[int, int], settings: Pr
         cells = outputs[f"objectness_{level}"][image]  # (h, w, A)
         objectness = cells.ravel()
         best = best_first(objectness, settings.pre_nms)
-        anchors = _anchors(np.array(shapes, np.float32), best, cells.shape[:2], size, settings, level)
+        fixed = None if settings.strides is None else settings.strides[level]
+        stride = fixed or size[0] // cells.shape[0], fixed or size[1] // cells.shape[1]
+        anchors = _anchors(np.array(shapes, np.float32), best, cells.shape[:2], stride)
         deltas = outputs[f"deltas_{level}"][image].reshape(-1, 4)[best]  # (h, w, A, 4) -> (h * w * A, 4)
         boxes.append(apply_deltas(anchors, deltas, settings.deltas))
         scores.append(objectness[best])
@@ -84,13 +88,14 @@ def _proposals(outputs: Outputs, image: int, size: tuple[int, int], settings: Pr
     return chosen
 
 
-def _anchors(
-    shapes: Floats, rows: Ints, cells: tuple[int, int], size: tuple[int, int], settings: Proposals, level: int
-) -> Floats:
-    """Return the anchors with these numbers, (K, 4): all of a cell, then the next cell of its row."""
+def _anchors(shapes: Floats, rows: Ints, cells: tuple[int, int], stride: tuple[int, int]) -> Floats:
+    """Return the anchors with these numbers, (K, 4): all of a cell, then the next cell of its row.
+
+    shapes: (A, 4) around the origin of a cell. cells: rows and columns of the level. stride: pixels of a cell down and
+    across.
+    """
     cell, shape = rows // len(shapes), rows % len(shapes)
-    stride = settings.strides[level] if settings.strides is not None else None
-    down, across = (stride or size[axis] // cells[axis] for axis in (0, 1))
+    down, across = stride
     x, y = (cell % cells[1]) * across, (cell // cells[1]) * down
     corner: Floats = np.stack([x, y, x, y], axis=1).astype(np.float32)
     return corner + shapes[shape]
@@ -121,7 +126,8 @@ def level_of_region(boxes: Floats, pooling: Pooling) -> Ints:
     """
     root = np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1))
     level = np.floor(np.log2(root / np.float32(pooling.finest) + np.float32(1e-6)))
-    return np.clip(level, 0, len(pooling.strides) - 1).astype(np.int64)
+    index: Ints = np.clip(level, 0, len(pooling.strides) - 1).astype(np.int64)
+    return index
 
 
 def _regions(
@@ -143,9 +149,10 @@ def _regions(
 
 
 def _masks(
-    run: RunGraph, levels: list[Floats], boxes: Floats, labels: Ints, size: tuple[int, int], settings: TwoStage
+    run: RunGraph, levels: list[Floats], found: tuple[Floats, Ints], size: tuple[int, int], settings: TwoStage
 ) -> npt.NDArray[np.uint8]:
-    """Return (K, H, W) masks of 0 and 1."""
+    """Return (K, H, W) masks of 0 and 1. found: boxes (K, 4) and labels (K,)."""
+    boxes, labels = found
     if not len(boxes):
         return np.zeros((0, *size), np.uint8)
     assert settings.mask_pooling is not None

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tlvision.plugin import PredictSpec
-from tlvision.plugin.export import Deltas, ExportGraphs, Graph, Pooling, Proposals, TwoStage
+from tlvision.plugin.export import Deltas, ExportGraphs, Graph, Pooling, Proposals, TwoStage, as_boxes
 from tlvision.types import InputError
 
 _WHAT = "only Faster and Mask R-CNN with standard heads are: RPN, one box head with softmax, plain suppression"
@@ -99,7 +99,8 @@ def export_graphs(model: Any, images: Tensor, predict: PredictSpec, most: int, *
 
 def _check(model: Any, *, masks: bool) -> None:
     """Raise InputError unless the runtime computes what upstream does after the graphs."""
-    rpn, heads = getattr(model, "rpn_head", None), getattr(model, "roi_head", None)
+    rpn: Any = getattr(model, "rpn_head", None)
+    heads: Any = getattr(model, "roi_head", None)
     kinds = [type(part).__name__ for part in (rpn, heads)]
     if kinds != ["RPNHead", "StandardRoIHead"] or heads.with_shared_head:
         raise InputError(f"mmdet: the export of this detector ({type(model).__name__}) is not written; {_WHAT}")
@@ -133,10 +134,7 @@ def _check(model: Any, *, masks: bool) -> None:
 def _proposals(rpn: Any) -> Proposals:
     test = rpn.test_cfg
     return Proposals(
-        anchors=tuple(
-            tuple(tuple(float(edge) for edge in anchor) for anchor in level)
-            for level in rpn.prior_generator.base_anchors
-        ),
+        anchors=as_boxes(rpn.prior_generator.base_anchors),
         strides=tuple(int(stride[0]) for stride in rpn.prior_generator.strides),
         deltas=_deltas(rpn.bbox_coder),
         pre_nms=test["nms_pre"],

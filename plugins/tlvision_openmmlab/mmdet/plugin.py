@@ -26,6 +26,7 @@ class MmdetPlugin:
     licence = "Apache-2.0 (mmdet, mmengine, mmcv)"
     capabilities: Mapping[str, str] = MappingProxyType(
         {
+            "Exportable": "yes",
             "HasInstanceFeatures": "yes",
             "HasScoreGradients": "yes",
             "HasTrainingProgress": "not written",

@@ -32,8 +32,8 @@ def export_graphs(model: Any, images: Tensor, kind: ScoreKind) -> ExportGraphs:
     whole = model.test_cfg.get("mode", "whole") == "whole"
     if isinstance(head, nn.ModuleList) or not whole or kind == "probabilities":
         raise InputError(
-            f"mmseg: the export of models with the decode head '{name}' is not written: it needs more than one pass, or "
-            "turns masks into classes after it"
+            f"mmseg: the export of models with the decode head '{name}' is not written: it needs more than one pass, "
+            "or turns masks into classes after it"
         )
     graph = Scores(model).eval()
     with torch.no_grad():

@@ -26,6 +26,7 @@ class MmsegPlugin:
     licence = "Apache-2.0 (mmsegmentation, mmengine, mmcv)"
     capabilities: Mapping[str, str] = MappingProxyType(
         {
+            "Exportable": "yes",
             "HasInstanceFeatures": "impossible: a segmenter knows no boxes",
             "HasScoreGradients": "impossible: a segmenter finds no objects",
             "HasTrainingProgress": "impossible: the losses are the same throughout a run",

@@ -114,4 +114,4 @@ def _predictions(model: LoadedModel, samples: Sequence[Sample]) -> Iterator[tupl
     size, window = model.config.data.image_size, model.config.evaluate.window
     for sample, found in predict_files(model.adapter, samples, fabric=model.fabric, image_size=size, window=window):
         if not isinstance(found, InputError):  # reported as an image that cannot be decoded
-            yield sample, model.select(found, 0.0)
+            yield sample, model.selection.select(found, 0.0)

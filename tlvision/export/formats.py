@@ -1,0 +1,48 @@
+"""Write the graphs of a model in the format of a library that runs them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from tlvision.export.graphs import write_graph
+from tlvision.plugin.export import ExportGraphs, TwoStage
+from tlvision.types import InputError
+
+GRAPH_FORMATS = ("onnx", "openvino")
+_NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
+
+
+def write_graphs(
+    graphs: ExportGraphs, folder: Path, graph_format: str, *, fixed: tuple[int, int] | None
+) -> dict[str, str]:
+    """Write every graph into `folder`, and return the name of its file for each.
+
+    fixed: height and width of the only network input that the graph "model" takes, one at a time; None leaves batch,
+           height and width free.
+
+    Raises InputError if a library is missing, or torch cannot follow a graph.
+    """
+    for package in _NEEDS[graph_format]:
+        if find_spec(package) is None:
+            extra = "openvino" if package == "openvino" else "export"
+            raise InputError(f'export: the package {package} is not installed. pip install "tlvision[{extra}]"')
+    files = {}
+    for name, graph in graphs.graphs.items():
+        pooling = None
+        if isinstance(graphs.decoder, TwoStage) and name != "model":
+            pooling = graphs.decoder.pooling if name == "head" else graphs.decoder.mask_pooling
+        path = folder / f"{name}.onnx"
+        write_graph(graph, path, fixed=fixed if name == "model" else None, pooling=pooling)
+        files[name] = (_to_openvino(path) if graph_format == "openvino" else path).name
+    return files
+
+
+def _to_openvino(path: Path) -> Path:
+    """Write a graph in OpenVINO's format in the place of its ONNX file, in full precision."""
+    import openvino
+
+    target = path.with_suffix(".xml")
+    openvino.save_model(openvino.convert_model(path), target, compress_to_fp16=False)
+    path.unlink()
+    return target
