@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -25,8 +26,10 @@ from tlvision.data.geometry import (
     stretch,
     translate,
 )
-from tlvision.data.settings import AugmentSettings
 from tlvision.types import InputSpec, Pixels
+
+if TYPE_CHECKING:
+    from tlvision.data.settings import AugmentSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tlvision.data.settings import TileSettings
 from tlvision.data.tiles import Window
 from tlvision.types import Prediction
+
+if TYPE_CHECKING:
+    from tlvision.data.settings import TileSettings
 
 _CANDIDATES = 10
 """Times the number of objects of an image that are looked at, the best ones; it bounds the time of a merge."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
-from tlvision.data.settings import AugmentSettings
 from tlvision.data.strong_view import erase
 from tlvision.types import Pixels
+
+if TYPE_CHECKING:
+    from tlvision.data.settings import AugmentSettings
 
 _SIGMA = 0.3, 2.0
 _NOISE = 2.0, 13.0

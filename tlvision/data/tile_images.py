@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tlvision.data.dataset import Draw, EvalImages, Meta, blank, place_whole
 from tlvision.data.geometry import paint
-from tlvision.data.settings import TileSettings
 from tlvision.data.tiles import Window, tile_windows
 from tlvision.types import InputSpec, Pixels, Sample, empty_target
+
+if TYPE_CHECKING:
+    from tlvision.data.settings import TileSettings
 
 
 @dataclass(frozen=True, slots=True)

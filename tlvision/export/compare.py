@@ -11,6 +11,7 @@ import torch
 
 from tlvision.data.batches import collate, normalise
 from tlvision.data.dataset import EvalImages
+from tlvision.export.torch_session import torch_sessions
 from tlvision.inference.dense import dense_scores
 from tlvision.plugin import Adapter, HasDenseLogits
 from tlvision.plugin.export import ExportGraphs
@@ -63,12 +64,13 @@ def compare_bundle(
     ]
     images = EvalImages(chosen, adapter.input_spec, image_size, cache_bytes=0, canvas=model.bundle.fixed)
     outputs: dict[str, float] = {}
-    tally = _Tally()
+    tally = Tally(LEAST)
+    reference = torch_sessions(graphs)
     for index in range(len(chosen)):
         draw = images.draw(index)
         with torch.inference_mode():
             inputs = normalise(collate([draw]).images, adapter.input_spec)
-            expected = _outputs(graphs, "model", {"images": inputs})
+            expected = reference["model"].run({"images": inputs.numpy()})
             wanted: Any = (
                 dense_scores(adapter, inputs, model.bundle.window)
                 if isinstance(adapter, HasDenseLogits)
@@ -89,13 +91,6 @@ def compare_bundle(
     return comparison
 
 
-def _outputs(graphs: ExportGraphs, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    graph = graphs.graphs[name]
-    found = graph.module(*inputs.values())
-    values = found if isinstance(found, tuple) else (found,)
-    return {key: value.numpy() for key, value in zip(graph.outputs, values, strict=True)}
-
-
 def _note(outputs: dict[str, float], name: str, expected: Any, found: Any) -> None:
     """Keep the largest difference of an output; RunError if it is too large."""
     if expected.shape != found.shape:
@@ -110,15 +105,17 @@ def _note(outputs: dict[str, float], name: str, expected: Any, found: Any) -> No
         )
 
 
-class _Tally:
-    """Count objects, or pixels, that both find."""
+class Tally:
+    """Count objects with a score of `least` or more, or pixels, that both find."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: float) -> None:
+        self.least = least
         self.objects = self.matched = 0
         self.box = self.score = 0.0
 
     @property
     def share(self) -> float:
+        """The share of the model's objects, or pixels, that the bundle finds too; 1 if there are none."""
         return self.matched / self.objects if self.objects else 1.0
 
     def add(self, wanted: Any, found: Any) -> None:
@@ -129,7 +126,7 @@ class _Tally:
             self.matched += int((expected.argmax(0) == found.argmax(0)).sum())
             self.score = max(self.score, float(np.abs(expected - found).max()))
             return
-        mine = wanted.numpy().above(LEAST)
+        mine = wanted.numpy().above(self.least)
         taken = np.zeros(len(found), bool)
         for box, score, label in zip(mine.boxes, mine.scores, mine.labels, strict=True):
             apart = np.abs(found.boxes - box).max(axis=1, initial=0.0)

@@ -120,9 +120,7 @@ def _side(model: LoadedModel) -> int:
     return -(-(side + margin) // spec.multiple_of) * spec.multiple_of
 
 
-def _bundle(
-    model: LoadedModel, graphs: ExportGraphs, files: dict[str, str], fixed: tuple[int, int] | None
-) -> Bundle:
+def _bundle(model: LoadedModel, graphs: ExportGraphs, files: dict[str, str], fixed: tuple[int, int] | None) -> Bundle:
     config = model.config
     tiles = tiling(config, model.task)
     return Bundle(

@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tlvision.export.graphs import write_graph
-from tlvision.plugin.export import ExportGraphs, TwoStage
+from tlvision.export.torch_session import pooling_of
+from tlvision.plugin.export import ExportGraphs
 from tlvision.types import InputError
 
 GRAPH_FORMATS = ("onnx", "openvino")
@@ -29,11 +30,8 @@ def write_graphs(
             raise InputError(f'export: the package {package} is not installed. pip install "tlvision[{extra}]"')
     files = {}
     for name, graph in graphs.graphs.items():
-        pooling = None
-        if isinstance(graphs.decoder, TwoStage) and name != "model":
-            pooling = graphs.decoder.pooling if name == "head" else graphs.decoder.mask_pooling
         path = folder / f"{name}.onnx"
-        write_graph(graph, path, fixed=fixed if name == "model" else None, pooling=pooling)
+        write_graph(graph, path, fixed=fixed if name == "model" else None, pooling=pooling_of(graphs, name))
         files[name] = (_to_openvino(path) if graph_format == "openvino" else path).name
     return files
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tlvision.data.settings import TileSettings
 from tlvision.evaluation.operating_point import DEFAULT_SCORE
 from tlvision.evaluation.score_map import ScoreMap
 from tlvision.files.inputs import file_hash
 from tlvision.files.json_files import read_object, write_json
 from tlvision.plugin.export import Candidates, Decoder, DenseScores, TwoStage
 from tlvision.types import ClassMap, ClassThresholds, InputError, InputSpec
+
+if TYPE_CHECKING:
+    from tlvision.data.settings import TileSettings
 
 NAME = "bundle.json"
 FORMAT = 1
@@ -135,6 +137,8 @@ def _check_file(folder: Path, name: str, value: str) -> None:
 
 def _parse(content: dict[str, Any]) -> Bundle:
     from pydantic import TypeAdapter
+
+    from tlvision.data.settings import TileSettings
 
     decoder = content["decoder"]
     image = dict(content["input"])

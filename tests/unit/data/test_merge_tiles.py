@@ -15,11 +15,11 @@ from PIL import Image
 from bright_spots import BrightSpots, spots
 from launch import run_script
 from tlvision.data.dataset import EvalImages
+from tlvision.data.merge_tiles import TilePrediction, merge_label_maps, merge_objects
 from tlvision.data.settings import TileSettings
 from tlvision.data.tile_images import TileImages
 from tlvision.data.tiles import Window, tile_windows
 from tlvision.formats.coco import read_unlabelled
-from tlvision.data.merge_tiles import TilePrediction, merge_label_maps, merge_objects
 from tlvision.inference.predict import Tiling, predict_array, predict_files
 from tlvision.types import InputSpec, Prediction
 
