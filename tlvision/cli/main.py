@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 
@@ -46,6 +47,10 @@ VERBS = {
     "presets": "list or print the configs that come with tlvision: model families, methods, data",
     "hooks": "list the installed transfer methods with their parameters",
 }
+
+
+_TRAINING = ("torch", "torchvision", "lightning_fabric", "safetensors")
+"""Packages of the extra `train`."""
 
 
 def _module_of(verb: str) -> ModuleType:
@@ -102,9 +107,23 @@ def _run(arguments: Sequence[str] | None) -> int:
     if options.verb is None:
         parser.print_help()
         return 2
-    _module_of(options.verb).run(options)
+    with _training_installed():
+        _module_of(options.verb).run(options)
     sys.stdout.flush()  # a full disk or a closed pipe behind it is noticed here, where it can still be reported
     return 0
+
+
+@contextmanager
+def _training_installed() -> Iterator[None]:
+    """Turn the absence of a package of the extra `train` into an InputError with the command that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _TRAINING:
+            raise
+        raise InputError(
+            f'{error.name} is not installed, which this command needs. pip install "tlvision[train]"'
+        ) from error
 
 
 def _accept_any_character() -> None:

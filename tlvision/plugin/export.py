@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from tlvision.plugin.dense import ScoreKind
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from tlvision.plugin.dense import ScoreKind
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.plugin.export import Candidates
-from tlvision.runtime.suppress import Floats, best_first, clip, suppress
+from tlvision.runtime.suppress import Floats, best_first, clip, floor_of, suppress
 from tlvision.types import Prediction
 
 Outputs = Mapping[str, Any]
@@ -23,11 +23,11 @@ def read_candidates(outputs: Outputs, size: tuple[int, int], settings: Candidate
     least:   boxes with a lower score are left out, besides those below the floor of the settings. As a box only
              suppresses worse ones, the others are the same.
     """
-    floor = max(settings.score_floor, float(np.nextafter(least, -1.0)))
+    floor = floor_of(settings.score_floor, least)
     return [_read(outputs, image, size, settings, floor) for image in range(len(outputs["scores"]))]
 
 
-def _read(outputs: Outputs, image: int, size: tuple[int, int], settings: Candidates, floor: float) -> Prediction:
+def _read(outputs: Outputs, image: int, size: tuple[int, int], settings: Candidates, floor: np.float32) -> Prediction:
     all_scores = outputs["scores"][image]
     rows, labels = np.nonzero(all_scores > floor)
     scores = all_scores[rows, labels]

@@ -48,6 +48,16 @@ def best_first(scores: Floats, most: int) -> Ints:
     return chosen[np.argsort(-scores[chosen], kind="stable")][:most]
 
 
+def floor_of(score_floor: float, least: float) -> np.float32:
+    """Return the number that a score must exceed to be above `score_floor`, and `least` or more.
+
+    >>> bool(np.float32(0.3) > floor_of(0.001, 0.3)), bool(np.float32(0.001) > floor_of(0.001, 0.0))
+    (True, False)
+    """
+    # In the precision of the scores: the number before `least` in a higher one is `least` itself there.
+    return max(np.float32(score_floor), np.nextafter(np.float32(least), np.float32(-1)))
+
+
 def clip(boxes: Floats, size: tuple[int, int]) -> Floats:
     """Return (N, 4) boxes cut to an image of `size` (height, width)."""
     limit = np.array([size[1], size[0], size[1], size[0]], np.float32)

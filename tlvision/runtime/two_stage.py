@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tlvision.plugin.export import Deltas, Pooling, Proposals, TwoStage
 from tlvision.runtime.paste import paste_masks
-from tlvision.runtime.suppress import Floats, Ints, best_first, clip, suppress
+from tlvision.runtime.suppress import Floats, Ints, best_first, clip, floor_of, suppress
 from tlvision.types import Prediction
 
 Outputs = Mapping[str, Any]
@@ -36,14 +36,14 @@ def read_two_stage(
     run:     the graphs "head" and "masks". outputs: of the graph "model".
     size, least: as for `tlvision.runtime.candidates.read_candidates`.
     """
-    floor = max(settings.score_floor, float(np.nextafter(least, -1.0)))
+    floor = floor_of(settings.score_floor, least)
     return [
         _read(run, outputs, image, size, settings=settings, floor=floor) for image in range(len(outputs["level_0"]))
     ]
 
 
 def _read(
-    run: RunGraph, outputs: Outputs, image: int, size: tuple[int, int], *, settings: TwoStage, floor: float
+    run: RunGraph, outputs: Outputs, image: int, size: tuple[int, int], *, settings: TwoStage, floor: np.float32
 ) -> Prediction:
     levels = [outputs[f"level_{level}"][image : image + 1] for level in range(len(settings.pooling.strides))]
     regions = _proposals(outputs, image, size, settings.proposals)
