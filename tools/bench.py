@@ -11,6 +11,7 @@
     python tools/bench.py freezing --data DIR --weights W.pt
     python tools/bench.py step_time_yolo …                 # steps of ultralytics' trainer, as `freezing` times them
     python tools/bench.py gpu                              # all of it on a GPU, in four minutes; then: tables gpu.json
+    python tools/bench.py export RUN …                     # sizes and latencies of bundles beside torch
     python tools/bench.py label_noise --json val.json --images DIR --run RUN …   # planted errors that doctor finds
     python tools/bench.py verify | evaluation | label_maps | loading | reading | startup
 
@@ -27,6 +28,7 @@ from tlvision.types import InputError, RunError
 
 BENCHMARKS = (
     "evaluation",
+    "export",
     "freezing",
     "gpu",
     "label_maps",

@@ -34,6 +34,7 @@ PAGES = (
     "docs/choosing-a-method.md",
     "docs/domain-adaptation.md",
     "docs/experiments.md",
+    "docs/exporting.md",
 )
 _MARKED = re.compile(r"(<!-- table: (\w+)( rows)? -->\n).*?(<!-- end -->)", re.DOTALL)
 

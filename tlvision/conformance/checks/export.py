@@ -58,8 +58,8 @@ def export_reads_as_predicted(case: Case) -> None:
     for name in ("square", "wide"):
         inputs, _ = case.batch(adapter, name)
         with torch.inference_mode():
-            dense = isinstance(adapter, HasDenseLogits)
-            wanted: Any = dense_scores(adapter, inputs) if dense else adapter.predict(inputs)
+            segmenter: Any = adapter if isinstance(adapter, HasDenseLogits) else None
+            wanted: Any = adapter.predict(inputs) if segmenter is None else dense_scores(segmenter, inputs)
         tally = Tally(0.0)
         for each, found in zip(wanted, model.run(inputs.numpy()), strict=True):
             tally.add(each, found)
