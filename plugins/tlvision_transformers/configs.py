@@ -193,7 +193,12 @@ _SWIN_TINY = {
     **_ALL_STAGES,
 }
 _SWIN_SMALL = {**_SWIN_TINY, "depths": [2, 2, 18, 2]}
-_CONVNEXT_TINY = {"model_type": "convnext", "depths": [3, 3, 9, 3], **_ALL_STAGES}
+_CONVNEXT_TINY = {
+    "model_type": "convnext",
+    "hidden_sizes": [96, 192, 384, 768],
+    "depths": [3, 3, 9, 3],
+    **_ALL_STAGES,
+}
 _WIDE = [64, 128, 320, 512]
 
 SEGMENTERS: Mapping[str, Published] = MappingProxyType(

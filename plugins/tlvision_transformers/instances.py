@@ -31,6 +31,7 @@ class InstanceAdapter(MaskTransformer):
         masks = [empty if target.masks is None else target.masks.float() for target in targets]
         return self.mask_losses(images, masks, [target.labels for target in targets])
 
+    @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, highest score first, always in float32.
 
@@ -39,11 +40,6 @@ class InstanceAdapter(MaskTransformer):
 
         Raises RuntimeError if the module is in train mode.
         """
-        with torch.no_grad():
-            return self.predict_with_gradients(images)
-
-    def predict_with_gradients(self, images: Tensor) -> Sequence[Prediction]:
-        """Return what `predict` does, with gradients of the scores if they are enabled."""
         if self._model.training:
             raise RuntimeError("InstanceAdapter.predict: the module must be in eval mode; call module.eval() first")
         with torch.autocast(images.device.type, enabled=False):

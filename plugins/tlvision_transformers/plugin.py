@@ -27,7 +27,7 @@ class TransformersPlugin:
     capabilities: Mapping[str, str] = MappingProxyType(
         {
             "HasInstanceFeatures": "impossible: no model pools features for boxes",
-            "HasScoreGradients": "yes",
+            "HasScoreGradients": "yes",  # of detectors: with gradients Swin's attention takes a way that rounds otherwise
             "HasTrainingProgress": "impossible: the losses are the same in every epoch",
         }
     )
