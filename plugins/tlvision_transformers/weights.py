@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tlvision.plugin import WeightReport
 from tlvision.plugin.weights.files import looks_like_a_file, read_tensors
@@ -68,6 +67,7 @@ def find_weights(arch: Architecture, weights: str) -> Source | None:
             "has written, or the path of a model.safetensors"
         )
     file = read_tensors(path)
+    # save_pretrained writes keys by the names of older versions, which upstream alone knows how to turn round.
     if file.class_names is None and path.name == "model.safetensors" and (path.parent / "config.json").is_file():
         return _from_upstream(arch, str(path.parent), local=True)
     return Source(file)
@@ -92,7 +92,7 @@ def load_weights(
     Raises InputError if the weights belong to another architecture: a tensor outside the class rows (of an encoder's
     weights: a tensor of the encoder) has another shape or is not there.
     """
-    file = with_tied(source.file, model.state_dict()).respelt(classes)
+    file = source.file.respelt(classes)
     layouts = class_layouts(model, build, classes) if file.class_names != classes else {}
     report = load_by_class_name(model, file, classes, layouts)
     judged = report
@@ -124,20 +124,6 @@ def class_layouts(
         known = len(grown) == 1 and more - tensor.shape[dim] == 1 and rest >= 0
         layouts[key] = ClassRows(after=rest, dim=dim) if known else Special.UNKNOWN
     return layouts
-
-
-def with_tied(file: TensorFile, state: Mapping[str, Tensor]) -> TensorFile:
-    """Return the file with every name of a tensor that has several names in the model; upstream saves one of them."""
-    names: dict[tuple[int, torch.Size], list[str]] = {}
-    for key, tensor in state.items():
-        if tensor.numel():
-            names.setdefault((tensor.data_ptr(), tensor.shape), []).append(key)
-    tensors = dict(file.tensors)
-    for group in names.values():
-        present = next((key for key in group if key in tensors), None)
-        if present is not None:
-            tensors |= {key: tensors[present] for key in group if key not in tensors}
-    return replace(file, tensors=tensors)
 
 
 def _from_upstream(arch: Architecture, name: str, *, local: bool) -> Source:
