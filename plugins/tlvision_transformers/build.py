@@ -79,7 +79,7 @@ def upstream_config(arch: Architecture, classes: tuple[str, ...]) -> Any:
         config.use_auxiliary_loss = True  # upstream's forward pass fails without it
     elif arch.model_type == "maskformer" and config.use_auxiliary_loss:
         config.output_hidden_states = True  # and this one's with it alone
-    backbone = getattr(config, "backbone_config", None)
+    backbone: Any = getattr(config, "backbone_config", None)
     if getattr(backbone, "use_pretrained_backbone", False):
         backbone.use_pretrained_backbone = False
     return config

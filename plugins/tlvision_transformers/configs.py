@@ -42,9 +42,7 @@ _BASIC = {"hidden_sizes": [64, 128, 256, 512], "layer_type": "basic"}
 _STAGES_2_TO_4 = {"out_features": ["stage2", "stage3", "stage4"]}
 
 
-def _rt_detr(
-    depths: list[int], *, basic: bool = False, decoder_layers: int = 6, wide: bool = False
-) -> dict[str, Any]:
+def _rt_detr(depths: list[int], *, basic: bool = False, decoder_layers: int = 6, wide: bool = False) -> dict[str, Any]:
     """Return the configuration of an RT-DETR; `wide` is that of ResNet-101, `basic` that of ResNet-18 and 34."""
     backbone = {"model_type": "rt_detr_resnet", "depths": depths, **_STAGES_2_TO_4}
     config: dict[str, Any] = {"backbone_config": backbone, "decoder_layers": decoder_layers}
@@ -88,7 +86,7 @@ def _d_fine(
     }
 
 
-_NANO = {
+_NANO: dict[str, Any] = {
     "num_feature_levels": 2,
     "encoder_ffn_dim": 512,
     "encode_proj_layers": [1],
@@ -101,7 +99,8 @@ _NANO = {
     "decoder_layers": 3,
     "hidden_expansion": 0.34,
 }
-_HGNET_B0 = {"stem": [3, 16, 16], "mid": [16, 32, 64, 128], "out": [64, 256, 512, 1024], "blocks": [1, 1, 2, 1]}
+_HGNET_B0 = [3, 16, 16], [16, 32, 64, 128], [64, 256, 512, 1024]
+_B0_BLOCKS = [1, 1, 2, 1]
 
 
 def _timm(backbone: str) -> dict[str, Any]:
@@ -126,19 +125,37 @@ DETECTORS: Mapping[str, Published] = MappingProxyType(
                 ("r101", _rt_detr(_R101, wide=True)),
             )
         },
-        "dfine_n": Published("d_fine", "ustc-community/dfine-nano-coco", _d_fine(**_HGNET_B0, layers=3, affine=True, **_NANO)),
+        "dfine_n": Published(
+            "d_fine",
+            "ustc-community/dfine-nano-coco",
+            _d_fine(*_HGNET_B0, blocks=_B0_BLOCKS, layers=3, affine=True, **_NANO),
+        ),
         "dfine_s": Published(
             "d_fine",
             "ustc-community/dfine-small-coco",
-            _d_fine(**_HGNET_B0, layers=3, affine=True, decoder_layers=3, hidden_expansion=0.5, depth_mult=0.34),
+            _d_fine(
+                *_HGNET_B0,
+                blocks=_B0_BLOCKS,
+                layers=3,
+                affine=True,
+                decoder_layers=3,
+                hidden_expansion=0.5,
+                depth_mult=0.34,
+            ),
         ),
         "dfine_m": Published(
             "d_fine",
             "ustc-community/dfine-medium-coco",
             _d_fine(
-                [3, 24, 32], [32, 64, 128, 256], [96, 384, 768, 1536],
-                blocks=[1, 1, 3, 1], layers=4, affine=True, decoder_layers=4, depth_mult=0.67,
-            ),  # fmt: skip
+                [3, 24, 32],
+                [32, 64, 128, 256],
+                [96, 384, 768, 1536],
+                blocks=[1, 1, 3, 1],
+                layers=4,
+                affine=True,
+                decoder_layers=4,
+                depth_mult=0.67,
+            ),
         ),
         "dfine_l": Published(
             "d_fine",
@@ -151,9 +168,16 @@ DETECTORS: Mapping[str, Published] = MappingProxyType(
             "d_fine",
             "ustc-community/dfine-xlarge-coco",
             _d_fine(
-                [3, 32, 64], [64, 128, 256, 512], [128, 512, 1024, 2048], blocks=[1, 2, 5, 2], layers=6, affine=False,
-                encoder_hidden_dim=384, encoder_ffn_dim=2048, decoder_in_channels=[384, 384, 384],
-            ),  # fmt: skip
+                [3, 32, 64],
+                [64, 128, 256, 512],
+                [128, 512, 1024, 2048],
+                blocks=[1, 2, 5, 2],
+                layers=6,
+                affine=False,
+                encoder_hidden_dim=384,
+                encoder_ffn_dim=2048,
+                decoder_in_channels=[384, 384, 384],
+            ),
         ),
         "detr_r50": Published("detr", "facebook/detr-resnet-50", _timm("resnet50")),
         "detr_r101": Published("detr", "facebook/detr-resnet-101", _timm("resnet101")),
@@ -210,7 +234,9 @@ SEGMENTERS: Mapping[str, Published] = MappingProxyType(
         "segformer_b4": _segformer(4, _WIDE, [3, 8, 27, 3], 768),
         "segformer_b5": _segformer(5, _WIDE, [3, 6, 40, 3], 768),
         "upernet_convnext_tiny": Published(
-            "upernet", "openmmlab/upernet-convnext-tiny", {"backbone_config": _CONVNEXT_TINY, "auxiliary_in_channels": 384}
+            "upernet",
+            "openmmlab/upernet-convnext-tiny",
+            {"backbone_config": _CONVNEXT_TINY, "auxiliary_in_channels": 384},
         ),
         "upernet_swin_tiny": Published(
             "upernet", "openmmlab/upernet-swin-tiny", {"backbone_config": _SWIN_TINY, "auxiliary_in_channels": 384}

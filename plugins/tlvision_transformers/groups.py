@@ -67,7 +67,9 @@ _PARTS: dict[str, tuple[_Part, ...]] = {
     "lw_detr": _PROJECTED,
     "yolos": (),
     "segformer": (
-        _Part("neck", "neck", tuple(f"decode_head.{each}" for each in ("linear_projections", "linear_fuse", "batch_norm"))),
+        _Part(
+            "neck", "neck", tuple(f"decode_head.{each}" for each in ("linear_projections", "linear_fuse", "batch_norm"))
+        ),
     ),
     "upernet": (
         _Part(

@@ -47,9 +47,9 @@ def input_spec(arch: Architecture, config: Any) -> InputSpec:
 
 def multiple_of(config: Any) -> int:
     """Return of what the height and width of an image must be a multiple, in pixels."""
-    backbone = getattr(config, "backbone_config", None)
-    patch = getattr(backbone, "patch_size", None) or getattr(config, "patch_size", None)
-    windows = getattr(backbone, "num_windows", None)
+    backbone: Any = getattr(config, "backbone_config", None)
+    patch: Any = getattr(backbone, "patch_size", None) or getattr(config, "patch_size", None)
+    windows: Any = getattr(backbone, "num_windows", None)
     if config.model_type == "rf_detr":
         return int(patch * windows)
     if config.model_type == "lw_detr":

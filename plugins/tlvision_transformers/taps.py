@@ -63,7 +63,8 @@ class ImageSize:
 class TokenPoint:
     """A forward hook that sends the tokens of an image's patches through a module as a map.
 
-    point: returns its input. size: of the images. stride: of a patch, in pixels. before: tokens in front of the patches.
+    point: returns its input. size: of the images. stride: of a patch, in pixels. before: tokens in front of those of
+            the patches.
     """
 
     def __init__(self, point: nn.Module, size: ImageSize, stride: int, before: int) -> None:
@@ -87,9 +88,9 @@ class TokenPoint:
 def add_taps(model: Any) -> tuple[Tap, ...]:
     """Give `model` places for taps and return all taps, from fine to coarse; modes and buffers are left as they were.
 
-    c2, c3, … are maps of the backbone, p2, p3, … of neck or encoder; the number is log2 of the stride, rounded. "decode"
-    is what a segmenter classifies pixels by. Of several maps of one stride there is the last. Maps whose stride does
-    not divide every input are left out.
+    c2, c3, … are maps of the backbone, p2, p3, … of neck or encoder; the number is log2 of the stride, rounded.
+    "decode" is what a segmenter classifies pixels by. Of several maps of one stride there is the last.
+    Maps whose stride does not divide every input are left out.
     """
     model.tap_points = nn.ModuleDict()
     candidates = [*_own_modules(model), *_backbone_maps(model), *_tokens(model)]
@@ -122,12 +123,14 @@ def _own_modules(model: Any) -> Iterator[tuple[str, str]]:
 def _backbone_maps(model: Any) -> Iterator[tuple[str, str]]:
     """Put a place behind each map of a backbone that lists its maps."""
     path = backbone_path(model)
-    for part in model.get_submodule(path).modules():
+    modules: list[Any] = list(model.get_submodule(path).modules())
+    for part in modules:
         if isinstance(part, BackboneMixin):
             count = len(part.out_features)
             points: dict[int, nn.Module] = {at: nn.Identity() for at in range(count)}
             model.tap_points.update({f"map{at}": point for at, point in points.items()})
-            part.register_forward_hook(MapPoints(points))
+            hooked: Any = part
+            hooked.register_forward_hook(MapPoints(points))
             yield from (("c", f"tap_points.map{at}") for at in range(count))
             return
 
@@ -138,7 +141,8 @@ def _tokens(model: Any) -> Iterator[tuple[str, str]]:
     if kind in {"detr", "conditional_detr"}:
         part, letter, stride, before = model.model.encoder, "p", _coarsest_stride(model), 0
     elif kind == "yolos":
-        part, letter, stride, before = model.vit, "c", int(model.config.patch_size), 1
+        # Behind the last layer no prediction reads the tokens of patches.
+        part, letter, stride, before = model.vit.encoder.layer[-2], "c", int(model.config.patch_size), 1
     else:
         return
     size, point = ImageSize(), nn.Identity()

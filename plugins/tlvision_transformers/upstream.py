@@ -22,7 +22,7 @@ with warnings.catch_warnings():  # sympy, which it imports, adds filters
 
 from tlvision_transformers.zoo import DETECTOR_TYPES, SEGMENTER_TYPES
 
-__all__ = ["BackboneMixin", "CONFIG_MAPPING", "AutoConfig", "auto_model", "image_processor_class", "quiet"]
+__all__ = ["CONFIG_MAPPING", "AutoConfig", "BackboneMixin", "auto_model", "image_processor_class", "quiet"]
 
 _OF_RT_DETR = ("rt_detr_v2", "d_fine")
 """Kinds of model whose published weights come with the image processor of RT-DETR; upstream's table has none."""
@@ -39,19 +39,21 @@ def image_processor_class(config: Any) -> Any:
     """Return upstream's class that makes images ready for a model of this configuration."""
     if config.model_type in _OF_RT_DETR:
         return RTDetrImageProcessor
-    return IMAGE_PROCESSOR_MAPPING[type(config)]["torchvision"]
+    classes: Any = IMAGE_PROCESSOR_MAPPING[type(config)]
+    return classes["torchvision"]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Let upstream write errors only, and no progress bars, inside the with-block; warning filters stay as they are."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    settings: Any = logging
+    level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
+    settings.set_verbosity_error()
+    settings.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             yield
     finally:
-        logging.set_verbosity(level)
+        settings.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            settings.enable_progress_bar()

@@ -103,9 +103,7 @@ def load_weights(
     return replace(report, source=given, unused=(*report.unused, *source.unused))
 
 
-def class_layouts(
-    model: Any, build: Callable[[tuple[str, ...]], Any], classes: Sequence[str]
-) -> dict[str, Layout]:
+def class_layouts(model: Any, build: Callable[[tuple[str, ...]], Any], classes: Sequence[str]) -> dict[str, Layout]:
     """Return the keys that count the classes, with how: found by comparing `model` with one of a class more.
 
     Every head of upstream has a row a class, and behind them a row for "no object" if its scores are a softmax.
@@ -115,7 +113,9 @@ def class_layouts(
     layouts: dict[str, Layout] = {}
     for key, tensor in model.state_dict().items():
         grown = [
-            (dim, more) for dim, (more, size) in enumerate(zip(wider[key].shape, tensor.shape, strict=True)) if more > size
+            (dim, more)
+            for dim, (more, size) in enumerate(zip(wider[key].shape, tensor.shape, strict=True))
+            if more > size
         ]
         if not grown:
             continue
@@ -123,6 +123,10 @@ def class_layouts(
         rest = tensor.shape[dim] - count
         known = len(grown) == 1 and more - tensor.shape[dim] == 1 and rest >= 0
         layouts[key] = ClassRows(after=rest, dim=dim) if known else Special.UNKNOWN
+    if model.config.model_type == "deformable_detr" and model.config.two_stage:
+        # Upstream chooses queries by row 0 of the encoder's own head, whatever its class is.
+        mark = f"class_embed.{model.config.decoder_layers}."
+        layouts |= {key: Special.BY_POSITION for key in layouts if mark in key}
     return layouts
 
 

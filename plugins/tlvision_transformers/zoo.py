@@ -101,7 +101,8 @@ def check_installed() -> None:
     missing = [name for name in ("transformers", "scipy") if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"model.plugin: 'transformers' needs {listing(missing)}, not installed: pip install 'tlvision[transformers]'"
+            f"model.plugin: 'transformers' needs {listing(missing)}, which is not installed: "
+            "pip install 'tlvision[transformers]'"
         )
 
 

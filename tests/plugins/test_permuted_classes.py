@@ -111,6 +111,8 @@ def build(plugin: str, arch: str, names: tuple[str, ...], weights: str = "none")
     for part in adapter.module.modules():
         if hasattr(part, "label_noise_scale"):
             part.label_noise_scale = 1e-12  # draws a class by its number; upstream refuses 0
+        if hasattr(getattr(part, "config", None), "label_noise_ratio"):
+            part.config.label_noise_ratio = 0.0
     return adapter, report
 
 

@@ -45,9 +45,7 @@ def objects() -> Callable[[int], list[Target]]:
         for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
             mask[y0:y1, x0:x1] = 1
         full = Target(boxes=boxes, labels=torch.tensor([0, 2, 1]), crowd=torch.zeros(3, dtype=torch.bool), masks=masks)
-        none = Target(
-            boxes=boxes[:0], labels=full.labels[:0], crowd=torch.zeros(0, dtype=torch.bool), masks=masks[:0]
-        )
+        none = Target(boxes=boxes[:0], labels=full.labels[:0], crowd=torch.zeros(0, dtype=torch.bool), masks=masks[:0])
         return [full, none]
 
     return make

@@ -100,9 +100,7 @@ def test_a_saved_model_gives_the_same_boxes_in_upstreams_pipeline(
 
 def test_a_limit_and_a_floor_are_kept(config_of: Any, images: Tensor) -> None:
     limits = PredictSpec(score_floor=0.3, max_detections=4)
-    spec = BuildSpec(
-        arch=config_of("rt_detr_v2"), weights="none", classes=ClassMap.from_names(("a",)), predict=limits
-    )
+    spec = BuildSpec(arch=config_of("rt_detr_v2"), weights="none", classes=ClassMap.from_names(("a",)), predict=limits)
     torch.manual_seed(0)
     adapter, _ = plugin.build(spec)
     adapter.module.eval()

@@ -22,9 +22,7 @@ MASK_TRANSFORMERS = ("mask2former", "maskformer")
 
 def target_of(label_map: Tensor) -> Target:
     none = torch.zeros((0, 4))
-    return Target(
-        boxes=none, labels=none[:, 0].long(), crowd=none[:, 0].bool(), semantic=label_map
-    )
+    return Target(boxes=none, labels=none[:, 0].long(), crowd=none[:, 0].bool(), semantic=label_map)
 
 
 def label_maps(side: int = 96) -> Tensor:

@@ -136,9 +136,7 @@ def test_our_own_file_goes_by_its_own_names(build: Build, tmp_path: Path) -> Non
     assert set(report.loaded) == set(other.module.state_dict())
 
 
-def test_without_a_network_one_sentence_says_what_to_put_where(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_a_network_one_sentence_says_what_to_put_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
