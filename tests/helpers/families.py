@@ -13,6 +13,7 @@ from tlvision.training.checkpoint import MODEL, save_weights
 from tlvision.types import ClassMap
 
 TINY = Path(__file__).parents[1] / "plugins" / "openmmlab" / "configs"
+TRANSFORMERS = Path(__file__).parents[1] / "plugins" / "transformers" / "configs"
 FAMILIES = {
     "mmdet two-stage": ("mmdet", str(TINY / "faster-rcnn_tiny.py")),
     "mmdet one-stage": ("mmdet", "yolox_nano_8xb8-300e_coco"),
@@ -24,6 +25,11 @@ FAMILIES = {
     "toy": ("toy", "tiny_detector"),
     "toy semantic": ("toy", "tiny_segmenter"),
     "toy instance": ("toy", "toy-instance"),
+    "transformers detector": ("transformers", str(TRANSFORMERS / "rt_detr_v2.json")),
+    "transformers tokens": ("transformers", str(TRANSFORMERS / "yolos.json")),
+    "transformers semantic": ("transformers", str(TRANSFORMERS / "segformer.json")),
+    "transformers masks": ("transformers", str(TRANSFORMERS / "mask2former.json")),
+    "transformers instance": ("transformers", str(TRANSFORMERS / "mask2former.json") + "#instance"),
     "yolo": ("yolo", "yolov8n"),
     "yolo instance": ("yolo", "yolov8n-seg"),
 }

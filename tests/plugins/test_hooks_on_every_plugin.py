@@ -31,7 +31,7 @@ HOOKS: dict[str, list[Any]] = {
 
 
 def test_no_plugin_is_forgotten() -> None:
-    ours = {"mmdet", "mmseg", "smp", "torchvision", "toy", "yolo"}
+    ours = {"mmdet", "mmseg", "smp", "torchvision", "toy", "transformers", "yolo"}
     assert {plugin for plugin, _ in FAMILIES.values()} == ours
     assert ours <= set(plugin_names())
 

@@ -1,4 +1,4 @@
-"""One block of hooks, unchanged, on five model families: this is what the contract is for."""
+"""One block of hooks, unchanged, on six model families: this is what the contract is for."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ FAMILIES = {
     "torchvision": ("fasterrcnn_mobilenet_v2_fpn_light", "torchvision"),
     "smp": ("unet/mobilenet_v2", "segmentation_models_pytorch"),
     "mmseg": ("deeplabv3plus_mobilenet-v2-d16", "mmseg"),
+    "transformers": (str(Path(__file__).parent / "transformers" / "configs" / "rt_detr_v2.json"), "transformers"),
 }
 SEGMENTERS = ("smp", "mmseg")
 
@@ -96,7 +97,7 @@ def test_the_block_trains_every_family(
     assert sum(step["mean_teacher/hard"] for step in losses) > 0, "the teacher was never sure of anything"
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["selection"]["uses_target_labels"] is False
-    counted = {"objects"} if family in {"yolo", "mmdet", "torchvision"} else set()
+    counted = {"objects"} if family in {"yolo", "mmdet", "torchvision", "transformers"} else set()
     assert set(metrics["unlabelled"]) == {"stability", "certainty", "agreement"} | counted
     instance = [name for name in losses[0] if name.startswith("domain_adversarial/") and "instance" in name]
     assert bool(instance) is (family in {"mmdet", "torchvision"}), sorted(losses[0])

@@ -42,6 +42,7 @@ CHEAPEST = (
     ("mmdet", "retinanet_r18_fpn_1x_coco"),
     ("mmseg", "segformer_mit-b0_8xb2-160k_ade20k-512x512"),
 )
+TRANSFORMERS = Path(__file__).parent / "transformers" / "configs"
 SIDE = {"ssd": 320, "pascal_voc": 320, "pisa": 320, "wider_face": 320, "openimages": 320, "mobilenet_v3": 512}
 SIDE |= {"dino": 320, "v3det": 320, "ddq": 320, "segmenter": 512, "ssdlite320_mobilenet_v3_large": 320}
 """Of the input, where it is not 128: models that keep so many best places need as many."""
@@ -78,6 +79,8 @@ def one_of_each_family() -> dict[str, tuple[str, str]]:
 
 FAMILIES = one_of_each_family()
 OTHERS = (
+    *(("transformers", str(path)) for path in sorted(TRANSFORMERS.glob("*.json"))),
+    ("transformers", str(TRANSFORMERS / "mask2former.json") + "#instance"),
     ("torchvision", "maskrcnn_mobilenet_v2_fpn"),
     ("torchvision", "retinanet_resnet18_fpn"),
     ("mmdet", "point-rend_r50-caffe_fpn_ms-1x_coco"),
@@ -108,6 +111,8 @@ def build(plugin: str, arch: str, names: tuple[str, ...], weights: str = "none")
     for part in adapter.module.modules():
         if hasattr(part, "label_noise_scale"):
             part.label_noise_scale = 1e-12  # draws a class by its number; upstream refuses 0
+        if hasattr(getattr(part, "config", None), "label_noise_ratio"):
+            part.config.label_noise_ratio = 0.0
     return adapter, report
 
 
@@ -279,6 +284,7 @@ def check_changed(
 def test_the_lists_are_not_empty() -> None:
     assert len(CHEAPEST) >= 10
     assert len(FAMILIES) > 120
+    assert len(OTHERS) > 20
     assert len(zoo_of("yolo")) >= 8
     assert len(zoo_of("smp")) >= 10
     assert {family.split()[1] for family in FAMILIES} >= set(CANNOT)

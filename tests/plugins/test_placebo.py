@@ -32,6 +32,7 @@ from tlvision.training.losses import batch_losses
 from tlvision.types import ClassMap
 
 TINY = Path(__file__).parent / "openmmlab" / "configs"
+TRANSFORMERS = Path(__file__).parent / "transformers" / "configs"
 TOYS = {"toy detector": ("toy", "tiny_detector"), "toy segmenter": ("toy", "tiny_segmenter")}
 # A small architecture of each make; with batch norm, and dropout or drop path in some.
 OTHERS = {
@@ -41,6 +42,10 @@ OTHERS = {
     "smp": ("smp", "unet/resnet18"),
     "smp drop path": ("smp", "fpn/efficientnet-b0"),
     "torchvision two-stage": ("torchvision", "fasterrcnn_mobilenet_v2_fpn_light"),
+    "transformers": ("transformers", str(TRANSFORMERS / "rt_detr_v2.json")),
+    "transformers tokens": ("transformers", str(TRANSFORMERS / "yolos.json")),
+    "transformers semantic": ("transformers", str(TRANSFORMERS / "segformer.json")),
+    "transformers masks": ("transformers", str(TRANSFORMERS / "mask2former.json")),
     "yolo": ("yolo", "yolov8n"),
 }
 FAMILIES = [

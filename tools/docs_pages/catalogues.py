@@ -34,6 +34,7 @@ PLUGINS = {
     "smp": "tlvision_smp",
     "torchvision": "tlvision_torchvision",
     "toy": None,
+    "transformers": "tlvision_transformers",
     "yolo": "tlvision_yolo",
 }
 """The plugins of this repository, and the folders with their READMEs."""

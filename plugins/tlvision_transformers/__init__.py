@@ -1,0 +1,1 @@
+"""Detectors and segmenters of Hugging Face transformers as a plugin of tlvision."""

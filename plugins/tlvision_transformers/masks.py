@@ -1,0 +1,87 @@
+"""Mask2Former or MaskFormer for label maps, behind the contract of `tlvision.plugin.Adapter`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tlvision.plugin import ScoreKind, interpolate, label_maps, tap_features
+from tlvision.types import InputSpec, Prediction, Target
+from tlvision_transformers.groups import find_groups
+from tlvision_transformers.segmenter import stack_labels
+from tlvision_transformers.taps import add_taps
+
+
+class MaskTransformer:
+    """What the two tasks of a mask transformer have in common: losses by mask, and features.
+
+    model: upstream's, in train mode; it gets places for taps, which have no state.
+    """
+
+    module: nn.Module
+
+    def __init__(self, model: Any, input_spec: InputSpec) -> None:
+        self.taps = add_taps(model)
+        self.groups = find_groups(model)
+        self.module = self._model = model
+        self.input_spec = input_spec
+
+    def features(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Return the features of the taps."""
+        return tap_features(self.module, self.taps, images)
+
+    def mask_losses(self, images: Tensor, masks: Sequence[Tensor], labels: Sequence[Tensor]) -> Mapping[str, Tensor]:
+        """Return upstream's own losses, weights applied, as a mean over the masks of the batch.
+
+        masks: (M, H, W) float32 of 0 and 1 for each image, M may be 0. labels: (M,) int64 for each.
+        """
+        outputs = self._model(pixel_values=images, output_auxiliary_logits=True)
+        with torch.autocast(images.device.type, enabled=False):
+            losses = self._model.get_loss_dict(
+                outputs.masks_queries_logits.float(),
+                outputs.class_queries_logits.float(),
+                list(masks),
+                list(labels),
+                [{name: value.float() for name, value in each.items()} for each in outputs.auxiliary_logits],
+            )
+        return {name: value + 0 * outputs.class_queries_logits.float().sum() for name, value in losses.items()}
+
+
+class MaskTransformerAdapter(MaskTransformer):
+    """Mask2Former or MaskFormer for the task "semantic", ready to be fine-tuned."""
+
+    score_kind: ScoreKind = "probabilities"
+
+    def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
+        """Return upstream's own losses, with a mask for each class that an image has.
+
+        images:  (N, 3, H, W) float32, normalised by `input_spec`.
+        targets: N targets with `semantic`, (H, W) class indices. A pixel that is not labelled is in no mask, as in
+                 upstream.
+        """
+        masks, labels = [], []
+        for label_map in stack_labels(targets):
+            present = label_map.unique()
+            present = present[present < self._model.config.num_labels]
+            masks.append((label_map == present[:, None, None]).float())
+            labels.append(present)
+        return self.mask_losses(images, masks, labels)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """Return a label map per image, and no boxes."""
+        return label_maps(self.dense_logits(images), images.shape[-2:])
+
+    def dense_logits(self, images: Tensor) -> Tensor:
+        """Return (N, classes, H, W), the sum over queries of P(class) P(mask): at least 0, any sum over the classes.
+
+        Mask logits are interpolated to the input before their sigmoid, as in upstream.
+        """
+        outputs = self._model(pixel_values=images)
+        classes = outputs.class_queries_logits.float().softmax(dim=-1)[..., :-1]
+        masks = interpolate(outputs.masks_queries_logits, images.shape[-2:]).sigmoid()
+        with torch.autocast(images.device.type, enabled=False):
+            return torch.einsum("bqc,bqhw->bchw", classes, masks)
