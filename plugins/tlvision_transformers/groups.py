@@ -51,7 +51,6 @@ _BACKBONES = {
     "upernet": "backbone",
     "dpt": "dpt",
     "rf_detr": "model.backbone.backbone",
-    "lw_detr": "model.backbone.backbone",
     "mask2former": f"{_MASKS}.encoder",
     "maskformer": f"{_MASKS}.encoder",
 }
@@ -64,7 +63,6 @@ _PARTS: dict[str, tuple[_Part, ...]] = {
     "d_fine": _HYBRID,
     "deimv2": (_Part("encoder", "neck", ("model.conv_encoder.encoder_input_proj", "model.encoder")),),
     "rf_detr": _PROJECTED,
-    "lw_detr": _PROJECTED,
     "yolos": (),
     "segformer": (
         _Part(

@@ -52,8 +52,6 @@ def multiple_of(config: Any) -> int:
     windows: Any = getattr(backbone, "num_windows", None)
     if config.model_type == "rf_detr":
         return int(patch * windows)
-    if config.model_type == "lw_detr":
-        return int(patch * math.isqrt(windows))
     return math.lcm(_COARSEST, patch) if config.model_type in {"yolos", "dpt"} else _COARSEST
 
 

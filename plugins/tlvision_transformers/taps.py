@@ -25,7 +25,6 @@ _MODULES: dict[str, tuple[tuple[str, str], ...]] = {
     "mask2former": (("p", "model.pixel_level_module.decoder.mask_projection"),),
     "maskformer": (("p", "model.pixel_level_module.decoder.mask_projection"),),
     "rf_detr": (("p", "model.backbone.projector"),),
-    "lw_detr": (("p", "model.backbone.projector"),),
 }
 """Modules behind the backbone that give one map. A name that is one letter gets the number of the stride."""
 

@@ -23,7 +23,6 @@ DETECTOR_TYPES = (
     "deformable_detr",
     "yolos",
     "rf_detr",
-    "lw_detr",
 )
 SEGMENTER_TYPES = ("segformer", "upernet", "dpt")
 MASK_TYPES = ("mask2former", "maskformer")
