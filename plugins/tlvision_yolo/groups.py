@@ -42,8 +42,7 @@ def probe(model: Any) -> list[LayerOutput | None]:
     model.eval()
     try:
         with torch.no_grad():
-            device = next(model.parameters()).device
-            model(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE, device=device))
+            model(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
     finally:
         model.train()
         for handle in handles:
