@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.ops import masks_to_boxes
 
 from tlvision.plugin import PredictSpec, constants, interpolate
@@ -31,7 +33,6 @@ class InstanceAdapter(MaskTransformer):
         masks = [empty if target.masks is None else target.masks.float() for target in targets]
         return self.mask_losses(images, masks, [target.labels for target in targets])
 
-    @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
         """Return one prediction per image, highest score first, always in float32.
 
@@ -40,9 +41,14 @@ class InstanceAdapter(MaskTransformer):
 
         Raises RuntimeError if the module is in train mode.
         """
+        with torch.no_grad():
+            return self.predict_with_gradients(images)
+
+    def predict_with_gradients(self, images: Tensor) -> Sequence[Prediction]:
+        """Return what `predict` does, with gradients of the scores if they are enabled."""
         if self._model.training:
             raise RuntimeError("InstanceAdapter.predict: the module must be in eval mode; call module.eval() first")
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(images.device.type, enabled=False), _same_kernels():
             outputs = self._model(pixel_values=images.float())
         chances = outputs.class_queries_logits.softmax(dim=-1)[..., :-1]  # (N, Q, C)
         size = (images.shape[-2], images.shape[-1])
@@ -66,3 +72,15 @@ class InstanceAdapter(MaskTransformer):
         # torchvision's bounds end with the last pixel, boxes behind it.
         boxes = boxes.float() + constants([0, 0, 1, 1], boxes.float())
         return Prediction(boxes=boxes, scores=scores[order], labels=labels[order], masks=masks.to(torch.uint8))
+
+
+@contextmanager
+def _same_kernels() -> Iterator[None]:
+    """Let attention run the same kernels with and without gradients inside the with-block, so that scores are equal."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)

@@ -78,10 +78,13 @@ class MaskTransformerAdapter(MaskTransformer):
     def dense_logits(self, images: Tensor) -> Tensor:
         """Return (N, classes, H, W), the sum over queries of P(class) P(mask): at least 0, any sum over the classes.
 
-        Mask logits are interpolated to the input before their sigmoid, as in upstream.
+        Mask2Former's mask logits are interpolated to the input before their sigmoid; MaskFormer's scores have a
+        quarter of its height and width. Both as in upstream.
         """
         outputs = self._model(pixel_values=images)
         classes = outputs.class_queries_logits.float().softmax(dim=-1)[..., :-1]
-        masks = interpolate(outputs.masks_queries_logits, images.shape[-2:]).sigmoid()
+        logits = outputs.masks_queries_logits.float()
+        if self._model.config.model_type == "mask2former":
+            logits = interpolate(logits, images.shape[-2:])
         with torch.autocast(images.device.type, enabled=False):
-            return torch.einsum("bqc,bqhw->bchw", classes, masks)
+            return torch.einsum("bqc,bqhw->bchw", classes, logits.sigmoid())

@@ -27,7 +27,6 @@ class TransformersPlugin:
     capabilities: Mapping[str, str] = MappingProxyType(
         {
             "HasInstanceFeatures": "impossible: no model pools features for boxes",
-            # Of detectors. With gradients Swin's attention runs another kernel, which rounds otherwise.
             "HasScoreGradients": "yes",
             "HasTrainingProgress": "impossible: the losses are the same in every epoch",
         }

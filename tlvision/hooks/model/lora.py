@@ -134,7 +134,8 @@ class Lora(ModelHook):
         chosen, left_out = {}, Counter[tuple[str, str]]()
         for path, layer in module.named_modules():
             for name, weight in layer.named_parameters(recurse=False):
-                if weight.ndim < 2 or groups.parameters[f"{path}.{name}".lstrip(".")] not in depths:
+                # A second name of a parameter is in no group.
+                if weight.ndim < 2 or groups.parameters.get(f"{path}.{name}".lstrip(".")) not in depths:
                     continue
                 reason = self._reason_against(layer, name, weight, shared=owners[id(weight)] > 1)
                 if reason is None:
