@@ -49,8 +49,8 @@ VERBS = {
 }
 
 
-_TRAINING = ("torch", "torchvision", "lightning_fabric", "safetensors")
-"""Packages of the extra `train`."""
+_TRAINING = ("torch", "lightning_fabric", "safetensors")
+"""How the names of packages of the extra `train` begin."""
 
 
 def _module_of(verb: str) -> ModuleType:
@@ -119,7 +119,7 @@ def _training_installed() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _TRAINING:
+        if not (error.name or "").startswith(_TRAINING):
             raise
         raise InputError(
             f'{error.name} is not installed, which this command needs. pip install "tlvision[train]"'
