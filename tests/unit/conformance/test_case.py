@@ -160,5 +160,5 @@ def test_bits_are_compared_with_shape_dtype_and_nan() -> None:
 def test_capabilities_are_found_in_the_contract() -> None:
     assert set(capability_protocols()) >= {"HasTrainingProgress"}
     assert not {"Adapter", "Plugin"} & set(capability_protocols())
-    assert Case(get_plugin("toy"), "tiny_detector").capabilities == {"HasScoreGradients"}
-    assert Case(get_plugin("toy"), "tiny_segmenter").capabilities == frozenset()
+    assert Case(get_plugin("toy"), "tiny_detector").capabilities == {"Exportable", "HasScoreGradients"}
+    assert Case(get_plugin("toy"), "tiny_segmenter").capabilities == {"Exportable"}

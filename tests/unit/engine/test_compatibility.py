@@ -35,7 +35,12 @@ class NeedsProgress(ObjectiveHook):
             "semantic",
             r"\(impossible: a segmenter finds no objects\); models of mmdet, torchvision do$",
         ),
-        (NeedsPixels, "yolo", "detect", r"plugin 'yolo' does not offer; models of mmseg, smp, toy do for label maps$"),
+        (
+            NeedsPixels,
+            "yolo",
+            "detect",
+            r"plugin 'yolo' does not offer; models of mmseg, smp, toy, transformers do for label maps$",
+        ),
         (NeedsPixels, "toy", "detect", "needs HasDenseLogits"),
         (NeedsProgress, "mmdet", "detect", r"\(not written\); models of yolo do$"),
     ],

@@ -50,16 +50,18 @@ def predictions(folder: Path) -> list[dict[str, Any]]:
 def test_a_family_without_an_export_is_an_error_before_anything_is_built(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tlvision_toy.adapter import DetectorAdapter
-
-    model = tlvision.load(small_run)
-    monkeypatch.setattr("tlvision.export.export.GRAPH_FORMATS", ("onnx",))
     with pytest.raises(InputError, match=r"--format 'onx' is not known\. Did you mean 'onnx'"):
         export_run(small_run, tmp_path / "out", graph_format="onx")
-    monkeypatch.delattr(DetectorAdapter, "export_graphs")
+    model = tlvision.load(small_run)
+    without: Any = object()
     with pytest.raises(InputError, match=r"plugin 'toy' has no export of 'tiny_detector' \(not written\)"):
-        check_exportable(model)
-    with pytest.raises(InputError, match="has no export of"):
+        check_exportable(replace(model, adapter=without))
+
+    class Segmenters:
+        name, capabilities = "toy", {"Exportable": "impossible: it is a drawing"}
+
+    monkeypatch.setattr("tlvision.export.export.get_plugin", lambda name: Segmenters)
+    with pytest.raises(InputError, match=r"plugin 'toy' has no export \(impossible: it is a drawing\)"):
         export_run(small_run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

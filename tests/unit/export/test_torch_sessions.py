@@ -14,6 +14,7 @@ import tlvision
 from tlvision.data.images import read_any_image
 from tlvision.data.settings import TileSettings
 from tlvision.engine.model import LoadedModel
+from tlvision.export import compare
 from tlvision.export.torch_session import torch_sessions
 from tlvision.formats.coco import read_unlabelled
 from tlvision.plugin import Exportable
@@ -132,3 +133,19 @@ def test_a_wrong_image_is_a_sentence(runtime: RuntimeModel, tmp_path: Path) -> N
         runtime.predict(np.zeros((3, 4, 7), np.uint8))
     with pytest.raises(InputError, match="min_score"):
         runtime.predict(np.zeros((3, 4, 3), np.uint8), min_score=2.0)
+
+
+def test_a_bundle_that_finds_fewer_objects_is_refused(
+    model: LoadedModel, runtime: RuntimeModel, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outputs of the graphs are the same; what is read from them is not."""
+    assert isinstance(model.adapter, Exportable)
+    monkeypatch.setattr(compare, "LEAST", 0.0)
+    graphs = model.adapter.export_graphs(torch.zeros(2, 3, 96, 96))
+    samples = read_unlabelled(images_of(tiny_dataset), bits=16)
+    found = compare.compare_bundle(runtime, model.adapter, graphs, samples, 96)
+    assert (found.images, found.same) == (4, 1.0)
+    assert found.objects > 100
+    fewer = replace(runtime.bundle, decoder=replace(graphs.decoder, most=100))  # type: ignore[arg-type, type-var]
+    with pytest.raises(RunError, match=r"the bundle finds \d\d\.\d% of what the model finds"):
+        compare.compare_bundle(RuntimeModel(Path(), fewer, runtime._sessions), model.adapter, graphs, samples, 96)

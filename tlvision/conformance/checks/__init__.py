@@ -11,7 +11,7 @@ from tlvision.conformance.checks.capabilities import (
 )
 from tlvision.conformance.checks.classes import any_number_of_classes, head_by_class_name
 from tlvision.conformance.checks.dense import scores_are_as_declared, scores_for_every_pixel
-from tlvision.conformance.checks.export import export_reads_as_predicted
+from tlvision.conformance.checks.export import export_reads_as_predicted, export_reads_as_scored
 from tlvision.conformance.checks.groups import declared_sizes_work, group_order, groups_partition, taps
 from tlvision.conformance.checks.losses import (
     bf16_autocast,
@@ -70,6 +70,7 @@ ALL_CHECKS: tuple[Check, ...] = (
     instance_features_are_of_their_boxes,
     scores_have_gradients,
     export_reads_as_predicted,
+    export_reads_as_scored,
     group_learning_rates,
     frozen_prefix,
     evaluation_deterministic,
