@@ -27,7 +27,8 @@ def filled(target):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Boxes
+        if isinstance(adapter, InstanceAdapter):
+            adapter.__class__ = Boxes
         return adapter, report
 
 

@@ -18,7 +18,8 @@ class ByArea(InstanceAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = ByArea
+        if isinstance(adapter, InstanceAdapter):
+            adapter.__class__ = ByArea
         return adapter, report
 
 

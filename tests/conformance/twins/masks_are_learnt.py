@@ -18,7 +18,8 @@ class Shifted(InstanceAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Shifted
+        if isinstance(adapter, InstanceAdapter):
+            adapter.__class__ = Shifted
         return adapter, report
 
 

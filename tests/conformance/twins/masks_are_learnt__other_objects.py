@@ -18,7 +18,8 @@ class Mixed(InstanceAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Mixed
+        if isinstance(adapter, InstanceAdapter):
+            adapter.__class__ = Mixed
         return adapter, report
 
 

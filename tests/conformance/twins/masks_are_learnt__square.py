@@ -22,7 +22,8 @@ class Square(InstanceAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Square
+        if isinstance(adapter, InstanceAdapter):
+            adapter.__class__ = Square
         return adapter, report
 
 

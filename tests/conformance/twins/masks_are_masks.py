@@ -18,7 +18,8 @@ class Half(InstanceAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Half
+        if isinstance(adapter, InstanceAdapter):
+            adapter.__class__ = Half
         return adapter, report
 
 

@@ -18,7 +18,8 @@ class Bright(InstanceAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Bright
+        if isinstance(adapter, InstanceAdapter):
+            adapter.__class__ = Bright
         return adapter, report
 
 

@@ -18,7 +18,8 @@ class Maskless(InstanceAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Maskless
+        if isinstance(adapter, InstanceAdapter):
+            adapter.__class__ = Maskless
         return adapter, report
 
 

@@ -24,7 +24,8 @@ class Many(InstanceAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = Many
+        if isinstance(adapter, InstanceAdapter):
+            adapter.__class__ = Many
         return adapter, report
 
 

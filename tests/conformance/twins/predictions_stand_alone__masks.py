@@ -23,7 +23,8 @@ class First(InstanceAdapter):
 class Broken(ToyPlugin):
     def build(self, spec):
         adapter, report = super().build(spec)
-        adapter.__class__ = First
+        if isinstance(adapter, InstanceAdapter):
+            adapter.__class__ = First
         return adapter, report
 
 

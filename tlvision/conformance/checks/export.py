@@ -24,7 +24,7 @@ _LEAST = 0.9
 at the smallest rounding."""
 
 
-@check(labels="boxes", needs="Exportable", requires=("evaluation_deterministic", "predictions_valid"))
+@check(labels="boxes", needs="Exportable", requires=("predictions_valid", "predictions_stand_alone"))
 def export_reads_as_predicted(case: Case) -> None:
     """The graphs of export_graphs(), run and read as `tlvision.runtime` does, give the objects that predict() gives.
 
@@ -64,7 +64,7 @@ def _compare(case: Case, wanted_of: Callable[[Any, Tensor], Any]) -> None:
     for name in batches:
         inputs, _ = case.batch(adapter, name)
         with torch.inference_mode():
-            wanted = wanted_of(adapter, inputs)
+            wanted = wanted_of(adapter, inputs.clone())
         tally = Tally(0.0)
         for each, found in zip(wanted, model.run(inputs.numpy()), strict=True):
             tally.add(each, found)
