@@ -33,7 +33,9 @@ class Pools(DetectorAdapter):
 
 @dataclass(frozen=True)
 class Broken(ToyPlugin):
-    capabilities: dict = field(default_factory=lambda: {"HasInstanceFeatures": "yes", "HasScoreGradients": "yes"})
+    capabilities: dict = field(
+        default_factory=lambda: {"Exportable": "yes", "HasInstanceFeatures": "yes", "HasScoreGradients": "yes"}
+    )
 
     def build(self, spec):
         adapter, report = super().build(spec)

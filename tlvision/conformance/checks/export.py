@@ -24,7 +24,11 @@ _LEAST = 0.9
 at the smallest rounding."""
 
 
-@check(labels="boxes", needs="Exportable", requires=("predictions_valid", "predictions_stand_alone"))
+_SOUND = ("predictions_valid", "predictions_stand_alone", "overfits_one_image")
+"""What tells of a fault of `predict`, which is not one of the export."""
+
+
+@check(labels="boxes", needs="Exportable", requires=_SOUND)
 def export_reads_as_predicted(case: Case) -> None:
     """The graphs of export_graphs(), run and read as `tlvision.runtime` does, give the objects that predict() gives.
 
