@@ -9,7 +9,9 @@ from tlvision_toy.plugin import ToyPlugin
 
 @dataclass(frozen=True)
 class Broken(ToyPlugin):
-    capabilities: dict = field(default_factory=lambda: {"HasScoreGradients": "yes", "HasTrainingProgress": "yes"})
+    capabilities: dict = field(
+        default_factory=lambda: {"Exportable": "yes", "HasScoreGradients": "yes", "HasTrainingProgress": "yes"}
+    )
 
 
 plugin = Broken()

@@ -22,7 +22,9 @@ class Creeping(DetectorAdapter):
 
 @dataclass(frozen=True)
 class Broken(ToyPlugin):
-    capabilities: dict = field(default_factory=lambda: {"HasScoreGradients": "yes", "HasTrainingProgress": "yes"})
+    capabilities: dict = field(
+        default_factory=lambda: {"Exportable": "yes", "HasScoreGradients": "yes", "HasTrainingProgress": "yes"}
+    )
 
     def build(self, spec):
         adapter, report = super().build(spec)
