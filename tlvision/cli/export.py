@@ -28,10 +28,13 @@ def run(options: argparse.Namespace) -> None:
     result = export_run(Path(options.run), Path(options.output), graph_format=options.format, fixed=options.fixed)
     compared = result.comparison
     print(f"bundle         {result.folder}")
-    print(
-        f"compared       {compared.images} images: {compared.same:.2%} of {compared.objects:,} objects or pixels the "
-        f"same, boxes within {compared.box:.2g} px, scores within {compared.score:.2g}"
-    )
+    same = "no object to compare"
+    if compared.same is not None:
+        same = (
+            f"{compared.same:.2%} of {compared.objects:,} objects or pixels the same, boxes within {compared.box:.2g} "
+            f"px, scores within {compared.score:.2g}"
+        )
+    print(f"compared       {compared.images} images: {same}")
     if result.bundle is not None and result.run is not None:
         print(f"{result.metric:<14} {result.bundle:.4f} (run: {result.run:.4f})")
     print(f"next           tlvision predict --bundle {result.folder} IMAGES --output found")

@@ -73,11 +73,16 @@ their own.
 
 def _check(check: dict[str, Any]) -> str:
     comparison = check["comparison"]
+    share = "no object was sure enough to be compared"
+    if comparison["same"] is not None:
+        share = (
+            f"{comparison['same']:.2%} of {comparison['objects']:,} objects or pixels are the same (boxes within "
+            f"{comparison['box']:.2g} px, scores within {comparison['score']:.2g})"
+        )
     ends = "" if check["bundle"] is None else f" {check['metric']} of this bundle: {check['bundle']:.4f}."
     return (
-        f"This bundle was compared with the model in torch on {counted(comparison['images'], 'image')}: "
-        f"{comparison['same']:.2%} of {comparison['objects']:,} objects or pixels are the same (boxes within "
-        f"{comparison['box']:.2g} px, scores within {comparison['score']:.2g}).{ends}\n"
+        f"This bundle was compared with the model in torch on {counted(comparison['images'], 'image')}: {share}."
+        f"{ends}\n"
     )
 
 

@@ -16,6 +16,7 @@ from tlvision.inference.dense import dense_scores
 from tlvision.plugin import Adapter, HasDenseLogits
 from tlvision.plugin.export import ExportGraphs
 from tlvision.runtime.model import RuntimeModel, prepare
+from tlvision.runtime.sessions import Session
 from tlvision.types import Prediction, RunError, Sample
 
 IMAGES = 8
@@ -26,6 +27,8 @@ SCORE = 1e-3
 """Largest difference of a score, and of other outputs relative to their largest value."""
 SHARE = 0.99
 """Least share of the objects, or pixels, that the bundle must find as the model does."""
+MASK = 0.02
+"""Largest share of a mask's pixels that differ, one pixel at least."""
 LEAST = 0.05
 """Score from which objects are compared; below it they change places at the smallest rounding."""
 
@@ -35,21 +38,25 @@ class Comparison:
     """What the comparison has found.
 
     images:  compared. outputs: largest difference of each output of the graphs, "model/boxes" and so on.
-    objects: of the model with a score of `LEAST` or more; the pixels of a segmenter.
-    same:    share of them that the bundle finds too: same class, box within `PIXELS`, score within `SCORE`.
+    objects: of model or bundle with a score of `LEAST` or more; the pixels of a segmenter.
+    same:    share of those that model or bundle find which both find: same class, box within `PIXELS`, score within
+             `SCORE`, mask but for `MASK`. None if there are none.
     box, score: largest differences of those that both find.
     """
 
     images: int
     outputs: Mapping[str, float]
     objects: int
-    same: float
+    same: float | None
     box: float
     score: float
 
     def as_json(self) -> dict[str, Any]:
         """Return it for bundle.json, with the tolerances."""
-        return {**asdict(self), "tolerances": {"pixels": PIXELS, "score": SCORE, "share": SHARE, "from_score": LEAST}}
+        return {
+            **asdict(self),
+            "tolerances": {"pixels": PIXELS, "score": SCORE, "mask": MASK, "share": SHARE, "from_score": LEAST},
+        }
 
 
 def compare_bundle(
@@ -80,15 +87,32 @@ def compare_bundle(
         found = model.graph("model", {"images": own})
         for name in graphs.graphs["model"].outputs:
             _note(outputs, f"model/{name}", expected[name], found[name])
+        for name in graphs.graphs:
+            if name != "model":
+                _compare_regions(outputs, name, model, reference[name], found["level_0"])
         tally.add(wanted[0], model.run(own)[0])
     comparison = Comparison(len(chosen), outputs, tally.objects, tally.share, tally.box, tally.score)
-    if tally.share < SHARE:
+    if tally.share is not None and tally.share < SHARE:
         raise RunError(
-            f"export: the bundle finds {tally.share:.1%} of what the model finds ({tally.objects:,} compared on "
-            f"{len(chosen)} images; at least {SHARE:.0%} are wanted), though the outputs of the graphs agree. This is "
+            f"export: bundle and model find the same {tally.share:.1%} of {tally.objects:,} objects or pixels on "
+            f"{len(chosen)} images; at least {SHARE:.0%} are wanted, though the outputs of the graphs agree. This is "
             "a fault of the plugin's decoder settings; please report it"
         )
     return comparison
+
+
+def _compare_regions(
+    outputs: dict[str, float], name: str, model: RuntimeModel, reference: Session, features: Any
+) -> None:
+    """Compare the outputs of a graph of regions on places of a level, (1, F, h, w), drawn with a seed."""
+    rng = np.random.default_rng(0)
+    height, width = features.shape[2:]
+    corners = np.sort(rng.uniform(0, 1, (16, 2, 2)), axis=1) * [width, height]  # two corners (x, y) each
+    places = corners.reshape(16, 4).astype(np.float32)
+    given = {"features": features, "places": places, "images": np.zeros(16, np.int64)}
+    expected, found = reference.run(given), model.graph(name, given)
+    for output, values in expected.items():
+        _note(outputs, f"{name}/{output}", values, found[output])
 
 
 def _note(outputs: dict[str, float], name: str, expected: Any, found: Any) -> None:
@@ -106,7 +130,7 @@ def _note(outputs: dict[str, float], name: str, expected: Any, found: Any) -> No
 
 
 class Tally:
-    """Count objects with a score of `least` or more, or pixels, that both find."""
+    """Count objects with a score of `least` or more, or pixels, that both find, and those that one alone finds."""
 
     def __init__(self, least: float) -> None:
         self.least = least
@@ -114,9 +138,9 @@ class Tally:
         self.box = self.score = 0.0
 
     @property
-    def share(self) -> float:
-        """The share of the model's objects, or pixels, that the bundle finds too; 1 if there are none."""
-        return self.matched / self.objects if self.objects else 1.0
+    def share(self) -> float | None:
+        """The share of what either finds that both find; None if there is nothing to compare."""
+        return self.matched / self.objects if self.objects else None
 
     def add(self, wanted: Any, found: Any) -> None:
         """Take the model's prediction, or scores (C, H, W), and the bundle's."""
@@ -128,13 +152,23 @@ class Tally:
             return
         mine = wanted.numpy().above(self.least)
         taken = np.zeros(len(found), bool)
-        for box, score, label in zip(mine.boxes, mine.scores, mine.labels, strict=True):
-            apart = np.abs(found.boxes - box).max(axis=1, initial=0.0)
-            near = (apart <= PIXELS) & (np.abs(found.scores - score) <= SCORE) & (found.labels == label) & ~taken
-            self.objects += 1
-            if near.any():
-                best = int(np.where(near, apart, np.inf).argmin())
+        for index in range(len(mine)):
+            apart = np.abs(found.boxes - mine.boxes[index]).max(axis=1, initial=0.0)
+            near = (apart <= PIXELS) & (np.abs(found.scores - mine.scores[index]) <= SCORE)
+            near &= (found.labels == mine.labels[index]) & ~taken
+            best = int(np.where(near, apart, np.inf).argmin()) if near.any() else None
+            if best is not None and _same_mask(mine, index, found, best):
                 taken[best] = True
                 self.matched += 1
                 self.box = max(self.box, float(apart[best]))
-                self.score = max(self.score, float(abs(found.scores[best] - score)))
+                self.score = max(self.score, float(abs(found.scores[best] - mine.scores[index])))
+        # One that the bundle alone finds counts too, unless its score lies at the limit, where rounding decides.
+        self.objects += len(mine) + int((~taken & (found.scores >= self.least + SCORE)).sum())
+
+
+def _same_mask(wanted: Prediction, index: int, found: Prediction, other: int) -> bool:
+    """Return whether two objects have the same mask, but for `MASK` of its pixels; without masks, True."""
+    if wanted.masks is None or found.masks is None:
+        return wanted.masks is found.masks
+    first, second = wanted.masks[index], found.masks[other]
+    return int((first != second).sum()) <= MASK * max(int((first | second).sum()), 1 / MASK)

@@ -14,7 +14,7 @@ from tlvision.engine.limits import objects_given, tiling
 from tlvision.engine.model import LoadedModel, load
 from tlvision.engine.run_folder import in_run
 from tlvision.export.card import write_card
-from tlvision.export.compare import Comparison, compare_bundle
+from tlvision.export.compare import LEAST, Comparison, compare_bundle
 from tlvision.export.formats import GRAPH_FORMATS, write_graphs
 from tlvision.files.json_files import read_object
 from tlvision.files.outputs import check_folder, output_folder
@@ -70,6 +70,8 @@ def export_run(run: Path, out: Path, *, graph_format: str = "onnx", fixed: bool 
     check_folder(out, COMMAND, inputs=[run])
     model = load(run, device="cpu")
     check_exportable(model)
+    if fixed:
+        check_fixed(model)
     task, data = read_evaluated(model, model.config.data.evaluated)
     graphs = _graphs(model)
     with TemporaryDirectory(prefix="tlvision-export-") as temporary:
@@ -160,6 +162,8 @@ def _prove(
     """Compare the bundle in `folder` with its run."""
     runtime = load_bundle(folder)
     comparison = compare_bundle(runtime, model.adapter, graphs, data.samples, model.config.data.image_size)
+    if comparison.same is None:
+        note(console(), f"no object has a score of {LEAST} or more: predictions are compared by the metric alone")
     with TemporaryDirectory(prefix="tlvision-export-") as out:
         evaluator = build_evaluator(
             model.config, task, data, out=Path(out), fabric=model.fabric, workers=0, analysis=None
@@ -171,6 +175,15 @@ def _prove(
     result = ExportResult(folder, comparison, metric, found.get(metric), own)
     _check_metric(result, fixed=fixed)
     return result
+
+
+def check_fixed(model: LoadedModel) -> None:
+    """Raise InputError if the model's evaluation asks its graph for inputs of another size than a fixed one."""
+    if model.config.evaluate.window:
+        raise InputError(
+            f"export: --fixed takes images of one size, and evaluate.window {model.config.evaluate.window} of the run "
+            "asks for smaller ones. Export without --fixed"
+        )
 
 
 def _check_metric(result: ExportResult, *, fixed: bool) -> None:

@@ -71,7 +71,7 @@ def measure(run: Path, count: int) -> dict[str, Any]:
             "run": round(onnx.run or 0, 4),
             "onnx": round(onnx.bundle or 0, 4),
             "openvino": round(openvino.bundle or 0, 4),
-            "objects the same": f"{onnx.comparison.same:.4f}, {openvino.comparison.same:.4f}",
+            "objects the same": f"{onnx.comparison.same}, {openvino.comparison.same}",
             "onnx MB": round(_size(onnx.folder, ".onnx"), 1),
             "torch ms": round(times["torch"], 1),
             "onnx ms": round(times["onnx"], 1),

@@ -76,7 +76,11 @@ def test_a_command_that_needs_torch_says_so_without_it(small_run: Path, tmp_path
 @pytest.fixture(scope="module")
 def bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundle") / "small"
-    result = export_run(small_run, out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "LEAST", 0.011)  # a run of one epoch is sure of nothing
+        result = export_run(small_run, out)
+    assert result.comparison.objects > 100
+    assert result.comparison.same is not None
     assert result.comparison.same >= compare.SHARE
     assert result.bundle == pytest.approx(result.run, abs=1e-6)
     return out
@@ -169,7 +173,9 @@ def test_openvino_and_a_fixed_input(arch: str, small_run: Path, tiny_dataset: Pa
         config["data"] = config["data"] | striped_data(tmp_path / "stripes", 4)
         run = tlvision.train(config).run
     result = export_run(run, tmp_path / "ov", graph_format="openvino", fixed=True)
-    assert result.comparison.same >= compare.SHARE
+    # A detector of one epoch is sure of nothing, which is "not measured".
+    assert (result.comparison.same is None) == (arch == "tiny_detector")
+    assert result.comparison.same is None or result.comparison.same >= compare.SHARE
     model = tlvision.runtime.load(tmp_path / "ov", threads=1)
     assert model.bundle.fixed == (96, 96)
     assert sorted(path.suffix for path in (tmp_path / "ov").glob("model.*")) == [".bin", ".xml"]

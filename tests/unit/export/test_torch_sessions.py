@@ -135,7 +135,7 @@ def test_a_wrong_image_is_a_sentence(runtime: RuntimeModel, tmp_path: Path) -> N
         runtime.predict(np.zeros((3, 4, 3), np.uint8), min_score=2.0)
 
 
-def test_a_bundle_that_finds_fewer_objects_is_refused(
+def test_a_bundle_that_finds_fewer_or_more_objects_is_refused(
     model: LoadedModel, runtime: RuntimeModel, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The outputs of the graphs are the same; what is read from them is not."""
@@ -146,6 +146,27 @@ def test_a_bundle_that_finds_fewer_objects_is_refused(
     found = compare.compare_bundle(runtime, model.adapter, graphs, samples, 96)
     assert (found.images, found.same) == (4, 1.0)
     assert found.objects > 100
-    fewer = replace(runtime.bundle, decoder=replace(graphs.decoder, most=100))  # type: ignore[arg-type, type-var]
-    with pytest.raises(RunError, match=r"the bundle finds \d\d\.\d% of what the model finds"):
-        compare.compare_bundle(RuntimeModel(Path(), fewer, runtime._sessions), model.adapter, graphs, samples, 96)
+    for change in ({"most": 100}, {"nms_iou": 0.9}):  # fewer, and objects that the model has suppressed
+        other = replace(runtime.bundle, decoder=replace(graphs.decoder, **change))  # type: ignore[type-var]
+        with pytest.raises(RunError, match=r"bundle and model find the same \d\d\.\d%"):
+            compare.compare_bundle(RuntimeModel(Path(), other, runtime._sessions), model.adapter, graphs, samples, 96)
+    monkeypatch.setattr(compare, "LEAST", 0.99)  # of which there are none: not measured, and not perfect
+    nothing = compare.compare_bundle(runtime, model.adapter, graphs, samples, 96)
+    assert (nothing.objects, nothing.same) == (0, None)
+
+
+def test_an_object_with_another_mask_is_another_object() -> None:
+    masks = np.zeros((1, 20, 20), np.uint8)
+    masks[0, 5:15, 5:15] = 1
+    one = Prediction(
+        boxes=np.array([[5, 5, 15, 15]], np.float32),
+        scores=np.array([0.5], np.float32),
+        labels=np.zeros(1, np.int64),
+        masks=masks,
+    )
+    moved = masks.copy()
+    moved[0, 5:15, 5] = 0
+    for other, share in ((masks, 1.0), (moved, 0.0), (None, 0.0)):
+        tally = compare.Tally(0.05)
+        tally.add(one, replace(one, masks=other))
+        assert tally.share == share
