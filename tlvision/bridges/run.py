@@ -217,6 +217,11 @@ class BridgeRun:
         offers = [hook.evaluation_weights() for hook in self.hooks if isinstance(hook, ObserverHook)]
         return next((offer for offer in offers if offer is not None), None)
 
+    @property
+    def averages(self) -> bool:
+        """Whether a hook keeps an average of the weights."""
+        return any(isinstance(hook, ObserverHook) for hook in self.hooks)
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Let the model have the averaged weights of the hook `ema` inside the with-block; its own without the hook."""
