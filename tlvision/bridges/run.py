@@ -222,6 +222,11 @@ class BridgeRun:
         """Whether a hook keeps an average of the weights."""
         return any(isinstance(hook, ObserverHook) for hook in self.hooks)
 
+    @property
+    def adds_losses(self) -> bool:
+        """Whether a hook adds losses."""
+        return any(isinstance(hook, ObjectiveHook) for hook in self.hooks)
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Let the model have the averaged weights of the hook `ema` inside the with-block; its own without the hook."""
