@@ -67,5 +67,7 @@ def _parse(spec: str | Mapping[str, Any], number: int) -> Hook:
     except ValidationError as error:
         cause = error.errors()[0].get("ctx", {}).get("error")
         sentences = cause.sentences if isinstance(cause, HookError) else [str(cause or error)]
-        raise InputError("\n".join(sentence.replace("hooks[0]", f"hooks[{number}]") for sentence in sentences)) from None
+        raise InputError(
+            "\n".join(sentence.replace("hooks[0]", f"hooks[{number}]") for sentence in sentences)
+        ) from None
     return build_hook(parsed.name, parsed.parameters)

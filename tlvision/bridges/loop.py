@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tlvision.bridges.hooks import HookSpec
-from tlvision.bridges.losses import Call
+from tlvision.bridges.losses import Arguments, Call, Losses
 from tlvision.bridges.run import BridgeReport, BridgeRun, ModelParts
 from tlvision.hooks import Duration
 from tlvision.plugin import LayerGroup, Tap
@@ -31,7 +31,7 @@ class Step:
 
     def __init__(self, run: BridgeRun) -> None:
         self._run = run
-        self._losses: dict[str, Tensor] = {}
+        self._losses: Losses = {}
 
     @property
     def report(self) -> BridgeReport | None:
@@ -48,7 +48,7 @@ class Step:
         """Let the model have the averaged weights of the hook `ema` inside a with-block, to evaluate or save them."""
         return self._run.averaged()
 
-    def keep(self, losses: dict[str, Tensor]) -> None:
+    def keep(self, losses: Losses) -> None:
         """Keep the hooks' losses until the loop asks for them."""
         self._losses = losses
 
@@ -102,8 +102,8 @@ def plain(
     run = BridgeRun(model, hooks, trainer=TRAINER, parts=ModelParts(groups=groups, taps=taps, new=new))
     step = Step(run)
 
-    def keep(output: Any, losses: Any, images: object) -> Any:
-        step.keep(dict(losses))
+    def keep(output: Any, losses: Losses, args: Arguments, kwargs: Mapping[str, Any]) -> Any:
+        step.keep(losses)
         return output
 
     duration = _duration(run, epochs, steps_per_epoch)

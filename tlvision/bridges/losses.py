@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Losses = Mapping[str, "Tensor"]
+Arguments = tuple[Any, ...]
 
 
-def first_images(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+def first_images(args: Arguments, kwargs: Mapping[str, Any]) -> Tensor | None:
     """Return the first floating-point tensor of four dimensions among the arguments of a forward pass, or None.
 
     >>> import torch
@@ -28,21 +29,23 @@ def first_images(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | N
     import torch
 
     values = (*args, *kwargs.values())
-    return next((each for each in values if torch.is_tensor(each) and each.is_floating_point() and each.ndim == 4), None)
+    return next(
+        (each for each in values if torch.is_tensor(each) and each.is_floating_point() and each.ndim == 4), None
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """How a trainer calls its model in training.
 
-    add:     puts losses into the model's output: `add(output, losses, images)` returns the new output.
+    add:     puts losses into the model's output: `add(output, losses, args, kwargs)` returns the new output.
     is_loss: whether a call with these arguments computes the losses of a batch.
     images:  the images among the arguments, (N, 3, H, W), or None.
     """
 
-    add: Callable[[Any, Losses, Tensor | None], Any]
-    is_loss: Callable[[tuple[Any, ...], Mapping[str, Any]], bool] = lambda args, kwargs: True
-    images: Callable[[tuple[Any, ...], Mapping[str, Any]], Tensor | None] = first_images
+    add: Callable[[Any, Losses, Arguments, Mapping[str, Any]], Any]
+    is_loss: Callable[[Arguments, Mapping[str, Any]], bool] = lambda args, kwargs: True
+    images: Callable[[Arguments, Mapping[str, Any]], Tensor | None] = first_images
 
 
 class HookLosses:

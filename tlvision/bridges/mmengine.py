@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
-from tlvision.bridges.losses import Call, Losses
+from tlvision.bridges.losses import Arguments, Call, Losses
 from tlvision.bridges.run import BridgeReport, BridgeRun, ModelParts
 from tlvision.hooks import Duration
 from tlvision.training.optim import weight_decay_of
@@ -57,6 +57,7 @@ class TlvisionConstructor(DefaultOptimWrapperConstructor):  # type: ignore[misc]
         # Built again: a wrapper notes how many groups its optimizer has.
         wrapper = OPTIM_WRAPPERS.build(settings, default_args={"optimizer": wrapper.optimizer})
         wrapper.tlvision = run
+        wrapper.optimizer.register_step_pre_hook(lambda *_: _require_started(run))
         return wrapper
 
     def _build(self, module: nn.Module, run: BridgeRun) -> Any:
@@ -129,6 +130,14 @@ class TlvisionHook(Hook):  # type: ignore[misc]
         return getattr(runner.optim_wrapper, "tlvision", None) is not None
 
 
+def _require_started(run: BridgeRun) -> None:
+    if not run.started:
+        raise InputError(
+            "optim_wrapper.constructor: TlvisionConstructor needs the hook that freezes and proves. Add "
+            "dict(type='tlvision.bridges.mmengine.TlvisionHook') to custom_hooks."
+        )
+
+
 def _run_of(runner: Any) -> BridgeRun:
     run = getattr(runner.optim_wrapper, "tlvision", None)
     if not isinstance(run, BridgeRun):
@@ -139,17 +148,17 @@ def _run_of(runner: Any) -> BridgeRun:
     return run
 
 
-def _is_loss(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def _is_loss(args: Arguments, kwargs: Mapping[str, Any]) -> bool:
     """Return whether a call of a model computes losses; upstream passes `mode`, by name or as the third argument."""
     return "loss" in (kwargs.get("mode"), *args[2:3])
 
 
-def _images(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+def _images(args: Arguments, kwargs: Mapping[str, Any]) -> Tensor | None:
     found: Tensor | None = args[0] if args else kwargs.get("inputs")
     return found
 
 
-def _add(output: dict[str, Any], losses: Losses, images: Tensor | None) -> dict[str, Any]:
+def _add(output: dict[str, Any], losses: Losses, args: Arguments, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Add losses under names that upstream sums: those with "loss" in them."""
     return {**output, **{f"loss_{name.replace('/', '_')}": value for name, value in losses.items()}}
 

@@ -27,6 +27,7 @@ from tlvision.hooks import Context, Duration, Hook, ObjectiveHook, ObserverHook,
 from tlvision.hooks.generators import own_generators
 from tlvision.inference.predict import using_weights
 from tlvision.plugin import Adapter, LayerGroup, Tap, WeightReport, map_groups
+from tlvision.training.optim import check_trained
 from tlvision.training.state import keeps_state
 from tlvision.types import ClassMap, InputError, counted
 
@@ -115,6 +116,7 @@ class BridgeRun:
         self._pass = ExitStack()
         self._proof: RunProof | None = None
         self._restored: set[str] = set()
+        self.started = False
         self.report: BridgeReport | None = None
 
     def plan(self, duration: Duration) -> Plan:
@@ -128,6 +130,8 @@ class BridgeRun:
                         f"hooks: '{hook.key()}' sets the learning-rate schedule, which is that of {self.trainer}. Set "
                         "the schedule there, and remove the hook."
                     )
+        starts = (row.trainable_from for row in plan.parameters.values())
+        check_trained(start for start in starts if start is not None)
         return plan
 
     def set_up(self, optimizer: torch.optim.Optimizer, duration: Duration) -> None:
@@ -176,6 +180,7 @@ class BridgeRun:
             optimizer.register_step_post_hook(lambda *_: self._after_optimizer()),
         ]
         self._epoch = -1
+        self.started = True
         self.begin(step)
 
     def begin(self, step: int) -> None:
@@ -291,7 +296,7 @@ class BridgeRun:
             if not self._call.is_loss(args, kwargs):
                 return None
             losses = self._hook_losses.end()
-            return self._call.add(output, losses, self._call.images(args, kwargs)) if losses else None
+            return self._call.add(output, losses, args, kwargs) if losses else None
 
         return after
 

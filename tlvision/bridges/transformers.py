@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from tlvision.bridges.hooks import HookSpec
-from tlvision.bridges.losses import Call, Losses, first_images
+from tlvision.bridges.losses import Arguments, Call, Losses, first_images
 from tlvision.bridges.models import find_adapter
 from tlvision.bridges.run import BridgeReport, BridgeRun, ModelParts
 from tlvision.hooks import Duration
@@ -41,7 +41,9 @@ class TlvisionCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **moment: Any) -> None:
         """Begin, with all weights loaded."""
         if self.duration is None:
-            raise InputError("attach: the Trainer has its optimizer already. Attach the hooks before the first training.")
+            raise InputError(
+                "attach: the Trainer has its optimizer already. Attach the hooks before the first training."
+            )
         optimizer = getattr(moment["optimizer"], "optimizer", moment["optimizer"])  # inside of accelerate's
         self._run.start(optimizer, self.duration, self._call, step=state.global_step)
 
@@ -84,7 +86,7 @@ def attach(
             "attach: hooks add their losses to the model's own, but this Trainer computes another loss "
             "(compute_loss_func or label_smoothing_factor). Remove that, or the hooks that add losses."
         )
-    callback = TlvisionCallback(run, Call(add=_add, images=_images_of(module)))
+    callback = TlvisionCallback(run, Call(add=_adding(trainer), images=_images_of(module)))
     trainer.add_callback(callback)
     create, evaluate = trainer.create_optimizer, trainer.evaluate
 
@@ -110,7 +112,9 @@ def _refuse(trainer: Any) -> None:
             "class of an optimizer (optimizer_cls_and_kwargs) instead of an optimizer."
         )
     if trainer.args.n_gpu > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise InputError("attach: the bridge works on one device. Set CUDA_VISIBLE_DEVICES to one, without FSDP or DeepSpeed.")
+        raise InputError(
+            "attach: the bridge works on one device. Set CUDA_VISIBLE_DEVICES to one, without FSDP or DeepSpeed."
+        )
     if trainer.args.torch_compile:
         raise InputError("attach: the bridge cannot change modes inside a compiled model. Set torch_compile=False.")
 
@@ -132,19 +136,25 @@ def _adapter(module: nn.Module, parts: ModelParts) -> Adapter:
 def _images_of(module: nn.Module) -> Any:
     name = getattr(module, "main_input_name", "pixel_values")
 
-    def images(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    def images(args: Arguments, kwargs: Mapping[str, Any]) -> Tensor | None:
         found: Tensor | None = kwargs.get(name)
         return first_images(args, kwargs) if found is None else found
 
     return images
 
 
-def _add(output: Any, losses: Losses, images: Tensor | None) -> Any:
-    """Add losses to the model's own, the first of its outputs."""
-    import torch
+def _adding(trainer: Any) -> Any:
+    def add(output: Any, losses: Losses, args: Arguments, kwargs: Mapping[str, Any]) -> Any:
+        """Add losses to the model's own, the first of its outputs, as a mean over the accumulated batches."""
+        import torch
 
-    extra = torch.stack(list(losses.values())).sum()
-    if isinstance(output, tuple):
-        return (output[0] + extra, *output[1:])
-    output["loss"] = output["loss"] + extra
-    return output
+        extra = torch.stack(list(losses.values())).sum()
+        scaled = trainer.loss_is_scaled_for_ga
+        if kwargs.get("num_items_in_batch") is not None if scaled is None else scaled:
+            extra = extra / trainer.current_gradient_accumulation_steps  # which upstream does not do then
+        if isinstance(output, tuple):
+            return (output[0] + extra, *output[1:])
+        output["loss"] = output["loss"] + extra
+        return output
+
+    return add

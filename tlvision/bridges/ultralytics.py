@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tlvision.bridges.hooks import HookSpec, build_hooks
-from tlvision.bridges.losses import Call, Losses
+from tlvision.bridges.losses import Arguments, Call, Losses
 from tlvision.bridges.run import BridgeReport, BridgeRun, ModelParts
 from tlvision.hooks import Duration
 from tlvision.plugin import LayerGroup
@@ -164,16 +164,15 @@ def _refuse(trainer: Any) -> None:
         raise InputError("distill_model: the bridge does not know the model around student and teacher. Remove it.")
 
 
-def _is_loss(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def _is_loss(args: Arguments, kwargs: Mapping[str, Any]) -> bool:
     """Return whether a call of a model computes losses: upstream gives it the whole batch, a dict."""
     return bool(args) and isinstance(args[0], dict)
 
 
-def _add(output: tuple[Tensor, Any], losses: Losses, images: Tensor | None) -> tuple[Tensor, Any]:
+def _add(output: tuple[Tensor, Any], losses: Losses, args: Arguments, kwargs: Mapping[str, Any]) -> tuple[Tensor, Any]:
     """Add losses to upstream's vector of losses, which it has multiplied by the number of images and will sum."""
     import torch
 
-    assert images is not None
     total, items = output
-    extra = torch.stack(list(losses.values())).sum() * len(images)
+    extra = torch.stack(list(losses.values())).sum() * len(args[0]["img"])
     return torch.cat([total.reshape(-1), extra.reshape(1).to(total.dtype)]), items

@@ -45,7 +45,16 @@ def small_model() -> Any:
     return Small()
 
 
-def train(model: Any, out: Path, *, hooks: Any, epochs: int = 3, custom: Any = None, **changes: Any) -> Any:
+def train(
+    model: Any,
+    out: Path,
+    *,
+    hooks: Any,
+    epochs: int = 3,
+    custom: Any = None,
+    sampler: str = "DefaultSampler",
+    **changes: Any,
+) -> Any:
     """Train `model` in a real Runner on 8 random images, 4 at once."""
     from mmengine.runner import Runner
 
@@ -57,7 +66,7 @@ def train(model: Any, out: Path, *, hooks: Any, epochs: int = 3, custom: Any = N
         "train_dataloader": {
             "dataset": images,
             "batch_size": 4,
-            "sampler": {"type": "DefaultSampler", "shuffle": False},
+            "sampler": {"type": sampler, "shuffle": False},
             "collate_fn": lambda rows: {"inputs": torch.stack([row["inputs"] for row in rows])},
         },
         "train_cfg": {"by_epoch": True, "max_epochs": epochs},
@@ -86,7 +95,9 @@ def test_frozen_parts_are_bit_equal_and_proved_phase_by_phase(tmp_path: Path) ->
     model = small_model()
     before = copied(model)
     runner = train(
-        model, tmp_path, hooks=[{"freeze": {"groups": ["first"]}}, {"gradual_unfreeze": {"every": 1, "down_to": "second"}}]
+        model,
+        tmp_path,
+        hooks=[{"freeze": {"groups": ["first"]}}, {"gradual_unfreeze": {"every": 1, "down_to": "second"}}],
     )
     assert moved(before, model, ("first",)) == set()
     assert moved(before, model, ("second.",)) == {n for n in before if n.startswith("second.")}
@@ -107,8 +118,9 @@ def test_frozen_in_before_train_epoch_alone_the_statistics_move(tmp_path: Path) 
     before = copied(model)
     optimizer = {"optimizer": {"type": "SGD", "lr": 0.1}}
     train(model, tmp_path, hooks=[], custom=[Naive()], optim_wrapper=optimizer)
-    assert moved(before, model, ("first",)) == {f"first.1.{name}" for name in
-                                                ("running_mean", "running_var", "num_batches_tracked")}
+    assert moved(before, model, ("first",)) == {
+        f"first.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")
+    }
 
 
 def test_code_that_moves_something_frozen_fails_the_run(tmp_path: Path) -> None:
@@ -119,7 +131,220 @@ def test_code_that_moves_something_frozen_fails_the_run(tmp_path: Path) -> None:
             if runner.iter == 4:
                 runner.model.first[1].running_mean += 1e-7
 
-    with pytest.raises(RunError, match=r"'first.1.running_mean' of layer group 'first' is frozen but has moved; mmengine"):
-        train(
-            small_model(), tmp_path, hooks=[{"freeze": {"groups": ["first"]}}], custom=[{"type": HOOK}, Spoiler()]
+    with pytest.raises(
+        RunError, match=r"'first.1.running_mean' of layer group 'first' is frozen but has moved; mmengine"
+    ):
+        train(small_model(), tmp_path, hooks=[{"freeze": {"groups": ["first"]}}], custom=[{"type": HOOK}, Spoiler()])
+
+
+def test_the_hook_without_the_constructor_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"optim_wrapper.constructor to 'tlvision.bridges.mmengine.TlvisionConstructor'"
+    ):
+        train(small_model(), tmp_path, hooks=[], optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}})
+
+
+def test_the_constructor_without_the_hook_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"Add dict\(type='tlvision.bridges.mmengine.TlvisionHook'\) to custom_hooks"):
+        train(small_model(), tmp_path, hooks=[{"freeze": {"groups": ["first"]}}], custom=[])
+
+
+def test_hooks_that_need_unlabelled_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'coral' needs unlabelled images .*mmengine's Runner.*`tlvision train`"):
+        train(small_model(), tmp_path, hooks=["coral"])
+
+
+def test_upstreams_own_rules_of_a_config_are_kept(tmp_path: Path) -> None:
+    """Rates and decays of `paramwise_cfg` are multiplied by what the hooks say."""
+    rules = {"hooks": [{"layerwise_lr": {"decay": 0.5}}], "custom_keys": {"first": {"lr_mult": 0.1}}}
+    optimizer = {"type": "AdamW", "lr": 0.1, "weight_decay": 0.01}
+    runner = train(
+        small_model(),
+        tmp_path,
+        hooks=[],
+        optim_wrapper={"optimizer": optimizer, "constructor": CONSTRUCTOR, "paramwise_cfg": rules},
+    )
+    found = table(runner.optim_wrapper.optimizer, runner.model)
+    assert found["first.0.weight"] == (pytest.approx(0.0025), 0.01)
+    assert found["second.1.weight"] == (0.05, 0.01)  # upstream decays norms unless it is told not to
+    assert found["head.bias"] == (0.1, 0.01)
+
+
+def test_loops_by_iterations_and_schedules_of_upstream(tmp_path: Path) -> None:
+    rates: list[tuple[float, float]] = []
+    from mmengine.hooks import Hook
+
+    class Rates(Hook):  # type: ignore[misc]
+        priority = "LOWEST"
+
+        def before_train_iter(self, runner: Any, **_: Any) -> None:
+            found = table(runner.optim_wrapper.optimizer, runner.model)
+            rates.append((found["head.weight"][0], found["first.0.weight"][0]))
+
+    model = small_model()
+    before = copied(model)
+    runner = train(
+        model,
+        tmp_path,
+        hooks=[{"gradual_unfreeze": {"at": [0.2, 0.5], "rewarm": 0.1}}, {"layerwise_lr": {"decay": 0.5}}],
+        custom=[{"type": HOOK}, Rates()],
+        sampler="InfiniteSampler",
+        train_cfg={"by_epoch": False, "max_iters": 10},
+        param_scheduler=[{"type": "MultiStepLR", "milestones": [6], "by_epoch": False, "gamma": 0.1}],
+    )
+    assert moved(before, model) >= {name for name in before if name.endswith("weight")}
+    phases = hook_of(runner).report.phases
+    assert [(phase.first, phase.steps, phase.frozen) for phase in phases] == [(0, 2, 14), (2, 3, 7), (5, 5, 0)]
+    assert rates == [(0.1, 0.025)] * 6 + [(pytest.approx(0.01), pytest.approx(0.0025))] * 4
+
+
+def test_losses_of_hooks_are_upstreams_losses_and_accumulation_works(tmp_path: Path) -> None:
+    """With a pull that is all there is to learn, the weights come back to where they started."""
+
+    def spread(hooks: list[Any], name: str) -> float:
+        model = small_model()
+        before = copied(model)
+        (tmp_path / name).mkdir()
+        wrapper = {
+            "optimizer": {"type": "SGD", "lr": 0.05},
+            "accumulative_counts": 2,
+            "constructor": CONSTRUCTOR,
+            "paramwise_cfg": {"hooks": hooks},
+        }
+        runner = train(model, tmp_path / name, hooks=[], epochs=6, optim_wrapper=wrapper)
+        logged = runner.message_hub.log_scalars
+        assert ("train/loss_l2_sp_distance" in logged) is bool(hooks)
+        return float(sum((model.state_dict()[n] - before[n]).square().sum() for n in before if n.endswith("0.weight")))
+
+    assert spread([{"l2_sp": {"alpha": 10.0}}], "near") < 0.2 * spread([], "far")
+
+
+def evaluator() -> Any:
+    from mmengine.evaluator import BaseMetric, Evaluator
+
+    class First(BaseMetric):  # type: ignore[misc]
+        """The first number of the first weight, as validation sees it."""
+
+        def process(self, data_batch: Any, data_samples: Any) -> None:
+            self.results.append(float(data_samples[0]))
+
+        def compute_metrics(self, results: list[float]) -> dict[str, float]:
+            return {"first": results[0]}
+
+    return Evaluator([First()])
+
+
+def test_the_average_validates_is_saved_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # mmengine 0.10 cannot resume with torch 2.6 without it
+
+    def run(epochs: int, **changes: Any) -> tuple[Any, Any]:
+        model = small_model()
+        forward = model.forward
+        model.forward = lambda inputs, data_samples=None, mode="tensor": (
+            [model.head.weight[0, 0, 0, 0]] if mode == "predict" else forward(inputs, data_samples, mode)
         )
+        images = [{"inputs": torch.rand(3, 8, 8)} for _ in range(2)]
+        loader = {
+            "dataset": images, "batch_size": 1, "sampler": {"type": "DefaultSampler", "shuffle": False},
+            "collate_fn": lambda rows: {"inputs": torch.stack([row["inputs"] for row in rows])},
+        }  # fmt: skip
+        hooks = [{"freeze": {"groups": ["first"]}}, {"ema": {"decay": 0.5, "warmup": 0}}]
+        runner = train(
+            model, tmp_path, hooks=hooks, epochs=epochs, val_dataloader=loader, val_cfg={"type": "ValLoop"},
+            val_evaluator=evaluator(), randomness={"seed": 0}, **changes,
+        )  # fmt: skip
+        return runner, hook_of(runner)
+
+    runner, hook = run(2)
+    average = runner.optim_wrapper.tlvision.averaged_state()
+    trained = runner.model.state_dict()
+    assert not torch.equal(average["head.weight"], trained["head.weight"])
+    assert runner.message_hub.get_scalar("val/first").current() == pytest.approx(
+        float(average["head.weight"][0, 0, 0, 0])
+    )
+    saved = torch.load(tmp_path / "epoch_2.pth", weights_only=False)
+    assert torch.equal(saved["state_dict"]["head.weight"], average["head.weight"])
+    assert torch.equal(saved["tlvision_trained"]["head.weight"], trained["head.weight"])
+
+    whole, _ = run(4)
+    resumed, hook = run(4, resume=True, load_from=str(tmp_path / "epoch_2.pth"))
+    assert [(phase.first, phase.steps) for phase in hook.report.phases] == [(4, 4)]
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    averages = (each.optim_wrapper.tlvision.averaged_state() for each in (whole, resumed))
+    assert all(torch.equal(one, other) for one, other in zip(*(each.values() for each in averages), strict=True))
+
+
+FAMILIES = [
+    ("mmdet", str(CONFIGS / "faster-rcnn_tiny.py")),
+    ("mmdet", str(CONFIGS / "deformable-detr_tiny.py")),
+    ("mmseg", "fcn_r18-d8_4xb2-80k_cityscapes-512x1024"),
+    ("mmseg", "segformer_mit-b0_8xb2-160k_ade20k-512x512"),
+]
+
+
+@pytest.mark.parametrize(("library", "arch"), first_fast(FAMILIES))
+def test_layerwise_decay_gives_the_optimizer_table_of_our_own_loop(library: str, arch: str) -> None:
+    """Rate and weight decay of every parameter, of a model that upstream builds with its own preprocessor."""
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import MODELS
+
+    import tlvision_openmmlab.mmdet.upstream
+    import tlvision_openmmlab.mmseg.upstream  # noqa: F401  # fill the registry
+    from tlvision.bridges.mmengine import TlvisionConstructor
+    from tlvision_openmmlab.common.engine import Config
+
+    classes = ClassMap.from_names(["a", "b"])
+    adapter, _ = get_plugin(library).build(BuildSpec(arch=arch, weights="none", classes=classes, image_size=128))
+    plan = initial_plan(adapter.module, map_groups(adapter.module, adapter.groups), Duration(2, 3))
+    for name, options in HOOKS.items():
+        plan = hook_class(name)(**options).setup(plan)
+    settings = TrainSettings(epochs=2, lr=3e-4, weight_decay=0.05)
+    own = build_optimizer(adapter.module, plan, settings, {})
+
+    model = upstream_model(library, arch, MODELS, Config, DefaultScope)
+    wrapper = build_optim_wrapper(
+        model,
+        {
+            "optimizer": {"type": "AdamW", "lr": 3e-4, "weight_decay": 0.05},
+            "constructor": CONSTRUCTOR,
+            "paramwise_cfg": {"hooks": [{name: options} for name, options in HOOKS.items()]},
+        },
+    )
+    assert TlvisionConstructor is not None
+    expected = table(own, adapter.module)
+    assert len(expected) > 40
+    assert len({lr for lr, _ in expected.values()}) > 4
+    assert table(wrapper.optimizer, model) == expected
+
+
+HOOKS: dict[str, dict[str, Any]] = {"layerwise_lr": {"decay": 0.7}, "freeze": {"roles": ["stem"]}}
+
+
+def upstream_model(library: str, arch: str, models: Any, config: Any, scope: Any) -> Any:
+    """Build the model of a config as upstream's Runner does."""
+    from importlib import import_module
+
+    found = import_module(f"tlvision_openmmlab.{library}.zoo").find_config(arch)
+    description = config.fromfile(getattr(found, "path", found)).model
+    with quiet(), scope.overwrite_default_scope(library):
+        strip(description)
+        return models.build(description)
+
+
+def strip(part: Any) -> None:
+    """Set two classes, and take out what upstream itself freezes, loads or synchronises over processes."""
+    if isinstance(part, dict):
+        part.pop("pretrained", None)
+        if isinstance(part.get("init_cfg"), dict) and part["init_cfg"].get("type") == "Pretrained":
+            part.pop("init_cfg")
+        for key, value in (("num_classes", 2), ("frozen_stages", -1), ("norm_eval", False), ("requires_grad", True)):
+            if key in part:
+                part[key] = value
+        if part.get("type") == "SyncBN":
+            part["type"] = "BN"
+        for below in list(part.values()):
+            strip(below)
+    elif isinstance(part, list | tuple):
+        for below in part:
+            strip(below)
