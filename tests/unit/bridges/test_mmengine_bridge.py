@@ -276,10 +276,10 @@ def test_the_average_validates_is_saved_and_resumed(tmp_path: Path, monkeypatch:
 
 
 FAMILIES = [
+    ("mmseg", "segformer_mit-b0_8xb2-160k_ade20k-512x512"),
+    ("mmseg", "fcn_r18-d8_4xb2-80k_cityscapes-512x1024"),
     ("mmdet", str(CONFIGS / "faster-rcnn_tiny.py")),
     ("mmdet", str(CONFIGS / "deformable-detr_tiny.py")),
-    ("mmseg", "fcn_r18-d8_4xb2-80k_cityscapes-512x1024"),
-    ("mmseg", "segformer_mit-b0_8xb2-160k_ade20k-512x512"),
 ]
 
 
@@ -289,9 +289,6 @@ def test_layerwise_decay_gives_the_optimizer_table_of_our_own_loop(library: str,
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import MODELS
 
-    import tlvision_openmmlab.mmdet.upstream
-    import tlvision_openmmlab.mmseg.upstream  # noqa: F401  # fill the registry
-    from tlvision.bridges.mmengine import TlvisionConstructor
     from tlvision_openmmlab.common.engine import Config
 
     classes = ClassMap.from_names(["a", "b"])
@@ -311,7 +308,6 @@ def test_layerwise_decay_gives_the_optimizer_table_of_our_own_loop(library: str,
             "paramwise_cfg": {"hooks": [{name: options} for name, options in HOOKS.items()]},
         },
     )
-    assert TlvisionConstructor is not None
     expected = table(own, adapter.module)
     assert len(expected) > 40
     assert len({lr for lr, _ in expected.values()}) > 4
@@ -348,3 +344,59 @@ def strip(part: Any) -> None:
     elif isinstance(part, list | tuple):
         for below in part:
             strip(below)
+
+
+@pytest.mark.slow
+def test_a_detector_of_mmdet_in_its_own_runner(tiny_dataset: Path, tmp_path: Path) -> None:
+    import mmdet
+    from mmengine.config import Config
+    from mmengine.hooks import Hook
+    from mmengine.runner import Runner
+
+    class Start(Hook):  # type: ignore[misc]
+        """Copies the model when training starts: the runner initialises it later than it builds it."""
+
+        def before_train(self, runner: Any) -> None:
+            self.weights = copied(runner.model)
+
+    path = Path(mmdet.__file__).parent / ".mim" / "configs" / "retinanet" / "retinanet_r18_fpn_1x_coco.py"
+    config = Config.fromfile(path)
+    dataset = {
+        "type": "CocoDataset",
+        "ann_file": str(tiny_dataset / "train.json"),
+        "data_prefix": {"img": str(tiny_dataset / "images")},
+        "metainfo": {"classes": ("dark", "light")},
+        "pipeline": [
+            {"type": "LoadImageFromFile"},
+            {"type": "LoadAnnotations", "with_bbox": True},
+            {"type": "PackDetInputs", "meta_keys": ("img_id", "img_shape", "ori_shape")},
+        ],
+    }
+    config.train_dataloader.dataset = dataset
+    config.train_dataloader.update(num_workers=0, persistent_workers=False, batch_size=4)
+    config.model.bbox_head.num_classes = 2
+    config.model.backbone.init_cfg = None
+    for key in ("val_dataloader", "val_evaluator", "val_cfg", "test_dataloader", "test_evaluator", "test_cfg"):
+        config[key] = None
+    config.train_cfg = {"by_epoch": True, "max_epochs": 2}
+    config.work_dir = str(tmp_path)
+    # The two lines.
+    config.optim_wrapper.update(
+        constructor=CONSTRUCTOR,
+        paramwise_cfg={
+            "hooks": [{"freeze": {"through": "backbone.stage2"}}, {"gradual_unfreeze": {"every": 1, "down_to": "neck"}}]
+        },
+    )
+    config.custom_hooks = [{"type": HOOK}]
+    with quiet():
+        runner = Runner.from_cfg(config)
+        runner.register_hook(start := Start())
+        runner.train()
+    before = start.weights
+    frozen = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.", "backbone.layer2.")
+    assert moved(before, runner.model, frozen) == set()
+    assert len(moved(before, runner.model, ("bbox_head.",))) > 10
+    assert len(moved(before, runner.model, ("neck.",))) > 5
+    phases = hook_of(runner).report.phases
+    assert [phase.first for phase in phases] == [0, 3]
+    assert phases[0].frozen > phases[1].frozen > 50

@@ -164,6 +164,6 @@ def test_a_run_is_resumed_at_its_phase(tmp_path: Path) -> None:
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert [(phase.first, phase.steps) for phase in callback.report.phases] == [(4, 2)]
     stateful = trainer_of(small_model(), tmp_path, num_train_epochs=3)
-    attach(stateful, ["ema"])
+    attach(stateful, [*HOOKS, "ema"], groups=GROUPS)
     with pytest.raises(InputError, match="'ema' has a state"):
         stateful.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
