@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tlvision.config.errors import HookError
 from tlvision.config.hook_config import Hooks
-from tlvision.hooks import DataHook, Hook, ModelHook, ObjectiveHook, ObserverHook, SetupHook
+from tlvision.hooks import DataHook, Hook, ModelHook, ObjectiveHook, ObserverHook
 from tlvision.hooks.registry import build_hook
 from tlvision.types import InputError
 
@@ -44,21 +44,20 @@ def reason_against(hook: Hook) -> str | None:
     >>> reason_against(hook_class("coral")())
     'needs unlabelled images in each batch'
     """
-    if hook.uses_unlabelled:
-        return "needs unlabelled images in each batch"
-    if hook.uses_target:
-        return "needs unlabelled images"
-    if hook.uses_teacher or hook.uses_pseudo_labels:
-        return "needs a teacher and pseudo-labels"
-    if isinstance(hook, SetupHook):
-        return None
-    if isinstance(hook, ObjectiveHook):
-        return None if hook.only_model else "may need the labels of a batch"
-    if isinstance(hook, ObserverHook):
-        averages = type(hook).evaluation_weights is not ObserverHook.evaluation_weights
-        return None if averages else "needs the evaluations and the run folder of tlvision"
-    kinds: dict[type[Hook], str] = {ModelHook: "adds modules to the model", DataHook: "changes images as they load"}
-    return next((reason for kind, reason in kinds.items() if isinstance(hook, kind)), "is of no known kind")
+    needs = {
+        "needs unlabelled images in each batch": hook.uses_unlabelled,
+        "needs unlabelled images": hook.uses_target,
+        "needs a teacher and pseudo-labels": hook.uses_teacher or hook.uses_pseudo_labels,
+        "may need the labels of a batch": isinstance(hook, ObjectiveHook) and not hook.only_model,
+        "needs the evaluations and the run folder of tlvision": isinstance(hook, ObserverHook) and not _averages(hook),
+        "adds modules to the model": isinstance(hook, ModelHook),
+        "changes images as they load": isinstance(hook, DataHook),
+    }
+    return next((reason for reason, holds in needs.items() if holds), None)
+
+
+def _averages(hook: ObserverHook) -> bool:
+    return type(hook).evaluation_weights is not ObserverHook.evaluation_weights
 
 
 def _parse(spec: str | Mapping[str, Any], number: int) -> Hook:

@@ -32,7 +32,7 @@ _ANY_LENGTH = Duration(10_000, 10_000)
 _OWN_KEYS = ("hooks", "new")
 
 
-@OPTIM_WRAPPER_CONSTRUCTORS.register_module()  # type: ignore[untyped-decorator]
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TlvisionConstructor(DefaultOptimWrapperConstructor):  # type: ignore[misc]
     """Builds an optimizer wrapper whose groups follow the hooks in `paramwise_cfg.hooks`.
 
@@ -72,7 +72,7 @@ class TlvisionConstructor(DefaultOptimWrapperConstructor):  # type: ignore[misc]
         return OPTIM_WRAPPERS.build({"type": "OptimWrapper"}, default_args={"optimizer": optimizer})
 
 
-@HOOKS.register_module()  # type: ignore[untyped-decorator]
+@HOOKS.register_module()
 class TlvisionHook(Hook):  # type: ignore[misc]
     """Freezes, adds losses, averages and proves during the run of an optimizer wrapper of `TlvisionConstructor`.
 

@@ -76,7 +76,7 @@ def find_adapter(
             if found is not None:
                 return found
         groups = children_as_groups(module)
-    return GivenModel(module, groups, taps, forward)  # type: ignore[return-value]  # loss and predict only raise
+    return GivenModel(module, groups, taps, forward)
 
 
 def children_as_groups(module: nn.Module) -> tuple[LayerGroup, ...]:

@@ -44,7 +44,7 @@ def regroup(optimizer: torch.optim.Optimizer, module: nn.Module, plan: Plan) -> 
 
 
 def rates(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, tuple[float, float]]:
-    """Return `{parameter name: (learning rate, weight decay)}` of the parameters of `module` that are in `optimizer`."""
+    """Return `{parameter name: (learning rate, weight decay)}` of what `optimizer` holds of `module`."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     return {
         names[id(parameter)]: (float(group["lr"]), float(group.get("weight_decay", 0.0)))

@@ -21,7 +21,7 @@ Averaged = Callable[[], Mapping[str, "Tensor"] | None]
 
 
 class RunProof:
-    """Freezes what the plan freezes, and proves the five facts of frozen over each phase from its first to its last step.
+    """Freeze what the plan freezes, and prove the five facts of frozen from the first to the last step of each phase.
 
     Modes and graph are watched in the first steps of a phase. Parameters and buffers are compared bit by bit after
     those and at the end of the phase, so also over upstream's validation and whatever else happens in between.
@@ -45,7 +45,7 @@ class RunProof:
         self.phases: list[PhaseProof] = []
 
     def begin(self, step: int) -> None:
-        """Prepare for `step`, and close the phase before it if a new one begins. Raises RunError if a fact is broken."""
+        """Prepare for `step`; at the first of a phase, prove the one before it. Raises RunError if a fact is broken."""
         phase = max(boundary for boundary in self._plan.boundaries() if boundary <= step)
         if phase != self._phase:
             self._close_phase(step)

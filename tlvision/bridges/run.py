@@ -324,5 +324,5 @@ def _require_one_process(trainer: str) -> None:
         if world > 1:
             raise InputError(
                 f"{trainer}: the bridge works in one process, and this run has {world}, whose wrappers decide before "
-                "the first step which gradients are averaged. Train in one process, or with `torchrun … tlvision train`."
+                "the first step which gradients are averaged. Train in one process, or with tlvision and torchrun."
             )

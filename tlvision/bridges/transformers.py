@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TRAINER = "Hugging Face's Trainer"
 
 
-class TlvisionCallback(TrainerCallback):  # type: ignore[misc]
+class TlvisionCallback(TrainerCallback):
     """Drives hooks during the training of one Trainer; `attach` makes it.
 
     report: the proof once training has ended; None before.

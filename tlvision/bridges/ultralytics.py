@@ -83,7 +83,7 @@ def _bridged(base: Any, make: Callable[[nn.Module], BridgeRun], attachment: Atta
     class BridgedTrainer(base):  # type: ignore[misc]
         """A trainer of ultralytics with hooks of tlvision."""
 
-        _run: BridgeRun | None = None
+        _run: Any = None
 
         def _setup_train(self) -> None:
             _refuse(self)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 FIRST_STEPS = 3
 """Steps that are watched at the start of a run and of every phase: enough for momentum and decay to show."""
 
+REMEDY = "the plugin or a hook does this: try without the hooks one by one, and `tlvision check-plugin` on the plugin"
+
 
 class FrozenProof:
     """Hashes of everything frozen at one step of a plan, to prove some steps later that it has not changed.
@@ -47,9 +49,7 @@ class FrozenProof:
         optimizer: torch.optim.Optimizer,
         step: int,
         *,
-        remedy: str = (
-            "the plugin or a hook does this: try without the hooks one by one, and `tlvision check-plugin` on the plugin"
-        ),
+        remedy: str = REMEDY,
     ) -> None:
         self._module, self._plan, self._optimizer, self._step = module, plan, optimizer, step
         self._remedy = remedy

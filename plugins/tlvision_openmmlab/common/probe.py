@@ -167,7 +167,7 @@ def named_parts(module: nn.Module) -> list[str]:
 
 
 def preprocessor(model: Any) -> list[str]:
-    """Return the path of what normalises images in front of the backbone; empty if it has no state, as in our builds."""
+    """Return the path of what normalises images before the backbone; empty if it has no state, as in our builds."""
     found = getattr(model, "data_preprocessor", None)
     return ["data_preprocessor"] if found is not None and has_state(found) else []
 

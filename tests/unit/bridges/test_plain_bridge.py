@@ -76,7 +76,7 @@ def test_what_is_frozen_is_bit_equal_at_the_end_and_reported() -> None:
 
 
 def test_without_the_bridge_the_statistics_and_decay_move_it() -> None:
-    """The same loop with `eval()` and `requires_grad_(False)` before it: `train()` of the next step undoes the first."""
+    """`eval()` and `requires_grad_(False)` before the same loop: `train()` of each step undoes the first."""
     model = Small()
     before, optimizer = copied(model), sgd(model)
     model.first.requires_grad_(False).eval()
@@ -269,8 +269,7 @@ def test_an_optimizer_with_a_schedule_or_without_a_parameter_is_refused() -> Non
         pass
     optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1)
     with pytest.raises(InputError, match=r"lacks parameters that are to be trained: first\.0\.weight"):
-        with plain(model, optimizer, []):
-            pass
+        plain(model, optimizer, []).__enter__()
     with plain(model, optimizer, [{"freeze": {"roles": ["backbone"]}}]):
         steps(model, optimizer, 1)
 
@@ -317,26 +316,23 @@ def spoil_graph(model: Small) -> None:
     ],
 )
 def test_what_breaks_a_fact_of_frozen_fails_the_run(spoil: Callable[[Small], None], message: str) -> None:
+    with pytest.raises(RunError, match=f"{message}.*a hand-written loop, one of its callbacks or your code"):
+        train_spoiled(lambda model, optimizer: spoil(model))
+
+
+def train_spoiled(spoil: Callable[[Small, torch.optim.Optimizer], object]) -> None:
+    """Train with the first block frozen, and spoil something after the first step."""
     model = Small()
     optimizer = sgd(model)
-    with (
-        pytest.raises(RunError, match=f"{message}.*a hand-written loop, one of its callbacks or your code"),
-        plain(model, optimizer, [FREEZE_FIRST]),
-    ):
+    with plain(model, optimizer, [FREEZE_FIRST]):
         steps(model, optimizer, 1)
-        spoil(model)
+        spoil(model, optimizer)
         steps(model, optimizer, 2)
 
 
 def test_a_frozen_parameter_that_is_put_back_into_the_optimizer_fails_the_run() -> None:
-    model = Small()
-    optimizer = sgd(model)
-    with (
-        pytest.raises(RunError, match="'first.0.weight' .*is in the optimizer"),
-        plain(model, optimizer, [FREEZE_FIRST]),
-    ):
-        optimizer.add_param_group({"params": [model.first[0].weight]})
-        steps(model, optimizer, 1)
+    with pytest.raises(RunError, match=r"'first.0.weight' .*is in the optimizer"):
+        train_spoiled(lambda model, optimizer: optimizer.add_param_group({"params": [model.first[0].weight]}))
 
 
 @pytest.mark.parametrize("fails", [False, True])

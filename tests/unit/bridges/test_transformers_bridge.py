@@ -106,12 +106,12 @@ def test_losses_of_hooks_are_in_the_models_loss(tmp_path: Path) -> None:
     trainer = trainer_of(model, tmp_path, gradient_accumulation_steps=2, logging_strategy="steps", logging_steps=1)
     callback = attach(trainer, hooks, groups=GROUPS, taps=[tap], new=["decode_head.classifier.*"])
     trainer.train()
-    start = [row["loss"] for row in trainer.state.log_history if "loss" in row][0]
+    start = next(row["loss"] for row in trainer.state.log_history if "loss" in row)
     plain = trainer_of(
         small_model(), tmp_path, gradient_accumulation_steps=2, logging_strategy="steps", logging_steps=1
     )
     plain.train()
-    theirs = [row["loss"] for row in plain.state.log_history if "loss" in row][0]
+    theirs = next(row["loss"] for row in plain.state.log_history if "loss" in row)
     head = 0.5 * float(small_model().decode_head.classifier.weight.square().sum().detach())
     assert start == pytest.approx(theirs + head, rel=1e-4)  # nothing has moved yet: the new part alone
     assert callback.report is not None

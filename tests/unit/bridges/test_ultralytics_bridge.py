@@ -54,7 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    import tlvision_yolo.upstream as upstream  # imports ultralytics and leaves the process as it is
+    from tlvision_yolo import upstream  # imports ultralytics and leaves the process as it is
 
     with upstream.quiet():
         from ultralytics import YOLO
