@@ -422,3 +422,38 @@ def test_mean_of_several_micro_batches_counts_as_one_step() -> None:
 
 def test_hook_class_lists_only_known_hooks() -> None:
     assert {name for name in BUILT_IN if hook_class(name).key() in WORKING} == WORKING
+
+
+def test_a_change_long_after_the_first_steps_fails_the_run_at_its_end() -> None:
+    model = Small()
+    optimizer = sgd(model)
+
+    def run() -> None:
+        with plain(model, optimizer, [FREEZE_FIRST]):
+            steps(model, optimizer, 6)
+            spoil_weight(model)
+
+    with pytest.raises(RunError, match=r"'first.0.weight' .*has moved"):
+        run()
+
+
+def test_a_part_that_is_freed_is_in_train_mode_though_the_loop_sets_it_only_once() -> None:
+    model = Small().train()
+    before, optimizer = copied(model), sgd(model)
+    with plain(model, optimizer, [{"gradual_unfreeze": {"at": [0.3, 0.6]}}], epochs=1, steps_per_epoch=4):
+        for at in range(4):
+            model(batch(at)).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert {"second.1.running_mean", "first.1.running_mean"} <= moved(before, model)
+
+
+def test_both_models_of_the_feature_distance_drop_the_same_features() -> None:
+    model = Small()
+    assert model.first[2].p == 0.5
+    optimizer = sgd(model)
+    with plain(
+        model, optimizer, [{"feature_distance": {"taps": ["maps"]}}], taps=[Tap("maps", "second", 4, 1)]
+    ) as step:
+        loss = model(batch()).mean()
+        assert torch.equal(step(loss), loss)
