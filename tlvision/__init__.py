@@ -22,9 +22,13 @@ _HOMES = {"load": "tlvision.engine.model", "train": "tlvision.engine.train"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `train` and `load` when they are first used."""
+    """Import `train`, `load` and `bridges` when they are first used."""
     if name in _HOMES:
         from importlib import import_module
 
         return getattr(import_module(_HOMES[name]), name)
+    if name == "bridges":
+        from importlib import import_module
+
+        return import_module("tlvision.bridges")
     raise AttributeError(f"module 'tlvision' has no attribute '{name}'")

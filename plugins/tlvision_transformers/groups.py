@@ -104,6 +104,11 @@ def backbone_path(model: Any) -> str:
     return _BACKBONES.get(model.config.model_type, "model.backbone")
 
 
+def knows(model_type: str | None) -> bool:
+    """Return whether models of this type of upstream have groups here."""
+    return model_type in _PARTS
+
+
 def find_groups(model: Any) -> tuple[LayerGroup, ...]:
     """Return stem, backbone.stage1.. (or backbone.layer1..), the parts between it and the heads, and the heads.
 

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tlvision.plugin.foreign import is_instance_of
 from tlvision_transformers.zoo import ARCHITECTURES, check_installed, find_architecture
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tlvision.plugin import Adapter, BuildSpec, WeightReport
+
+_HEADS = ("ForObjectDetection", "ForSemanticSegmentation", "ForUniversalSegmentation", "ForInstanceSegmentation")
+"""How the names of upstream's classes end whose models have groups here."""
 
 
 class TransformersPlugin:
@@ -58,6 +64,17 @@ class TransformersPlugin:
         from tlvision_transformers.build import build_adapter
 
         return build_adapter(arch, spec)
+
+    def describe(self, module: nn.Module) -> Adapter | None:
+        """Return groups, taps and features of a detector or segmenter of the kinds above; None for anything else."""
+        kind, name = getattr(getattr(module, "config", None), "model_type", None), type(module).__name__
+        if not is_instance_of(module, "transformers", (name,)) or not name.endswith(_HEADS):
+            return None
+        from tlvision.plugin import InputSpec
+        from tlvision_transformers.groups import knows
+        from tlvision_transformers.segmenter import SegmenterAdapter
+
+        return SegmenterAdapter(module, InputSpec()) if knows(kind) else None
 
 
 plugin = TransformersPlugin()

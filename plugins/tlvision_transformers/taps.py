@@ -176,7 +176,7 @@ def _shapes_of(model: Any, paths: list[str]) -> dict[str, tuple[int, int]]:
     try:
         model.eval()
         with torch.no_grad():
-            model(torch.zeros(1, 3, _side(model), _side(model)))
+            model(torch.zeros(1, 3, _side(model), _side(model), device=model.device))
     finally:
         for handle in handles:
             handle.remove()

@@ -42,7 +42,8 @@ def probe(model: Any) -> list[LayerOutput | None]:
     model.eval()
     try:
         with torch.no_grad():
-            model(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
+            device = next(model.parameters()).device
+            model(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE, device=device))
     finally:
         model.train()
         for handle in handles:

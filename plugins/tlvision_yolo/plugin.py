@@ -7,10 +7,13 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tlvision.plugin.foreign import is_instance_of
 from tlvision.types import InputError
 from tlvision_yolo.architectures import ARCHITECTURES, find_architecture
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tlvision.plugin import Adapter, BuildSpec, WeightReport
     from tlvision_yolo.options import YoloOptions
 
@@ -66,6 +69,17 @@ class YoloPlugin:
         from tlvision_yolo.build import build_adapter
 
         return build_adapter(arch, spec)
+
+    def describe(self, module: nn.Module) -> Adapter | None:
+        """Return groups, taps and features of a DetectionModel or SegmentationModel; None for anything else."""
+        if not is_instance_of(module, "ultralytics.nn.tasks", ("DetectionModel", "SegmentationModel")):
+            return None
+        from tlvision.plugin import PredictSpec
+        from tlvision_yolo.adapter import YoloAdapter
+        from tlvision_yolo.segment import YoloSegmentAdapter
+
+        masks = is_instance_of(module, "ultralytics.nn.tasks", ("SegmentationModel",))
+        return (YoloSegmentAdapter if masks else YoloAdapter)(module, PredictSpec())
 
 
 plugin = YoloPlugin()

@@ -38,12 +38,24 @@ def modules_after(code: str) -> set[str]:
         "import tlvision.cli.main as m; m.build_parser()",
         "import tlvision.cli.main as m; assert m.main(['plugins']) == 0",
         "import tlvision.config.load as c; c.load_config('quickstart')",
+        "import tlvision.bridges",
     ],
 )
 def test_what_should_answer_at_once_loads_neither_torch_nor_an_upstream(code: str, repository: Path) -> None:
     loaded = modules_after(f"import os; os.chdir({str(repository)!r})\n{code}")
     assert "tlvision" in loaded
     assert not loaded & {"torch", "ultralytics", "lightning_fabric", "torchvision", "matplotlib", "jinja2"}
+
+
+def test_bridges_load_no_upstream_that_the_user_has_not_loaded() -> None:
+    loaded = modules_after(
+        "import tlvision.bridges.ultralytics, torch\n"
+        "model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+        "tlvision.bridges.plain(model, optimizer, ['ema']).__enter__()"
+    )
+    assert "tlvision.bridges.run" in loaded
+    assert not loaded & {"ultralytics", "mmengine", "mmdet", "mmseg", "transformers", "segmentation_models_pytorch"}
 
 
 def test_import_rules_hold(repository: Path) -> None:
@@ -91,6 +103,8 @@ def test_the_core_names_no_model_family(repository: Path) -> None:
         formats = {"cli/convert.py", "cli/main.py", "cli/predict.py", "formats/preannotations.py"}
         if where.startswith("formats/exchange/") or where in formats:
             known = {"yolo"}  # a format of labels, which many tools write
+        if where in {"bridges/__init__.py", "bridges/ultralytics.py"}:
+            known = {"ultralytics", "yolo"}  # the trainer that it is a bridge to, which it does not import
         found = [name for name in names - known if name in code]
         assert not found, f"{path} names {found}"
 

@@ -197,8 +197,9 @@ def warp_masks(masks: Pixels, matrix: Matrix, size: tuple[int, int]) -> Pixels:
 
 def capability_protocols() -> dict[str, type]:
     """Return the Protocols of `tlvision.plugin` for what an adapter may or may not be able to do, by name."""
-    # Options are a plugin's; scores for every pixel are no choice: every semantic model has them, and no other.
-    others = {contract.Adapter, contract.Plugin, contract.HasOptions, contract.HasDenseLogits}
+    # Two are a plugin's; scores for every pixel are no choice: every semantic model has them, and no other.
+    others = {contract.Adapter, contract.Plugin, contract.HasOptions, contract.HasForeignModels}
+    others.add(contract.HasDenseLogits)
     # typing has no public name for this question before Python 3.13.
     public = {name: getattr(contract, name) for name in contract.__all__}
     return {

@@ -278,6 +278,10 @@ class ObjectiveHook(Hook):
     uses_pyramid: bool = False
     """Whether it needs `step_data.pyramid`, to pool features for boxes without its own pass through the model."""
 
+    only_model: bool = False
+    """Whether its losses need nothing of a batch but `step_data.images` and features, so that it works in the trainers
+    of others as well (`tlvision.bridges`)."""
+
     def prepare(self, adapter: Adapter) -> None:
         """Look at the model before the optimizer exists: choose `taps`, build `module`."""
 

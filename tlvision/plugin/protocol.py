@@ -308,6 +308,19 @@ class HasOptions(Protocol):
         ...
 
 
+@runtime_checkable
+class HasForeignModels(Protocol):
+    """Capability of a plugin: it describes models that upstream's own trainer has built, for `tlvision.bridges`."""
+
+    def describe(self, module: nn.Module) -> Adapter | None:
+        """Return an adapter around `module`; None if it is no model of this family.
+
+        Its groups, taps and features hold. `loss` and `predict` are upstream's own business there and need not work.
+        The upstream is imported only if the classes of `module` are its.
+        """
+        ...
+
+
 class Plugin(Protocol):
     """A model family. The entry point in the group `tlvision.plugins` names an object like this."""
 

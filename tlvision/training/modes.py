@@ -53,6 +53,19 @@ class Modes:
             if child.training is not training:
                 child.training = training
 
+    def restrict(self) -> list[nn.Module]:
+        """Freeze what the plan freezes, and leave other modules in the modes that another trainer has given them.
+
+        Returns the modules that were in train mode and are not any longer.
+        """
+        for parameter, is_trained in self.parameters.values():
+            if parameter.requires_grad is not is_trained:
+                parameter.requires_grad_(is_trained)
+        changed = [child for child, training in self.modules.values() if child.training and not training]
+        for child in changed:
+            child.training = False
+        return changed
+
 
 def set_modes(module: nn.Module, plan: Plan, step: int) -> None:
     """Bring gradients and modes of the whole model in line with the plan at `step`; see `Modes`."""

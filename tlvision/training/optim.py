@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,14 +56,7 @@ def build_optimizer(
         for parameter in owned.parameters():
             decay = settings.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((f"hook.{hook}", settings.base_lr, decay, 0, 0), []).append(parameter)
-    if not groups:
-        raise InputError("hooks: no parameter is left to train. Freeze less.")
-    first = min(since for _, _, _, since, _ in groups)
-    if first > 0:
-        raise InputError(
-            f"hooks: nothing is trained before step {first}, because what the hooks leave to train is freed only then; "
-            "leave the head, or what else is to learn first, out of the freeze"
-        )
+    check_trained(since for _, _, _, since, _ in groups)
     rows = [
         {
             "params": parameters,
@@ -80,6 +73,21 @@ def build_optimizer(
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(rows, lr=rate, betas=(momentum, 0.999), fused=True)
     return torch.optim.SGD(rows, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+
+
+def check_trained(starts: Iterable[int]) -> None:
+    """Raise InputError if nothing is trained, or nothing from the first step on.
+
+    starts: the steps from which parameters are trained.
+    """
+    first = min(starts, default=None)
+    if first is None:
+        raise InputError("hooks: no parameter is left to train. Freeze less.")
+    if first > 0:
+        raise InputError(
+            f"hooks: nothing is trained before step {first}, because what the hooks leave to train is freed only then; "
+            "leave the head, or what else is to learn first, out of the freeze"
+        )
 
 
 def schedule_factor(step: int, plan: Plan, settings: TrainSettings) -> float:

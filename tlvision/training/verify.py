@@ -32,16 +32,27 @@ if TYPE_CHECKING:
 FIRST_STEPS = 3
 """Steps that are watched at the start of a run and of every phase: enough for momentum and decay to show."""
 
+REMEDY = "the plugin or a hook does this: try without the hooks one by one, and `tlvision check-plugin` on the plugin"
+
 
 class FrozenProof:
     """Hashes of everything frozen at one step of a plan, to prove some steps later that it has not changed.
 
     Create it right before the steps, after `Modes.apply`; run the steps inside `watching()`; then call `check()`.
-    Every fact that does not hold raises RunError with the name of the layer.
+    Every fact that does not hold raises RunError with the name of the layer, and ends with `remedy`.
     """
 
-    def __init__(self, module: nn.Module, plan: Plan, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        plan: Plan,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        *,
+        remedy: str = REMEDY,
+    ) -> None:
         self._module, self._plan, self._optimizer, self._step = module, plan, optimizer, step
+        self._remedy = remedy
         self._modes = Modes(module, plan, step)
         self._frozen_depths = frozen_depths(plan, step)
         self._hashes = {name: _hash(tensor) for name, tensor in self._frozen_tensors()}
@@ -144,10 +155,7 @@ class FrozenProof:
         depth = (self._plan.groups.parameters | self._plan.groups.buffers | self._plan.groups.modules).get(name)
         group = "" if depth is None else f" of layer group '{self._plan.groups.groups[depth].name}'"
         state = "is frozen but " if frozen else ""
-        raise RunError(
-            f"step {self._step}: '{name}'{group} {state}{fact}; the plugin or a hook does this: "
-            "try without the hooks one by one, and `tlvision check-plugin` on the plugin"
-        )
+        raise RunError(f"step {self._step}: '{name}'{group} {state}{fact}; {self._remedy}")
 
 
 class Verifier:

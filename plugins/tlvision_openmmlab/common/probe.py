@@ -124,13 +124,14 @@ def run_on_black(model: nn.Module, forward: Callable[[Tensor], object]) -> int:
     try:
         with torch.no_grad(), without_old_style():
             *sides, last = _probe_sizes(model)
+            device = next(model.parameters()).device
             for side in sides:
                 try:
-                    forward(torch.zeros(1, 3, side, side))
+                    forward(torch.zeros(1, 3, side, side, device=device))
                     return side
                 except (RuntimeError, InputError):  # too small for the model, or not the size it was built for
                     continue
-            forward(torch.zeros(1, 3, last, last))
+            forward(torch.zeros(1, 3, last, last, device=device))
             return last
     finally:
         model.train()
@@ -163,6 +164,12 @@ def named_parts(module: nn.Module) -> list[str]:
     children = [name for name, child in module.named_children() if has_state(child)]
     single = [name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))]
     return children + single
+
+
+def preprocessor(model: Any) -> list[str]:
+    """Return the path of what normalises images before the backbone; empty if it has no state, as in our builds."""
+    found = getattr(model, "data_preprocessor", None)
+    return ["data_preprocessor"] if found is not None and has_state(found) else []
 
 
 def has_state(module: nn.Module) -> bool:

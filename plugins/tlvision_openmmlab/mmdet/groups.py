@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from tlvision.plugin import LayerGroup, Role, Tap
-from tlvision_openmmlab.common.probe import add_map_taps, backbone_segments, named_parts
+from tlvision_openmmlab.common.probe import add_map_taps, backbone_segments, named_parts, preprocessor
 
 # Parts of a detector from input to output; what is in none of them stands between the encoder and the decoder.
 _EARLY: dict[str, tuple[Role, tuple[str, ...]]] = {
@@ -33,9 +33,10 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
     A decoder that refines its boxes with the box head's own branches, as DINO's does, is in one group with that head.
     """
     stem, *stages = backbone_segments(model, "backbone", model.extract_feat)
+    stem = [*preprocessor(model), *stem]
     groups = [LayerGroup("stem", "stem", tuple(stem))] if stem else []
     groups += [LayerGroup(f"backbone.stage{n}", "backbone", tuple(stage)) for n, stage in enumerate(stages, 1)]
-    parts = [name for name in named_parts(model) if name != "backbone"]
+    parts = [name for name in named_parts(model) if name not in ("backbone", "data_preprocessor")]
     for name, (role, members) in _EARLY.items():
         inside = tuple(member for member in members if member in parts)
         groups += [LayerGroup(name, role, inside)] if inside else []

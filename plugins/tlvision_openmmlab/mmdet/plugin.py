@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tlvision.plugin.foreign import is_instance_of
 from tlvision_openmmlab.mmdet.zoo import check_mmdet, find_config, zoo
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tlvision.plugin import Adapter, BuildSpec, WeightReport
 
 
@@ -57,6 +60,15 @@ class MmdetPlugin:
         from tlvision_openmmlab.mmdet.build import build_adapter
 
         return build_adapter(found, spec)
+
+    def describe(self, module: nn.Module) -> Adapter | None:
+        """Return groups, taps and features of a detector of mmdet; None for anything else."""
+        if not is_instance_of(module, "mmdet", ("BaseDetector",)):
+            return None
+        from tlvision.plugin import InputSpec, PredictSpec
+        from tlvision_openmmlab.mmdet.adapter import MmdetAdapter
+
+        return MmdetAdapter(module, InputSpec(), masks=False, predict=PredictSpec())
 
 
 plugin = MmdetPlugin()

@@ -9,7 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from tlvision.plugin import LayerGroup, Tap
-from tlvision_openmmlab.common.probe import add_map_taps, backbone_segments, has_state, named_parts, run_on_black
+from tlvision_openmmlab.common.probe import (
+    add_map_taps,
+    backbone_segments,
+    has_state,
+    named_parts,
+    preprocessor,
+    run_on_black,
+)
 
 # Backbones whose blocks all have one stride; they fall into so many stages of about as many blocks.
 _COLUMNS = frozenset({"VisionTransformer", "BEiT", "MAE"})
@@ -83,6 +90,7 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
         fusion = [f"{path}.decoder", *fusion]
         inside = f"{path}.decoder."
         stem, *stages = ([name for name in each if not f"{name}.".startswith(inside)] for each in (stem, *stages))
+    stem = [*preprocessor(model), *stem]
     groups = [LayerGroup("stem", "stem", tuple(stem))] if stem else []
     filled = [stage for stage in stages if stage]
     groups += [LayerGroup(f"backbone.stage{n}", "backbone", tuple(stage)) for n, stage in enumerate(filled, 1)]

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from tlvision.plugin.foreign import is_instance_of
 from tlvision_openmmlab.mmseg.zoo import check_mmseg, find_config, zoo
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tlvision.plugin import Adapter, BuildSpec, WeightReport
 
 
@@ -59,6 +62,15 @@ class MmsegPlugin:
         from tlvision_openmmlab.mmseg.build import build_adapter
 
         return build_adapter(path, spec)
+
+    def describe(self, module: nn.Module) -> Adapter | None:
+        """Return groups, taps and features of a segmenter of mmseg; None for anything else."""
+        if not is_instance_of(module, "mmseg", ("EncoderDecoder",)):
+            return None
+        from tlvision.plugin import InputSpec
+        from tlvision_openmmlab.mmseg.adapter import MmsegAdapter
+
+        return MmsegAdapter(module, InputSpec())
 
 
 plugin = MmsegPlugin()

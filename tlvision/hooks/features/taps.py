@@ -21,6 +21,8 @@ def choose_taps(adapter: Adapter, words: Sequence[str], hook: str) -> tuple[Tap,
     Raises InputError if a word means no tap of this model (with those that it has), or there is no word.
     """
     taps = adapter.taps
+    if not taps:
+        raise InputError(f"hooks: '{hook}' needs a tap, and this model has none")
     if not words:
         raise InputError(f"hooks: '{hook}' needs at least one tap; this model has {_listed(taps)}")
     chosen = {tap.name for word in words for tap in _meant(taps, word, hook)}

@@ -42,6 +42,7 @@ class FeatureDistance(ObjectiveHook):
     """
 
     sees_unlabelled = True
+    only_model = True
 
     def __init__(self, *, taps: Sequence[str] = ("coarsest",), weight: Annotated[float, Field(ge=0)] = 1.0) -> None:
         self.words, self.weight = tuple(taps), weight

@@ -30,6 +30,8 @@ class L2Sp(ObjectiveHook):
     Only parameters that are trained in the current step count. Raises InputError if nothing was pretrained.
     """
 
+    only_model = True
+
     def __init__(
         self, *, alpha: Annotated[float, Field(ge=0)] = 0.1, beta: Annotated[float, Field(ge=0)] = 0.01
     ) -> None:
