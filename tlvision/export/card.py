@@ -73,7 +73,7 @@ their own.
 
 def _check(check: dict[str, Any]) -> str:
     comparison = check["comparison"]
-    share = "no object was sure enough to be compared"
+    share = "no object scored high enough to be compared"
     if comparison["same"] is not None:
         share = (
             f"{comparison['same']:.2%} of {comparison['objects']:,} objects or pixels are the same (boxes within "
