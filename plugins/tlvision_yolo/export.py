@@ -45,4 +45,4 @@ def export_graphs(model: Any, images: Tensor, decoder: Candidates) -> ExportGrap
         outputs=outputs,
         free={"images": {2: "height", 3: "width"}},
     )
-    return ExportGraphs(graphs={"model": graph}, decoder=decoder, float_tail=(f"model.model.{len(model.model) - 1}",))
+    return ExportGraphs(graphs={"model": graph}, decoder=decoder)

@@ -34,6 +34,7 @@ VERBS = {
     "split": "divide a dataset by class, with groups and near-duplicates on one side, or into folds",
     "merge": "merge the low-rank updates of a run into plain weights",
     "show": "print weight report, groups, taps, ledger, phases and memory of a config, without training",
+    "compress": "write a run as smaller and faster bundles (INT8), measure them side by side, and say which to take",
     "export": "write a run as a bundle for a product (ONNX, OpenVINO), and prove that it finds the same",
     "verify": "prove in a few steps of every phase that frozen parameters stay unchanged",
     "domain-gap": "measure the distance between two image sets for a model, and recommend methods",

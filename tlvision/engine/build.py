@@ -37,6 +37,7 @@ from tlvision.engine.frozen import random_and_frozen
 from tlvision.engine.labels import resolve_labels
 from tlvision.engine.limits import objects_given, predict_spec
 from tlvision.engine.model_hooks import modify_model, refuse_unmerged
+from tlvision.engine.run_model import open_run_model
 from tlvision.engine.steps import processes, steps_per_epoch
 from tlvision.engine.tiles import FOLDER as TILES
 from tlvision.engine.tiles import cut_tiles
@@ -44,6 +45,7 @@ from tlvision.formats.coco import UnlabelledData, read_images
 from tlvision.hooks import DataHook, Duration, Hook, ModelHook, ObjectiveHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.generators import own_generators
 from tlvision.hooks.registry import build_hook
+from tlvision.hooks.run_model import LearnsFromRun
 from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin, map_groups
 from tlvision.plugin.weights.files import looks_like_a_file, require_file
 from tlvision.tasks import Metric, Task, get_task
@@ -159,10 +161,7 @@ def build_run(
         check_needs(hook, adapter, plugin)  # first: modify and prepare may rely on it
     notes += modify_model(hooks, adapter)
     for hook in hooks:
-        if isinstance(hook, ObjectiveHook):
-            with own_generators("prepare", hook.key()):  # what it initialises depends on no other hook
-                hook.prepare(adapter)
-        check_taps(hook, adapter)
+        _prepare(hook, adapter, task)
     groups = map_groups(adapter.module, adapter.groups)
     duration = Duration(config.train.epochs, steps_per_epoch(config, len(train.samples)))
     plan = initial_plan(adapter.module, groups, duration)
@@ -186,6 +185,15 @@ def build_run(
         plan=plan,
         notes=tuple(notes),
     )
+
+
+def _prepare(hook: Hook, adapter: Adapter, task: Task) -> None:
+    if isinstance(hook, LearnsFromRun):
+        hook.open_run(open_run_model(hook.run, task, hook.key()))
+    if isinstance(hook, ObjectiveHook):
+        with own_generators("prepare", hook.key()):  # what it initialises depends on no other hook
+            hook.prepare(adapter)
+    check_taps(hook, adapter)
 
 
 def _sampling_notes(config: Config, train: Dataset) -> list[str]:

@@ -49,7 +49,7 @@ On the validation images of the run:
 |---|---|
 {chr(10).join(values)}
 
-{_check(bundle.check)}
+{_check(bundle.check) if bundle.check else _compression(bundle.provenance["compression"])}
 {_point(bundle)}
 ## Classes
 
@@ -83,6 +83,16 @@ def _check(check: dict[str, Any]) -> str:
     return (
         f"This bundle was compared with the model in torch on {counted(comparison['images'], 'image')}: {share}."
         f"{ends}\n"
+    )
+
+
+def _compression(done: dict[str, Any]) -> str:
+    search, in_float = done["search"], sum(map(len, done["in_float"].values()))
+    return (
+        f"The graphs compute with integers of 8 bits ({done['library']}), so the values above, of the run, are not "
+        f"quite those of this bundle: on {counted(search['images'], 'training image')} the metric was "
+        f"{search['int8']:.4f}, and {search['float']:.4f} in float. {in_float} of {done['layers']} layers with weights "
+        "stay in float. Measure it on your own data with `tlvision evaluate --bundle`.\n"
     )
 
 

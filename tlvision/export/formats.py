@@ -41,6 +41,7 @@ def _to_openvino(path: Path) -> Path:
     import openvino
 
     target = path.with_suffix(".xml")
-    openvino.save_model(openvino.convert_model(path), target, compress_to_fp16=False)
+    # Not convert_model, which reports its use to the library's makers.
+    openvino.save_model(openvino.Core().read_model(path), target, compress_to_fp16=False)
     path.unlink()
     return target

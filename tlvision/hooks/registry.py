@@ -30,6 +30,7 @@ BUILT_IN = {
     "cyclic_lr": "tlvision.hooks.setup.cyclic_lr:CyclicLr",
     "l2_sp": "tlvision.hooks.objectives.l2_sp:L2Sp",
     "feature_distance": "tlvision.hooks.objectives.feature_distance:FeatureDistance",
+    "distill": "tlvision.hooks.objectives.distill:Distill",
     "domain_adversarial": "tlvision.hooks.objectives.domain_adversarial:DomainAdversarial",
     "mmd": "tlvision.hooks.objectives.mmd:Mmd",
     "coral": "tlvision.hooks.objectives.coral:Coral",

@@ -168,15 +168,10 @@ class Graph:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExportGraphs:
-    """Everything that leaves a model: its graphs by name, and how they are read.
-
-    float_tail: names of modules of the graph "model" whose numbers need full precision: the decoding of boxes. A
-                quantised model leaves them in float.
-    """
+    """Everything that leaves a model: its graphs by name, and how they are read."""
 
     graphs: Mapping[str, Graph]
     decoder: Decoder
-    float_tail: tuple[str, ...] = ()
 
 
 def as_boxes(levels: Iterable[Tensor]) -> tuple[tuple[Box, ...], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -47,12 +47,12 @@ _BATCH = 8
 class RuntimeModel:
     """A model that `tlvision export` has written, ready to predict; see `load`.
 
-    bundle:    what bundle.json says. folder: of the bundle.
+    bundle:    what bundle.json says. folder: of the bundle. sessions: its graphs, by name.
     selection: which objects count.
     """
 
-    def __init__(self, folder: Path, bundle: Bundle, sessions: dict[str, Session]) -> None:
-        self.folder, self.bundle, self._sessions = folder, bundle, sessions
+    def __init__(self, folder: Path, bundle: Bundle, sessions: Mapping[str, Session]) -> None:
+        self.folder, self.bundle, self.sessions = folder, bundle, sessions
         self.selection = Selection(bundle.classes, bundle.thresholds, bundle.score_map)
 
     @property
@@ -118,7 +118,7 @@ class RuntimeModel:
         least: objects with a lower score of the model may be left out, which saves time.
         """
         together = 1 if self.bundle.tiles is not None else _BATCH
-        for group in self._inputs(samples, None, whole=True).groups(together):
+        for group in self.inputs(samples, None, whole=True).groups(together):
             part = [samples[index] for index in group]
             try:
                 yield from self.predict_samples(part, least=least)
@@ -144,7 +144,13 @@ class RuntimeModel:
 
         pixels: the decoded images; None reads the files. least: as for `predict_files`.
         """
-        images = self._inputs(samples, pixels)
+        yield from self.predict_inputs(self.inputs(samples, pixels), least=least)
+
+    def predict_inputs(self, images: EvalImages, *, least: float = 0.0) -> Iterator[tuple[Sample, Prediction]]:
+        """Yield the samples of network inputs with all that is found in them, as `predict_samples` does.
+
+        images: as `inputs` returns them.
+        """
         together = 1 if self.bundle.fixed is not None else _BATCH
         parts: list[TilePrediction] = []
         for group in images.groups(together):
@@ -179,7 +185,7 @@ class RuntimeModel:
 
     def graph(self, name: str, inputs: Any) -> dict[str, Any]:
         """Return the outputs of a graph by name, numpy; RunError if they are not finite."""
-        outputs = self._sessions[name].run(inputs)
+        outputs = self.sessions[name].run(inputs)
         for output, values in outputs.items():
             # A sum is finite if all numbers are; only a finite sum is sure in any case.
             if not np.isfinite(values.sum(dtype=np.float64)):
@@ -199,7 +205,13 @@ class RuntimeModel:
             return objects_in_image(found, meta.matrix, width, height)
         return Prediction.empty(label_map_of(found, meta.matrix, meta.size))
 
-    def _inputs(self, samples: Sequence[Sample], pixels: Sequence[Pixels] | None, *, whole: bool = False) -> EvalImages:
+    def inputs(
+        self, samples: Sequence[Sample], pixels: Sequence[Pixels] | None = None, *, whole: bool = False
+    ) -> EvalImages:
+        """Return the network inputs of samples: images, or their tiles if the bundle has tiles and not `whole`.
+
+        pixels: the decoded images; None reads the files.
+        """
         bundle = self.bundle
         spec, size = bundle.input_spec, bundle.image_size
         if bundle.tiles is None or whole:

@@ -27,7 +27,7 @@ def open_session(path: Path, graph_format: str, threads: int | None) -> Session:
 
     Raises InputError if the library is not installed or cannot read the file.
     """
-    return OpenVinoSession(path, threads) if graph_format == "openvino" else OnnxSession(path, threads)
+    return open_openvino(path, threads) if graph_format == "openvino" else OnnxSession(path, threads)
 
 
 class OnnxSession:
@@ -58,25 +58,30 @@ class OnnxSession:
             raise RunError(f"runtime: onnxruntime failed on the graph: {_first_line(error)}") from error
 
 
-class OpenVinoSession:
-    """A graph in OpenVINO, on the CPU."""
+def open_openvino(path: Path, threads: int | None) -> OpenVinoSession:
+    """Return a session for a graph in OpenVINO's format, on the CPU; see `open_session`."""
+    try:
+        import openvino
+    except ImportError:
+        raise InputError(
+            'runtime: openvino is not installed, in whose format the bundle is. pip install "tlvision[openvino]"'
+        ) from None
+    # In full precision: on some machines the default is half of it, and boxes would move.
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        return OpenVinoSession(openvino.Core().compile_model(path, "CPU", settings))
+    except RuntimeError as error:
+        raise InputError(f"runtime: openvino cannot read '{path}': {_first_line(error)}") from error
 
-    def __init__(self, path: Path, threads: int | None) -> None:
-        try:
-            import openvino
-        except ImportError:
-            raise InputError(
-                'runtime: openvino is not installed, in whose format the bundle is. pip install "tlvision[openvino]"'
-            ) from None
-        # In full precision: on some machines the default is half of it, and boxes would move.
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
-        try:
-            self._model = openvino.Core().compile_model(path, "CPU", settings)
-        except RuntimeError as error:
-            raise InputError(f"runtime: openvino cannot read '{path}': {_first_line(error)}") from error
-        self._outputs = [(output, output.get_any_name()) for output in self._model.outputs]
+
+class OpenVinoSession:
+    """A graph that OpenVINO has compiled."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._outputs = [(output, output.get_any_name()) for output in model.outputs]
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the outputs by name."""

@@ -1,0 +1,252 @@
+"""Learn from the model of another run: from its features, its class scores and its objects.
+
+Sources: Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015 (softened scores, times T^2); Cao
+et al., "PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient", NeurIPS 2022,
+equations 4 and 5: features are brought to mean 0 and variance 1 over images and places, for each channel, before they
+are compared, so that teacher and student may be of different families; Romero et al., "FitNets", ICLR 2015 (a learned
+layer between features of different widths).
+Differences: PKD compares feature pyramids of equal width and has no layer between; the objects of the teacher are
+targets of the student's own loss, whole, for every family, while published methods compare raw outputs, which have no
+common form. The teacher sees the images as the student sees them, augmented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from tlvision.data.padding import mean_over_images, valid_pixels
+from tlvision.hooks.base import Context, ObjectiveHook
+from tlvision.hooks.features.taps import choose_taps
+from tlvision.hooks.parameters import Share
+from tlvision.hooks.pseudo_labels.labels import filter_by_confidence, self_training_loss
+from tlvision.hooks.run_model import RunModel
+from tlvision.hooks.side_pass import side_pass
+from tlvision.plugin import HasDenseLogits, class_log_probabilities, interpolate, score_kind
+from tlvision.types import InputError, InputSpec, listing
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tlvision.plugin import Adapter
+
+
+class Distill(ObjectiveHook):
+    """Add what the student differs from the teacher by, on labelled images, and on unlabelled ones if there are some.
+
+    run:         folder of the teacher's run, of the same task and the same classes, of any plugin.
+    features:    weight of the distance of features, 0 to 1 a tap; 0 for none.
+    taps:        of the student: names, "coarsest", "finest", "stride 16" or "all"; each is compared with the teacher's
+                 last tap of the same stride.
+    scores:      weight of the divergence of the class scores of each pixel, for label maps; detectors have none.
+    temperature: of the scores; above 1 softens.
+    objects:     weight of the student's own loss on the objects of the teacher; costs a second pass. For label maps
+                 `scores` do this.
+    threshold:   score from which an object of the teacher counts, 0..1.
+    least:       the teacher's own metric below which it is refused, 0..1.
+
+    The teacher is read again when a run is resumed, so its folder has to stay where it is.
+    """
+
+    sees_unlabelled = True
+
+    def __init__(
+        self,
+        *,
+        run: str,
+        features: Annotated[float, Field(ge=0)] = 1.0,
+        taps: Sequence[str] = ("all",),
+        scores: Annotated[float, Field(ge=0)] = 1.0,
+        temperature: Annotated[float, Field(gt=0)] = 2.0,
+        objects: Annotated[float, Field(ge=0)] = 0.0,
+        threshold: Share = 0.5,
+        least: Share = 0.05,
+    ) -> None:
+        self.run, self.words, self.least = run, tuple(taps), least
+        self.features, self.scores, self.objects = features, scores, objects
+        self.temperature, self.threshold = temperature, threshold
+        self._pairs: dict[str, str] = {}
+        self._labels: list[int] = []
+
+    def open_run(self, model: RunModel) -> None:
+        """Take the teacher; InputError if it is worse than `least`."""
+        if model.value is None or model.value < self.least:
+            found = "not measured" if model.value is None else f"{model.value:.4f}"
+            raise InputError(
+                f"distill: the teacher '{model.folder}' has {model.metric} {found}, and at least {self.least:g} is "
+                "wanted of a teacher. Train it longer, take another run, or lower hooks.distill.least"
+            )
+        self._model = model
+        self._teacher.module.requires_grad_(False).eval()
+
+    @property
+    def _teacher(self) -> Adapter:
+        return self._model.adapter
+
+    def prepare(self, adapter: Adapter) -> None:
+        """Choose the taps, and make a layer for each pair of features of different widths."""
+        if not self.features:
+            return
+        last = {tap.stride: tap.name for tap in self._teacher.taps}
+        for tap in choose_taps(adapter, self.words, self.key()):
+            if tap.stride not in last:
+                raise InputError(
+                    f"distill: the teacher has no tap of stride {tap.stride}, which the student's '{tap.name}' has; "
+                    f"its strides are {listing(sorted(last), 9)}. Choose other taps, or features: 0"
+                )
+            self._pairs[tap.name] = last[tap.stride]
+        self.taps = tuple(self._pairs)
+        self._layers = _projections(adapter, self._teacher, self._pairs)
+        self.module = self._layers or None
+
+    def before_fit(self, context: Context) -> None:
+        """Bring the teacher to the device, and its classes into the order of the student's."""
+        names, own = self._model.classes.names, context.classes.names
+        if sorted(names) != sorted(own):
+            different = sorted(set(names) ^ set(own))
+            raise InputError(
+                f"distill: teacher and student have different classes: only one of them has {listing(different, 5)}. "
+                "Train the teacher on the same classes"
+            )
+        self._labels = [own.index(name) for name in names]
+        self._teacher.module.to(next(context.adapter.module.parameters()).device)
+
+    def losses(self, context: Context) -> Mapping[str, Tensor]:
+        """Return {"features", "scores", "objects"} as far as they have a weight, which is applied."""
+        import torch
+
+        data = context.step_data
+        views: list[tuple[Tensor, Mapping[str, Tensor], Any]] = [(data.images, data.features, None)]
+        if data.unlabelled is not None:
+            views.append((data.unlabelled.weak, data.unlabelled_features, valid_pixels(data.unlabelled)))
+        parts: dict[str, list[Tensor]] = {}
+        for images, seen, valid in views:
+            for name, value in self._on(context, images, seen, valid).items():
+                parts.setdefault(name, []).append(value)
+        return {name: torch.stack(values).sum() for name, values in parts.items()}
+
+    def _on(
+        self, context: Context, images: Tensor, seen: Mapping[str, Tensor], valid: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Return the losses on some images, (N, 3, H, W) as the student gets them, with its features of them."""
+        import torch
+
+        given = renormalised(images, context.adapter.input_spec, self._teacher.input_spec)
+        losses: dict[str, Tensor] = {}
+        if self.features:
+            with torch.no_grad():
+                wanted = self._teacher.features(given)
+            losses["features"] = self.features * self._feature_distance(seen, wanted)
+        if isinstance(context.adapter, HasDenseLogits):
+            if self.scores:
+                losses["scores"] = self.scores * self._divergence(context.adapter, images, given, valid)
+        elif self.objects:
+            with torch.no_grad():
+                found = self._teacher.predict(given)
+            order = torch.tensor(self._labels, device=images.device)
+            found = [replace(each, labels=order[torch.as_tensor(each.labels)]) for each in found]
+            targets = filter_by_confidence(found, [self.threshold] * len(context.classes))
+            losses["objects"] = self_training_loss(context, images, targets, self.objects)
+        return losses
+
+    def _feature_distance(self, seen: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
+        import torch
+
+        distances = []
+        for own, other in self._pairs.items():
+            features = seen[own].float()
+            if _key(own) in self._layers:
+                features = self._layers[_key(own)](features)
+            distances.append(pearson_distance(features, _of_size(wanted[other].float(), features)))
+        return torch.stack(distances).mean()
+
+    def _divergence(self, adapter: Any, images: Tensor, given: Tensor, valid: Tensor | None) -> Tensor:
+        """Return T^2 times the mean over pixels of KL(teacher || student), both softened by the temperature T."""
+        import torch
+
+        teacher: Any = self._teacher
+        with torch.no_grad():
+            wanted = class_log_probabilities(
+                interpolate(teacher.dense_logits(given), images.shape[-2:]), score_kind(teacher)
+            )
+            inverse = torch.tensor(self._labels, device=images.device).argsort()
+            target = (wanted[:, inverse] / self.temperature).log_softmax(dim=1)
+        with side_pass(adapter):
+            scores = interpolate(adapter.dense_logits(images), images.shape[-2:])
+        student = (class_log_probabilities(scores, score_kind(adapter)) / self.temperature).log_softmax(dim=1)
+        return self.temperature**2 * mean_over_images((target.exp() * (target - student)).sum(dim=1), valid)
+
+
+def pearson_distance(features: Tensor, wanted: Tensor) -> Tensor:
+    """Return 1 - the mean over channels of the correlation over images and places: 0-d float32, 0..2.
+
+    features, wanted: (N, C, h, w). A channel that does not vary correlates with nothing.
+
+    >>> import torch
+    >>> one = torch.arange(4.0).reshape(1, 1, 2, 2)
+    >>> pearson_distance(one, 3 * one + 5).item(), pearson_distance(one, -one).item()
+    (0.0, 2.0)
+    """
+    one, other = (_standardised(each) for each in (features, wanted))
+    return 1 - (one * other).mean(dim=(0, 2, 3)).mean()
+
+
+def _standardised(features: Tensor) -> Tensor:
+    centred = features - features.mean(dim=(0, 2, 3), keepdim=True)
+    return centred / centred.square().mean(dim=(0, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
+
+
+def renormalised(images: Tensor, own: InputSpec, other: InputSpec) -> Tensor:
+    """Return images that are normalised by one spec as another one asks for; (N, 3, H, W) both.
+
+    The sides stay, padded at the right and at the bottom to multiples of what the other model takes.
+    """
+    from torch.nn.functional import pad
+
+    if own != other:
+        mean, std = (images.new_tensor(each).reshape(1, 3, 1, 1) for each in (own.mean, own.std))
+        values = (images * std + mean) / own.value_range
+        if own.channel_order != other.channel_order:
+            values = values.flip(1)
+        mean, std = (images.new_tensor(each).reshape(1, 3, 1, 1) for each in (other.mean, other.std))
+        images = (values * other.value_range - mean) / std
+    right, bottom = (-images.shape[axis] % other.multiple_of for axis in (3, 2))
+    return pad(images, (0, right, 0, bottom)) if right or bottom else images
+
+
+def _of_size(wanted: Tensor, like: Tensor) -> Tensor:
+    """Return the teacher's features without the cells of padding that the student's do not have."""
+    return wanted[..., : like.shape[2], : like.shape[3]]
+
+
+def _key(tap: str) -> str:
+    """Return the name of a tap as a module can be called."""
+    return tap.replace(".", "_")
+
+
+def _projections(adapter: Adapter, teacher: Adapter, pairs: Mapping[str, str]) -> nn.ModuleDict:
+    """Return a 1 x 1 convolution for each tap of the student whose width is not that of the teacher's."""
+    from torch import nn
+
+    own, other = _widths(adapter), _widths(teacher)
+    return nn.ModuleDict(
+        {
+            _key(tap): nn.Conv2d(own[tap], other[partner], 1)
+            for tap, partner in pairs.items()
+            if own[tap] != other[partner]
+        }
+    )
+
+
+def _widths(adapter: Adapter) -> dict[str, int]:
+    """Return the number of channels of each tap, from a pass in eval mode that leaves no trace."""
+    import torch
+
+    side = max(64, adapter.input_spec.multiple_of)
+    device = next(adapter.module.parameters()).device
+    with torch.no_grad(), side_pass(adapter):
+        found = adapter.features(torch.zeros(1, 3, side, side, device=device))
+    return {name: int(value.shape[1]) for name, value in found.items()}
