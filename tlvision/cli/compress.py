@@ -82,24 +82,24 @@ def milliseconds(text: str) -> float:
 
 
 def _print(table: Mapping[str, Any]) -> None:
-    from tlvision.report.compress_page import COLUMNS, table_rows
+    from tlvision.report.compress_page import COST, cells
     from tlvision.terminal import console
     from tlvision.terminal import table as empty_table
 
-    chosen = [column for column in COLUMNS if column not in ("from", "to", "lost from", "lost to")]
-    chosen = [column for column in chosen if column != "stress loss" or any(row["stress"] for row in table["rows"])]
-    shown = empty_table(*chosen, title=f"{table['metric']} on {table['images']} images", right=chosen[1:])
-    for cells in table_rows(table):
-        row = dict(zip(COLUMNS, cells, strict=True))
-        shown.add_row(*(_cell(row[column], column) for column in chosen))
+    rows = [(row["name"], cells(row)) for row in table["rows"]]
+    columns = [
+        column
+        for column in ("value", "lost", "worst class", "its value", "stress loss", *COST)
+        if any(each[column] is not None for _, each in rows)
+    ]
+    shown = empty_table("variant", *columns, title=f"{table['metric']} on {table['images']} images", right=columns)
+    for name, each in rows:
+        shown.add_row(name, *(_cell(each[column]) for column in columns))
     target = console(140)
     target.print(shown)
     for sentence in table["advice"]:
         target.print(sentence, soft_wrap=True)
 
 
-def _cell(value: float | str | None, column: str) -> str:
-    """Return a cell: milliseconds and megabytes with one digit at most, metrics with four."""
-    if value is None or isinstance(value, str):
-        return value or "-"
-    return f"{value:g}" if column.startswith(("MB", "ms", "memory")) else f"{value:.4f}"
+def _cell(value: float | str | None) -> str:
+    return "-" if value is None else value if isinstance(value, str) else f"{value:.4f}"

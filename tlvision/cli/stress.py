@@ -10,7 +10,7 @@ from tlvision.analysis.robustness.severities import SCALES, SEVERITIES
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("run", metavar="RUN", help="folder of a trained run; its validation data are used")
+    parser.add_argument("run", metavar="RUN", help="folder of a trained run, or a bundle; its validation data are used")
     parser.add_argument(
         "--images", type=int, default=100, metavar="N", help="images at most, evenly spread (default: 100)"
     )

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from tlvision.config.hook_config import parse_hook
 from tlvision.hooks import Context, Hook, ObserverHook
 from tlvision.hooks.registry import ALWAYS, build_hook, hook_class
+from tlvision.hooks.run_model import LearnsFromRun
 from tlvision.plugin import get_plugin
 from tlvision.plugin.registry import GROUP
 from tlvision.synthetic.inspection.dataset import domain_classes
@@ -39,7 +40,7 @@ class HookCase:
     """One hook under test; every check of the hook kit takes it.
 
     name:    of an installed hook.
-    options: its parameters, as a config has them.
+    options: its parameters, as a config has them. A hook that learns from a run gets one of the tiny model.
 
     Raises InputError if there is no such hook or it cannot be built with these options.
     """
@@ -114,6 +115,8 @@ class HookCase:
             hooks["pseudo_labels"] = {"threshold": 0.01, "burn_in": 0.0, "ramp": 0.0}  # an untrained teacher reaches it
         if with_hook:
             hooks[self.name] = hooks.get(self.name, {}) | self.options
+            if isinstance(hook, LearnsFromRun):
+                hooks[self.name]["run"] = str(self.without)
         data: dict[str, Any] = {side: {"json": str(drawn / f"{side}.json"), **images} for side in ("train", "val")}
         data |= {"image_size": _IMAGE_SIZE, "workers": 0, "batch": {"labelled": 4}}
         if with_hook and hook.uses_unlabelled:

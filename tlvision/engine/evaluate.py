@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,9 +9,9 @@ from tlvision.config.schema import Config, DatasetSettings
 from tlvision.engine.datasets import label_options, read_dataset, source_of
 from tlvision.engine.evaluators import build_evaluator
 from tlvision.engine.limits import objects_given
+from tlvision.engine.measured import open_measured
 from tlvision.engine.model import load
 from tlvision.engine.operating_point import RESAMPLES, read_thresholds
-from tlvision.engine.resume import read_run_config
 from tlvision.evaluation import Analysis
 from tlvision.files.outputs import numbered_folder, output_folder
 from tlvision.runtime.bundle import is_bundle
@@ -86,15 +85,6 @@ def _settings_of(json_path: Path | None, images: Path | None, masks: Path | None
     return DatasetSettings.model_validate({key: str(value) for key, value in values.items() if value})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Exported:
-    """A bundle as `read_evaluated` takes it."""
-
-    task: Task
-    classes: ClassMap
-    config: Config
-
-
 def _evaluate_bundle(
     folder: Path, settings: DatasetSettings | None, *, max_detections: int | None, tiles: int | None
 ) -> tuple[dict[str, Any], Path]:
@@ -105,20 +95,16 @@ def _evaluate_bundle(
             f"evaluate: {name} has no effect on a bundle, '{folder}', which has the settings that it was exported "
             "with; give the run"
         )
-    from tlvision.runtime import load as load_bundle
-    from tlvision.training.fabric import make_fabric
-
-    runtime = load_bundle(folder)
-    config = read_run_config(folder, finished=True)
-    model = _Exported(task=runtime.task, classes=runtime.classes, config=config)
-    task, data = read_evaluated(model, settings or config.data.evaluated)
+    model = open_measured(folder)
+    task, data = read_evaluated(model, settings or model.config.data.evaluated)
     about = str(data.path.resolve())
     out = numbered_folder(folder / "evaluations" / data.path.stem, COMMAND, about=about)
-    fabric = make_fabric(config.train.model_copy(update={"device": "cpu", "precision": "auto"}))
     with output_folder(out, COMMAND, about=about):
-        analysis = Analysis(thresholds=runtime.selection.thresholds, resamples=RESAMPLES)
-        evaluator = build_evaluator(config, task, data, out=out, fabric=fabric, workers=0, analysis=analysis)
-        evaluator.measure_predictions(runtime.predict_samples(data.samples))
+        analysis = Analysis(thresholds=model.thresholds, resamples=RESAMPLES)
+        evaluator = build_evaluator(
+            model.config, task, data, out=out, fabric=model.fabric, workers=0, analysis=analysis
+        )
+        model.measure(evaluator, None)
     return evaluator.metrics, out
 
 

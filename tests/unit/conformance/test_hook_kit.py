@@ -34,6 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lr_groups": {"roles": {"head": {"lr": 0.01}}},
     "cyclic_lr": {"cycles": 1},
     "layerwise_lr": {"decay": 0.8},
+    "distill": {"run": "a run of the kit", "least": 0, "objects": 1.0, "threshold": 0.01},
     "mlflow": {"tracking_uri": f"sqlite:///{TRACKERS / 'mlflow.db'}"},
 }
 """Parameters of our hooks that six steps need, and a store for the records outside of the current folder."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -25,7 +25,7 @@ from tlvision.data.settings import MAX_SEED
 from tlvision.engine.datasets import label_options
 from tlvision.engine.evaluate import read_evaluated
 from tlvision.engine.evaluators import build_evaluator
-from tlvision.engine.model import LoadedModel, load
+from tlvision.engine.measured import open_measured
 from tlvision.evaluation.protocol import protocol_hash
 from tlvision.files.inputs import path_problem
 from tlvision.files.json_files import write_json
@@ -34,6 +34,12 @@ from tlvision.report.small_multiples import Panel, severity_curves
 from tlvision.tasks import Metric, Task
 from tlvision.types import Dataset, InputError, Pixels, Sample, counted
 from tlvision.types.shown import shown
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from tlvision.config.schema import Config
+    from tlvision.inference.evaluator import Evaluator
 
 COMMAND = "stress"
 PROTOCOL = 1
@@ -60,14 +66,19 @@ class StressSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bench:
-    """A loaded model with the images that it is measured on.
+    """A model with the images that it is measured on.
 
+    run:      its folder, of a run or of a bundle.
+    predict:  measures its predictions for the network inputs of the evaluator.
     inputs:   network inputs of the chosen samples, whose cache of decoded images serves all conditions.
     work:     folder for ground truth and predictions of one condition at a time.
     protocol: of the measured metric, as metrics.json has it; filled by the first measurement.
     """
 
-    model: LoadedModel
+    run: Path
+    config: Config
+    fabric: Fabric
+    predict: Callable[[Evaluator, EvalImages | None], dict[str, float]]
     task: Task
     data: Dataset
     metric: Metric
@@ -77,7 +88,7 @@ class _Bench:
 
     def measure(self, condition: Condition | None) -> float | None:
         """Return the metric on the images under a condition, or as they are; None if there is nothing to measure."""
-        config, folder = self.model.config, self.work / "condition"
+        config, folder = self.config, self.work / "condition"
         folder.mkdir()
         samples, inputs = self.inputs.samples, self.inputs
         if condition is not None:
@@ -86,9 +97,8 @@ class _Bench:
             moves = condition.moves_labels
             inputs = inputs.with_changes(None if moves else condition.change, condition.view if moves else None)
         data = self.task.subset(self.data, samples, folder / "labels.json", write=True)
-        fabric = self.model.fabric
-        evaluator = build_evaluator(config, self.task, data, out=folder, fabric=fabric, workers=0, images=inputs)
-        values = evaluator.evaluate(self.model.adapter)
+        evaluator = build_evaluator(config, self.task, data, out=folder, fabric=self.fabric, workers=0, images=inputs)
+        values = self.predict(evaluator, inputs)
         self.protocol.update(evaluator.metrics.get("protocol") or {})
         shutil.rmtree(folder)
         return values.get(self.metric.name)
@@ -97,7 +107,8 @@ class _Bench:
 def stress_run(run: Path, settings: StressSettings) -> tuple[dict[str, Any], Path]:
     """Measure how the metric of a run falls on corrupted validation images; print a table and write the results.
 
-    run: folder of a trained run. Its selected weights and its validation data are used.
+    run: folder of a trained run, or of a bundle that `tlvision export` wrote. Its selected weights and its validation
+         data are used.
 
     Returns the content of `stress.json` and its folder, which has `stress.png` (one image under every corruption) and
     `curves.png` as well. docs/robustness.md describes the keys. If the metric is 0 or not measured on the clean
@@ -109,7 +120,7 @@ def stress_run(run: Path, settings: StressSettings) -> tuple[dict[str, Any], Pat
     Example: ``stress_run(Path("runs/quickstart"), StressSettings(images=40, corruptions=("fog", "jpeg")))``
     """
     settings = _checked(run, settings)
-    model = load(run)
+    model = open_measured(run)
     if model.config.data.tiles.size:
         raise InputError(
             "stress: the run sees images in tiles (data.tiles), and corruptions are for whole images. Corrupt the "
@@ -124,11 +135,21 @@ def stress_run(run: Path, settings: StressSettings) -> tuple[dict[str, Any], Pat
         with TemporaryDirectory(dir=folder) as work:
             inputs = EvalImages(
                 samples,
-                model.adapter.input_spec,
+                model.input_spec,
                 model.config.data.image_size,
                 cache_bytes=model.config.data.cache_bytes,
             )
-            bench = _Bench(model=model, task=task, data=data, metric=metric, inputs=inputs, work=Path(work))
+            bench = _Bench(
+                run=run,
+                config=model.config,
+                fabric=model.fabric,
+                predict=model.measure,
+                task=task,
+                data=data,
+                metric=metric,
+                inputs=inputs,
+                work=Path(work),
+            )
             clean, curves = _measure(bench, settings)
         result = _as_json(bench, settings, clean, curves)
         write_json(folder / "stress.json", result, indent=1)
@@ -194,7 +215,7 @@ def _as_json(bench: _Bench, settings: StressSettings, clean: float | None, curve
     worst = results.worst_first(curves)[0]
     fields = {
         "version": PROTOCOL,
-        "image_size": bench.model.config.data.image_size,
+        "image_size": bench.config.data.image_size,
         "min_visible": MIN_VISIBLE,
         "severities": list(settings.severities),
         "seed": settings.seed,
@@ -203,7 +224,7 @@ def _as_json(bench: _Bench, settings: StressSettings, clean: float | None, curve
     }
     strengths = {name: SCALES[name].values for name in settings.corruptions}
     return {
-        "run": str(bench.model.run),
+        "run": str(bench.run),
         "task": bench.task.name,
         "data": str(data.path),
         "images": len(bench.inputs.samples),
@@ -226,7 +247,7 @@ def _sheet(bench: _Bench, settings: StressSettings) -> Pixels:
     """Return the picture of the image with the most objects; of label maps, of the first image."""
     samples = bench.inputs.samples
     index = max(range(len(samples)), key=lambda number: (len(samples[number].target), -number))
-    config = bench.model.config
+    config = bench.config
     parts = bench.task.targets(bench.data, label_options(config.data))
     names = bench.data.classes.names
     conditions = [
