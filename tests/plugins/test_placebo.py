@@ -26,6 +26,7 @@ from tlvision.hooks.generators import own_generators
 from tlvision.hooks.observers.ema import Ema
 from tlvision.hooks.observers.pseudo_labels import PseudoLabels
 from tlvision.hooks.registry import BUILT_IN, hook_class
+from tlvision.hooks.run_model import LearnsFromRun, RunModel
 from tlvision.plugin import BuildSpec, HasDenseLogits, WeightReport, get_plugin, map_groups
 from tlvision.synthetic.shapes import Shape, draw
 from tlvision.training.losses import batch_losses
@@ -59,6 +60,7 @@ LABELS: dict[str, Any] = {"burn_in": 0.0, "ramp": 0.0, "threshold": 0.0005, "ada
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "class_mix": {},
     "coral": {},
+    "distill": {"run": "the model itself", "objects": 1.0, "threshold": 0.0005},
     "domain_adversarial": {"hidden": 16},
     "entropy": {"weight": 1.0, "ramp": 0.0},
     "feature_distance": {"taps": ["all"]},
@@ -87,7 +89,8 @@ def fitting(family: tuple[str, str]) -> list[str]:
 def make(name: str, *, weight: float | None = None) -> Any:
     settings = dict(OBJECTIVES[name])
     if weight is not None:
-        settings |= {"alpha": weight, "beta": weight} if name == "l2_sp" else {"weight": weight}
+        weights = {"l2_sp": ("alpha", "beta"), "distill": ("features", "scores", "objects")}.get(name, ("weight",))
+        settings |= dict.fromkeys(weights, weight)
     return hook_class(name)(**settings)
 
 
@@ -104,6 +107,10 @@ class Run:
         self.adapter = build(family)
         module, self.hooks = self.adapter.module, list(hooks)
         for hook in self.hooks:
+            if isinstance(hook, LearnsFromRun):
+                hook.open_run(
+                    RunModel(adapter=build(family), classes=CLASSES, folder="run", task="detect", metric="x", value=1.0)
+                )
             with own_generators("prepare", hook.key()):
                 hook.prepare(self.adapter)
         plan = initial_plan(module, map_groups(module, self.adapter.groups), Duration(1, 10))

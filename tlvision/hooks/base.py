@@ -277,6 +277,8 @@ class ObjectiveHook(Hook):
     """Whether it uses unlabelled images and their features if the batch has some, and does without if not."""
     uses_pyramid: bool = False
     """Whether it needs `step_data.pyramid`, to pool features for boxes without its own pass through the model."""
+    makes_side_passes: bool = False
+    """Whether it needs `step_data.buffers` for side passes of labelled images; with unlabelled ones they are there."""
 
     only_model: bool = False
     """Whether its losses need nothing of a batch but `step_data.images` and features, so that it works in the trainers

@@ -36,7 +36,8 @@ def batch_losses(context: Context, hooks: Sequence[Hook], batch: Batch) -> dict[
     data = StepData(batch=batch, images=normalise(batch.images, adapter.input_spec))
     context.step_data = data
     data.generators = generator_states() if objectives else None
-    if batch.unlabelled is not None and any(hook.uses_unlabelled or hook.sees_unlabelled for hook in objectives):
+    asked = batch.unlabelled is not None and any(hook.uses_unlabelled or hook.sees_unlabelled for hook in objectives)
+    if asked or any(hook.makes_side_passes for hook in objectives):
         data.buffers = copied_buffers(adapter.module)
     with capture(adapter.module, taps) as features:
         losses = dict(adapter.loss(data.images, batch.targets))

@@ -12,7 +12,7 @@ common form. The teacher sees the images as the student sees them, augmented.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +31,11 @@ from tlvision.types import InputError, InputSpec, listing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tlvision.plugin import Adapter
+    from tlvision.plugin import Adapter, Tap
+
+
+_FLAT = 1e-6
+"""Standard deviation up to which a channel does not vary."""
 
 
 class Distill(ObjectiveHook):
@@ -40,7 +44,8 @@ class Distill(ObjectiveHook):
     run:         folder of the teacher's run, of the same task and the same classes, of any plugin.
     features:    weight of the distance of features, 0 to 1 a tap; 0 for none.
     taps:        of the student: names, "coarsest", "finest", "stride 16" or "all"; each is compared with the teacher's
-                 last tap of the same stride.
+                 tap of the same name and stride, or else with its last one of that stride. None: of each stride that
+                 both have, the last tap, which is the most processed one.
     scores:      weight of the divergence of the class scores of each pixel, for label maps; detectors have none.
     temperature: of the scores; above 1 softens.
     objects:     weight of the student's own loss on the objects of the teacher; costs a second pass. For label maps
@@ -52,20 +57,21 @@ class Distill(ObjectiveHook):
     """
 
     sees_unlabelled = True
+    makes_side_passes = True
 
     def __init__(
         self,
         *,
         run: str,
         features: Annotated[float, Field(ge=0)] = 1.0,
-        taps: Sequence[str] = ("all",),
+        taps: Sequence[str] | None = None,
         scores: Annotated[float, Field(ge=0)] = 1.0,
         temperature: Annotated[float, Field(gt=0)] = 2.0,
         objects: Annotated[float, Field(ge=0)] = 0.0,
         threshold: Share = 0.5,
         least: Share = 0.05,
     ) -> None:
-        self.run, self.words, self.least = run, tuple(taps), least
+        self.run, self.words, self.least = run, taps, least
         self.features, self.scores, self.objects = features, scores, objects
         self.temperature, self.threshold = temperature, threshold
         self._pairs: dict[str, str] = {}
@@ -91,16 +97,26 @@ class Distill(ObjectiveHook):
         if not self.features:
             return
         last = {tap.stride: tap.name for tap in self._teacher.taps}
-        for tap in choose_taps(adapter, self.words, self.key()):
+        named = {(tap.name, tap.stride) for tap in self._teacher.taps}
+        for tap in self._chosen(adapter, last):
             if tap.stride not in last:
                 raise InputError(
                     f"distill: the teacher has no tap of stride {tap.stride}, which the student's '{tap.name}' has; "
                     f"its strides are {listing(sorted(last), 9)}. Choose other taps, or features: 0"
                 )
-            self._pairs[tap.name] = last[tap.stride]
+            self._pairs[tap.name] = tap.name if (tap.name, tap.stride) in named else last[tap.stride]
         self.taps = tuple(self._pairs)
         self._layers = _projections(adapter, self._teacher, self._pairs)
         self.module = self._layers or None
+
+    def _chosen(self, adapter: Adapter, strides: Collection[int]) -> Sequence[Tap]:
+        """Return the taps of the student that are compared. strides: of the teacher's taps."""
+        if self.words is not None:
+            return choose_taps(adapter, self.words, self.key())
+        last = {tap.stride: tap for tap in adapter.taps if tap.stride in strides}
+        if not last:
+            raise InputError("distill: teacher and student have no tap of the same stride. Set features: 0")
+        return tuple(last.values())
 
     def before_fit(self, context: Context) -> None:
         """Bring the teacher to the device, and its classes into the order of the student's."""
@@ -142,7 +158,7 @@ class Distill(ObjectiveHook):
             losses["features"] = self.features * self._feature_distance(seen, wanted)
         if isinstance(context.adapter, HasDenseLogits):
             if self.scores:
-                losses["scores"] = self.scores * self._divergence(context.adapter, images, given, valid)
+                losses["scores"] = self.scores * self._divergence(context, images, given, valid)
         elif self.objects:
             with torch.no_grad():
                 found = self._teacher.predict(given)
@@ -163,18 +179,22 @@ class Distill(ObjectiveHook):
             distances.append(pearson_distance(features, _of_size(wanted[other].float(), features)))
         return torch.stack(distances).mean()
 
-    def _divergence(self, adapter: Any, images: Tensor, given: Tensor, valid: Tensor | None) -> Tensor:
-        """Return T^2 times the mean over pixels of KL(teacher || student), both softened by the temperature T."""
+    def _divergence(self, context: Context, images: Tensor, given: Tensor, valid: Tensor | None) -> Tensor:
+        """Return T^2 times the mean over pixels of KL(teacher || student), both softened by the temperature T.
+
+        The student computes as evaluation will, as the teacher does.
+        """
         import torch
 
         teacher: Any = self._teacher
+        adapter: Any = context.adapter
         with torch.no_grad():
             wanted = class_log_probabilities(
                 interpolate(teacher.dense_logits(given), images.shape[-2:]), score_kind(teacher)
             )
             inverse = torch.tensor(self._labels, device=images.device).argsort()
             target = (wanted[:, inverse] / self.temperature).log_softmax(dim=1)
-        with side_pass(adapter):
+        with side_pass(adapter, context.step_data.buffers):
             scores = interpolate(adapter.dense_logits(images), images.shape[-2:])
         student = (class_log_probabilities(scores, score_kind(adapter)) / self.temperature).log_softmax(dim=1)
         return self.temperature**2 * mean_over_images((target.exp() * (target - student)).sum(dim=1), valid)
@@ -183,20 +203,26 @@ class Distill(ObjectiveHook):
 def pearson_distance(features: Tensor, wanted: Tensor) -> Tensor:
     """Return 1 - the mean over channels of the correlation over images and places: 0-d float32, 0..2.
 
-    features, wanted: (N, C, h, w). A channel that does not vary correlates with nothing.
+    features, wanted: (N, C, h, w). Channels that do not vary in `wanted` have nothing to teach and are left out; one
+    that does not vary in `features` alone correlates with nothing.
 
     >>> import torch
     >>> one = torch.arange(4.0).reshape(1, 1, 2, 2)
     >>> pearson_distance(one, 3 * one + 5).item(), pearson_distance(one, -one).item()
     (0.0, 2.0)
     """
-    one, other = (_standardised(each) for each in (features, wanted))
-    return 1 - (one * other).mean(dim=(0, 2, 3)).mean()
+    one, _ = _standardised(features)
+    other, deviation = _standardised(wanted)
+    varies = (deviation > _FLAT).to(one.dtype)
+    correlation = (one * other).mean(dim=(0, 2, 3))  # (C,)
+    return 1 - (correlation * varies).sum() / varies.sum().clamp(min=1)
 
 
-def _standardised(features: Tensor) -> Tensor:
+def _standardised(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features with mean 0 and variance 1 over images and places, and (C,) the deviation that they had."""
     centred = features - features.mean(dim=(0, 2, 3), keepdim=True)
-    return centred / centred.square().mean(dim=(0, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
+    deviation = centred.square().mean(dim=(0, 2, 3), keepdim=True).sqrt()
+    return centred / deviation.clamp(min=_FLAT), deviation.flatten()
 
 
 def renormalised(images: Tensor, own: InputSpec, other: InputSpec) -> Tensor:
