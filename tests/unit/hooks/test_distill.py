@@ -133,7 +133,7 @@ def test_a_teacher_that_is_of_no_use_is_refused() -> None:
         hook.before_fit(context_of(student))
 
     class Coarse:
-        taps = (Tap("far", "x", 64, 8),)
+        taps = (Tap("far", "x", 8, 64),)
 
     hook = Distill(run="teacher")
     hook.open_run(model_of(SimpleNamespace(taps=Coarse.taps, module=nn.Identity())))
@@ -144,11 +144,14 @@ def test_a_teacher_that_is_of_no_use_is_refused() -> None:
         hook.prepare(student)
 
 
-def test_features_of_another_width_pass_through_a_layer_that_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    student, teacher = build("tiny_detector"), build("tiny_detector", seed=1)
-    features = teacher.features
-    doubled = {"features": lambda images: {name: torch.cat([each, each], 1) for name, each in features(images).items()}}
-    monkeypatch.setattr(teacher, "features", doubled["features"], raising=False)
+def test_features_of_another_width_pass_through_a_layer_that_is_trained() -> None:
+    student, own = build("tiny_detector"), build("tiny_detector", seed=1)
+    teacher = SimpleNamespace(
+        module=own.module,
+        input_spec=own.input_spec,
+        taps=tuple(replace(tap, channels=2 * tap.channels) for tap in own.taps),
+        features=lambda images: {name: torch.cat([each, each], 1) for name, each in own.features(images).items()},
+    )
     hook = prepared(student, model_of(teacher))
     assert isinstance(hook.module, nn.ModuleDict)
     assert len(hook.module) == len(hook.taps) > 0

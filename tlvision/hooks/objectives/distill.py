@@ -257,7 +257,7 @@ def _projections(adapter: Adapter, teacher: Adapter, pairs: Mapping[str, str]) -
     """Return a 1 x 1 convolution for each tap of the student whose width is not that of the teacher's."""
     from torch import nn
 
-    own, other = _widths(adapter), _widths(teacher)
+    own, other = ({tap.name: tap.channels for tap in each.taps} for each in (adapter, teacher))
     return nn.ModuleDict(
         {
             _key(tap): nn.Conv2d(own[tap], other[partner], 1)
@@ -265,14 +265,3 @@ def _projections(adapter: Adapter, teacher: Adapter, pairs: Mapping[str, str]) -
             if own[tap] != other[partner]
         }
     )
-
-
-def _widths(adapter: Adapter) -> dict[str, int]:
-    """Return the number of channels of each tap, from a pass in eval mode that leaves no trace."""
-    import torch
-
-    side = max(64, adapter.input_spec.multiple_of)
-    device = next(adapter.module.parameters()).device
-    with torch.no_grad(), side_pass(adapter):
-        found = adapter.features(torch.zeros(1, 3, side, side, device=device))
-    return {name: int(value.shape[1]) for name, value in found.items()}
