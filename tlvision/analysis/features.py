@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tlvision.data.settings import MAX_SIDE
 from tlvision.engine.model import load, open_model
 from tlvision.formats.label_maps import read_class_file
+from tlvision.library.library import local_weights
 from tlvision.plugin import Adapter, BuildSpec, WeightReport, get_plugin
 from tlvision.training.settings import TrainSettings
 from tlvision.types import ClassMap, ImageFile, InputError, counted
@@ -128,7 +129,7 @@ def _pretrained(choice: ModelChoice, seed: int) -> GapModel:
         names = tuple(read_class_file(names[0]))
     classes = ClassMap(names, tuple(range(1, len(names) + 1))) if names else _NO_CLASSES
     size = choice.image_size or 640
-    spec = BuildSpec(arch=choice.arch, weights=choice.weights, classes=classes, image_size=size)
+    spec = BuildSpec(arch=choice.arch, weights=local_weights(choice.weights), classes=classes, image_size=size)
     model = open_model(plugin, spec, TrainSettings(epochs=1, precision="fp32", seed=seed))
     return GapModel(
         title=f"{choice.plugin} {choice.arch}, {model.report.summary()}",

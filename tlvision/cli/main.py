@@ -43,6 +43,7 @@ VERBS = {
     "new-plugin": "write a working plugin package for a new model family",
     "check-hook": "run the hook conformance checks in small runs and print the results",
     "new-hook": "write a working hook package for a new transfer method",
+    "models": "keep runs and bundles under names and versions, and fine-tune from one (library://name)",
     "plugins": "list the installed model families",
     "config-reference": "print every key of a config with type, limits, default and description",
     "presets": "list or print the configs that come with tlvision: model families, methods, data",

@@ -46,6 +46,7 @@ from tlvision.hooks import DataHook, Duration, Hook, ModelHook, ObjectiveHook, P
 from tlvision.hooks.generators import own_generators
 from tlvision.hooks.registry import build_hook
 from tlvision.hooks.run_model import LearnsFromRun
+from tlvision.library.library import local_weights, pinned
 from tlvision.plugin import Adapter, BuildSpec, Plugin, WeightReport, get_plugin, map_groups
 from tlvision.plugin.weights.files import looks_like_a_file, require_file
 from tlvision.tasks import Metric, Task, get_task
@@ -106,6 +107,8 @@ def build_run(
     then images, then weights.
     """
     plugin = get_plugin(config.model.plugin)
+    if weights is None:
+        config = _with_version(config)
     task = get_task(plugin.task_of(config.model.arch))
     options = read_options(plugin, config.model.options)
     select = selection_metric(config, task)
@@ -113,10 +116,11 @@ def build_run(
     check_packages(hooks, config.evaluate)
     check_pairing(hooks, plugin, task)
     check_unlabelled(config, hooks)
-    if looks_like_a_file(weights or config.model.weights):
-        require_file(Path(weights or config.model.weights))  # before images are rendered or read
+    start = weights or local_weights(config.model.weights)
+    if looks_like_a_file(start):
+        require_file(Path(start))  # before images are rendered or read
     if weights is None:
-        refuse_unmerged(config.model.weights)
+        refuse_unmerged(start)
     render_data(config)
     config, found = resolve_labels(config)
     train, val = read_data(config, task, classes)
@@ -139,7 +143,7 @@ def build_run(
     )
     spec = BuildSpec(
         arch=config.model.arch,
-        weights=config.model.weights if weights is None else weights,
+        weights=start,
         classes=named,
         image_size=config.data.image_size,
         options=options,
@@ -185,6 +189,12 @@ def build_run(
         plan=plan,
         notes=tuple(notes),
     )
+
+
+def _with_version(config: Config) -> Config:
+    """Return the config with the version of a model of the library that it starts from."""
+    model = config.model.model_copy(update={"weights": pinned(config.model.weights)})
+    return config.model_copy(update={"model": model})
 
 
 def _prepare(hook: Hook, adapter: Adapter, task: Task) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlvision.files.inputs import file_hash
+from tlvision.library.library import weights_hash
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -27,7 +28,6 @@ def describe_environment(parts: Run, fabric: Fabric) -> dict[str, Any]:
     from tlvision.training.fabric import choose_precision
 
     packages = [*PACKAGES, *([parts.plugin.upstream] if parts.plugin.upstream else [])]
-    weights = Path(parts.config.model.weights)
     return {
         "tlvision": _version("tlvision"),
         "commit": _commit(),
@@ -35,7 +35,7 @@ def describe_environment(parts: Run, fabric: Fabric) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in packages},
         "plugin": {"name": parts.plugin.name, "licence": parts.plugin.licence},
-        "weights": {"source": parts.report.source, "sha256": file_hash(weights) if weights.is_file() else None},
+        "weights": {"source": parts.report.source, "sha256": weights_hash(parts.config.model.weights)},
         "data": describe_data(parts),
         "seed": parts.config.train.seed,
         "device": str(fabric.device),

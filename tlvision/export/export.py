@@ -16,6 +16,8 @@ from tlvision.engine.run_folder import in_run
 from tlvision.export.card import write_card
 from tlvision.export.compare import LEAST, Comparison, compare_bundle
 from tlvision.export.formats import GRAPH_FORMATS, write_graphs
+from tlvision.files.atomic import find_folder
+from tlvision.files.inputs import file_hash
 from tlvision.files.json_files import read_object
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.inference.evaluator import flatten
@@ -152,6 +154,7 @@ def _provenance(model: LoadedModel) -> dict[str, Any]:
     return {
         "run": model.name,
         "arch": model.config.model.arch,
+        "model_sha256": file_hash(find_folder(model.run / "checkpoints" / "best") / "model.safetensors"),
         **{key: environment[key] for key in kept if key in environment},
     }
 

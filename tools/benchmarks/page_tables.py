@@ -32,6 +32,7 @@ PAGES = (
     "docs/benchmarks.md",
     "docs/benchmarks-adaptation.md",
     "docs/choosing-a-method.md",
+    "docs/compressing.md",
     "docs/domain-adaptation.md",
     "docs/experiments.md",
     "docs/exporting.md",
