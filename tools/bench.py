@@ -12,6 +12,7 @@
     python tools/bench.py step_time_yolo …                 # steps of ultralytics' trainer, as `freezing` times them
     python tools/bench.py gpu                              # all of it on a GPU, in four minutes; then: tables gpu.json
     python tools/bench.py export RUN …                     # sizes and latencies of bundles beside torch
+    python tools/bench.py int8 RUN                         # INT8 of a YOLO run beside ultralytics' own
     python tools/bench.py label_noise --json val.json --images DIR --run RUN …   # planted errors that doctor finds
     python tools/bench.py verify | evaluation | label_maps | loading | reading | startup
 
@@ -31,6 +32,7 @@ BENCHMARKS = (
     "export",
     "freezing",
     "gpu",
+    "int8",
     "label_maps",
     "label_noise",
     "loading",
