@@ -35,6 +35,7 @@ VERBS = {
     "merge": "merge the low-rank updates of a run into plain weights",
     "show": "print weight report, groups, taps, ledger, phases and memory of a config, without training",
     "export": "write a run as a bundle for a product (ONNX, OpenVINO), and prove that it finds the same",
+    "serve": "serve a bundle over HTTP, with a page to try it",
     "verify": "prove in a few steps of every phase that frozen parameters stay unchanged",
     "domain-gap": "measure the distance between two image sets for a model, and recommend methods",
     "stress": "measure how the metric of a run falls on corrupted images: blur, noise, fog, smaller objects and others",

@@ -20,6 +20,7 @@ from tlvision.plugin.export import Candidates, DenseScores
 from tlvision.runtime.bundle import Bundle, read_bundle
 from tlvision.runtime.candidates import read_candidates
 from tlvision.runtime.dense import dense_scores, label_map_of
+from tlvision.runtime.prepared import PreparedImage
 from tlvision.runtime.sessions import SUFFIXES, Session, open_session
 from tlvision.runtime.two_stage import read_two_stage
 from tlvision.tasks import Task, get_task
@@ -162,6 +163,47 @@ class RuntimeModel:
                     yield sample, merge_tiles(parts, (sample.height, sample.width), images.settings, images.most)
                     parts = []
 
+    def prepare_image(self, sample: Sample, content: Pixels | bytes) -> PreparedImage:
+        """Decode an image, and bring it to the size of the network input; for any number of threads at a time.
+
+        sample:  size and name of the image. content: of its file, or the decoded image, (H, W, 3) uint8 RGB.
+
+        Raises InputError if the file is truncated, damaged or of another size.
+        """
+        images = self._inputs([sample], [content])
+        if isinstance(images, TileImages):
+            return PreparedImage(sample, images.loader.decode(0), None)
+        pixels, _, meta = images.draw(0)
+        return PreparedImage(sample, pixels, meta)
+
+    def predict_prepared(
+        self, images: Sequence[PreparedImage], *, least: float = 0.0
+    ) -> Iterator[tuple[int, Prediction]]:
+        """Yield the index of each image with all that is found in it, images of one shape in one batch.
+
+        The batch is as large as the number of images of a shape. least: as for `predict_files`.
+        """
+        batches: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            alone = (index,) if image.meta is None or self.bundle.fixed is not None else ()
+            batches.setdefault((*image.pixels.shape, *alone), []).append(index)
+        for batch in batches.values():
+            yield from self._predict_batch(images, batch, least)
+
+    def _predict_batch(
+        self, images: Sequence[PreparedImage], batch: Sequence[int], least: float
+    ) -> Iterator[tuple[int, Prediction]]:
+        first = images[batch[0]]
+        if first.meta is None:
+            ((_, found),) = self.predict_samples([first.sample], [first.pixels], least=least)
+            yield batch[0], found
+            return
+        inputs = prepare([images[index].pixels for index in batch], self.bundle.input_spec)
+        for index, one in zip(batch, self.run(inputs, least), strict=True):
+            meta = images[index].meta
+            assert meta is not None
+            yield index, self._in_image(one, meta)
+
     def run(self, inputs: npt.NDArray[np.float32], least: float = 0.0) -> list[Any]:
         """Return a prediction in network-input pixels, or (C, H, W) scores of a segmenter, for each network input.
 
@@ -199,7 +241,9 @@ class RuntimeModel:
             return objects_in_image(found, meta.matrix, width, height)
         return Prediction.empty(label_map_of(found, meta.matrix, meta.size))
 
-    def _inputs(self, samples: Sequence[Sample], pixels: Sequence[Pixels] | None, *, whole: bool = False) -> EvalImages:
+    def _inputs(
+        self, samples: Sequence[Sample], pixels: Sequence[Pixels | bytes] | None, *, whole: bool = False
+    ) -> EvalImages:
         bundle = self.bundle
         spec, size = bundle.input_spec, bundle.image_size
         if bundle.tiles is None or whole:
