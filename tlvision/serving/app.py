@@ -21,7 +21,7 @@ from tlvision.serving.errors import RequestError
 from tlvision.serving.metrics import CountRequests
 from tlvision.serving.service import Observer, PredictionService
 from tlvision.serving.settings import ServerSettings
-from tlvision.serving.uploads import JSON, MULTIPART, JsonRequest
+from tlvision.serving.uploads import JSON, MULTIPART, json_schema
 
 PATHS = frozenset({"/", "/predict", "/health", "/metrics", "/docs", "/openapi.json"})
 _POLICY = (
@@ -79,7 +79,7 @@ def _add_prediction(app: FastAPI, service: PredictionService) -> None:
         "required": True,
         "content": {
             MULTIPART: {"schema": _FORM},
-            JSON: {"schema": JsonRequest.model_json_schema(ref_template="#/components/schemas/{model}")},
+            JSON: {"schema": json_schema()},
         },
     }
     refused: dict[int | str, dict[str, Any]] = {

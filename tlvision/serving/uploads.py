@@ -7,6 +7,7 @@ import binascii
 import math
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -45,6 +46,14 @@ class JsonRequest(BaseModel):
     min_score: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, description="lowest score; the thresholds of the model if absent"
     )
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a request, without references, which would point out of the description of an API."""
+    schema = JsonRequest.model_json_schema()
+    del schema["$defs"]
+    schema["properties"]["images"]["items"] = JsonImage.model_json_schema()
+    return schema
 
 
 @dataclass(frozen=True, slots=True)
