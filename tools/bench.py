@@ -12,6 +12,7 @@
     python tools/bench.py step_time_yolo …                 # steps of ultralytics' trainer, as `freezing` times them
     python tools/bench.py gpu                              # all of it on a GPU, in four minutes; then: tables gpu.json
     python tools/bench.py export RUN …                     # sizes and latencies of bundles beside torch
+    python tools/bench.py serve BUNDLE --images DIR        # latency and throughput of the server, batching on and off
     python tools/bench.py label_noise --json val.json --images DIR --run RUN …   # planted errors that doctor finds
     python tools/bench.py verify | evaluation | label_maps | loading | reading | startup
 
@@ -37,6 +38,7 @@ BENCHMARKS = (
     "parity",
     "reading",
     "recipes",
+    "serve",
     "startup",
     "step",
     "step_time_yolo",

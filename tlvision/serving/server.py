@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from tlvision.serving.settings import ServerSettings
 from tlvision.types import InputError
 
 _BACKLOG = 2048
+_LAST_PORT = 65535
 _GRACE = 5
 """Seconds after the timeouts of a request until a stopped server gives up on those that have no answer."""
 
@@ -49,15 +53,29 @@ def serve_bundle(
             timeout_graceful_shutdown=int(2 * settings.timeout) + _GRACE,
         )
         server = uvicorn.Server(config)
-        # uvicorn raises the signal that has ended it once more. Without handlers of our own, it would end the process.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, server.handle_exit)
-        print(model)
-        print(f"serving        {_address(listener)}/ (docs: {_address(listener)}/docs)", flush=True)
-        server.run(sockets=[listener])
+        with _handled(server.handle_exit):
+            print(model)
+            print(f"serving        {_address(listener)}/ (docs: {_address(listener)}/docs)", flush=True)
+            server.run(sockets=[listener])
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the signals that end a server, also before it runs and after.
+
+    uvicorn raises the signal that has ended it once more: without a handler of ours, that would end the process.
+    """
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= _LAST_PORT:  # the system would take the rest of a division
+        raise InputError(f"serve: --port must be a whole number from 0 to {_LAST_PORT}, got {port}")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
