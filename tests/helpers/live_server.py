@@ -64,10 +64,12 @@ class Running:
 
 
 class SlowModel:
-    """A model whose batches begin when the test allows it. sizes: of the batches."""
+    """A model whose batches begin when the test allows it. sizes, floors: of the batches."""
 
     def __init__(self, model: RuntimeModel) -> None:
-        self._model, self.may_go, self.sizes = model, threading.Event(), list[int]()
+        self._model, self.may_go = model, threading.Event()
+        self.sizes: list[int] = []
+        self.floors: list[float] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -75,6 +77,7 @@ class SlowModel:
     def predict_prepared(self, images: Any, *, least: float) -> Any:
         assert self.may_go.wait(20)
         self.sizes.append(len(images))
+        self.floors.append(least)
         return self._model.predict_prepared(images, least=least)
 
 

@@ -20,7 +20,7 @@ from tlvision.plugin.export import Candidates, DenseScores
 from tlvision.runtime.bundle import Bundle, read_bundle
 from tlvision.runtime.candidates import read_candidates
 from tlvision.runtime.dense import dense_scores, label_map_of
-from tlvision.runtime.prepared import PreparedImage
+from tlvision.runtime.prepared import NetworkInput, PreparedImage
 from tlvision.runtime.sessions import SUFFIXES, Session, open_session
 from tlvision.runtime.two_stage import read_two_stage
 from tlvision.tasks import Task, get_task
@@ -139,11 +139,12 @@ class RuntimeModel:
             yield sample, pixels, found
 
     def predict_samples(
-        self, samples: Sequence[Sample], pixels: Sequence[Pixels] | None = None, *, least: float = 0.0
+        self, samples: Sequence[Sample], pixels: Sequence[Pixels | bytes] | None = None, *, least: float = 0.0
     ) -> Iterator[tuple[Sample, Prediction]]:
         """Yield samples with all that is found in them, in batches of one shape and so not in their order.
 
-        pixels: the decoded images; None reads the files. least: as for `predict_files`.
+        pixels: the images, decoded or as the content of their files; None reads the files. least: as for
+                `predict_files`.
         """
         images = self._inputs(samples, pixels)
         together = 1 if self.bundle.fixed is not None else _BATCH
@@ -172,37 +173,30 @@ class RuntimeModel:
         """
         images = self._inputs([sample], [content])
         if isinstance(images, TileImages):
-            return PreparedImage(sample, images.loader.decode(0), None)
+            images.loader.decode(0)  # damage is found here
+            return PreparedImage(sample, content)
         pixels, _, meta = images.draw(0)
-        return PreparedImage(sample, pixels, meta)
+        return PreparedImage(sample, NetworkInput(pixels, meta))
 
     def predict_prepared(
         self, images: Sequence[PreparedImage], *, least: float = 0.0
     ) -> Iterator[tuple[int, Prediction]]:
         """Yield the index of each image with all that is found in it, images of one shape in one batch.
 
-        The batch is as large as the number of images of a shape. least: as for `predict_files`.
+        A batch holds all images of its shape. least: as for `predict_files`.
         """
-        batches: dict[tuple[int, ...], list[int]] = {}
+        batches: dict[tuple[int, ...], list[tuple[int, NetworkInput]]] = {}
         for index, image in enumerate(images):
-            alone = (index,) if image.meta is None or self.bundle.fixed is not None else ()
-            batches.setdefault((*image.pixels.shape, *alone), []).append(index)
+            if isinstance(image.content, NetworkInput):
+                alone = () if self.bundle.fixed is None else (index,)
+                batches.setdefault((*image.content.pixels.shape, *alone), []).append((index, image.content))
+                continue
+            ((_, found),) = self.predict_samples([image.sample], [image.content], least=least)
+            yield index, found
         for batch in batches.values():
-            yield from self._predict_batch(images, batch, least)
-
-    def _predict_batch(
-        self, images: Sequence[PreparedImage], batch: Sequence[int], least: float
-    ) -> Iterator[tuple[int, Prediction]]:
-        first = images[batch[0]]
-        if first.meta is None:
-            ((_, found),) = self.predict_samples([first.sample], [first.pixels], least=least)
-            yield batch[0], found
-            return
-        inputs = prepare([images[index].pixels for index in batch], self.bundle.input_spec)
-        for index, one in zip(batch, self.run(inputs, least), strict=True):
-            meta = images[index].meta
-            assert meta is not None
-            yield index, self._in_image(one, meta)
+            inputs = prepare([each.pixels for _, each in batch], self.bundle.input_spec)
+            for (index, each), one in zip(batch, self.run(inputs, least), strict=True):
+                yield index, self._in_image(one, each.meta)
 
     def run(self, inputs: npt.NDArray[np.float32], least: float = 0.0) -> list[Any]:
         """Return a prediction in network-input pixels, or (C, H, W) scores of a segmenter, for each network input.

@@ -9,14 +9,21 @@ from tlvision.types import Pixels, Sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class NetworkInput:
+    """A network input. pixels: (H, W, 3) uint8 RGB. meta: the way back to the image."""
+
+    pixels: Pixels
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PreparedImage:
     """Everything that a prediction needs of an image; `RuntimeModel.prepare_image` makes it.
 
-    sample: name and size of the image.
-    pixels: (H, W, 3) uint8 RGB: the network input, or for a bundle with tiles the image at full size.
-    meta:   the way back from the network input to the image; None for a bundle with tiles.
+    sample:  name and size of the image.
+    content: the network input; for a bundle with tiles, which has many for an image, the image as it was given: the
+             content of its file, or (H, W, 3) uint8 RGB.
     """
 
     sample: Sample
-    pixels: Pixels
-    meta: Meta | None
+    content: NetworkInput | Pixels | bytes

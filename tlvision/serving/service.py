@@ -118,20 +118,28 @@ class PredictionService:
         return await _all([self._batcher.submit(order) for order in orders])
 
     def _predict(self, orders: Sequence[_Order]) -> Iterator[tuple[int, ImageAnswer]]:
-        """Predict a batch in the thread of the model. Every predicted image passes here."""
+        """Predict a batch, in the thread of the model."""
         selection = self.model.selection
-        least = min(selection.least(score) for score in {None, *(order.min_score for order in orders)})
         start = time.perf_counter()
-        for index, found in self.model.predict_prepared([order.image for order in orders], least=least):
-            order = orders[index]
-            sample = order.image.sample
-            self.metrics.images.inc()
-            if self._observe is not None:
-                self._record(self._observe, PredictedImage(order.name, order.image, selection.select(found)))
-            counting = selection.select(found, order.min_score)
-            yield index, answer_of(order.name, (sample.height, sample.width), counting, self.model.classes)
+        # Objects below the floor take part in the merge of tiles: no image gets the floor of another request.
+        floors: dict[float, list[int]] = {}
+        for index, order in enumerate(orders):
+            floors.setdefault(min(selection.least(order.min_score), selection.least()), []).append(index)
+        for least, indices in floors.items():
+            images = [orders[index].image for index in indices]
+            for number, found in self.model.predict_prepared(images, least=least):
+                yield indices[number], self._answer_of(orders[indices[number]], found)
         self.metrics.batch.observe(len(orders))
         self.metrics.batch_seconds.observe(time.perf_counter() - start)
+
+    def _answer_of(self, order: _Order, found: Prediction) -> ImageAnswer:
+        """Return the answer for one image, and tell the observer. Every predicted image passes here."""
+        selection, sample = self.model.selection, order.image.sample
+        self.metrics.images.inc()
+        if self._observe is not None:
+            self._record(self._observe, PredictedImage(order.name, order.image, selection.select(found)))
+        counting = selection.select(found, order.min_score)
+        return answer_of(order.name, (sample.height, sample.width), counting, self.model.classes)
 
     def _record(self, observe: Observer, predicted: PredictedImage) -> None:
         try:

@@ -87,7 +87,7 @@ async def read_uploads(request: Request, settings: ServerSettings) -> Uploads:
     limited = Request(request.scope, _Limited(request, settings.max_body).receive)
     try:
         body = await limited.body()
-        uploads = _from_json(body) if kind == JSON else await _from_form(limited, body, settings.max_images)
+        uploads = _from_json(body) if kind == JSON else await _from_form(limited, body)
     except ClientDisconnect:
         raise RequestError(_BAD, "The connection was closed before the end of the body. Send it again.") from None
     if len(uploads.images) > settings.max_images:
@@ -148,7 +148,7 @@ def _bytes_of(text: str, name: str) -> bytes:
         raise RequestError(_BAD, f"'{name}': the data are no base64 ({error}). {remedy}") from None
 
 
-async def _from_form(request: Request, body: bytes, max_images: int) -> Uploads:
+async def _from_form(request: Request, body: bytes) -> Uploads:
     _, _, boundary = request.headers["content-type"].partition("boundary=")
     end = b"--" + boundary.partition(";")[0].strip().strip('"').encode("latin-1") + b"--"
     if not body.rstrip().endswith(end):  # the parser leaves out a part that has no end
@@ -156,9 +156,7 @@ async def _from_form(request: Request, body: bytes, max_images: int) -> Uploads:
     images: list[Upload] = []
     min_score = None
     try:
-        async with request.form(
-            max_files=max_images + 1, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD
-        ) as form:
+        async with request.form(max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD) as form:
             for field, value in form.multi_items():
                 if isinstance(value, UploadFile):
                     images.append(Upload(_name(value.filename, len(images) + 1), await value.read()))

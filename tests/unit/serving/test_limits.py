@@ -52,9 +52,16 @@ def test_pixels_are_counted_before_decoding(strict: Running) -> None:
 def test_images_are_counted(strict: Running) -> None:
     refused(strict.predict(*[picture()] * 4), 413, "4 images, more than 3")
     files = [("images", (f"{number}.png", picture())) for number in range(9)]
-    answer = strict.client.post("/predict", files=files)
-    refused(answer, 400, "Too many files")
-    refused(strict.client.post("/predict", files=files[:4]), 413, "4 images, more than 3")
+    refused(strict.client.post("/predict", files=files), 413, "9 images, more than 3")
+    assert strict.client.post("/predict", files=files[:3]).status_code == 200
+
+
+def test_a_form_that_ends_early_is_refused_and_not_read_in_part(running: Running) -> None:
+    files = [("images", ("a.png", picture())), ("images", ("b.png", picture()))]
+    whole = running.client.build_request("POST", "/predict", files=files)
+    content, kind = whole.read(), {"Content-Type": whole.headers["Content-Type"]}
+    assert running.client.post("/predict", content=content, headers=kind).status_code == 200
+    refused(running.client.post("/predict", content=content[:-60], headers=kind), 400, "The multipart body has no end")
 
 
 def test_a_slow_body_is_given_up(strict: Running) -> None:

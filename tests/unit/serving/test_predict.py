@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 import tlvision.runtime
 from hand_made_bundles import CLASSES, write_detector, write_segmenter
 from live_server import Running, SlowModel, as_json, picture, wait_for
+from tlvision.data.merge_tiles import TilePrediction, merge_tiles
 from tlvision.data.settings import TileSettings
 from tlvision.runtime import RuntimeModel
 from tlvision.runtime.bundle import read_bundle, write_bundle
@@ -154,10 +155,12 @@ def test_large_images_are_cut_into_the_tiles_of_the_bundle(start: Start, tmp_pat
     folder = write_detector(tmp_path / "bundle")
     write_bundle(folder, replace(read_bundle(folder), tiles=TileSettings(size=40)))
     model = tlvision.runtime.load(folder, threads=1)
-    (tmp_path / "a.png").write_bytes(FILES["png"])
-    wanted = model.predict(tmp_path / "a.png")
+    (tmp_path / "a.jpg").write_bytes(FILES["jpeg"])
+    wanted = model.predict(tmp_path / "a.jpg")
     assert len(wanted) > 3
-    (image,) = start(model=model).predict(FILES["png"]).json()["images"]
+    running = start(model=model)
+    (image,) = running.predict(FILES["jpeg"]).json()["images"]
+    assert running.predict(FILES["jpeg"][:900]).status_code == 422
     assert numbers_of(image) == objects_of(wanted)
 
 
@@ -188,7 +191,7 @@ def test_every_predicted_image_is_observed(start: Start) -> None:
     found = sorted(seen, key=lambda predicted: predicted.name)
     assert [predicted.name for predicted in found] == ["a.png", "b.png"]
     assert [len(predicted.prediction) for predicted in found] == [1, 1]  # by the thresholds of the bundle
-    assert [(predicted.image.sample.width, predicted.image.pixels.shape) for predicted in found] == [
+    assert [(predicted.image.sample.width, predicted.image.content.pixels.shape) for predicted in found] == [
         (48, (16, 32, 3))
     ] * 2
 
@@ -197,3 +200,35 @@ def test_the_floats_of_an_answer_are_the_shortest_that_hold_the_number(running: 
     text = running.predict(picture(200)).text
     score = json.loads(text)["images"][0]["objects"][0]["score"]
     assert f'"score":{np.format_float_positional(np.float32(score), unique=True, trim="-")}' in text
+
+
+def test_an_image_does_not_get_the_floor_of_another_request(start: Start, slow: SlowModel) -> None:
+    """Objects below the floor can change what is above it where tiles are merged (see below)."""
+    running = start(ServerSettings(batch=4, batch_delay=0.5), model=slow)
+    with ThreadPoolExecutor(3) as pool:
+        scores = (0.05, None, 0.9)
+        answers = [pool.submit(running.predict, picture(200), min_score=score) for score in scores]
+        wait_for(lambda: running.number("tlvision_waiting_images") == 3)
+        slow.may_go.set()
+        assert [len(answer.result().json()["images"][0]["objects"]) for answer in answers] == [2, 1, 0]
+    assert sorted(zip(slow.floors, slow.sizes, strict=True)) == [(0.05, 1), (pytest.approx(0.4), 2)]
+    assert running.number("tlvision_batch_images_count") == 1
+
+
+def test_the_floor_changes_the_merge_of_tiles() -> None:
+    """The reason for the test above: a whole object with a low score outlives its cut part with a high one."""
+
+    def merged(floor: float) -> list[float]:
+        parts = [((0, 0, 100, 100), [70, 20, 100, 50], 0.9), ((70, 0, 170, 100), [3, 20, 45, 50], 0.2)]
+        tiles = [
+            TilePrediction(
+                window,
+                Prediction(
+                    boxes=np.array([box], np.float32), scores=np.array([score], np.float32), labels=np.array([0])
+                ).above(floor),
+            )
+            for window, box, score in parts
+        ]
+        return merge_tiles(tiles, (100, 170), TileSettings(size=100, overlap=0.3), 100).above(0.4).scores.tolist()
+
+    assert (merged(0.0), len(merged(0.4))) == ([], 1)
