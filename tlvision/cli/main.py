@@ -36,6 +36,7 @@ VERBS = {
     "show": "print weight report, groups, taps, ledger, phases and memory of a config, without training",
     "compress": "write a run as smaller and faster bundles (INT8), measure them side by side, and say which to take",
     "export": "write a run as a bundle for a product (ONNX, OpenVINO), and prove that it finds the same",
+    "serve": "serve a bundle over HTTP, with a page to try it",
     "verify": "prove in a few steps of every phase that frozen parameters stay unchanged",
     "domain-gap": "measure the distance between two image sets for a model, and recommend methods",
     "stress": "measure how the metric of a run falls on corrupted images: blur, noise, fog, smaller objects and others",

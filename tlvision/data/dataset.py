@@ -72,7 +72,8 @@ class EvalImages:
                 to its multiple, margin included; with "stretch" every canvas is square.
     image_size: long side of the network input in pixels, itself rounded up to the multiple.
     cache_bytes: size of the cache of decoded images; None chooses by the memory of the machine.
-    pixels:     the decoded images of the samples, (H, W, 3) uint8 RGB each, of full size; None reads their files.
+    pixels:     the decoded images of the samples, (H, W, 3) uint8 RGB each, of full size, or the content of their
+                files; None reads their files.
     canvas:     height and width of every network input, for models that take no other; None as said above.
     """
 
@@ -83,7 +84,7 @@ class EvalImages:
         image_size: int,
         *,
         cache_bytes: int | None = None,
-        pixels: Sequence[Pixels] | None = None,
+        pixels: Sequence[Pixels | bytes] | None = None,
         canvas: tuple[int, int] | None = None,
     ) -> None:
         self.loader = Loader(samples, input_spec, cache_bytes, pixels)

@@ -51,6 +51,20 @@ def read_image(
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"'{path}' cannot be read ({error.strerror}); it was there when the run started") from None
+    return decode_image(data, path, width, height, exif, min_size=min_size, bits=bits)
+
+
+def decode_image(
+    data: bytes,
+    path: str | Path,
+    width: int,
+    height: int,
+    exif: bool,
+    *,
+    min_size: tuple[int, int] | None = None,
+    bits: int = 16,
+) -> tuple[Pixels, int]:
+    """Decode the content of one file; arguments, result and errors as for `read_image`. path: for messages."""
     if not looks_whole(data):
         _judge(path, data)
     reduction = _reduction(data, width, height, exif, min_size)
@@ -80,7 +94,7 @@ def looks_whole(data: bytes) -> bool:
     return False
 
 
-def _judge(path: Path, data: bytes) -> None:
+def _judge(path: str | Path, data: bytes) -> None:
     """Return whether Pillow's strict decoder accepts the file; some writers append data of their own."""
     try:
         with PillowImage.open(io.BytesIO(data)) as image:
@@ -91,7 +105,7 @@ def _judge(path: Path, data: bytes) -> None:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
+def _damaged(path: str | Path, error: Exception) -> InputError:
     return InputError(f"'{path}' is truncated or damaged ({error}); replace or remove it")
 
 
@@ -107,7 +121,7 @@ def _reduction(data: bytes, width: int, height: int, exif: bool, min_size: tuple
     return 1
 
 
-def _decode(path: Path, data: bytes, exif: bool, reduction: int, bits: int) -> Pixels:
+def _decode(path: str | Path, data: bytes, exif: bool, reduction: int, bits: int) -> Pixels:
     if bits != 16 and (deep := _deep(data)) is not None:
         shallow = to_eight_bits(deep, bits)
         return _rotated(shallow, data) if exif else shallow

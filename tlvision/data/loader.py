@@ -10,7 +10,7 @@ import cv2
 from tlvision.data.augment import Placement
 from tlvision.data.cache import ImageCache, default_budget
 from tlvision.data.geometry import Matrix, fitted_size, invert, paint, scale
-from tlvision.data.images import read_image
+from tlvision.data.images import decode_image, read_image
 from tlvision.data.targets import semantic_map
 from tlvision.types import InputError, InputSpec, Pixels, Sample
 
@@ -18,7 +18,7 @@ from tlvision.types import InputError, InputSpec, Pixels, Sample
 class Loader:
     """Decoded images of some samples, reduced to the resolution of their canvas and cached while memory lasts.
 
-    pixels: the decoded images; None reads them from their files.
+    pixels: the images, decoded or as the content of their files; None reads the files.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Loader:
         samples: Sequence[Sample],
         input_spec: InputSpec,
         cache_bytes: int | None,
-        pixels: Sequence[Pixels] | None = None,
+        pixels: Sequence[Pixels | bytes] | None = None,
     ) -> None:
         self.samples = tuple(samples)
         self.pixels = pixels
@@ -63,12 +63,14 @@ class Loader:
 
     def _decode(self, index: int, wanted: tuple[int, int]) -> tuple[Pixels, int]:
         sample = self.samples[index]
-        if self.pixels is None:
-            image, k = read_image(
-                sample.path, sample.width, sample.height, sample.exif, min_size=wanted, bits=sample.bits
-            )
+        content = None if self.pixels is None else self.pixels[index]
+        size = sample.width, sample.height
+        if content is None:
+            image, k = read_image(sample.path, *size, sample.exif, min_size=wanted, bits=sample.bits)
+        elif isinstance(content, bytes):
+            image, k = decode_image(content, sample.path, *size, sample.exif, min_size=wanted, bits=sample.bits)
         else:
-            image, k = self.pixels[index].view(), 1  # a view, because the cache makes what it gets read-only
+            image, k = content.view(), 1  # a view, because the cache makes what it gets read-only
         smaller = min(wanted[0], image.shape[0]), min(wanted[1], image.shape[1])
         if smaller != image.shape[:2]:
             image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]

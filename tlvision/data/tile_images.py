@@ -59,7 +59,7 @@ class TileImages(EvalImages):
         most: int,
         label_maps: bool = False,
         cache_bytes: int | None = None,
-        pixels: Sequence[Pixels] | None = None,
+        pixels: Sequence[Pixels | bytes] | None = None,
         canvas: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(samples, input_spec, image_size, cache_bytes=cache_bytes, pixels=pixels, canvas=canvas)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from tlvision.types.shown import clip, is_encodable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 """Of file names that are images, in lower case."""
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+"""Formats of `SUFFIXES` by their names in Pillow, whose other readers strangers have no access to."""
 _ORIENTATION_TAG = 0x0112
 _LONGEST = 1024
 _LONGEST_SIDE = 1_000_000  # of libpng, which OpenCV decodes with
@@ -60,35 +64,68 @@ def read_header(path: Path) -> Header:
     return replace(header, damaged=damaged)
 
 
+def parse_header(data: bytes, name: str, *, max_pixels: int) -> Header:
+    """Read the header of an image file in memory, which a stranger may have sent; for any number of threads.
+
+    data:       the file, in a format of `SUFFIXES`. name: of it, for messages.
+    max_pixels: width times height at most, checked before anything is decoded.
+
+    Pillow may warn of damaged metadata, which is not in the result.
+
+    Raises ImageTooLargeError for more pixels, InputError if it is not an image that can be read.
+    """
+    with _sentences(name), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        if image.width * image.height > max_pixels:
+            raise ImageTooLargeError(
+                f"'{name}' has {image.width} x {image.height} pixels, more than {max_pixels:,}; reduce it"
+            )
+        return _header_of(image, name)
+
+
+class ImageTooLargeError(InputError):
+    """An image has more pixels than are allowed."""
+
+
 def _read(path: Path) -> Header:
     """Read one header; Pillow warns of damaged metadata."""
-    try:
+    with _sentences(path):
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             raise OSError("not a regular file")
         with Image.open(path) as image:
-            if max(image.size) > _LONGEST_SIDE:
-                size = f"{image.width} x {image.height} pixels, a side may have {_LONGEST_SIDE:,}"
-                raise InputError(f"'{path}' is too large ({size}); cut it into tiles")
-            # getexif() costs as much as opening; formats other than TIFF say beforehand whether there is anything.
-            has_exif = image.format == "TIFF" or "exif" in image.info
-            orientation = image.getexif().get(_ORIENTATION_TAG, 1) if has_exif else 1
-            if image.format == "TIFF" and orientation != 1:
-                image.load()  # TIFF decoders rotate on their own and cannot be asked not to: what counts is the result
-                orientation = 1
-            # A JPEG may have a small picture for its preview, which is no page.
-            pages = int(getattr(image, "n_frames", 1)) if image.format in {"TIFF", "WEBP"} else 1
-            return Header(*image.size, orientation if orientation in range(1, 9) else 1, _bits(image), pages)
+            return _header_of(image, path)
+
+
+def _header_of(image: Image.Image, name: str | Path) -> Header:
+    if max(image.size) > _LONGEST_SIDE:
+        size = f"{image.width} x {image.height} pixels, a side may have {_LONGEST_SIDE:,}"
+        raise InputError(f"'{name}' is too large ({size}); cut it into tiles")
+    # getexif() costs as much as opening; formats other than TIFF say beforehand whether there is anything.
+    has_exif = image.format == "TIFF" or "exif" in image.info
+    orientation = image.getexif().get(_ORIENTATION_TAG, 1) if has_exif else 1
+    if image.format == "TIFF" and orientation != 1:
+        image.load()  # TIFF decoders rotate on their own and cannot be asked not to: what counts is the result
+        orientation = 1
+    # A JPEG may have a small picture for its preview, which is no page.
+    pages = int(getattr(image, "n_frames", 1)) if image.format in {"TIFF", "WEBP"} else 1
+    return Header(*image.size, orientation if orientation in range(1, 9) else 1, _bits(image), pages)
+
+
+@contextmanager
+def _sentences(name: str | Path) -> Iterator[None]:
+    """Turn what Pillow raises into an InputError with the name of the file."""
+    try:
+        yield
     except (FileNotFoundError, InputError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise InputError(f"'{path}' is not an image that can be read; replace or remove it") from None
+        raise InputError(f"'{name}' is not an image that can be read; replace or remove it") from None
     except Image.DecompressionBombError as error:
-        raise InputError(f"'{path}' is too large ({error}); cut it into tiles") from None
+        raise ImageTooLargeError(f"'{name}' is too large ({error}); cut it into tiles") from None
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"'{path}' cannot be read as an image ({reason}); replace or remove it") from None
+        raise InputError(f"'{name}' cannot be read as an image ({reason}); replace or remove it") from None
     except Exception as error:  # damaged bytes make Pillow fail in many ways
-        raise InputError(f"'{path}' cannot be read as an image ({error}); replace or remove it") from None
+        raise InputError(f"'{name}' cannot be read as an image ({error}); replace or remove it") from None
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from tlvision.plugin.export import Candidates, DenseScores
 from tlvision.runtime.bundle import Bundle, read_bundle
 from tlvision.runtime.candidates import read_candidates
 from tlvision.runtime.dense import dense_scores, label_map_of
+from tlvision.runtime.prepared import NetworkInput, PreparedImage
 from tlvision.runtime.sessions import SUFFIXES, Session, open_session
 from tlvision.runtime.two_stage import read_two_stage
 from tlvision.tasks import Task, get_task
@@ -138,11 +139,12 @@ class RuntimeModel:
             yield sample, pixels, found
 
     def predict_samples(
-        self, samples: Sequence[Sample], pixels: Sequence[Pixels] | None = None, *, least: float = 0.0
+        self, samples: Sequence[Sample], pixels: Sequence[Pixels | bytes] | None = None, *, least: float = 0.0
     ) -> Iterator[tuple[Sample, Prediction]]:
         """Yield samples with all that is found in them, in batches of one shape and so not in their order.
 
-        pixels: the decoded images; None reads the files. least: as for `predict_files`.
+        pixels: the images, decoded or as the content of their files; None reads the files. least: as for
+                `predict_files`.
         """
         yield from self.predict_inputs(self.inputs(samples, pixels), least=least)
 
@@ -167,6 +169,40 @@ class RuntimeModel:
                     sample = images.samples[tile.image]
                     yield sample, merge_tiles(parts, (sample.height, sample.width), images.settings, images.most)
                     parts = []
+
+    def prepare_image(self, sample: Sample, content: Pixels | bytes) -> PreparedImage:
+        """Decode an image, and bring it to the size of the network input; for any number of threads at a time.
+
+        sample:  size and name of the image. content: of its file, or the decoded image, (H, W, 3) uint8 RGB.
+
+        Raises InputError if the file is truncated, damaged or of another size.
+        """
+        images = self.inputs([sample], [content])
+        if isinstance(images, TileImages):
+            images.loader.decode(0)  # damage is found here
+            return PreparedImage(sample, content)
+        pixels, _, meta = images.draw(0)
+        return PreparedImage(sample, NetworkInput(pixels, meta))
+
+    def predict_prepared(
+        self, images: Sequence[PreparedImage], *, least: float = 0.0
+    ) -> Iterator[tuple[int, Prediction]]:
+        """Yield the index of each image with all that is found in it, images of one shape in one batch.
+
+        A batch holds all images of its shape. least: as for `predict_files`.
+        """
+        batches: dict[tuple[int, ...], list[tuple[int, NetworkInput]]] = {}
+        for index, image in enumerate(images):
+            if isinstance(image.content, NetworkInput):
+                alone = () if self.bundle.fixed is None else (index,)
+                batches.setdefault((*image.content.pixels.shape, *alone), []).append((index, image.content))
+                continue
+            ((_, found),) = self.predict_samples([image.sample], [image.content], least=least)
+            yield index, found
+        for batch in batches.values():
+            inputs = prepare([each.pixels for _, each in batch], self.bundle.input_spec)
+            for (index, each), one in zip(batch, self.run(inputs, least), strict=True):
+                yield index, self._in_image(one, each.meta)
 
     def run(self, inputs: npt.NDArray[np.float32], least: float = 0.0) -> list[Any]:
         """Return a prediction in network-input pixels, or (C, H, W) scores of a segmenter, for each network input.
@@ -206,11 +242,11 @@ class RuntimeModel:
         return Prediction.empty(label_map_of(found, meta.matrix, meta.size))
 
     def inputs(
-        self, samples: Sequence[Sample], pixels: Sequence[Pixels] | None = None, *, whole: bool = False
+        self, samples: Sequence[Sample], pixels: Sequence[Pixels | bytes] | None = None, *, whole: bool = False
     ) -> EvalImages:
         """Return the network inputs of samples: images, or their tiles if the bundle has tiles and not `whole`.
 
-        pixels: the decoded images; None reads the files.
+        pixels: the images, decoded or as the content of their files; None reads the files.
         """
         bundle = self.bundle
         spec, size = bundle.input_spec, bundle.image_size

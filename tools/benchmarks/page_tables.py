@@ -36,6 +36,7 @@ PAGES = (
     "docs/domain-adaptation.md",
     "docs/experiments.md",
     "docs/exporting.md",
+    "docs/serving.md",
 )
 _MARKED = re.compile(r"(<!-- table: (\w+)( rows)? -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -197,7 +197,7 @@ def read_unlabelled(paths: Sequence[str | Path], *, bits: int = FULL) -> tuple[S
     files = [Path(path) for path in paths]
     headers = read_headers(files, "images")
     return tuple(
-        _unlabelled(number, path, header, bits)
+        unlabelled_sample(number, path, header, bits)
         for number, (path, header) in enumerate(zip(files, headers, strict=True), start=1)
     )
 
@@ -220,11 +220,12 @@ def read_readable(
             problems.append((path, InputError(str(error))))
     readable = [paths[number - 1] for number in headers]
     used, notes = choose_bits(readable, list(headers.values()), bits, "images")
-    samples = (_unlabelled(number, paths[number - 1], header, used or FULL) for number, header in headers.items())
+    samples = [unlabelled_sample(number, paths[number - 1], header, used or FULL) for number, header in headers.items()]
     return tuple(samples), problems, (*notes, *header_notes(readable, list(headers.values()), "images"))
 
 
-def _unlabelled(number: int, path: Path, header: Header, bits: int) -> Sample:
+def unlabelled_sample(number: int, path: Path, header: Header, bits: int) -> Sample:
+    """Return a sample without objects for an image file. number: its image id. bits: as for `read_unlabelled`."""
     width, height = header.rotated_size
     return Sample(
         image_id=number,
