@@ -33,7 +33,7 @@ def check_of(twin: str) -> str:
 
 SLOW = {
     *("overfits_one_image", "masks_are_learnt", "masks_are_masks"),
-    *("building_leaves_the_process_alone", "import_is_light"),
+    *("building_leaves_the_process_alone", "import_is_light", "scores_have_gradients"),
 }
 """Checks whose twins take three to seven seconds each: in the slow suite alone, which has all twins."""
 LONG = {*IMPORTED_BY_ITSELF, *(check.name for check in ALL_CHECKS if check.trains)}

@@ -342,7 +342,7 @@ def survives(images: Path, changes: list[tuple[str, Any]]) -> None:
 
 
 QUICK = settings(
-    max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -313,6 +313,7 @@ def test_an_exception_that_no_command_foresaw_is_one_sentence(  # noqa: PLR0917
             assert part in report
 
 
+@pytest.mark.slow
 def test_a_second_report_leaves_the_first_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

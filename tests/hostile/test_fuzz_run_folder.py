@@ -100,7 +100,7 @@ def survives(run: Path, work: Path, changes: list[tuple[str, tuple[Any, ...]]], 
 
 
 QUICK = settings(
-    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -74,6 +74,7 @@ def test_settings_reach_the_model(plugin: str, arch: str) -> None:
     assert max(len(found) for found in predict(plugin, arch, PredictSpec(max_detections=3))) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_model_that_suppresses_nothing_says_so() -> None:
     detr = "detr_r18_8xb2-500e_coco"

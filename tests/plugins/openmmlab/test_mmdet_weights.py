@@ -210,6 +210,7 @@ def test_the_zoos_checkpoint_is_what_coco_means(tmp_path: Path, monkeypatch: pyt
     assert asked[0].endswith("faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth")
 
 
+@pytest.mark.slow
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     other, _ = build("retinanet_r18_fpn_1x_coco", ("a", "b"))
     path = tmp_path / "other.pth"

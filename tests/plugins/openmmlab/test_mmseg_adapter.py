@@ -193,6 +193,7 @@ def test_nothing_that_the_config_freezes_is_frozen_and_no_norm_needs_a_gpu() -> 
     assert not any(isinstance(child, torch.nn.SyncBatchNorm) for child in module.modules())
 
 
+@pytest.mark.slow
 def test_one_channel_for_two_classes_becomes_a_channel_each(tmp_path: Path) -> None:
     path = tmp_path / "binary.py"
     path.write_text(

@@ -154,6 +154,7 @@ def test_dilated_stages_have_taps_of_their_own(build: Any) -> None:
     assert taps == {"c1": 2, "c2": 4, "c3": 8, "c4": 8, "c5": 8, "decoder": 8}
 
 
+@pytest.mark.slow
 def test_a_map_of_the_images_own_size_is_no_tap(build: Any) -> None:
     adapter, _ = build("unet/tu-vgg11")
     strides = {tap.name: tap.stride for tap in adapter.taps}

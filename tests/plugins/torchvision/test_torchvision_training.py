@@ -12,6 +12,7 @@ import tlvision
 from tiny import QUIET
 
 
+@pytest.mark.slow
 def test_a_one_stage_detector_with_hooks_and_a_reload(tiny_config: Any, tiny_dataset: Path) -> None:
     tiny_config["train"]["epochs"] = 1
     folder = run(tiny_config, "fcos_mobilenet_v3_small_fpn", [{"freeze": {"roles": ["stem"]}}, "ema"])

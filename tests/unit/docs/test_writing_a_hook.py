@@ -12,6 +12,7 @@ import pytest
 from tlvision.hooks import registry
 
 
+@pytest.mark.slow
 def test_every_block_of_writing_a_hook_runs(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (repository / "docs" / "writing-a-hook.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

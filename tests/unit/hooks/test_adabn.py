@@ -186,6 +186,7 @@ def train(config: dict[str, Any], out: Path, hooks: list[Any], monkeypatch: pyte
     return trace.state, load_file(str(run / "checkpoints" / "best" / "model.safetensors")), run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "others", first_fast([[{"ema": {"decay": 0.5, "warmup": 0}}, {"freeze": {"roles": ["stem"]}}], []])
 )

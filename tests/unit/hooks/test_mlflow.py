@@ -57,6 +57,7 @@ def runs_of(store: str, experiment: str) -> list[Any]:
     return list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id]))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_one_run_with_all_numbers(
     config: dict[str, Any], store: str, experiment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def evaluator_of(data: CocoData, task: str = "instance", world: int = 1) -> Eval
 ADAPTER: Any = SimpleNamespace(module=nn.Linear(1, 1), input_spec=InputSpec())
 
 
+@pytest.mark.slow
 def test_the_masks_of_an_image_are_gone_when_the_next_one_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
