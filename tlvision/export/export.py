@@ -16,6 +16,7 @@ from tlvision.engine.run_folder import in_run
 from tlvision.export.card import write_card
 from tlvision.export.compare import LEAST, Comparison, compare_bundle
 from tlvision.export.formats import GRAPH_FORMATS, write_graphs
+from tlvision.export.taps import with_taps
 from tlvision.files.json_files import read_object
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.inference.evaluator import flatten
@@ -111,7 +112,7 @@ def _graphs(model: LoadedModel) -> ExportGraphs:
     side = _side(model)
     model.adapter.module.eval()
     with torch.no_grad():
-        return model.adapter.export_graphs(torch.zeros(2, 3, side, side))
+        return with_taps(model.adapter.export_graphs(torch.zeros(2, 3, side, side)), model.adapter)
 
 
 def _side(model: LoadedModel) -> int:

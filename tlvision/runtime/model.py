@@ -16,10 +16,11 @@ from tlvision.data.tile_images import TileImages
 from tlvision.data.way_back import objects_in_image
 from tlvision.evaluation.selection import Selection
 from tlvision.formats.coco import read_unlabelled
-from tlvision.plugin.export import Candidates, DenseScores
+from tlvision.plugin.export import TAP_PREFIX, Candidates, DenseScores
 from tlvision.runtime.bundle import Bundle, read_bundle
 from tlvision.runtime.candidates import read_candidates
 from tlvision.runtime.dense import dense_scores, label_map_of
+from tlvision.runtime.observe import Observation, join, observe
 from tlvision.runtime.sessions import SUFFIXES, Session, open_session
 from tlvision.runtime.two_stage import read_two_stage
 from tlvision.tasks import Task, get_task
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     OneImage = str | Path | Image | npt.NDArray[np.generic]
 
 _BATCH = 8
+Taps = dict[str, npt.NDArray[np.float32]]
 
 
 class RuntimeModel:
@@ -117,17 +119,8 @@ class RuntimeModel:
 
         least: objects with a lower score of the model may be left out, which saves time.
         """
-        together = 1 if self.bundle.tiles is not None else _BATCH
-        for group in self._inputs(samples, None, whole=True).groups(together):
-            part = [samples[index] for index in group]
-            try:
-                yield from self.predict_samples(part, least=least)
-            except InputError:  # one of them is damaged: the others are predicted without it
-                for sample in part:
-                    try:
-                        yield from self.predict_samples([sample], least=least)
-                    except InputError as error:
-                        yield sample, error
+        for sample, found, _ in self._files(samples, least, observed=False):
+            yield sample, found
 
     def predict_frames(
         self, frames: Iterable[tuple[Sample, Pixels]], *, least: float = 0.0
@@ -144,42 +137,99 @@ class RuntimeModel:
 
         pixels: the decoded images; None reads the files. least: as for `predict_files`.
         """
+        for sample, found, _ in self._found(samples, pixels, least, observed=False):
+            yield sample, found
+
+    def observe_files(
+        self, samples: Sequence[Sample], *, least: float = 0.0
+    ) -> Iterator[tuple[Sample, Prediction | InputError, Observation | None]]:
+        """Yield what `predict_files` does, with the statistics of each image that can be decoded."""
+        yield from self._files(samples, least, observed=True)
+
+    def observe_samples(
+        self, samples: Sequence[Sample], pixels: Sequence[Pixels] | None = None, *, least: float = 0.0
+    ) -> Iterator[tuple[Sample, Prediction, Observation]]:
+        """Yield what `predict_samples` does, with the statistics of each image for `tlvision.monitoring`."""
+        for sample, found, observation in self._found(samples, pixels, least, observed=True):
+            assert observation is not None
+            yield sample, found, observation
+
+    def _files(
+        self, samples: Sequence[Sample], least: float, *, observed: bool
+    ) -> Iterator[tuple[Sample, Prediction | InputError, Observation | None]]:
+        together = 1 if self.bundle.tiles is not None else _BATCH
+        for group in self._inputs(samples, None, whole=True).groups(together):
+            part = [samples[index] for index in group]
+            try:
+                yield from self._found(part, None, least, observed=observed)
+            except InputError:  # one of them is damaged: the others are predicted without it
+                for sample in part:
+                    try:
+                        yield from self._found([sample], None, least, observed=observed)
+                    except InputError as error:
+                        yield sample, error, None
+
+    def _found(
+        self, samples: Sequence[Sample], pixels: Sequence[Pixels] | None, least: float, *, observed: bool
+    ) -> Iterator[tuple[Sample, Prediction, Observation | None]]:
+        """Yield samples with all that is found in them, and if `observed` their statistics."""
         images = self._inputs(samples, pixels)
         together = 1 if self.bundle.fixed is not None else _BATCH
-        parts: list[TilePrediction] = []
+        parts: list[tuple[TilePrediction, Observation | None]] = []
         for group in images.groups(together):
             draws = [images.draw(index) for index in group]
             batch = prepare([image for image, _, _ in draws], images.input_spec)
-            found = self.run(batch, least)
-            for number, (_, _, meta), one in zip(group, draws, found, strict=True):
+            taps: list[Taps] | None = [] if observed else None
+            found = self.run(batch, least, taps=taps)
+            for row, (number, (image, _, meta), one) in enumerate(zip(group, draws, found, strict=True)):
+                seen = None if taps is None else self._observation(image, meta, taps, row, one)
                 if not isinstance(images, TileImages):
-                    yield images.samples[number], self._in_image(one, meta)
+                    yield images.samples[number], self._in_image(one, meta), seen
                     continue
                 tile = images.tiles[number]
-                parts.append(TilePrediction(tile.box(images.samples[tile.image]), self._in_image(one, meta)))
+                place = tile.box(images.samples[tile.image])
+                parts.append((TilePrediction(place, self._in_image(one, meta)), seen))
                 if len(parts) == images.count(tile.image):
                     sample = images.samples[tile.image]
-                    yield sample, merge_tiles(parts, (sample.height, sample.width), images.settings, images.most)
+                    tiles, observations = zip(*parts, strict=True)
+                    whole = merge_tiles(tiles, (sample.height, sample.width), images.settings, images.most)
+                    yield sample, whole, join(observations) if observed else None
                     parts = []
 
-    def run(self, inputs: npt.NDArray[np.float32], least: float = 0.0) -> list[Any]:
+    def _observation(self, image: Pixels, meta: Meta, taps: Sequence[Taps], row: int, found: Any) -> Observation:
+        """Return the statistics of the network input with this number in its batch. taps: of each run of the graph."""
+        means = {name: np.mean([each[name][row] for each in taps], axis=0) for name in taps[0]}
+        decoder = self.bundle.decoder
+        scores = (found, decoder) if isinstance(decoder, DenseScores) else None
+        return observe(image, meta.matrix, meta.size, means, scores)
+
+    def run(self, inputs: npt.NDArray[np.float32], least: float = 0.0, *, taps: list[Taps] | None = None) -> list[Any]:
         """Return a prediction in network-input pixels, or (C, H, W) scores of a segmenter, for each network input.
 
         inputs: (N, 3, H, W), as `prepare` returns them. least: as for `predict_files`.
+        taps:   gets `{tap: (N, 2 * C)}` for each run of the graph, of which a sliding window has several.
 
         Raises RunError if the graph gives numbers that are not finite.
         """
         decoder, size = self.bundle.decoder, (int(inputs.shape[2]), int(inputs.shape[3]))
-        if isinstance(decoder, DenseScores):
-            return list(dense_scores(self._scores, inputs, self.bundle.window, align_corners=decoder.align_corners))
-        outputs = self.graph("model", {"images": inputs})
-        if isinstance(decoder, Candidates):
-            return read_candidates(outputs, size, decoder, least)
-        return read_two_stage(self.graph, outputs, size, decoder, least)
 
-    def graph(self, name: str, inputs: Any) -> dict[str, Any]:
-        """Return the outputs of a graph by name, numpy; RunError if they are not finite."""
-        outputs = self._sessions[name].run(inputs)
+        def outputs(images: npt.NDArray[np.float32]) -> dict[str, Any]:
+            found = self.graph("model", {"images": images}, taps=taps is not None)
+            if taps is not None:
+                own = [name for name in found if name.startswith(TAP_PREFIX)]
+                taps.append({name.removeprefix(TAP_PREFIX): found.pop(name) for name in own})
+            return found
+
+        if isinstance(decoder, DenseScores):
+            align = decoder.align_corners
+            return dense_scores(lambda part: outputs(part)["scores"], inputs, self.bundle.window, align_corners=align)
+        if isinstance(decoder, Candidates):
+            return read_candidates(outputs(inputs), size, decoder, least)
+        return read_two_stage(self.graph, outputs(inputs), size, decoder, least)
+
+    def graph(self, name: str, inputs: Any, *, taps: bool = False) -> dict[str, Any]:
+        """Return the outputs of a graph by name, numpy; RunError if they are not finite. taps: as for `Session.run`."""
+        outputs = self._sessions[name].run(inputs, taps=taps)
         for output, values in outputs.items():
             # A sum is finite if all numbers are; only a finite sum is sure in any case.
             if not np.isfinite(values.sum(dtype=np.float64)):
@@ -188,10 +238,6 @@ class RuntimeModel:
                     "the image are damaged"
                 )
         return outputs
-
-    def _scores(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        scores: npt.NDArray[np.float32] = self.graph("model", {"images": images})["scores"]
-        return scores
 
     def _in_image(self, found: Any, meta: Meta) -> Prediction:
         height, width = meta.size
