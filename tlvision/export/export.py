@@ -20,6 +20,8 @@ from tlvision.export.taps import with_taps
 from tlvision.files.json_files import read_object
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.inference.evaluator import flatten
+from tlvision.monitoring.reference import NAME as REFERENCE
+from tlvision.monitoring.reference import predict_with_reference
 from tlvision.plugin import Exportable, get_plugin
 from tlvision.runtime import load as load_bundle
 from tlvision.runtime.bundle import Bundle, write_bundle
@@ -160,7 +162,7 @@ def _provenance(model: LoadedModel) -> dict[str, Any]:
 def _prove(
     model: LoadedModel, task: Task, data: Dataset, graphs: ExportGraphs, folder: Path, *, fixed: bool
 ) -> ExportResult:
-    """Compare the bundle in `folder` with its run."""
+    """Compare the bundle in `folder` with its run, and write its reference for `tlvision monitor`."""
     runtime = load_bundle(folder)
     comparison = compare_bundle(runtime, model.adapter, graphs, data.samples, model.config.data.image_size)
     if comparison.same is None:
@@ -170,7 +172,8 @@ def _prove(
             model.config, task, data, out=Path(out), fabric=model.fabric, workers=0, analysis=None
         )
         console().print(f"measuring the bundle on {len(data.samples)} validation images", soft_wrap=True)
-        found = evaluator.measure_predictions(runtime.predict_samples(data.samples))
+        reference = folder / REFERENCE
+        found = evaluator.measure_predictions(predict_with_reference(runtime, data.samples, reference))
     metric = task.metrics(evaluator.measure.max_detections)[0].name
     own = flatten(read_object(model.run / "metrics.json", _REMEDY)).get(metric)
     result = ExportResult(folder, comparison, metric, found.get(metric), own)

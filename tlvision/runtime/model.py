@@ -263,16 +263,20 @@ class RuntimeModel:
         )
 
     def _one(self, image: OneImage, min_score: float | None) -> Prediction:
+        sample, pixels = self.as_sample(image)
+        given = None if pixels is None else [pixels]
+        ((_, found),) = self.predict_samples([sample], given, least=self.selection.least(min_score))
+        return self.selection.select(found, min_score)
+
+    def as_sample(self, image: OneImage) -> tuple[Sample, Pixels | None]:
+        """Return an image, as `predict` takes it, as a sample, with its pixels unless it is a file."""
         bits = self.bundle.bits or 16
-        least = self.selection.least(min_score)
         if isinstance(image, str | Path):
             if not Path(image).exists():
                 raise InputError(f"predict: '{image}' does not exist; give the path of an image file")
-            ((_, found),) = self.predict_samples(read_unlabelled([Path(image)], bits=bits), least=least)
-        else:
-            pixels = as_rgb(image, bits=bits)
-            ((_, found),) = self.predict_samples([_sample(pixels)], [pixels], least=least)
-        return self.selection.select(found, min_score)
+            return read_unlabelled([Path(image)], bits=bits)[0], None
+        pixels = as_rgb(image, bits=bits)
+        return _sample(pixels), pixels
 
 
 def prepare(images: Sequence[Pixels], spec: InputSpec) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -71,12 +72,10 @@ class OpenVinoSession:
     """A graph in OpenVINO, on the CPU."""
 
     def __init__(self, path: Path, threads: int | None) -> None:
-        try:
-            import openvino
-        except ImportError:
+        if find_spec("openvino") is None:
             raise InputError(
                 'runtime: openvino is not installed, in whose format the bundle is. pip install "tlvision[openvino]"'
-            ) from None
+            )
         # In full precision: on some machines the default is half of it, and boxes would move.
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
