@@ -57,6 +57,14 @@ class DriftTest:
     alarm: bool = False
     reason: str = ""
 
+    def difference(self) -> str:
+        """Return both means of a number, or a distance with its floor, for people."""
+        if self.means is not None:
+            return f"{self.means[0]:.3g} → {self.means[1]:.3g}"
+        if self.gap is not None:
+            return f"A-distance {self.gap.a_distance.value:.2f} (floor {self.gap.a_distance.floor:.2f})"
+        return "" if self.shares is None else f"{self.shares.value:.2f} (floor {self.shares.floor:.2f})"
+
 
 def measure_drift(reference: Table, log: Table, *, alpha: float, seed: int = 0) -> list[DriftTest]:
     """Return the tests, features first.

@@ -219,12 +219,11 @@ def _print(result: MonitorResult, settings: MonitorSettings) -> None:
     for text in result.notes:
         terminal.note(console, text)
     if result.tests:
-        numbers = ("reference", "log", "size", "from", "p")
-        table = terminal.table("measure", "of", *numbers, "", right=numbers)
+        numbers = ("size", "alarm from", "p")
+        table = terminal.table("measure", "of", "reference → log", *numbers, "", right=numbers)
         for test in result.tests:
-            row = test_row(test)
-            cells = [_shown(row[key]) for key in ("reference", "log", "size", "least", "p_corrected")]
-            table.add_row(test.name, test.group, *cells, "alarm" if test.alarm else test.reason)
+            cells = [_shown(value) for value in (test.size, test.least, test.corrected)]
+            table.add_row(test.name, test.group, test.difference(), *cells, "alarm" if test.alarm else test.reason)
         console.print(table)
     console.print(result.answer, soft_wrap=True)
     if settings.out is not None:
@@ -233,5 +232,5 @@ def _print(result: MonitorResult, settings: MonitorSettings) -> None:
         console.print(f"collected      {settings.out and settings.out / 'collected'}", soft_wrap=True)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"

@@ -85,19 +85,20 @@ def test_row(test: DriftTest) -> dict[str, Any]:
 
 
 def _tests(tests: Sequence[DriftTest], alpha: float) -> Section | None:
-    columns = ("measure", "of", "reference", "log", "A-distance", "its floor", "size", "alarm from", "p", "")
-    rows = []
-    for test in tests:
-        row = test_row(test)
-        gap = row.get("a_distance", row.get("class_shares", {}))
-        cells = (row["reference"], row["log"], gap.get("value"), gap.get("floor"), test.size, test.least)
-        rows.append((test.name, test.group, *cells, test.corrected, "alarm" if test.alarm else test.reason))
+    columns = ("measure", "of", "reference \u2192 log", "size", "alarm from", "p", "")
+    rows = [
+        (
+            *(test.name, test.group, test.difference(), test.size, test.least, test.corrected),
+            "alarm" if test.alarm else test.reason,
+        )
+        for test in tests
+    ]
     note = (
         f"An alarm needs p of at most {alpha:g}, corrected for the number of tests (Holm), and a size from a limit on. "
         "Size: of features the place of the A-distance between its floor and 2, of numbers the Kolmogorov-Smirnov "
-        "statistic, of class shares the total variation (in the place of the A-distance) beyond its floor."
+        "statistic, of class shares the total variation beyond its floor."
     )
-    table = DataTable(columns, rows, text=("of", ""))
+    table = DataTable(columns, rows, text=("of", columns[2], ""))
     return section("Tests", [{"table": table if rows else None}], note)
 
 
