@@ -1,7 +1,7 @@
 """Choose the images of a log that are most worth a label: uncertain, unlike the reference, and unlike each other.
 
 Sources: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018 (greedy
-k-center); Zhdanov, "Diverse Mini-Batch Active Learning", 2019 (diversity weighted by uncertainty). Different here: the
+k-center); Zhdanov, "Diverse Mini-Batch Active Learning", 2019 (diversity weighted by uncertainty). Differences: the
 centres to begin with are the reference, because a log has no labelled images; and distances are weighted, not filtered.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlvision.monitoring.columns import Numbers
 from tlvision.monitoring.novelty import Vectors, distances
-from tlvision.monitoring.table import Numbers
 
 
 @dataclass(frozen=True, slots=True)

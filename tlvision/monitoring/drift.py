@@ -2,7 +2,7 @@
 
 Sources: Rabanser, Günnemann and Lipton, "Failing Loudly: An Empirical Study of Methods for Detecting Dataset Shift",
 NeurIPS 2019 (MMD on features, Kolmogorov-Smirnov on single numbers, corrected for their number); distances as for
-`tlvision domain-gap` (`tlvision.evaluation.distances`). Different here: p-values are those of permutations, the
+`tlvision domain-gap` (`tlvision.evaluation.distances`). Differences: p-values are those of permutations, the
 correction is Holm's, and an alarm also needs a difference of some size, because with many images any two sets differ.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from tlvision.evaluation.distances import FeatureGap, Measured, class_shift, feature_gap, mean_shift
 from tlvision.evaluation.two_samples import holm, number_test, share_test
-from tlvision.monitoring.table import COLOURS, Numbers, Table
+from tlvision.monitoring.columns import COLOURS, Columns, Numbers
 from tlvision.types import counted
 
 MIN_RECORDS = 16
@@ -66,7 +66,7 @@ class DriftTest:
         return "" if self.shares is None else f"{self.shares.value:.2f} (floor {self.shares.floor:.2f})"
 
 
-def measure_drift(reference: Table, log: Table, *, alpha: float, seed: int = 0) -> list[DriftTest]:
+def measure_drift(reference: Columns, log: Columns, *, alpha: float, seed: int = 0) -> list[DriftTest]:
     """Return the tests, features first.
 
     reference, log: `MIN_RECORDS` images at least each. alpha: share of false alarms, 0..1. seed: of permutations and
@@ -88,7 +88,7 @@ def measure_drift(reference: Table, log: Table, *, alpha: float, seed: int = 0) 
     ]
 
 
-def _features(reference: Table, log: Table, seed: int) -> Iterator[DriftTest]:
+def _features(reference: Columns, log: Columns, seed: int) -> Iterator[DriftTest]:
     for name, first in reference.taps.items():
         gap = feature_gap(first, log.taps[name], seed=seed, permutations=PERMUTATIONS)
         yield DriftTest(
@@ -102,7 +102,7 @@ def _features(reference: Table, log: Table, seed: int) -> Iterator[DriftTest]:
         )
 
 
-def _numbers(reference: Table, log: Table, seed: int) -> Iterator[DriftTest]:
+def _numbers(reference: Columns, log: Columns, seed: int) -> Iterator[DriftTest]:
     for name, first in reference.numbers().items():
         second = log.numbers().get(name, np.full(len(log), np.nan))
         test = DriftTest(
@@ -122,7 +122,7 @@ def _number(test: DriftTest, first: Numbers, second: Numbers, seed: int) -> Drif
     return replace(test, p=p, size=size, means=means, shift=mean_shift(first, second))
 
 
-def _classes(reference: Table, log: Table, seed: int) -> DriftTest:
+def _classes(reference: Columns, log: Columns, seed: int) -> DriftTest:
     test = DriftTest(name="class shares", group="predictions", kind="classes", least=CLASSES)
     sides = reference.classes, log.classes
     if reference.classes.shape[1] < 2:

@@ -13,12 +13,12 @@ from tlvision.files.json_files import write_json
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.monitoring.choose import choose
 from tlvision.monitoring.collect import write_collection
+from tlvision.monitoring.columns import Columns, as_columns
 from tlvision.monitoring.drift import MIN_RECORDS, PERMUTATIONS, DriftTest, measure_drift
 from tlvision.monitoring.novelty import feature_vectors
 from tlvision.monitoring.page import MonitorPage, test_row, write_monitor_page
 from tlvision.monitoring.read import LogContent, parse_time, read_logs, read_reference
 from tlvision.monitoring.records import bundle_hash
-from tlvision.monitoring.table import Table, as_table
 from tlvision.runtime.bundle import Bundle, read_bundle
 from tlvision.runtime.model import load
 from tlvision.types import InputError, counted, listing
@@ -82,8 +82,8 @@ class _Given:
     folder: Path
     hash: str
     bundle: Bundle
-    reference: Table
-    log: Table
+    reference: Columns
+    log: Columns
     content: LogContent
     settings: MonitorSettings
     inputs: Sequence[Path]
@@ -110,7 +110,7 @@ def monitor(folder: Path, logs: Sequence[Path], settings: MonitorSettings) -> Mo
     else:
         records = read_reference(folder)
     content = read_logs(logs, own, since=since, until=until, limit=settings.limit, candidates=settings.out is not None)
-    reference, log = (as_table(side, len(bundle.classes)) for side in (records, content.records))
+    reference, log = (as_columns(side, len(bundle.classes)) for side in (records, content.records))
     if reference and log and _widths(reference) != _widths(log):
         raise InputError("monitor: the log has other taps than the reference. Give another log")
     given = _Given(folder, own, bundle, reference, log, content, settings, inputs)
@@ -137,7 +137,7 @@ def _check(settings: MonitorSettings, inputs: Sequence[Path]) -> None:
         check_folder(settings.out, COMMAND, inputs=inputs)
 
 
-def _widths(table: Table) -> dict[str, int]:
+def _widths(table: Columns) -> dict[str, int]:
     return {name: values.shape[1] for name, values in table.taps.items()}
 
 
@@ -175,7 +175,7 @@ def _collect(given: _Given, out: Path) -> tuple[int, list[str]]:
     candidates, count = given.content.candidates, given.settings.collect
     if not candidates or not len(given.reference):
         return 0, ["no image of the log is at hand, so none was collected. Log with --log-images to keep some"]
-    table = as_table([record for record, _ in candidates], len(given.bundle.classes))
+    table = as_columns([record for record, _ in candidates], len(given.bundle.classes))
     choices = choose(feature_vectors(given.reference, table), table.uncertainty, count)
     chosen = [(choice, *candidates[choice.row]) for choice in choices]
     written, notes = write_collection(out, load(given.folder), chosen)
@@ -184,7 +184,7 @@ def _collect(given: _Given, out: Path) -> tuple[int, list[str]]:
     return written, notes
 
 
-def _facts(result: MonitorResult, log: Table) -> list[tuple[str, str]]:
+def _facts(result: MonitorResult, log: Columns) -> list[tuple[str, str]]:
     facts = [("records of that time", f"{result.records:,}"), ("compared", f"{len(log):,}")]
     if log.times:
         facts.append(("from", f"{log.times[0]:%Y-%m-%d %H:%M} UTC"))

@@ -1,7 +1,7 @@
 """How far images are from those of a reference, by their features.
 
 Source: Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022 (distance to the k-th nearest
-neighbour). Different here: features are channel statistics of several layers, standardised, and k is 5, because a
+neighbour). Differences: features are channel statistics of several layers, standardised, and k is 5, because a
 reference has tens to hundreds of images.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlvision.evaluation.distances import standardise
-from tlvision.monitoring.table import Numbers, Table
+from tlvision.monitoring.columns import Columns, Numbers
 
 NEIGHBOUR = 5
 
@@ -25,7 +25,7 @@ class Vectors:
     log: Numbers
 
 
-def feature_vectors(reference: Table, log: Table) -> Vectors:
+def feature_vectors(reference: Columns, log: Columns) -> Vectors:
     """Return the vectors of both sides; every channel is standardised over both."""
     parts = [standardise(reference.taps[name], log.taps[name]) for name in reference.taps]
     sides = [np.concatenate([part[side] / np.sqrt(part[side].shape[1]) for part in parts], axis=1) for side in (0, 1)]

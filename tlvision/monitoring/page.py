@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from tlvision.monitoring.columns import Columns, Numbers, as_columns
 from tlvision.monitoring.drift import DriftTest
 from tlvision.monitoring.novelty import feature_vectors, novelty
 from tlvision.monitoring.record import Record
-from tlvision.monitoring.table import Numbers, Table, as_table
 from tlvision.report.figures import Line, line_chart
 from tlvision.report.page import Block, DataTable, Page, Section, section, write_page
 from tlvision.report.thumbnails import thumbnail
@@ -36,8 +36,8 @@ class MonitorPage:
     bundle: Bundle
     tests: Sequence[DriftTest]
     alpha: float
-    reference: Table
-    log: Table
+    reference: Columns
+    log: Columns
     candidates: Sequence[tuple[Record, Path]]
 
 
@@ -196,7 +196,7 @@ def _pictures(content: MonitorPage) -> Section | None:
     """Return the images that are farthest from the reference, if any are at hand."""
     if not content.candidates or len(content.reference) < 2:
         return None
-    table = as_table([record for record, _ in content.candidates], len(content.bundle.classes))
+    table = as_columns([record for record, _ in content.candidates], len(content.bundle.classes))
     far = novelty(feature_vectors(content.reference, table))
     pictures: list[tuple[str, str]] = []
     for row in np.argsort(-far, kind="stable").tolist():

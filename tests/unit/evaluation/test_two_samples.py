@@ -54,4 +54,4 @@ def test_shares_are_compared_by_whole_images() -> None:
     # One image with all the objects is no evidence.
     lone = np.zeros((20, 2))
     lone[0] = 1000, 0
-    assert share_test(lone + [0, 1], np.ones((20, 2)) * [0, 1])[1] > 0.3
+    assert share_test(lone + np.array([0, 1]), np.ones((20, 2)) * (0, 1))[1] > 0.3

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from toy_bundle import photos, toy_bundle
 from tlvision.runtime.model import RuntimeModel
+from toy_bundle import photos, toy_bundle
 
 
 @pytest.fixture(scope="package")

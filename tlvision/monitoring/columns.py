@@ -18,7 +18,7 @@ INPUT_NUMBERS = ("brightness", "contrast", "sharpness", "long side", "width / he
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Columns:
     """Records of N images.
 
     times:       of each. taps: {name: (N, 2 * C)}, with `COLOURS` (N, 6) last.
@@ -42,7 +42,7 @@ class Table:
         return {**self.inputs, **self.predictions}
 
 
-def as_table(records: Sequence[Record], classes: int) -> Table:
+def as_columns(records: Sequence[Record], classes: int) -> Columns:
     """Return records as columns. classes: number of classes of the bundle.
 
     Raises InputError if records do not belong together: other taps, or a class that the bundle does not have.
@@ -60,7 +60,7 @@ def as_table(records: Sequence[Record], classes: int) -> Table:
     taps = {name: np.array([record.taps[name] for record in records], np.float64) for name in names}
     colours = np.array([record.colours for record in records], np.float64).reshape(-1, 6)
     known = dict.fromkeys(name for record in records for name in record.numbers if name != UNCERTAINTY)
-    return Table(
+    return Columns(
         times=[record.time for record in records],
         taps={**taps, COLOURS: colours},
         inputs=dict(zip(INPUT_NUMBERS, _inputs(records, colours), strict=True)),
