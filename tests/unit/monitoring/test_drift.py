@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from tlvision.evaluation.distances import feature_gap
+from tlvision.evaluation.two_samples import holm
 from tlvision.monitoring import drift
 from tlvision.monitoring.choose import choose
 from tlvision.monitoring.columns import INPUT_NUMBERS, Columns, as_columns
@@ -138,6 +139,14 @@ def test_what_one_side_lacks_or_never_changes_is_said() -> None:
     assert tests["mean score"].p == tests["class shares"].p == 1.0
     assert tests["long side"].p is None
     assert tests["long side"].reason == "it never changes"
+
+
+def test_p_values_are_corrected_for_their_number(table: Columns) -> None:
+    tests = measure_drift(*halves(table, 1), alpha=0.2)
+    assert [test.corrected for test in tests] == holm([test.p for test in tests])
+    assert sum(test.p is not None for test in tests) >= 10
+    for test in tests:
+        assert test.alarm == (test.corrected is not None and test.corrected <= 0.2 and test.size >= test.least)
 
 
 def test_distances_of_taps_are_those_of_domain_gap(table: Columns) -> None:

@@ -43,7 +43,7 @@ def camvid(shared: Path) -> tuple[dict[str, Any], tuple[ImageFile, ...]]:
     }
     weights = str(shared / "weights/mobilenet_v2-imagenet-from-int8.pth")
     model = {"plugin": "smp", "arch": "unet/mobilenet_v2", "weights": weights}
-    data = {**parts, "classes": str(own / "classes.txt"), "image_size": 320, "batch": {"labelled": 8}}
+    data = {**parts, "classes": str(own / "classes.txt"), "image_size": 224, "batch": {"labelled": 8}}
     return {"model": model, "data": data}, read_images(shared / "data/camvid_dusk/images/val").images
 
 

@@ -63,6 +63,15 @@ def test_what_is_recorded_is_what_is_in_the_image(model: RuntimeModel, same_plac
     assert record.numbers[UNCERTAINTY] == pytest.approx((1 - counting.scores.min()) / (1 - 0.0101), abs=1e-3)
 
 
+def test_padding_is_no_part_of_the_colours(model: RuntimeModel, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (100, 37), (255, 51, 0)).save(tmp_path / "a.png")
+    (record,) = records_of(model, [tmp_path / "a.png"])
+    assert np.allclose(record.colours, [1.0, 0.2, 0.0, 0.0, 0.0, 0.0], atol=1e-6)
+    assert record.sharpness == 0
+
+
 def test_label_maps_have_shares_confidence_and_entropy(tmp_path: Path, same_place: list[Path]) -> None:
     import torch
 
