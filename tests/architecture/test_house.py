@@ -39,6 +39,7 @@ def modules_after(code: str) -> set[str]:
         "import tlvision.cli.main as m; assert m.main(['plugins']) == 0",
         "import tlvision.config.load as c; c.load_config('quickstart')",
         "import tlvision.bridges",
+        "import tlvision.monitoring.monitor, tlvision.monitoring.logged",
     ],
 )
 def test_what_should_answer_at_once_loads_neither_torch_nor_an_upstream(code: str, repository: Path) -> None:

@@ -1,7 +1,7 @@
 """`tlvision VERB …`; `python tools/VERB.py …` is the same program.
 
 Exit codes: 0 done, 1 the run failed or was interrupted, 2 wrong usage or input, 70 a bug in tlvision or a plugin (with
-a report in a file; see `tlvision.cli.last_resort`).
+a report in a file; see `tlvision.cli.last_resort`). `monitor` ends with 1 for an alarm, 3 if there are too few records.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ VERBS = {
     "compress": "write a run as smaller and faster bundles (INT8), measure them side by side, and say which to take",
     "export": "write a run as a bundle for a product (ONNX, OpenVINO), and prove that it finds the same",
     "serve": "serve a bundle over HTTP, with a page to try it",
+    "monitor": "compare logs of a bundle's predictions with its validation images, and choose images to label",
     "verify": "prove in a few steps of every phase that frozen parameters stay unchanged",
     "domain-gap": "measure the distance between two image sets for a model, and recommend methods",
     "stress": "measure how the metric of a run falls on corrupted images: blur, noise, fog, smaller objects and others",
@@ -111,9 +112,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         parser.print_help()
         return 2
     with _training_installed():
-        _module_of(options.verb).run(options)
+        code = _module_of(options.verb).run(options)
     sys.stdout.flush()  # a full disk or a closed pipe behind it is noticed here, where it can still be reported
-    return 0
+    return int(code or 0)
 
 
 @contextmanager

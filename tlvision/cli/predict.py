@@ -44,6 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="allow http(s) addresses of images as inputs, which are downloaded (50 MiB each at most)",
     )
     parser.add_argument(
+        "--log", metavar="FILE", help="with a bundle: append a record of each image to FILE, for 'tlvision monitor'"
+    )
+    parser.add_argument(
+        "--log-images",
+        type=float,
+        metavar="RATE",
+        help="with --log: also copy this share of the images, 0 to 1, to FILE.images (default: 0)",
+    )
+    parser.add_argument(
         "--tiles", type=int, metavar="SIZE", help="cut images larger than SIZE pixels into tiles (default: as the run)"
     )
     parser.add_argument("--device", help="cpu, cuda or auto (default: as the run was trained)")
@@ -65,4 +74,6 @@ def run(options: argparse.Namespace) -> None:
         every=options.every,
         frames=options.frames,
         allow_download=options.allow_download,
+        log=options.log and Path(options.log),
+        log_images=options.log_images,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tlvision.types import InputError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
@@ -35,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, default=30, metavar="S", help="seconds that a request may take (default: 30)"
     )
+    parser.add_argument("--log", metavar="FILE", help="append a record of each image, for tlvision monitor")
+    parser.add_argument(
+        "--log-images", type=float, default=0.0, metavar="RATE", help="share of the images kept beside the log, 0 to 1"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -51,4 +57,20 @@ def run(options: argparse.Namespace) -> None:
         batch=options.batch,
         batch_delay=options.batch_delay / 1000,
     )
-    serve_bundle(Path(options.bundle), host=options.host, port=options.port, threads=options.threads, settings=settings)
+    observer = None
+    if options.log is not None:
+        try:
+            from tlvision.monitoring.served import logging_observer
+        except ModuleNotFoundError as error:
+            raise InputError(f'serve: {error.name} is not installed. pip install "tlvision[serve]"') from error
+        observer = logging_observer(Path(options.log), options.log_images)
+    elif options.log_images:
+        raise InputError("serve: --log-images goes with --log; give the file of the log")
+    serve_bundle(
+        Path(options.bundle),
+        host=options.host,
+        port=options.port,
+        threads=options.threads,
+        settings=settings,
+        make_observer=observer,
+    )

@@ -20,12 +20,12 @@ class RecordingSession:
         self._session, self._folder = session, folder
         self.files: list[Path] = []
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], *, taps: bool = False) -> dict[str, Any]:
         """Return the outputs by name."""
         path = self._folder / f"{len(self.files):06d}.npz"
         np.savez(path, **inputs)
         self.files.append(path)
-        return self._session.run(inputs)
+        return self._session.run(inputs, taps=taps)
 
 
 def record_inputs(

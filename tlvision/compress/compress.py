@@ -33,6 +33,8 @@ from tlvision.files.json_files import read_object, write_json
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.inference.dense import dense_scores
 from tlvision.inference.evaluator import flatten
+from tlvision.monitoring.reference import NAME as REFERENCE
+from tlvision.monitoring.reference import predict_with_reference
 from tlvision.plugin import HasDenseLogits
 from tlvision.report.compress_page import write_compress_page
 from tlvision.runtime import load as load_bundle
@@ -143,6 +145,10 @@ def _write_int8(name: str, model: LoadedModel, source: Path, folder: Path, setti
         check={},
     )
     shutil.copy(source / "config.yaml", folder / "config.yaml")
+    write_bundle(folder, about)
+    _, data = read_evaluated(model, model.config.data.evaluated)
+    for _ in predict_with_reference(load_bundle(folder), data.samples, folder / REFERENCE):
+        pass  # what it finds is measured with the other variants
     write_card(folder, about, model)
     write_bundle(folder, about)
     in_float = sum(map(len, result.in_float.values()))

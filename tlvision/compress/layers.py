@@ -7,9 +7,11 @@ weights, on each path to an output, stays in float. That needs no names, and hol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
+
+from tlvision.plugin.export import TAP_PREFIX
 
 _WITH_WEIGHTS = {
     "Convolution",
@@ -25,17 +27,33 @@ FEWEST = 1024
 
 
 def decode_tail(model: Any) -> list[str]:
-    """Return the names of all operations behind the last layers with weights, sorted. model: `openvino.Model`."""
+    """Return the names of all operations behind the last layers with weights, sorted. model: `openvino.Model`.
+
+    Statistics of taps, which an export adds for `tlvision.monitoring`, stay in float as well; what they are computed
+    from is left to the other outputs.
+    """
+    sources = {result: result.input_value(0) for result in model.get_results()}
+    taps = [each.get_node() for each in sources.values() if each.get_any_name().startswith(TAP_PREFIX)]
+    outputs = [each.get_node() for each in sources.values() if not each.get_any_name().startswith(TAP_PREFIX)]
+    network = _reached(outputs, lambda node: False)
+    return sorted(
+        _reached(outputs, lambda node: _num_weights(node) >= FEWEST)
+        | _reached(taps, lambda node: node.get_friendly_name() in network)
+    )
+
+
+def _reached(nodes: Sequence[Any], ends: Callable[[Any], bool]) -> set[str]:
+    """Return the names of operations from which these nodes are computed, up to and without those where it ends."""
     found: set[str] = set()
-    waiting = [result.input_value(0).get_node() for result in model.get_results()]
+    waiting = list(nodes)
     while waiting:
         node = waiting.pop()
         name = node.get_friendly_name()
-        if name in found or node.get_type_name() in {"Constant", "Parameter"} or _num_weights(node) >= FEWEST:
+        if name in found or node.get_type_name() in {"Constant", "Parameter"} or ends(node):
             continue
         found.add(name)
         waiting += [value.get_node() for value in node.input_values()]
-    return sorted(found)
+    return found
 
 
 def weighted_layers(model: Any) -> Iterator[tuple[str, bool]]:

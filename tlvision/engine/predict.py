@@ -41,6 +41,8 @@ def predict_images(
     every: int = 1,
     frames: bool = False,
     allow_download: bool = False,
+    log: Path | None = None,
+    log_images: float | None = None,
 ) -> None:
     """Write a picture of each image with its objects, a video of each video, and `predictions.json`.
 
@@ -62,6 +64,8 @@ def predict_images(
     every:          from 1 on; of videos, every n-th frame. The video written has as many frames per second less.
     frames:         write `<name>/<number>.jpg` for each frame, instead of a video.
     allow_download: download images of http and https addresses; False refuses them.
+    log:            of a bundle: file to which a record of each image is appended, for `tlvision monitor`.
+    log_images:     share of the images, 0..1, that are copied to `<log>.images`; None for 0.
 
     predictions.json is a COCO results list, with "segmentation" (run lengths) where the model finds masks; `image_id`
     counts images and then frames from 1 in the order given, `file_name` (relative to that folder) and `category` name
@@ -76,6 +80,7 @@ def predict_images(
     check_folder(out, COMMAND, inputs=[*inputs.images, *inputs.videos, run])
     model = open_predictor(run, device=device, max_detections=max_detections, tiles=tiles)
     labels = None if label_format is None else _label_file(model, label_format)
+    model = _logged(model, log, log_images, out)
     with TemporaryDirectory() as folder:
         downloads, failed = download_images(addresses, Path(folder))
         plan = make_plan(inputs, downloads, Path(folder), bits=model.bits)
@@ -101,6 +106,24 @@ def _check(min_score: float | None, label_format: str | None, every: int) -> Non
         raise InputError(f"predict: --every must be a whole number from 1 on, got {every}")
     if label_format is not None and label_format not in LABEL_FORMATS:
         raise InputError(f"predict: --format '{label_format}' is not known.{nearest(label_format, LABEL_FORMATS)}")
+
+
+def _logged(model: Predictor, log: Path | None, rate: float | None, out: Path) -> Predictor:
+    """Return the model, which appends to a log if there is one."""
+    if log is None:
+        if rate is not None:
+            raise InputError("predict: --log-images has no effect without --log FILE")
+        return model
+    from tlvision.runtime.model import RuntimeModel
+
+    if not isinstance(model, RuntimeModel):
+        raise InputError("predict: --log is for bundles, which have a reference to compare with. Export the run first")
+    if log.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"predict: --log '{log}' lies in the output folder, which is emptied. Give another file")
+    from tlvision.monitoring.logged import LoggedModel
+    from tlvision.monitoring.records import RecordLog
+
+    return LoggedModel(model, RecordLog(log, model, image_rate=rate or 0.0))
 
 
 def _label_file(model: Predictor, label_format: str) -> PreAnnotations:

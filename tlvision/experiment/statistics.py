@@ -1,4 +1,4 @@
-"""Statistics of few repetitions: intervals of a mean, p-values, and Holm's correction for several rows.
+"""Statistics of few repetitions: intervals of a mean, and p-values.
 
 Intervals are Student's t: of three seeds a percentile bootstrap covers the true difference in about three of four cases
 only (a test), because three values have ten different resamples.
@@ -83,18 +83,3 @@ def t_quantile(probability: float, freedom: int) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if t_probability(middle, freedom) < probability else (low, middle)
     return (low + high) / 2
-
-
-def holm(values: Sequence[float | None]) -> list[float | None]:
-    """Return p-values corrected for their number (Holm 1979); None stays.
-
-    >>> holm([0.01, None, 0.04, 0.03])
-    [0.03, None, 0.06, 0.06]
-    """
-    order = sorted((value, place) for place, value in enumerate(values) if value is not None)
-    found: list[float | None] = [None] * len(values)
-    highest = 0.0
-    for rank, (value, place) in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * value))
-        found[place] = highest
-    return found

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from tlvision.evaluation.two_samples import holm
 from tlvision.experiment.compare import Comparison, check_protocols, compare_groups
 from tlvision.experiment.plan import Plan, Point, shown_point
 from tlvision.experiment.run_figures import RunFigures, read_figures
-from tlvision.experiment.statistics import holm, mean_difference
+from tlvision.experiment.statistics import mean_difference
 from tlvision.experiment.trial_process import Outcome
 from tlvision.tasks import Metric
 from tlvision.types import InputError, counted

@@ -84,7 +84,7 @@ def compare_bundle(
                 else adapter.predict(inputs)
             )
         own = prepare([draw[0]], adapter.input_spec)
-        found = model.graph("model", {"images": own})
+        found = model.graph("model", {"images": own}, taps=True)
         for name in graphs.graphs["model"].outputs:
             _note(outputs, f"model/{name}", expected[name], found[name])
         for name in graphs.graphs:

@@ -16,11 +16,14 @@ from tlvision.engine.run_folder import in_run
 from tlvision.export.card import write_card
 from tlvision.export.compare import LEAST, Comparison, compare_bundle
 from tlvision.export.formats import GRAPH_FORMATS, write_graphs
+from tlvision.export.taps import with_taps
 from tlvision.files.atomic import find_folder
 from tlvision.files.inputs import file_hash
 from tlvision.files.json_files import read_object
 from tlvision.files.outputs import check_folder, output_folder
 from tlvision.inference.evaluator import flatten
+from tlvision.monitoring.reference import NAME as REFERENCE
+from tlvision.monitoring.reference import predict_with_reference
 from tlvision.plugin import Exportable, get_plugin
 from tlvision.runtime import load as load_bundle
 from tlvision.runtime.bundle import Bundle, write_bundle
@@ -113,7 +116,7 @@ def _graphs(model: LoadedModel) -> ExportGraphs:
     side = _side(model)
     model.adapter.module.eval()
     with torch.no_grad():
-        return model.adapter.export_graphs(torch.zeros(2, 3, side, side))
+        return with_taps(model.adapter.export_graphs(torch.zeros(2, 3, side, side)), model.adapter)
 
 
 def _side(model: LoadedModel) -> int:
@@ -162,7 +165,7 @@ def _provenance(model: LoadedModel) -> dict[str, Any]:
 def _prove(
     model: LoadedModel, task: Task, data: Dataset, graphs: ExportGraphs, folder: Path, *, fixed: bool
 ) -> ExportResult:
-    """Compare the bundle in `folder` with its run."""
+    """Compare the bundle in `folder` with its run, and write its reference for `tlvision monitor`."""
     runtime = load_bundle(folder)
     comparison = compare_bundle(runtime, model.adapter, graphs, data.samples, model.config.data.image_size)
     if comparison.same is None:
@@ -172,7 +175,8 @@ def _prove(
             model.config, task, data, out=Path(out), fabric=model.fabric, workers=0, analysis=None
         )
         console().print(f"measuring the bundle on {len(data.samples)} validation images", soft_wrap=True)
-        found = evaluator.measure_predictions(runtime.predict_samples(data.samples))
+        reference = folder / REFERENCE
+        found = evaluator.measure_predictions(predict_with_reference(runtime, data.samples, reference))
     metric = task.metrics(evaluator.measure.max_detections)[0].name
     own = flatten(read_object(model.run / "metrics.json", _REMEDY)).get(metric)
     result = ExportResult(folder, comparison, metric, found.get(metric), own)

@@ -21,8 +21,8 @@ class TorchSession:
         self._graph, self._pooling = graph, pooling
 
     @torch.no_grad()
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the outputs by name, numpy, for inputs by name."""
+    def run(self, inputs: Mapping[str, Any], *, taps: bool = False) -> dict[str, Any]:
+        """Return all outputs by name, numpy, for inputs by name, with or without `taps`."""
         tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
         given = [*tensors.values()] if self._pooling is None else [_pool(tensors, self._pooling)]
         found = self._graph.module(*given)

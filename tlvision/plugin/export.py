@@ -19,6 +19,8 @@ Box = tuple[float, float, float, float]
 """x0, y0, x1, y1."""
 Axes = Mapping[int, str]
 """Axes of a tensor whose length may change, by number, with a name for each."""
+TAP_PREFIX = "tap/"
+"""How outputs of the graph "model" begin that no prediction needs: statistics of taps, which the export adds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,10 +43,7 @@ def label_map_of(scores: Floats, matrix: npt.NDArray[np.float64], size: tuple[in
 
     scores: (C, h, w) at the size of the network input. matrix: (3, 3), original -> network input.
     """
-    height, width = size
-    # The image lies at a whole offset and has a whole size; see `tlvision.data.geometry.letterbox`.
-    left, top = round(matrix[0, 2]), round(matrix[1, 2])
-    right, bottom = left + max(1, round(matrix[0, 0] * width)), top + max(1, round(matrix[1, 1] * height))
+    left, top, right, bottom = image_place(matrix, size)
     best: Floats | None = None
     labels = np.zeros(size, np.int64)
     for first in range(0, len(scores), _CHUNK):
@@ -59,6 +56,14 @@ def label_map_of(scores: Floats, matrix: npt.NDArray[np.float64], size: tuple[in
         better = value > best
         best[better], labels[better] = value[better], index[better] + first
     return labels
+
+
+def image_place(matrix: npt.NDArray[np.float64], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of an image in its network input, in pixels; arguments as `label_map_of`."""
+    height, width = size
+    # The image lies at a whole offset and has a whole size; see `tlvision.data.geometry.letterbox`.
+    left, top = round(matrix[0, 2]), round(matrix[1, 2])
+    return left, top, left + max(1, round(matrix[0, 0] * width)), top + max(1, round(matrix[1, 1] * height))
 
 
 def resize(scores: Floats, size: tuple[int, int], *, align_corners: bool = False) -> Floats:

@@ -16,10 +16,11 @@ from tlvision.data.tile_images import TileImages
 from tlvision.data.way_back import objects_in_image
 from tlvision.evaluation.selection import Selection
 from tlvision.formats.coco import read_unlabelled
-from tlvision.plugin.export import Candidates, DenseScores
+from tlvision.plugin.export import TAP_PREFIX, Candidates, DenseScores
 from tlvision.runtime.bundle import Bundle, read_bundle
 from tlvision.runtime.candidates import read_candidates
 from tlvision.runtime.dense import dense_scores, label_map_of
+from tlvision.runtime.observe import Observation, join, observe
 from tlvision.runtime.prepared import NetworkInput, PreparedImage
 from tlvision.runtime.sessions import SUFFIXES, Session, open_session
 from tlvision.runtime.two_stage import read_two_stage
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     OneImage = str | Path | Image | npt.NDArray[np.generic]
 
 _BATCH = 8
+Taps = dict[str, npt.NDArray[np.float32]]
 
 
 class RuntimeModel:
@@ -118,17 +120,8 @@ class RuntimeModel:
 
         least: objects with a lower score of the model may be left out, which saves time.
         """
-        together = 1 if self.bundle.tiles is not None else _BATCH
-        for group in self.inputs(samples, None, whole=True).groups(together):
-            part = [samples[index] for index in group]
-            try:
-                yield from self.predict_samples(part, least=least)
-            except InputError:  # one of them is damaged: the others are predicted without it
-                for sample in part:
-                    try:
-                        yield from self.predict_samples([sample], least=least)
-                    except InputError as error:
-                        yield sample, error
+        for sample, found, _ in self._files(samples, least, observed=False):
+            yield sample, found
 
     def predict_frames(
         self, frames: Iterable[tuple[Sample, Pixels]], *, least: float = 0.0
@@ -153,21 +146,62 @@ class RuntimeModel:
 
         images: as `inputs` returns them.
         """
+        for sample, found, _ in self._found(images, least, observed=False):
+            yield sample, found
+
+    def observe_files(
+        self, samples: Sequence[Sample], *, least: float = 0.0
+    ) -> Iterator[tuple[Sample, Prediction | InputError, Observation | None]]:
+        """Yield what `predict_files` does, with the statistics of each image that can be decoded."""
+        yield from self._files(samples, least, observed=True)
+
+    def observe_samples(
+        self, samples: Sequence[Sample], pixels: Sequence[Pixels | bytes] | None = None, *, least: float = 0.0
+    ) -> Iterator[tuple[Sample, Prediction, Observation]]:
+        """Yield what `predict_samples` does, with the statistics of each image for `tlvision.monitoring`."""
+        for sample, found, observation in self._found(self.inputs(samples, pixels), least, observed=True):
+            assert observation is not None
+            yield sample, found, observation
+
+    def _files(
+        self, samples: Sequence[Sample], least: float, *, observed: bool
+    ) -> Iterator[tuple[Sample, Prediction | InputError, Observation | None]]:
+        together = 1 if self.bundle.tiles is not None else _BATCH
+        for group in self.inputs(samples, None, whole=True).groups(together):
+            part = [samples[index] for index in group]
+            try:
+                yield from self._found(self.inputs(part), least, observed=observed)
+            except InputError:  # one of them is damaged: the others are predicted without it
+                for sample in part:
+                    try:
+                        yield from self._found(self.inputs([sample]), least, observed=observed)
+                    except InputError as error:
+                        yield sample, error, None
+
+    def _found(
+        self, images: EvalImages, least: float, *, observed: bool
+    ) -> Iterator[tuple[Sample, Prediction, Observation | None]]:
+        """Yield samples with all that is found in them, and if `observed` their statistics."""
         together = 1 if self.bundle.fixed is not None else _BATCH
-        parts: list[TilePrediction] = []
+        parts: list[tuple[TilePrediction, Observation | None]] = []
         for group in images.groups(together):
             draws = [images.draw(index) for index in group]
             batch = prepare([image for image, _, _ in draws], images.input_spec)
-            found = self.run(batch, least)
-            for number, (_, _, meta), one in zip(group, draws, found, strict=True):
+            taps: list[Taps] | None = [] if observed else None
+            found = self.run(batch, least, taps=taps)
+            for row, (number, (image, _, meta), one) in enumerate(zip(group, draws, found, strict=True)):
+                seen = None if taps is None else self._observation(image, meta, taps, row, one)
                 if not isinstance(images, TileImages):
-                    yield images.samples[number], self._in_image(one, meta)
+                    yield images.samples[number], self._in_image(one, meta), seen
                     continue
                 tile = images.tiles[number]
-                parts.append(TilePrediction(tile.box(images.samples[tile.image]), self._in_image(one, meta)))
+                place = tile.box(images.samples[tile.image])
+                parts.append((TilePrediction(place, self._in_image(one, meta)), seen))
                 if len(parts) == images.count(tile.image):
                     sample = images.samples[tile.image]
-                    yield sample, merge_tiles(parts, (sample.height, sample.width), images.settings, images.most)
+                    tiles, observations = zip(*parts, strict=True)
+                    whole = merge_tiles(tiles, (sample.height, sample.width), images.settings, images.most)
+                    yield sample, whole, join(observations) if observed else None
                     parts = []
 
     def prepare_image(self, sample: Sample, content: Pixels | bytes) -> PreparedImage:
@@ -185,11 +219,12 @@ class RuntimeModel:
         return PreparedImage(sample, NetworkInput(pixels, meta))
 
     def predict_prepared(
-        self, images: Sequence[PreparedImage], *, least: float = 0.0
-    ) -> Iterator[tuple[int, Prediction]]:
+        self, images: Sequence[PreparedImage], *, least: float = 0.0, observed: bool = False
+    ) -> Iterator[tuple[int, Prediction, Observation | None]]:
         """Yield the index of each image with all that is found in it, images of one shape in one batch.
 
-        A batch holds all images of its shape. least: as for `predict_files`.
+        A batch holds all images of its shape. least: as for `predict_files`. observed: also yield statistics for
+        `tlvision.monitoring`, None otherwise.
         """
         batches: dict[tuple[int, ...], list[tuple[int, NetworkInput]]] = {}
         for index, image in enumerate(images):
@@ -197,31 +232,51 @@ class RuntimeModel:
                 alone = () if self.bundle.fixed is None else (index,)
                 batches.setdefault((*image.content.pixels.shape, *alone), []).append((index, image.content))
                 continue
-            ((_, found),) = self.predict_samples([image.sample], [image.content], least=least)
-            yield index, found
+            inputs = self.inputs([image.sample], [image.content])
+            ((_, found, observation),) = self._found(inputs, least, observed=observed)
+            yield index, found, observation
         for batch in batches.values():
-            inputs = prepare([each.pixels for _, each in batch], self.bundle.input_spec)
-            for (index, each), one in zip(batch, self.run(inputs, least), strict=True):
-                yield index, self._in_image(one, each.meta)
+            taps: list[Taps] | None = [] if observed else None
+            inputs_of_batch = prepare([each.pixels for _, each in batch], self.bundle.input_spec)
+            found_in_batch = self.run(inputs_of_batch, least, taps=taps)
+            for row, ((index, each), one) in enumerate(zip(batch, found_in_batch, strict=True)):
+                seen = None if taps is None else self._observation(each.pixels, each.meta, taps, row, one)
+                yield index, self._in_image(one, each.meta), seen
 
-    def run(self, inputs: npt.NDArray[np.float32], least: float = 0.0) -> list[Any]:
+    def _observation(self, image: Pixels, meta: Meta, taps: Sequence[Taps], row: int, found: Any) -> Observation:
+        """Return the statistics of the network input with this number in its batch. taps: of each run of the graph."""
+        means = {name: np.mean([each[name][row] for each in taps], axis=0) for name in taps[0]}
+        decoder = self.bundle.decoder
+        scores = (found, decoder) if isinstance(decoder, DenseScores) else None
+        return observe(image, meta.matrix, meta.size, means, scores)
+
+    def run(self, inputs: npt.NDArray[np.float32], least: float = 0.0, *, taps: list[Taps] | None = None) -> list[Any]:
         """Return a prediction in network-input pixels, or (C, H, W) scores of a segmenter, for each network input.
 
         inputs: (N, 3, H, W), as `prepare` returns them. least: as for `predict_files`.
+        taps:   gets `{tap: (N, 2 * C)}` for each run of the graph, of which a sliding window has several.
 
         Raises RunError if the graph gives numbers that are not finite.
         """
         decoder, size = self.bundle.decoder, (int(inputs.shape[2]), int(inputs.shape[3]))
-        if isinstance(decoder, DenseScores):
-            return list(dense_scores(self._scores, inputs, self.bundle.window, align_corners=decoder.align_corners))
-        outputs = self.graph("model", {"images": inputs})
-        if isinstance(decoder, Candidates):
-            return read_candidates(outputs, size, decoder, least)
-        return read_two_stage(self.graph, outputs, size, decoder, least)
 
-    def graph(self, name: str, inputs: Any) -> dict[str, Any]:
-        """Return the outputs of a graph by name, numpy; RunError if they are not finite."""
-        outputs = self.sessions[name].run(inputs)
+        def outputs(images: npt.NDArray[np.float32]) -> dict[str, Any]:
+            found = self.graph("model", {"images": images}, taps=taps is not None)
+            if taps is not None:
+                own = [name for name in found if name.startswith(TAP_PREFIX)]
+                taps.append({name.removeprefix(TAP_PREFIX): found.pop(name) for name in own})
+            return found
+
+        if isinstance(decoder, DenseScores):
+            align = decoder.align_corners
+            return dense_scores(lambda part: outputs(part)["scores"], inputs, self.bundle.window, align_corners=align)
+        if isinstance(decoder, Candidates):
+            return read_candidates(outputs(inputs), size, decoder, least)
+        return read_two_stage(self.graph, outputs(inputs), size, decoder, least)
+
+    def graph(self, name: str, inputs: Any, *, taps: bool = False) -> dict[str, Any]:
+        """Return the outputs of a graph by name, numpy; RunError if they are not finite. taps: as for `Session.run`."""
+        outputs = self.sessions[name].run(inputs, taps=taps)
         for output, values in outputs.items():
             # A sum is finite if all numbers are; only a finite sum is sure in any case.
             if not np.isfinite(values.sum(dtype=np.float64)):
@@ -230,10 +285,6 @@ class RuntimeModel:
                     "the image are damaged"
                 )
         return outputs
-
-    def _scores(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        scores: npt.NDArray[np.float32] = self.graph("model", {"images": images})["scores"]
-        return scores
 
     def _in_image(self, found: Any, meta: Meta) -> Prediction:
         height, width = meta.size
@@ -265,16 +316,20 @@ class RuntimeModel:
         )
 
     def _one(self, image: OneImage, min_score: float | None) -> Prediction:
+        sample, pixels = self.as_sample(image)
+        given = None if pixels is None else [pixels]
+        ((_, found),) = self.predict_samples([sample], given, least=self.selection.least(min_score))
+        return self.selection.select(found, min_score)
+
+    def as_sample(self, image: OneImage) -> tuple[Sample, Pixels | None]:
+        """Return an image, as `predict` takes it, as a sample, with its pixels unless it is a file."""
         bits = self.bundle.bits or 16
-        least = self.selection.least(min_score)
         if isinstance(image, str | Path):
             if not Path(image).exists():
                 raise InputError(f"predict: '{image}' does not exist; give the path of an image file")
-            ((_, found),) = self.predict_samples(read_unlabelled([Path(image)], bits=bits), least=least)
-        else:
-            pixels = as_rgb(image, bits=bits)
-            ((_, found),) = self.predict_samples([_sample(pixels)], [pixels], least=least)
-        return self.selection.select(found, min_score)
+            return read_unlabelled([Path(image)], bits=bits)[0], None
+        pixels = as_rgb(image, bits=bits)
+        return _sample(pixels), pixels
 
 
 def prepare(images: Sequence[Pixels], spec: InputSpec) -> npt.NDArray[np.float32]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
+from tlvision.plugin.export import TAP_PREFIX
 from tlvision.types import InputError, RunError
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
@@ -15,8 +18,11 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 class Session(Protocol):
     """One graph, ready to run."""
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the outputs by name, numpy, for inputs by name."""
+    def run(self, inputs: Mapping[str, Any], *, taps: bool = False) -> dict[str, Any]:
+        """Return the outputs by name, numpy, for inputs by name.
+
+        taps: also compute the statistics of taps (`tlvision.plugin.export.TAP_PREFIX`).
+        """
         ...
 
 
@@ -27,7 +33,7 @@ def open_session(path: Path, graph_format: str, threads: int | None) -> Session:
 
     Raises InputError if the library is not installed or cannot read the file.
     """
-    return open_openvino(path, threads) if graph_format == "openvino" else OnnxSession(path, threads)
+    return OpenVinoSession(path, threads) if graph_format == "openvino" else OnnxSession(path, threads)
 
 
 class OnnxSession:
@@ -49,47 +55,58 @@ class OnnxSession:
         except Exception as error:  # its classes are made at run time
             raise InputError(f"runtime: onnxruntime cannot read '{path}': {_first_line(error)}") from error
         self._names = [output.name for output in self._session.get_outputs()]
+        self._without_taps = [name for name in self._names if not name.startswith(TAP_PREFIX)]
+        self._options = onnxruntime.RunOptions()
+        self._options.only_execute_path_to_fetches = True  # what taps alone need costs nothing if they are not wanted
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the outputs by name."""
+    def run(self, inputs: Mapping[str, Any], *, taps: bool = False) -> dict[str, Any]:
+        """Return the outputs by name; taps: as for `Session`."""
+        names = self._names if taps else self._without_taps
         try:
-            return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+            return dict(zip(names, self._session.run(names, dict(inputs), self._options), strict=True))
         except Exception as error:  # its classes are made at run time
             raise RunError(f"runtime: onnxruntime failed on the graph: {_first_line(error)}") from error
 
 
-def open_openvino(path: Path, threads: int | None) -> OpenVinoSession:
-    """Return a session for a graph in OpenVINO's format, on the CPU; see `open_session`."""
-    try:
-        import openvino
-    except ImportError:
-        raise InputError(
-            'runtime: openvino is not installed, in whose format the bundle is. pip install "tlvision[openvino]"'
-        ) from None
-    # In full precision: on some machines the default is half of it, and boxes would move.
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    if threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    try:
-        return OpenVinoSession(openvino.Core().compile_model(path, "CPU", settings))
-    except RuntimeError as error:
-        raise InputError(f"runtime: openvino cannot read '{path}': {_first_line(error)}") from error
-
-
 class OpenVinoSession:
-    """A graph that OpenVINO has compiled."""
+    """A graph in OpenVINO, on the CPU."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._outputs = [(output, output.get_any_name()) for output in model.outputs]
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the outputs by name."""
+    def __init__(self, path: Path, threads: int | None) -> None:
+        if find_spec("openvino") is None:
+            raise InputError(
+                'runtime: openvino is not installed, in whose format the bundle is. pip install "tlvision[openvino]"'
+            )
+        # In full precision: on some machines the default is half of it, and boxes would move.
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        self._path, self._settings = path, settings
+        self._lock = Lock()
         try:
-            found = self._model(dict(inputs))
+            self._model, self._with_taps = self._compile(taps=False), None
+        except RuntimeError as error:
+            raise InputError(f"runtime: openvino cannot read '{path}': {_first_line(error)}") from error
+
+    def run(self, inputs: Mapping[str, Any], *, taps: bool = False) -> dict[str, Any]:
+        """Return the outputs by name; taps: as for `Session`. A model with them is compiled when it is first used."""
+        try:
+            model = self._model
+            if taps:
+                with self._lock:
+                    self._with_taps = self._with_taps or self._compile(taps=True)
+                model = self._with_taps
+            found = model(dict(inputs))
         except RuntimeError as error:
             raise RunError(f"runtime: openvino failed on the graph: {_first_line(error)}") from error
-        return {name: found[output] for output, name in self._outputs}
+        return {output.get_any_name(): found[output] for output in model.outputs}
+
+    def _compile(self, *, taps: bool) -> Any:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(self._path)
+        wanted = [each for each in model.outputs if taps or not each.get_any_name().startswith(TAP_PREFIX)]
+        return core.compile_model(openvino.Model(wanted, model.get_parameters()), "CPU", self._settings)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from tlvision.serving.settings import ServerSettings
 from tlvision.types import InputError
+
+if TYPE_CHECKING:
+    from tlvision.runtime.model import RuntimeModel
+    from tlvision.serving.service import Observer
 
 _BACKLOG = 2048
 _LAST_PORT = 65535
@@ -19,12 +24,19 @@ _GRACE = 5
 
 
 def serve_bundle(
-    bundle: Path, *, host: str, port: int, threads: int | None = None, settings: ServerSettings | None = None
+    bundle: Path,
+    *,
+    host: str,
+    port: int,
+    threads: int | None = None,
+    settings: ServerSettings | None = None,
+    make_observer: Callable[[RuntimeModel], Observer] | None = None,
 ) -> None:
     """Serve a bundle until the process gets SIGTERM or SIGINT, then answer what is on its way.
 
     host:    name or address to listen on. port: 0 for any free one.
     threads: of one prediction; None lets ONNX Runtime or OpenVINO decide.
+    make_observer: gives, for the loaded model, what gets every predicted image; None for nobody.
 
     Prints a line with the address once requests are accepted.
 
@@ -45,7 +57,7 @@ def serve_bundle(
     cv2.setNumThreads(1)  # images are decoded side by side already
     with _listen(host, port) as listener:
         config = uvicorn.Config(
-            create_app(model, settings),
+            create_app(model, settings, None if make_observer is None else make_observer(model)),
             http="h11",
             ws="none",
             log_level="warning",

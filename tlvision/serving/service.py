@@ -14,6 +14,7 @@ from typing import TypeVar
 from fastapi import Request
 
 from tlvision.runtime.model import RuntimeModel
+from tlvision.runtime.observe import Observation
 from tlvision.runtime.prepared import PreparedImage
 from tlvision.serving.answers import ImageAnswer, PredictAnswer, answer_of
 from tlvision.serving.batching import Batcher
@@ -33,14 +34,20 @@ _log = logging.getLogger(__name__)
 class PredictedImage:
     """An image that was predicted, for those who keep records.
 
-    name:       of the file, as the client says; not unique.
-    image:      size and network input.
-    prediction: what counts by the thresholds of the bundle, whatever the request asks for; in pixels of the image.
+    name:        of the file, as the client says; not unique.
+    data:        the content of the file.
+    image:       size and network input.
+    found:       all that was found, in pixels of the image, with the scores of the model.
+    prediction:  what of it counts by the thresholds of the bundle, whatever the request asks for.
+    observation: statistics for `tlvision.monitoring`.
     """
 
     name: str
+    data: bytes
     image: PreparedImage
+    found: Prediction
     prediction: Prediction
+    observation: Observation
 
 
 Observer = Callable[[PredictedImage], None]
@@ -49,9 +56,10 @@ Observer = Callable[[PredictedImage], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Order:
-    """An image to be predicted. min_score: 0..1, or None for the thresholds of the bundle."""
+    """An image to be predicted. data: the content of its file. min_score: 0..1; None for the bundle's thresholds."""
 
     name: str
+    data: bytes
     image: PreparedImage
     min_score: float | None
 
@@ -113,7 +121,8 @@ class PredictionService:
         ]
         images = await _all(futures)
         orders = [
-            _Order(upload.name, image, uploads.min_score) for upload, image in zip(uploads.images, images, strict=True)
+            _Order(upload.name, b"" if self._observe is None else upload.data, image, uploads.min_score)
+            for upload, image in zip(uploads.images, images, strict=True)
         ]
         return await _all([self._batcher.submit(order) for order in orders])
 
@@ -127,17 +136,19 @@ class PredictionService:
             floors.setdefault(min(selection.least(order.min_score), selection.least()), []).append(index)
         for least, indices in floors.items():
             images = [orders[index].image for index in indices]
-            for number, found in self.model.predict_prepared(images, least=least):
-                yield indices[number], self._answer_of(orders[indices[number]], found)
+            observed = self._observe is not None
+            for number, found, seen in self.model.predict_prepared(images, least=least, observed=observed):
+                yield indices[number], self._answer_of(orders[indices[number]], found, seen)
         self.metrics.batch.observe(len(orders))
         self.metrics.batch_seconds.observe(time.perf_counter() - start)
 
-    def _answer_of(self, order: _Order, found: Prediction) -> ImageAnswer:
+    def _answer_of(self, order: _Order, found: Prediction, seen: Observation | None) -> ImageAnswer:
         """Return the answer for one image, and tell the observer. Every predicted image passes here."""
         selection, sample = self.model.selection, order.image.sample
         self.metrics.images.inc()
-        if self._observe is not None:
-            self._record(self._observe, PredictedImage(order.name, order.image, selection.select(found)))
+        if self._observe is not None and seen is not None:
+            counting = selection.select(found)
+            self._record(self._observe, PredictedImage(order.name, order.data, order.image, found, counting, seen))
         counting = selection.select(found, order.min_score)
         return answer_of(order.name, (sample.height, sample.width), counting, self.model.classes)
 

@@ -58,10 +58,22 @@ def test_every_language_is_checked() -> None:
     assert {block.language for block in all_blocks()} <= {"python", "yaml", "toml", "bash", "text", ""}
 
 
+@pytest.fixture(scope="module")
+def bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small run, exported."""
+    from tlvision.export.export import export_run
+
+    return export_run(small_run, tmp_path_factory.mktemp("bundle") / "bundle").folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [p for p in blocks("python") if p.values[0].page not in PROGRAMS])
-def test_python_runs(block: Block, small_run: Path, tiny_dataset: Path, tmp_path: Path) -> None:
-    """The block is run in a folder that has runs/quickstart and photo.jpg."""
+def test_python_runs(
+    block: Block, small_run: Path, tiny_dataset: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The block is run in a folder that has runs/quickstart, photo.jpg, and bundle if it names that."""
+    if '"bundle"' in block.text:
+        (tmp_path / "bundle").symlink_to(request.getfixturevalue("bundle"))
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "quickstart").symlink_to(small_run)
     shutil.copy(sorted((tiny_dataset / "images").iterdir())[0], tmp_path / "photo.jpg")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tlvision.experiment.statistics import holm, mean_difference, t_probability, t_quantile
+from tlvision.evaluation.two_samples import holm
+from tlvision.experiment.statistics import mean_difference, t_probability, t_quantile
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 30, 200])

@@ -107,6 +107,28 @@ def _of_class(row: dict[str, Any]) -> tuple[int, int, float]:
 
 
 @pytest.mark.slow
+def test_a_bundle_is_logged_and_monitored_without_torch(bundle: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    about = json.loads((bundle / "bundle.json").read_text())
+    assert "reference.jsonl" in about["files"]
+    assert len([name for name in about["check"]["comparison"]["outputs"] if name.startswith("model/tap/")]) == 3
+    names = [json.loads(line)["name"] for line in (bundle / "reference.jsonl").read_bytes().splitlines()]
+    assert sorted(names) == ["013.png", "014.png", "015.png", "016.png"]
+    log = tmp_path / "log.jsonl"
+    images = str(tiny_dataset / "images")
+    options = ["--output", str(tmp_path / "found"), "--log", str(log)]
+    done = without_torch("predict", "--bundle", str(bundle), images, *options)
+    assert done.returncode == 0, done.stderr
+    assert len(log.read_bytes().splitlines()) == 16
+    collect = ["--output", str(tmp_path / "drift"), "--collect", "3", "--against", str(log)]
+    done = without_torch("monitor", str(bundle), str(log), *collect)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "drift/collected/images").iterdir())) == 3
+    done = without_torch("monitor", str(bundle), str(log))
+    assert done.returncode == 3
+    assert "the reference has 4 images, and 16 are needed" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_bundle_is_evaluated_as_its_run_is(
     bundle: Path, small_run: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,21 +162,21 @@ def test_a_bundle_that_finds_other_things_is_not_written(
 ) -> None:
     run_graph = RuntimeModel.graph
 
-    def other(self: RuntimeModel, name: str, inputs: Any) -> dict[str, Any]:
-        outputs = run_graph(self, name, inputs)
+    def other(self: RuntimeModel, name: str, inputs: Any, *, taps: bool = False) -> dict[str, Any]:
+        outputs = run_graph(self, name, inputs, taps=taps)
         return outputs | {"scores": np.clip(outputs["scores"] + np.float32(0.01), 0, 1)}
 
     monkeypatch.setattr(RuntimeModel, "graph", other)
     with pytest.raises(RunError, match=r"output 'model/scores' differs by 0\.01 from that of the model"):
         export_run(small_run, tmp_path / "out")
     monkeypatch.setattr(RuntimeModel, "graph", run_graph)
-    samples = RuntimeModel.predict_samples
+    samples = RuntimeModel.observe_samples
     monkeypatch.setattr(
         RuntimeModel,
-        "predict_samples",
+        "observe_samples",
         lambda self, *given, **named: (
-            (sample, replace(found, boxes=found.boxes + np.float32(9)))
-            for sample, found in samples(self, *given, **named)
+            (sample, replace(found, boxes=found.boxes + np.float32(9)), seen)
+            for sample, found, seen in samples(self, *given, **named)
         ),
     )
     with pytest.raises(RunError, match=r"bbox/AP of the bundle is .* in the run's metrics.json; at most 0.001 apart"):

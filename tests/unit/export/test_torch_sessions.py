@@ -118,7 +118,7 @@ def test_the_thresholds_of_the_bundle_decide_unless_another_score_is_given(
 
 def test_numbers_that_are_not_finite_are_an_error(runtime: RuntimeModel, tiny_dataset: Path) -> None:
     class Broken:
-        def run(self, inputs: object) -> dict[str, np.ndarray]:
+        def run(self, inputs: object, *, taps: bool = False) -> dict[str, np.ndarray]:
             return {"boxes": np.full((1, 2, 4), np.nan, np.float32), "scores": np.ones((1, 2, 3), np.float32)}
 
     broken = RuntimeModel(Path("b"), runtime.bundle, {"model": Broken()})
