@@ -74,11 +74,11 @@ class SlowModel:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def predict_prepared(self, images: Any, *, least: float) -> Any:
+    def predict_prepared(self, images: Any, *, least: float, observed: bool = False) -> Any:
         assert self.may_go.wait(20)
         self.sizes.append(len(images))
         self.floors.append(least)
-        return self._model.predict_prepared(images, least=least)
+        return self._model.predict_prepared(images, least=least, observed=observed)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tlvision.compress.layers import FEWEST, decode_tail, weighted_layers
+from tlvision.plugin.export import TAP_PREFIX
 
 openvino = pytest.importorskip("openvino", reason="an extra")
 opset = pytest.importorskip("openvino.opset13", reason="an extra")
@@ -34,7 +35,10 @@ def detector() -> Any:
     expected = convolution(named(opset.softmax(second, 1), "softmax"), 16, 1, 1, "expectation")
     boxes = named(opset.multiply(expected, opset.constant(np.float32(8))), "stride")
     scores = named(opset.sigmoid(second), "sigmoid")
-    return openvino.Model([boxes, scores, first], [images], "detector")
+    model = openvino.Model([boxes, scores, first], [images], "detector")
+    for name, output in zip(("boxes", "scores", "level"), model.outputs, strict=True):
+        output.set_names({name})
+    return model
 
 
 def test_everything_behind_the_last_layer_with_weights_is_the_tail() -> None:
@@ -42,6 +46,16 @@ def test_everything_behind_the_last_layer_with_weights_is_the_tail() -> None:
     assert 16 < FEWEST <= 3 * 48 * 9
     # "first" is an output too: nothing is behind it on that path, and the layer itself is no tail.
     assert decode_tail(model) == ["expectation", "sigmoid", "softmax", "stride"]
+
+
+def test_statistics_of_a_tap_stay_in_float_and_change_nothing_else() -> None:
+    model = detector()
+    activation = next(node for node in model.get_ordered_ops() if node.get_friendly_name() == "activation")
+    mean = named(opset.reduce_mean(activation, opset.constant(np.array([2, 3])), False), "tap mean")
+    mean.output(0).set_names({f"{TAP_PREFIX}middle"})
+    model.add_outputs([mean.output(0)])
+    # The activation, from which both go on, is no part of the tail.
+    assert decode_tail(model) == ["expectation", "sigmoid", "softmax", "stride", "tap mean"]
 
 
 def test_layers_with_weights_are_counted_and_none_of_a_float_model_is_quantised() -> None:
