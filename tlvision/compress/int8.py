@@ -122,7 +122,8 @@ def quantise(model: RuntimeModel, out: Path, settings: Int8Settings) -> Int8Resu
                 ),
                 max_drop=settings.max_drop / len(graphs),
                 drop_type=nncf.DropType.ABSOLUTE,
-                preset=nncf.QuantizationPreset.MIXED,
+                # Symmetric: asymmetric activations were no better on YOLOv8n, and 1.3 times slower with free axes.
+                preset=nncf.QuantizationPreset.PERFORMANCE,
                 subset_size=len(files[name]),
                 ignored_scope=nncf.IgnoredScope(names=decode_tail(graph), validate=False),
             )
