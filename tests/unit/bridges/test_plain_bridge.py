@@ -215,6 +215,7 @@ def test_every_hook_works_or_is_refused_with_the_trainer_that_has_what_it_needs(
     options: dict[str, Any] = {
         "freeze": {"groups": ["first"]}, "gradual_unfreeze": {"at": [0.2, 0.5]}, "layerwise_lr": {"decay": 0.9},
         "lr_groups": {"roles": {"head": {"lr": 0.2}}}, "feature_distance": {"taps": ["maps"]},
+        "distill": {"run": "teacher"},
     }  # fmt: skip
     model = Small()
     optimizer = sgd(model)

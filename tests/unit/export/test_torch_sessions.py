@@ -98,7 +98,7 @@ def test_images_of_several_sizes_and_damaged_ones_are_predicted_file_by_file(
 
 def test_tiles_are_cut_and_merged_as_in_a_run(small_run: Path, runtime: RuntimeModel, tiny_dataset: Path) -> None:
     tiles = TileSettings(size=64)
-    tiled = RuntimeModel(Path(), replace(runtime.bundle, tiles=tiles), runtime._sessions)
+    tiled = RuntimeModel(Path(), replace(runtime.bundle, tiles=tiles), runtime.sessions)
     file = images_of(tiny_dataset)[0]
     wanted = tlvision.load(small_run, tiles=64).predict(file, min_score=0.0)
     assert same(tiled.predict(file, min_score=0.0), wanted)
@@ -112,7 +112,7 @@ def test_the_thresholds_of_the_bundle_decide_unless_another_score_is_given(
     every = runtime.predict(file, min_score=0.0)
     least = float(np.sort(every.scores)[len(every) // 2])
     thresholds = replace(runtime.bundle.thresholds, default=least, per_class={})
-    strict = RuntimeModel(Path(), replace(runtime.bundle, thresholds=thresholds), runtime._sessions)
+    strict = RuntimeModel(Path(), replace(runtime.bundle, thresholds=thresholds), runtime.sessions)
     assert len(strict.predict(file)) == int((every.scores >= least).sum()) < len(every)
 
 
@@ -149,7 +149,7 @@ def test_a_bundle_that_finds_fewer_or_more_objects_is_refused(
     for change in ({"most": 100}, {"nms_iou": 0.9}):  # fewer, and objects that the model has suppressed
         other = replace(runtime.bundle, decoder=replace(graphs.decoder, **change))  # type: ignore[type-var]
         with pytest.raises(RunError, match=r"bundle and model find the same \d\d\.\d%"):
-            compare.compare_bundle(RuntimeModel(Path(), other, runtime._sessions), model.adapter, graphs, samples, 96)
+            compare.compare_bundle(RuntimeModel(Path(), other, runtime.sessions), model.adapter, graphs, samples, 96)
     monkeypatch.setattr(compare, "LEAST", 0.99)  # of which there are none: not measured, and not perfect
     nothing = compare.compare_bundle(runtime, model.adapter, graphs, samples, 96)
     assert (nothing.objects, nothing.same) == (0, None)

@@ -134,7 +134,7 @@ def test_wrong_inputs_are_one_sentence(
 
 
 def replace_folder(model: RuntimeModel, folder: Path) -> RuntimeModel:
-    return RuntimeModel(folder, model.bundle, model._sessions)
+    return RuntimeModel(folder, model.bundle, model.sessions)
 
 
 def test_a_log_of_a_good_time_may_be_the_reference(model: RuntimeModel, good: Path, dark: Path, tmp_path: Path) -> None:

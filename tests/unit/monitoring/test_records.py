@@ -103,7 +103,7 @@ def test_an_image_of_tiles_has_one_record(model: RuntimeModel, tmp_path: Path, s
     from tlvision.data.settings import TileSettings
 
     tiles = TileSettings(size=48, overlap=0.0, whole=False)
-    tiled = RuntimeModel(model.folder, replace(model.bundle, tiles=tiles), model._sessions)
+    tiled = RuntimeModel(model.folder, replace(model.bundle, tiles=tiles), model.sessions)
     (record,) = records_of(tiled, same_place[:1])
     (whole,) = records_of(model, same_place[:1])
     assert np.allclose(record.colours[:3], whole.colours[:3], atol=0.05)

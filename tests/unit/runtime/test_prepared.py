@@ -58,8 +58,10 @@ def test_prepared_images_are_predicted_as_their_files(
     ]
     sizes = []
     run = model.run
-    monkeypatch.setattr(model, "run", lambda inputs, least: [sizes.append(len(inputs)), *run(inputs, least)][1:])
-    found = dict(model.predict_prepared(prepared, least=model.selection.least()))
+    monkeypatch.setattr(
+        model, "run", lambda inputs, least, taps=None: [sizes.append(len(inputs)), *run(inputs, least, taps=taps)][1:]
+    )
+    found = {index: one for index, one, _ in model.predict_prepared(prepared, least=model.selection.least())}
     assert sorted(found) == [0, 1, 2, 3, 4]
     if batches is not None:
         assert sorted(sizes) == batches
