@@ -89,6 +89,11 @@ def compress_run(run: Path, out: Path, settings: CompressSettings) -> dict[str, 
         models[other.name] = load(other, device="cpu")
     for model in models.values():
         check_exportable(model)
+        if settings.stress and model.config.data.tiles.size:
+            raise InputError(
+                f"compress: '{model.run}' sees images in tiles (data.tiles), and --stress corrupts whole images. Leave "
+                "out --stress"
+            )
         if model.task.name != models[""].task.name or model.classes.names != models[""].classes.names:
             raise InputError(f"compress: '{model.run}' has another task or other classes than '{run}'; leave it out")
     torch.set_num_threads(settings.threads)
