@@ -139,7 +139,7 @@ def test_an_image_counts_as_much_as_another_however_few_of_its_pixels_are_labell
 
 
 def test_half_precision_counts_in_full(build: Any) -> None:
-    adapter, _ = build(DEEPLAB)
+    adapter, _ = build(LRASPP)
     images, target = torch.randn(2, 3, 64, 64), target_of(torch.randint(0, 3, (64, 64)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = adapter.loss(images, [target, target])
@@ -272,6 +272,7 @@ def test_coco_rows_go_by_the_names_of_voc(build: Any, hub: Path, arch: str) -> N
     assert build(arch, CLASSES, moved)[1].remapped == report.remapped
 
 
+@pytest.mark.slow
 def test_a_state_dict_of_another_name_does_not_name_its_classes(build: Any, tmp_path: Path) -> None:
     _, state = coco_file(DEEPLAB, tmp_path)
     state = {key: value for key, value in state.items() if not key.startswith("aux_classifier")}
@@ -282,12 +283,13 @@ def test_a_state_dict_of_another_name_does_not_name_its_classes(build: Any, tmp_
     assert set(report.missing) == {key for key in adapter.module.state_dict() if key.startswith("aux_classifier")}
 
 
-def test_our_own_file_keeps_rows_by_class_name(build: Any, tmp_path: Path) -> None:
-    trained, _ = build(DEEPLAB, ("road", "Car ", "tree"))
+@pytest.mark.parametrize("arch", first_fast((LRASPP, DEEPLAB)))
+def test_our_own_file_keeps_rows_by_class_name(build: Any, tmp_path: Path, arch: str) -> None:
+    trained, _ = build(arch, ("road", "Car ", "tree"))
     state = {key: tensor + 1 for key, tensor in trained.module.state_dict().items()}
     path = tmp_path / "model.safetensors"
     save_file(state, path, {"classes": json.dumps(["road", "Car ", "tree"])})
-    adapter, report = build(DEEPLAB, ("car", "sky", "tree"), path)
+    adapter, report = build(arch, ("car", "sky", "tree"), path)
     assert_covers(report, adapter)
     assert set(report.remapped) == {f"{key}: rows car, tree of 3; fresh sky" for key in class_keys(adapter.module)}
     for key in class_keys(adapter.module):
@@ -295,7 +297,7 @@ def test_our_own_file_keeps_rows_by_class_name(build: Any, tmp_path: Path) -> No
         assert found[0].equal(state[key][1])
         assert found[2].equal(state[key][2])
         assert not found[1].equal(state[key][0])
-    same, again = build(DEEPLAB, ("road", "Car ", "tree"), path)
+    same, again = build(arch, ("road", "Car ", "tree"), path)
     assert len(again.loaded) == len(state)
     assert all(tensor.equal(state[key]) for key, tensor in same.module.state_dict().items())
 
