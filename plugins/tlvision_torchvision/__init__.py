@@ -1,1 +1,1 @@
-"""Detectors of torchvision as a plugin of tlvision."""
+"""Detectors and segmenters of torchvision as a plugin of tlvision."""

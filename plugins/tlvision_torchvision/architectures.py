@@ -1,4 +1,4 @@
-"""The architectures by name: torchvision's own detectors, and each detector on each backbone. Data only."""
+"""The detectors by name: torchvision's own, and each detector on each backbone. Data only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from tlvision.types import InputError, nearest
+from tlvision_torchvision.segmentation.architectures import SEGMENTERS
 
 DETECTORS = ("fasterrcnn", "maskrcnn", "retinanet", "fcos")
 """What can be put on any backbone."""
@@ -114,11 +115,12 @@ ARCHITECTURES = _table()
 
 
 def find_architecture(name: str) -> Architecture:
-    """Return the architecture called `name`; InputError with the nearest name where there is none."""
+    """Return the detector called `name`; InputError with the nearest name, of segmenters too, where there is none."""
     try:
         return ARCHITECTURES[name]
     except KeyError:
         backbones = "" if name.startswith(DETECTORS) else " Others are '<detector>_<backbone>_fpn'."
+        names = (*ARCHITECTURES, *SEGMENTERS)
         raise InputError(
-            f"model.arch: plugin 'torchvision' has no architecture '{name}'.{nearest(name, ARCHITECTURES)}{backbones}"
+            f"model.arch: plugin 'torchvision' has no architecture '{name}'.{nearest(name, names)}{backbones}"
         ) from None

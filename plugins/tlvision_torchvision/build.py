@@ -12,6 +12,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from tlvision.plugin import BuildSpec, WeightReport
+from tlvision.types import InputError
 from tlvision_torchvision.adapter import TorchvisionAdapter, TwoStageAdapter
 from tlvision_torchvision.architectures import CLASSIFIER_EPS, Architecture
 from tlvision_torchvision.backbones import EPS_MARK, build_body, freeze_norms, mark_eps
@@ -31,6 +32,11 @@ _LIGHT_PROPOSALS = {
 
 def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[TorchvisionAdapter, WeightReport]:
     """Build `arch` with a head for `spec.classes` and load `spec.weights` into it; see `TorchvisionPlugin.build`."""
+    if spec.options is not None and spec.options.model_dump(exclude_none=True):
+        raise InputError(
+            f"model.options: '{arch.name}' is a detector, and this plugin's options are for its segmenters; remove "
+            f"{', '.join(spec.options.model_dump(exclude_none=True))}"
+        )
     source = find_weights(arch, spec.weights)
     model = build_model(arch, len(spec.classes), frozen_eps=frozen_eps(arch, source))
     kind = TwoStageAdapter if hasattr(model, "roi_heads") else TorchvisionAdapter
@@ -111,7 +117,7 @@ def frozen_eps(arch: Architecture, source: Source | None) -> float | None:
     if source is None or not arch.frozen:
         return None
     tensors = source.file.tensors
-    if not source.of_detector:
+    if not source.whole:
         return CLASSIFIER_EPS
     if any(key.startswith("backbone.body.") and key.endswith("num_batches_tracked") for key in tensors):
         return None

@@ -71,7 +71,7 @@ def _renamed(model: Any, arch: Architecture, source: Source) -> TensorFile:
     prefixes = classifier_prefixes(arch.backbone, arch.detector)
 
     def rename(key: str) -> str:
-        if source.of_detector:
+        if source.whole:
             renamed = (pattern.sub(write, key) for pattern, write in _OLD_NAMES if pattern.fullmatch(key))
             return key if key in known else next(renamed, key)
         # The classification layer and what upstream cuts off keep their names, and so are unused.
@@ -79,7 +79,7 @@ def _renamed(model: Any, arch: Architecture, source: Source) -> TensorFile:
         return moved if moved in known else key
 
     tensors = {rename(key): tensor for key, tensor in source.file.tensors.items()}
-    if not source.of_detector:  # its norms have the epsilon that the model has been built with
+    if not source.whole:  # its norms have the epsilon that the model has been built with
         tensors |= {key: model.state_dict()[key] for key in known if key.endswith(f".{EPS_MARK}")}
     return replace(source.file, tensors=tensors)
 
@@ -87,10 +87,10 @@ def _renamed(model: Any, arch: Architecture, source: Source) -> TensorFile:
 def _check_belongs(model: Any, file: TensorFile, class_keys: Set[str], source: Source, arch: Architecture) -> None:
     state = model.state_dict()
     body = {key for key in state if key.startswith(_BODY) and not key.endswith("num_batches_tracked")}
-    if not source.of_detector:
+    if not source.whole:
         # The norms at a Swin's outputs are no classifier's.
         body = {key for key in body if not key.startswith("backbone.body.stages.")}
-    judged = set(state) - set(class_keys) if source.of_detector else body
+    judged = set(state) - set(class_keys) if source.whole else body
     absent = [key for key in state if key in body and key not in file.tensors]
     wrong = file.other_shapes({key: tensor for key, tensor in state.items() if key in judged})
     advice = "set model.arch to the file's architecture, or give other weights"

@@ -20,12 +20,12 @@ from tlvision_torchvision.architectures import ARCHITECTURES, Architecture
 class Source:
     """A weight file, and whose weights it holds.
 
-    file:        its tensors, and its class names without the background's where they are known.
-    of_detector: whether they are a whole detector's; else they are a classifier's, for the backbone.
+    file:  its tensors, and its class names where they are known, a detector's without the background's.
+    whole: whether they are a whole detector's or segmenter's; else they are a classifier's, for the backbone.
     """
 
     file: TensorFile
-    of_detector: bool
+    whole: bool
 
 
 def find_weights(arch: Architecture, weights: str) -> Source | None:
@@ -38,9 +38,9 @@ def find_weights(arch: Architecture, weights: str) -> Source | None:
     if weights == "none":
         return None
     if weights == "coco":
-        return _named(read_tensors(_download(coco_weights(arch), weights)), arch)
+        return _named(read_tensors(download(coco_weights(arch), weights)), arch)
     if weights == "imagenet":
-        return Source(read_tensors(_download(imagenet_weights(arch), weights)), of_detector=False)
+        return Source(read_tensors(download(imagenet_weights(arch.backbone), weights)), whole=False)
     return _named(read_tensors(weights), arch)
 
 
@@ -55,27 +55,38 @@ def coco_weights(arch: Architecture) -> Any:
     return get_weight(f"{arch.coco}.COCO_V1")
 
 
-def imagenet_weights(arch: Architecture) -> Any:
-    """Return the first of torchvision's ImageNet weights for the backbone, which upstream's detectors begin from."""
-    return get_model_weights(arch.backbone).IMAGENET1K_V1
+def imagenet_weights(backbone: str) -> Any:
+    """Return the first of torchvision's ImageNet weights, which upstream's detectors and segmenters begin from."""
+    return get_model_weights(backbone).IMAGENET1K_V1
 
 
 def _named(file: TensorFile, arch: Architecture) -> Source:
-    of_detector = any(key.startswith("backbone.") for key in file.tensors)
-    if file.class_names is None and arch.coco and file.path.name == _file_name(coco_weights(arch)):
+    whole = is_whole(file)
+    if file.class_names is None and arch.coco and file.path.name == file_name(coco_weights(arch)):
         categories = tuple(coco_weights(arch).meta["categories"])
         file = replace(file, class_names=categories[1:] if arch.has_background else categories)
-    return Source(file, of_detector)
+    return Source(file, whole)
 
 
-def _file_name(weights: Any) -> str:
+def is_whole(file: TensorFile) -> bool:
+    """Return whether a file holds a detector or a segmenter; a classifier has no part called backbone."""
+    return any(key.startswith("backbone.") for key in file.tensors)
+
+
+def file_name(weights: Any) -> str:
+    """Return the name of the file of torchvision's `weights` in torch's hub cache."""
     return Path(urlparse(weights.url).path).name
 
 
-def _download(weights: Any, given: str) -> Path:
-    """Return the file of `weights` in torch's hub cache, downloaded and its hash checked where it is not there yet."""
+def download(weights: Any, given: str) -> Path:
+    """Return the file of `weights` in torch's hub cache, downloaded and its hash checked where it is not there yet.
+
+    given: `model.weights`, for the message.
+
+    Raises InputError with what to do offline if it cannot be downloaded.
+    """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / _file_name(weights)
+    path = folder / file_name(weights)
     if path.is_file():
         return path
     try:

@@ -1,0 +1,1 @@
+"""Segmenters of torchvision: DeepLabV3, FCN and LR-ASPP."""
