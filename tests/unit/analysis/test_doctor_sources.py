@@ -85,7 +85,7 @@ def test_no_artifact_and_no_error_is_found_in_real_sets(name: str, shared: Path)
 @pytest.mark.shared
 def test_cells_without_a_label_are_found_with_a_run(shared: Path, tmp_path: Path) -> None:
     """BCCD: "Red cells are not all labelled". After two short epochs the model finds cells that have no label."""
-    pytest.importorskip("ultralytics")
+    pytest.importorskip("tlvision_yolo.upstream", reason="ultralytics is an extra")
     import tlvision
 
     config = config_of_set(shared, "bccd")

@@ -14,7 +14,7 @@ from frozen_bits import copied, moved, table
 from tlvision.bridges.ultralytics import attach
 from tlvision.types import InputError, RunError
 
-pytest.importorskip("ultralytics")
+pytest.importorskip("tlvision_yolo.upstream", reason="ultralytics is an extra")  # leaves the process as it is
 pytestmark = pytest.mark.filterwarnings("ignore")  # ultralytics'
 
 STEM_AND_BACKBONE = (

@@ -39,7 +39,7 @@ class NeedsProgress(ObjectiveHook):
             NeedsPixels,
             "yolo",
             "detect",
-            r"plugin 'yolo' does not offer; models of mmseg, smp, toy, transformers do for label maps$",
+            r"plugin 'yolo' does not offer; models of mmseg, smp, torchvision, toy, transformers do for label maps$",
         ),
         (NeedsPixels, "toy", "detect", "needs HasDenseLogits"),
         (NeedsProgress, "mmdet", "detect", r"\(not written\); models of yolo do$"),
