@@ -53,6 +53,7 @@ def compressed(segmenter: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.slow
+@pytest.mark.openvino
 def test_each_variant_is_a_bundle_with_the_value_that_the_table_says(compressed: Path, segmenter: Path) -> None:
     table = json.loads((compressed / "table.json").read_text())
     rows = {row["name"]: row for row in table["rows"]}
@@ -76,6 +77,7 @@ def test_each_variant_is_a_bundle_with_the_value_that_the_table_says(compressed:
 
 
 @pytest.mark.slow
+@pytest.mark.openvino
 def test_the_bundle_in_integers_says_so_and_computes_with_them(compressed: Path) -> None:
     about = json.loads((compressed / "int8" / "bundle.json").read_text())["provenance"]["compression"]
     assert about["method"] == "int8"
@@ -92,6 +94,7 @@ def test_the_bundle_in_integers_says_so_and_computes_with_them(compressed: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.openvino
 def test_layers_go_back_to_float_until_the_loss_is_accepted(compressed: Path, tmp_path: Path) -> None:
     source = tlvision.runtime.load(compressed / "openvino", threads=1)
     config = (compressed / "openvino" / "config.yaml").read_text()
@@ -112,6 +115,7 @@ def test_layers_go_back_to_float_until_the_loss_is_accepted(compressed: Path, tm
 
 
 @pytest.mark.slow
+@pytest.mark.openvino
 def test_a_bundle_meets_corrupted_images_as_its_run_does(compressed: Path, segmenter: Path, tmp_path: Path) -> None:
     found = []
     for place, name in ((compressed / "onnx", "a"), (segmenter, "b")):
@@ -124,6 +128,7 @@ def test_a_bundle_meets_corrupted_images_as_its_run_does(compressed: Path, segme
 
 
 @pytest.mark.slow
+@pytest.mark.openvino
 def test_the_ranges_come_from_what_the_graph_sees_in_use(compressed: Path, tmp_path: Path) -> None:
     model = tlvision.runtime.load(compressed / "onnx", threads=1)
     rng = np.random.default_rng(0)

@@ -185,6 +185,7 @@ def test_a_bundle_that_finds_other_things_is_not_written(
 
 
 @pytest.mark.slow
+@pytest.mark.openvino
 @pytest.mark.parametrize("arch", ["tiny_detector", "tiny_segmenter"])
 def test_openvino_and_a_fixed_input(arch: str, small_run: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")

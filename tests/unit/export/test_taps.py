@@ -86,6 +86,8 @@ def test_a_model_without_taps_keeps_its_graph() -> None:
     assert with_taps(plain, wide) is plain
 
 
+@pytest.mark.slow
+@pytest.mark.openvino
 def test_a_session_computes_taps_only_if_they_are_asked_for(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     from tlvision.runtime.sessions import open_session
