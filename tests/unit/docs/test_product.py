@@ -65,6 +65,8 @@ def test_the_walk_ends_at_a_server_and_a_drift_page(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+        assert process.stdout is not None
+        process.stdout.close()
     record = json.loads(log.read_text().splitlines()[0])
     first = json.loads((tmp_path / "logs" / "camera.jsonl").read_text().splitlines()[0])
     assert record.keys() == first.keys() - {"file"}, "what comes over HTTP has no path"
