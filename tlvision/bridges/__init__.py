@@ -1,9 +1,9 @@
 """Hooks of tlvision in the training loops of others; docs/bridges.md.
 
     tlvision.bridges.plain                          hand-written loops
-    tlvision.bridges.mmengine                       TlvisionHook and TlvisionConstructor, for configs of mmdet and mmseg
+    tlvision_bridges.mmengine                       TlvisionHook and TlvisionConstructor, for configs of mmdet and mmseg
     tlvision.bridges.ultralytics.attach             a model of ultralytics
-    tlvision.bridges.transformers.attach            a Trainer of Hugging Face
+    tlvision_bridges.transformers.attach            a Trainer of Hugging Face
 
 Importing this package imports neither torch nor any of these libraries.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["BridgeReport", "plain"]
 
 _HOMES = {"plain": "tlvision.bridges.loop", "BridgeReport": "tlvision.bridges.run"}
-_MODULES = ("mmengine", "transformers", "ultralytics")
+_MODULES = ("ultralytics",)
 
 
 def __getattr__(name: str) -> Any:

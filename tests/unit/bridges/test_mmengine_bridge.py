@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 mmengine = pytest.importorskip("mmengine")
 from tlvision_openmmlab.common.engine import DefaultScope, quiet  # noqa: E402  # before mmcv
 
-CONSTRUCTOR, HOOK = ("tlvision.bridges.mmengine." + name for name in ("TlvisionConstructor", "TlvisionHook"))
+CONSTRUCTOR, HOOK = ("tlvision_bridges.mmengine." + name for name in ("TlvisionConstructor", "TlvisionHook"))
 CONFIGS = Path(__file__).parents[2] / "plugins" / "openmmlab" / "configs"
 
 
@@ -139,13 +139,13 @@ def test_code_that_moves_something_frozen_fails_the_run(tmp_path: Path) -> None:
 
 def test_the_hook_without_the_constructor_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"optim_wrapper.constructor to 'tlvision.bridges.mmengine.TlvisionConstructor'"
+        InputError, match=r"optim_wrapper.constructor to 'tlvision_bridges.mmengine.TlvisionConstructor'"
     ):
         train(small_model(), tmp_path, hooks=[], optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}})
 
 
 def test_the_constructor_without_the_hook_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"Add dict\(type='tlvision.bridges.mmengine.TlvisionHook'\) to custom_hooks"):
+    with pytest.raises(InputError, match=r"Add dict\(type='tlvision_bridges.mmengine.TlvisionHook'\) to custom_hooks"):
         train(small_model(), tmp_path, hooks=[{"freeze": {"groups": ["first"]}}], custom=[])
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("accelerate")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-from tlvision.bridges.transformers import attach  # noqa: E402  # imports transformers
+from tlvision_bridges.transformers import attach  # noqa: E402  # imports transformers
 
 GROUPS = [
     LayerGroup("stage0", "stem", ("segformer.stages.0",)),

@@ -1,8 +1,8 @@
 """Hooks in mmengine's Runner, for any config of mmdet or mmseg: two lines, docs/bridges.md.
 
-    optim_wrapper = dict(constructor="tlvision.bridges.mmengine.TlvisionConstructor",
+    optim_wrapper = dict(constructor="tlvision_bridges.mmengine.TlvisionConstructor",
                          paramwise_cfg=dict(hooks=[dict(layerwise_lr=dict(decay=0.7))]))
-    custom_hooks = [dict(type="tlvision.bridges.mmengine.TlvisionHook")]
+    custom_hooks = [dict(type="tlvision_bridges.mmengine.TlvisionHook")]
 
 Steps are iterations of the runner. Importing this module imports mmengine.
 """
@@ -134,7 +134,7 @@ def _require_started(run: BridgeRun) -> None:
     if not run.started:
         raise InputError(
             "optim_wrapper.constructor: TlvisionConstructor needs the hook that freezes and proves. Add "
-            "dict(type='tlvision.bridges.mmengine.TlvisionHook') to custom_hooks."
+            "dict(type='tlvision_bridges.mmengine.TlvisionHook') to custom_hooks."
         )
 
 
@@ -143,7 +143,7 @@ def _run_of(runner: Any) -> BridgeRun:
     if not isinstance(run, BridgeRun):
         raise InputError(
             "custom_hooks: TlvisionHook needs the optimizer groups of its hooks. Set optim_wrapper.constructor to "
-            "'tlvision.bridges.mmengine.TlvisionConstructor', and list the hooks in optim_wrapper.paramwise_cfg.hooks."
+            "'tlvision_bridges.mmengine.TlvisionConstructor', and list the hooks in optim_wrapper.paramwise_cfg.hooks."
         )
     return run
 
