@@ -14,6 +14,7 @@ import pytest
 
 import tlvision
 import tlvision.runtime
+from no_torch import WITHOUT_TORCH
 from stripes import striped_data
 from tiny import QUIET, config_of
 from tlvision.cli.main import main
@@ -21,19 +22,6 @@ from tlvision.export import compare
 from tlvision.export.export import check_exportable, export_run
 from tlvision.runtime.model import RuntimeModel
 from tlvision.types import InputError, RunError
-
-WITHOUT_TORCH = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "lightning_fabric", "safetensors"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Refuse())
-from tlvision.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -18,21 +18,9 @@ import pytest
 
 from hand_made_bundles import write_detector
 from live_server import picture
+from no_torch import WITHOUT_TORCH
 from tlvision.cli.main import main
 from tlvision.runtime import load
-
-WITHOUT_TORCH = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "lightning_fabric", "safetensors"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Refuse())
-from tlvision.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 def test_the_server_imports_neither_torch_nor_the_rest_of_training() -> None:
