@@ -41,10 +41,10 @@ class Thinned(Generic[T]):
         """Return at most `most` items in the order of a key, evenly spread.
 
         >>> kept = Thinned[int](3)
-        >>> for number in range(100):
+        >>> for number in range(65):
         ...     kept.add(number)
         >>> kept.items(lambda number: datetime(2000, 1, 1) + timedelta(number))
-        [0, 48, 96]
+        [0, 32, 64]
         """
         items = sorted(self._kept, key=key)
         if len(items) <= self._most:

@@ -208,8 +208,8 @@ def pearson_distance(features: Tensor, wanted: Tensor) -> Tensor:
 
     >>> import torch
     >>> one = torch.arange(4.0).reshape(1, 1, 2, 2)
-    >>> pearson_distance(one, 3 * one + 5).item(), pearson_distance(one, -one).item()
-    (0.0, 2.0)
+    >>> [round(pearson_distance(one, other).item(), 4) for other in (3 * one + 5, -one)]
+    [0.0, 2.0]
     """
     one, _ = _standardised(features)
     other, deviation = _standardised(wanted)
