@@ -2,8 +2,10 @@
 
     import tlvision
     result = tlvision.train("quickstart")
-    model = tlvision.load(result.run)
-    prediction = model.predict("part.jpg")
+    run = tlvision.load(result.run)
+    prediction = run.predict("part.jpg")
+    print(run.evaluate())
+    run.export("bundle")
 
 Importing it imports neither torch nor any plugin.
 """
@@ -13,12 +15,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tlvision.engine.model import load
     from tlvision.engine.train import train
+    from tlvision.trained_run import load
 
 __all__ = ["load", "train"]
 
-_HOMES = {"load": "tlvision.engine.model", "train": "tlvision.engine.train"}
+_HOMES = {"load": "tlvision.trained_run", "train": "tlvision.engine.train"}
 
 
 def __getattr__(name: str) -> Any:

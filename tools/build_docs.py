@@ -1,9 +1,9 @@
 """Build the documentation as a site: python tools/build_docs.py [--serve]
 
 Collects README.md, CONTRIBUTING.md, CHANGELOG.md, docs/ and the READMEs of the plugins in build/docs-source, with the
-folders of the repository, so that links between them hold. Adds the pages that are generated from schema, registries
-and docstrings, and runs zensical on it. The site is in build/docs. Broken links, missing files, and pages that are
-missing in the navigation (zensical.toml) are errors. Needs `pip install "tlvision[docs]"`, and no network.
+folders of the repository, so that links between them hold. Adds the pages that are generated from schema, registries,
+docstrings and notebooks, and runs zensical on it. The site is in build/docs. Broken links, missing files, and pages
+that are missing in the navigation (zensical.toml) are errors. Needs `pip install "tlvision[docs]"`, and no network.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 from docs_pages import catalogues
 from docs_pages.api import PAGES, api_page
+from docs_pages.notebook import notebook_page
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build" / "docs-source"
@@ -46,6 +47,7 @@ def collect(folder: Path) -> None:
         shutil.copy(path, target)
     pages = {f"reference/{name}.md": page() for name, page in GENERATED.items()}
     pages |= {f"api/{page.name}.md": api_page(page) for page in PAGES}
+    pages |= {f"{path.stem}.md": notebook_page(path) for path in ROOT.glob("docs/*.ipynb")}
     for name, text in pages.items():
         path = folder / "docs" / name
         path.parent.mkdir(exist_ok=True)

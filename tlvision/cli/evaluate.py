@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
         check_file(Path(options.output), "evaluate", inputs=inputs, own_keys=_OWN_KEYS)
     if options.csv:
         check_folder(Path(options.csv), COMMAND, inputs=inputs)
-    from tlvision.evaluation import Analysis, format_quality, pseudo_label_quality
+    from tlvision.evaluation import Analysis, format_metrics, format_quality, pseudo_label_quality
     from tlvision.formats.coco import write_json
 
     if options.gt is not None:
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
             metrics = pseudo_label_quality(options.gt, options.predictions)
         else:
             metrics = _evaluate_files(options, Analysis(_rule(options.operating_point)))
-        print(format_quality(metrics) if options.pseudo_labels else _text(metrics))
+        print(format_quality(metrics) if options.pseudo_labels else format_metrics(metrics))
     else:
         from tlvision.engine.evaluate import evaluate_run
         from tlvision.tasks import get_task
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
             max_detections=options.max_detections,
             tiles=options.tiles,
         )
-        print(_text(metrics))
+        print(format_metrics(metrics))
         predictions = get_task(metrics["task"]).results_name
         print(f"predictions    {folder / predictions}\nmetrics        {folder / 'metrics.json'}")
     if options.output:
@@ -101,12 +101,6 @@ def run(options: argparse.Namespace) -> None:
         print(f"metrics        {options.output}")
     if options.csv:
         _write_csv(metrics, Path(options.csv), inputs)
-
-
-def _text(metrics: dict[str, Any]) -> str:
-    from tlvision.evaluation import format_analysis, format_table
-
-    return f"{format_table(metrics)}\n\n{format_analysis(metrics)}".rstrip()
 
 
 def _write_csv(metrics: dict[str, Any], folder: Path, inputs: list[Path]) -> None:

@@ -33,9 +33,10 @@ TURNS = 100
 _MEMORY = """
 import resource, sys
 if sys.argv[1] == "torch":
-    import torch, tlvision
+    import torch
+    from tlvision.engine.model import load
     torch.set_num_threads(int(sys.argv[3]))
-    model = tlvision.load(sys.argv[2], device="cpu")
+    model = load(sys.argv[2], device="cpu")
 else:
     import tlvision.runtime
     model = tlvision.runtime.load(sys.argv[2], threads=int(sys.argv[3]))

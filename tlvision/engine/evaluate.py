@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,14 +11,30 @@ from tlvision.engine.datasets import label_options, read_dataset, source_of
 from tlvision.engine.evaluators import build_evaluator
 from tlvision.engine.limits import objects_given
 from tlvision.engine.measured import open_measured
-from tlvision.engine.model import load
+from tlvision.engine.model import LoadedModel, load
 from tlvision.engine.operating_point import RESAMPLES, read_thresholds
-from tlvision.evaluation import Analysis
+from tlvision.evaluation import Analysis, format_metrics
 from tlvision.files.outputs import numbered_folder, output_folder
 from tlvision.runtime.bundle import is_bundle
 from tlvision.tasks import Task
 from tlvision.terminal import console, note
 from tlvision.types import ClassMap, Dataset, InputError, listing
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateResult:
+    """What an evaluation has measured; printing it shows a table.
+
+    folder:  holds the predictions and metrics.json, inside of the run.
+    metrics: the content of that file.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+
+    def __str__(self) -> str:
+        """Return the table of metrics, and what the analysis says in sentences."""
+        return format_metrics(self.metrics)
 
 
 def evaluate_run(
@@ -54,7 +71,7 @@ def evaluate_run(
     if is_bundle(run):
         return _evaluate_bundle(run, _settings_of(json_path, images, masks), max_detections=max_detections, tiles=tiles)
     model = load(run, tiles=tiles)
-    settings, config = model.config.data.evaluated, model.config
+    config = model.config
     if max_detections is not None:
         if model.task.max_objects is None:
             raise InputError(
@@ -66,15 +83,25 @@ def evaluate_run(
         if objects_given(config, model.task) > objects_given(model.config, model.task):
             model = load(run, max_detections=objects_given(config, model.task), tiles=tiles)
             config = model.config.model_copy(update={"evaluate": evaluate})
-    settings = _settings_of(json_path, images, masks) or settings
-    task, data = read_evaluated(model, settings)
-    about = str(data.path.resolve()) + ("" if tiles is None else f" in tiles of {tiles} px")
-    folder = numbered_folder(run / "evaluations" / data.path.stem, COMMAND, about=about)
+    result = evaluate_model(replace(model, config=config), _settings_of(json_path, images, masks))
+    return result.metrics, result.folder
+
+
+def evaluate_model(model: LoadedModel, settings: DatasetSettings | None = None) -> EvaluateResult:
+    """Predict with a loaded run and evaluate: on its own validation data, or on those of `settings`.
+
+    Raises InputError as `read_evaluated` does.
+    """
+    config = model.config
+    task, data = read_evaluated(model, settings or config.data.evaluated)
+    tiles = config.data.tiles.size
+    about = str(data.path.resolve()) + (f" in tiles of {tiles} px" if tiles else "")
+    folder = numbered_folder(model.run / "evaluations" / data.path.stem, COMMAND, about=about)
     with output_folder(folder, COMMAND, about=about) as out:
-        analysis = Analysis(thresholds=read_thresholds(run), resamples=RESAMPLES)
+        analysis = Analysis(thresholds=read_thresholds(model.run), resamples=RESAMPLES)
         evaluator = build_evaluator(config, task, data, out=out, fabric=model.fabric, workers=0, analysis=analysis)
         evaluator.evaluate(model.adapter)
-    return evaluator.metrics, folder
+    return EvaluateResult(folder, evaluator.metrics)
 
 
 def _settings_of(json_path: Path | None, images: Path | None, masks: Path | None) -> DatasetSettings | None:

@@ -242,18 +242,7 @@ def load(
     score_floor: float | None = None,
     tiles: int | None = None,
 ) -> LoadedModel:
-    """Return the model of a run, with the weights of checkpoints/best (of checkpoints/last before there is a best).
-
-    device:         "cpu", "cuda" or "auto"; None as the run was trained, without a GPU on the CPU.
-    max_detections: objects of an image at most; None for the limit of the run.
-    score_floor:    0..1, objects with a lower score are not predicted; None for the floor of the run.
-    tiles:          side in pixels of the tiles that larger images are cut into, 0 for whole images; None as in the run.
-
-    Raises InputError if `run` is not the folder of a run, holds no checkpoint, or has a file that is damaged or does
-    not fit the others.
-
-    Example: ``tlvision.load("runs/quickstart").predict("part.jpg")``
-    """
+    """Return the model of a run, for `tlvision.load`, which says what the arguments are and what is raised."""
     from tlvision.engine.build import build_hooks
     from tlvision.training.checkpoint import MODEL
 

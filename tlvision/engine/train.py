@@ -21,7 +21,7 @@ from tlvision.engine.resume_data import check_data, check_environment, check_lab
 from tlvision.engine.run_folder import check_kinds, forget_results, in_run, mark_finished, new_folder, release_folder
 from tlvision.engine.session import build_session
 from tlvision.engine.summary import describe
-from tlvision.evaluation import format_analysis, format_table
+from tlvision.evaluation import format_metrics
 from tlvision.files.atomic import copy_any, recover_folder
 from tlvision.files.json_files import write_json, write_text
 from tlvision.hooks import ObserverHook
@@ -230,7 +230,7 @@ def _finish(session: Session, parts: Run, run: Path, console: Console) -> dict[s
         draw_pictures(run, parts)
         write_report_data(run, parts, session.evaluator.ground_truth, metrics.get("analysis", {}))
         write_report(run)
-    console.print(f"{format_table(metrics)}\n\n{format_analysis(metrics)}", highlight=False, markup=False)
+    console.print(format_metrics(metrics), highlight=False, markup=False)
     if "selection" in metrics:
         console.print(selection_sentence(metrics), highlight=False)
     if session.evaluator.left_out:

@@ -1,7 +1,7 @@
 """Two files in, numbers out. Never imports torch, so that anyone can recompute a published number."""
 
 from tlvision.evaluation.analysis import Analysis
-from tlvision.evaluation.analysis_text import format_analysis
+from tlvision.evaluation.analysis_text import format_metrics
 from tlvision.evaluation.class_iou import class_iou
 from tlvision.evaluation.coco_map import coco_map, measurable, three_limits
 from tlvision.evaluation.instance_map import instance_map
@@ -18,7 +18,7 @@ __all__ = [
     "class_iou",
     "coco_map",
     "csv_files",
-    "format_analysis",
+    "format_metrics",
     "format_quality",
     "format_table",
     "has_masks",

@@ -7,7 +7,7 @@ from typing import Any
 
 from tlvision.evaluation.error_kinds import KINDS
 from tlvision.evaluation.score_map import fitted_in_words
-from tlvision.evaluation.summary import align, format_number
+from tlvision.evaluation.summary import align, format_number, format_table
 from tlvision.types import listing
 
 MOST_CLASSES = 20
@@ -15,6 +15,14 @@ MOST_CLASSES = 20
 MOST_NOTES = 8
 """Classes that are named in a note."""
 _COLUMNS = ("threshold", "precision", "recall", "f1", "false_positives_per_image")
+
+
+def format_metrics(metrics: Mapping[str, Any]) -> str:
+    """Return the table of metrics, and below it what their analysis says.
+
+    metrics: the content of metrics.json.
+    """
+    return f"{format_table(metrics)}\n\n{format_analysis(metrics)}".rstrip()
 
 
 def format_analysis(metrics: Mapping[str, Any]) -> str:

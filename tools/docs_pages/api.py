@@ -39,9 +39,18 @@ EVALUATION = (
 PAGES = (
     ApiPage(
         "python",
-        "Train and predict from Python",
+        "Train, predict, evaluate and export from Python",
         "`import tlvision` imports neither torch nor any plugin.",
-        ("tlvision.train", "tlvision.load", "tlvision.engine.train.TrainResult", "tlvision.engine.model.LoadedModel"),
+        (
+            "tlvision.train",
+            "tlvision.load",
+            "tlvision.engine.train.TrainResult",
+            "tlvision.trained_run.TrainedRun",
+            "tlvision.engine.evaluate.EvaluateResult",
+            "tlvision.export.export.ExportResult",
+            "tlvision.engine.model.LoadedModel",
+            "tlvision.runtime.model.RuntimeModel",
+        ),
     ),
     ApiPage("types", "Value types", "", ("tlvision.types",)),
     ApiPage(

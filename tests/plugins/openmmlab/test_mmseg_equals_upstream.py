@@ -38,7 +38,7 @@ def upstream_of(model: Any, path: Path) -> Any:
     config.model.data_preprocessor["test_cfg"] = {"size_divisor": 32}
     resize = {"type": "Resize", "scale": (SIZE, SIZE), "keep_ratio": True}
     config.test_pipeline = [{"type": "LoadImageFromFile"}, resize, {"type": "PackSegInputs"}]
-    tensors = load_file(model.run / "checkpoints" / "best" / "model.safetensors")
+    tensors = load_file(model.folder / "checkpoints" / "best" / "model.safetensors")
     meta = {"dataset_meta": {"classes": model.classes.names, "palette": [[0, 0, 0]] * len(model.classes)}}
     torch.save({"state_dict": tensors, "meta": meta}, path)
     return init_model(config, str(path), device="cpu")

@@ -33,7 +33,7 @@ def model(few_streets: Any, brief_run: Any, shared: Path) -> Any:
 
 def upstream_of(model: Any) -> Any:
     net = smp.create_model("unet", encoder_name="mobilenet_v2", encoder_weights=None, classes=len(model.classes))
-    net.load_state_dict(load_file(model.run / "checkpoints" / "best" / "model.safetensors"))
+    net.load_state_dict(load_file(model.folder / "checkpoints" / "best" / "model.safetensors"))
     return net.eval()
 
 

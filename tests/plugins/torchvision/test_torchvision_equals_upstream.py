@@ -33,7 +33,7 @@ def model(few_cells: Any, brief_run: Any, shared: Path) -> Any:
 
 def upstream_of(model: Any) -> Any:
     """Return torchvision's own detector with the weights and the settings of ours."""
-    weights = str(model.run / "checkpoints" / "best" / "model.safetensors")
+    weights = str(model.folder / "checkpoints" / "best" / "model.safetensors")
     detector = build_upstream(find_architecture(ARCH), BuildSpec(arch=ARCH, weights=weights, classes=model.classes))
     detector.transform.min_size, detector.transform.max_size = (SIZE,), SIZE
     detector.roi_heads.score_thresh, detector.roi_heads.detections_per_img = 0.001, 300

@@ -391,7 +391,7 @@ def test_label_maps_of_files_are_upstreams(  # noqa: PLR0917
     # A JPEG that is decoded at half its size has other pixels than one that is shrunk afterwards.
     files = [file for file in streets if file.name != "huge.jpg"]
     net = upstream(LRASPP, len(model.classes))
-    net.load_state_dict(load_file(model.run / "checkpoints" / "best" / "model.safetensors"))
+    net.load_state_dict(load_file(model.folder / "checkpoints" / "best" / "model.safetensors"))
     net.eval()
     theirs = [label_map(net, file, same_resize, 16) for file in files]
     total, different = pixels_that_differ(files, model.predict(files), theirs)

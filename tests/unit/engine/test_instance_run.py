@@ -135,7 +135,7 @@ def test_a_finished_run_predicts_and_is_evaluated_with_masks(
     assert json.loads((folder / "metrics.json").read_text()) == again
 
     images = sorted((plates / "images").glob("val_*.jpg"))
-    model = tlvision.load(result.run)
+    model = tlvision.load(result.run).model
     assert model.task.name == "instance"
     found = model.predict(images[0], min_score=0)
     assert found.masks is not None

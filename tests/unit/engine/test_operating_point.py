@@ -102,7 +102,7 @@ def test_predictions_have_the_scores_of_the_map(run: Path, tmp_path: Path, tiny_
     assert main(["predict", str(image), "--run", str(run), "--output", str(tmp_path / "out")]) == 0
     written = [row["score"] for row in json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))]
     assert written == pytest.approx(model.predict(image).scores.tolist(), abs=1e-5)
-    assert list(model.selection.counts_from().per_class.values()) == pytest.approx([limit / 2] * 2)
+    assert list(model.model.selection.counts_from().per_class.values()) == pytest.approx([limit / 2] * 2)
 
 
 @pytest.mark.parametrize("kept", [False, True])

@@ -152,7 +152,7 @@ def test_every_is_checked_before_anything_is_read(small_run: Path, clip: Path, t
 
 
 def test_at_most_two_batches_of_frames_are_in_memory_and_their_order_is_kept(small_run: Path) -> None:
-    model = tlvision.load(small_run)
+    model = tlvision.load(small_run).model
     made: list[weakref.ref[Any]] = []
     most = 0
 

@@ -40,7 +40,7 @@ def test_a_family_without_an_export_is_an_error_before_anything_is_built(
 ) -> None:
     with pytest.raises(InputError, match=r"--format 'onx' is not known\. Did you mean 'onnx'"):
         export_run(small_run, tmp_path / "out", graph_format="onx")
-    model = tlvision.load(small_run)
+    model = tlvision.load(small_run).model
     without: Any = object()
     with pytest.raises(InputError, match=r"plugin 'toy' has no export of 'tiny_detector' \(not written\)"):
         check_exportable(replace(model, adapter=without))

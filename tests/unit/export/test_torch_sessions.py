@@ -25,7 +25,7 @@ from tlvision.types import InputError, Prediction, RunError
 
 @pytest.fixture(scope="module")
 def model(small_run: Path) -> LoadedModel:
-    return tlvision.load(small_run)
+    return tlvision.load(small_run).model
 
 
 def runtime_of(model: LoadedModel) -> RuntimeModel:

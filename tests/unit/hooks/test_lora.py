@@ -181,7 +181,7 @@ def test_a_run_moves_nothing_pretrained_and_saves_what_evaluate_loads(
         assert saved.keys() > start.keys()
         assert all(torch.equal(saved[key], start[key]) for key in frozen)
         assert all(saved[key].abs().sum() > 0 for key in saved if key.endswith("lora_up"))
-    model = tlvision.load(result.run)
+    model = tlvision.load(result.run).model
     best = load_file(str(result.run / "checkpoints" / "best" / "model.safetensors"))
     assert all(torch.equal(best[key], value) for key, value in model.adapter.module.state_dict().items())
     image = next(Path(lora_config["data"]["val"]["images"]).iterdir())
