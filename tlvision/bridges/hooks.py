@@ -52,6 +52,7 @@ def reason_against(hook: Hook) -> str | None:
         "needs the evaluations and the run folder of tlvision": isinstance(hook, ObserverHook) and not _averages(hook),
         "adds modules to the model": isinstance(hook, ModelHook),
         "changes images as they load": isinstance(hook, DataHook),
+        "needs what a plugin knows of its model": bool(hook.needs),
     }
     return next((reason for reason, holds in needs.items() if holds), None)
 

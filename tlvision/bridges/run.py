@@ -250,11 +250,11 @@ class BridgeRun:
         self._restored = set(states)
 
     def _prepare(self, hook: Hook) -> None:
-        if not isinstance(hook, ObjectiveHook):
+        if not isinstance(hook, ObjectiveHook | SetupHook):
             return
         with own_generators("prepare", hook.key()):
             hook.prepare(self.adapter)
-        if hook.module is not None:
+        if isinstance(hook, ObjectiveHook) and hook.module is not None:
             raise InputError(f"hooks: '{hook.key()}' trains a module of its own, which {self.trainer} would not save")
         check_taps(hook, self.adapter)
 

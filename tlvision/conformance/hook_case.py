@@ -75,8 +75,9 @@ class HookCase:
     @cached_property
     def arch(self) -> str:
         """The first tiny model that has all that the hook needs; InputError if there is none."""
+        own = {name for name, answer in self.plugin.capabilities.items() if answer == "yes"}
         for arch in self.plugin.architectures():
-            has = get_task(self.plugin.task_of(arch)).capabilities
+            has = own | set(get_task(self.plugin.task_of(arch)).capabilities)
             if all(needed.__name__ in has for needed in self.kind.needs):
                 return arch
         needs = listing(needed.__name__ for needed in self.kind.needs)

@@ -200,7 +200,7 @@ def _with_version(config: Config) -> Config:
 def _prepare(hook: Hook, adapter: Adapter, task: Task) -> None:
     if isinstance(hook, LearnsFromRun):
         hook.open_run(open_run_model(hook.run, task, hook.key()))
-    if isinstance(hook, ObjectiveHook):
+    if isinstance(hook, ObjectiveHook | SetupHook):
         with own_generators("prepare", hook.key()):  # what it initialises depends on no other hook
             hook.prepare(adapter)
     check_taps(hook, adapter)

@@ -8,7 +8,8 @@ from pathlib import Path
 from tlvision.export.graphs import write_graph
 from tlvision.export.torch_session import pooling_of
 from tlvision.plugin.export import ExportGraphs
-from tlvision.types import InputError
+from tlvision.terminal import console
+from tlvision.types import InputError, counted
 
 GRAPH_FORMATS = ("onnx", "openvino")
 _NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
@@ -17,7 +18,7 @@ _NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "o
 def write_graphs(
     graphs: ExportGraphs, folder: Path, graph_format: str, *, fixed: tuple[int, int] | None
 ) -> dict[str, str]:
-    """Write every graph into `folder`, and return the name of its file for each.
+    """Write every graph into `folder`, without channels that are always 0, and return the name of its file for each.
 
     fixed: height and width of the only network input that the graph "model" takes, one at a time; None leaves batch,
            height and width free.
@@ -28,11 +29,16 @@ def write_graphs(
         if find_spec(package) is None:
             extra = "openvino" if package == "openvino" else "export"
             raise InputError(f'export: the package {package} is not installed. pip install "tlvision[{extra}]"')
-    files = {}
+    from tlvision.export.shrink import leave_out_zero_channels
+
+    files, removed = {}, 0
     for name, graph in graphs.graphs.items():
         path = folder / f"{name}.onnx"
         write_graph(graph, path, fixed=fixed if name == "model" else None, pooling=pooling_of(graphs, name))
+        removed += leave_out_zero_channels(path)
         files[name] = (_to_openvino(path) if graph_format == "openvino" else path).name
+    if removed:
+        console().print(f"{counted(removed, 'channel')} of zeros left out of the graphs", soft_wrap=True)
     return files
 
 

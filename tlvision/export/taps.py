@@ -27,18 +27,28 @@ def with_taps(graphs: ExportGraphs, adapter: Adapter) -> ExportGraphs:
     if not taps:
         return graphs
     module = _WithTaps(graph.module, adapter.module, taps).eval()
-    names = tuple(f"{TAP_PREFIX}{tap.name}" for tap in taps)
+    names = tuple(f"{TAP_PREFIX}{tap.name}" for tap, _ in taps)
     added = replace(graph, module=module, outputs=(*graph.outputs, *names))
     return replace(graphs, graphs={**graphs.graphs, "model": added})
 
 
-def _chosen(graph: Graph, adapter: Adapter) -> list[Tap]:
-    """Return the finest, the coarsest and one between of the taps that the graph passes."""
+def _chosen(graph: Graph, adapter: Adapter) -> list[tuple[Tap, list[int]]]:
+    """Return the finest, the coarsest and one between of the taps that the graph passes, with channels of each.
+
+    Channels that are 0 for images of noise are left out: a pruned one says nothing, and has to stay if it is asked for.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randn(each.shape, generator=generator).to(each) for each in graph.inputs.values()]
     with torch.no_grad(), capture(adapter.module, adapter.taps) as features:
-        graph.module(*graph.inputs.values())
+        graph.module(*noise)
     passed = [tap for tap in adapter.taps if tap.name in features and features[tap.name].ndim == 4]
     passed.sort(key=lambda tap: tap.stride)
-    return [passed[index] for index in _spread(len(passed), MAX_TAPS)]
+    chosen = []
+    for tap in (passed[index] for index in _spread(len(passed), MAX_TAPS)):
+        alive = features[tap.name].abs().amax(dim=(0, 2, 3)).nonzero().flatten().tolist()
+        channels = alive or list(range(features[tap.name].shape[1]))
+        chosen.append((tap, [channels[index] for index in _spread(len(channels), MAX_CHANNELS)]))
+    return chosen
 
 
 def _spread(count: int, most: int) -> list[int]:
@@ -58,22 +68,28 @@ class _WithTaps(nn.Module):
     module: the graph. whole: the adapter's module, in which the taps lie; a tuple keeps it from being a second child.
     """
 
-    def __init__(self, module: nn.Module, whole: nn.Module, taps: Sequence[Tap]) -> None:
+    def __init__(self, module: nn.Module, whole: nn.Module, taps: Sequence[tuple[Tap, list[int]]]) -> None:
         super().__init__()
         self.module = module
-        self._whole, self._taps = (whole,), tuple(taps)
+        self._whole, self._taps = (whole,), tuple(tap for tap, _ in taps)
+        for number, (_, channels) in enumerate(taps):
+            self.register_buffer(f"channels_{number}", torch.tensor(channels), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of the graph, then those of the taps."""
         with capture(self._whole[0], self._taps) as features:
             found = self.module(images)
         outputs = found if isinstance(found, tuple) else (found,)
-        return (*outputs, *(_statistics(features[tap.name]) for tap in self._taps))
+        chosen = (self.get_buffer(f"channels_{number}") for number in range(len(self._taps)))
+        return (
+            *outputs,
+            *(_statistics(features[tap.name], each) for tap, each in zip(self._taps, chosen, strict=True)),
+        )
 
 
-def _statistics(values: Tensor) -> Tensor:
-    """Return means and standard deviations of some channels over places, (N, C, h, w) -> (N, 2 * c)."""
-    chosen = values[:, _spread(values.shape[1], MAX_CHANNELS)].float()
+def _statistics(values: Tensor, channels: Tensor) -> Tensor:
+    """Return means and standard deviations of some channels over places, (N, C, h, w) and (c,) int64 -> (N, 2 * c)."""
+    chosen = values.index_select(1, channels).float()
     means = chosen.mean(dim=(2, 3), keepdim=True)
     squares = (chosen - means).square().mean(dim=(2, 3))
     return torch.cat([means.flatten(1), squares.sqrt()], dim=1)

@@ -260,6 +260,12 @@ class ModelHook(Hook):
 class SetupHook(Hook):
     """Decides which parameters are trained, when and how fast, before the optimizer exists."""
 
+    def prepare(self, adapter: Adapter) -> None:
+        """Look at the model with its weights, or set values in it, before plan and optimizer exist.
+
+        Called when a run is built, also to resume one, and not to predict: a checkpoint has the values that were set.
+        """
+
     def setup(self, plan: Plan) -> Plan:
         """Return the changed plan; pure: the same plan gives the same result."""
         raise NotImplementedError(f"{type(self).__name__} is a SetupHook and needs setup(plan)")

@@ -28,6 +28,7 @@ BUILT_IN = {
     "lr_groups": "tlvision.hooks.setup.lr_groups:LrGroups",
     "warm_restart": "tlvision.hooks.setup.warm_restart:WarmRestart",
     "cyclic_lr": "tlvision.hooks.setup.cyclic_lr:CyclicLr",
+    "prune": "tlvision.hooks.setup.prune:Prune",
     "l2_sp": "tlvision.hooks.objectives.l2_sp:L2Sp",
     "feature_distance": "tlvision.hooks.objectives.feature_distance:FeatureDistance",
     "distill": "tlvision.hooks.objectives.distill:Distill",

@@ -1,0 +1,1 @@
+"""Which channels of a network belong together: for hooks that prune, and for exports that leave channels out."""
