@@ -22,6 +22,8 @@ from tlvision_timm.pyramid import STRIDES
 
 TYPE = f"{TimmBackbone.__module__}.{TimmBackbone.__name__}"
 
+_SEGMENTER_HEADS = ("decode_head", "auxiliary_head")
+_DETECTOR_HEADS = ("panoptic_head", "bbox_head", "mask_head")
 # Backbones of one stride: a config that has one is written for maps of one stride.
 _PLAIN = frozenset({"VisionTransformer", "BEiT", "MAE"})
 
@@ -132,9 +134,11 @@ def _readers(model: ConfigDict) -> Iterator[ConfigDict]:
         if "in_channels" in first:
             yield first
         return
-    names = ("decode_head", "auxiliary_head", "panoptic_head", "bbox_head", "mask_head", "rpn_head")
-    heads = [each for name in names for each in _as_list(model.get(name))]
+    heads = [each for name in _SEGMENTER_HEADS for each in _as_list(model.get(name))]
     yield from (head for head in heads if isinstance(head, dict) and "in_channels" in head)
+    # The heads of other detectors without a neck read one map of a certain ResNet.
+    found = (model.get(name) for name in _DETECTOR_HEADS)
+    yield from (head for head in found if head and isinstance(head.get("in_channels"), list | tuple))
 
 
 def _as_list(value: Any) -> list[Any]:
