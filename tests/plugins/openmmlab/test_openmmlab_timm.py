@@ -95,17 +95,17 @@ def test_an_option_normalises_images_as_timms_weights_expect() -> None:
 
 
 @pytest.mark.parametrize(
-    ("plugin", "arch", "expected"),
+    ("plugin", "arch", "name", "expected"),
     [
-        ("mmseg", "segmenter_vit-t_mask_8xb1-160k_ade20k-512x512", (16,)),
-        ("mmseg", "upernet_r18_4xb2-40k_cityscapes-512x1024", (4, 8, 16, 32)),
-        ("mmdet", "yolof_r50-c5_8xb8-1x_coco", (32,)),
-        ("mmdet", "yolov3_mobilenetv2_8xb24-320-300e_coco", (8, 16, 32)),  # its neck lists the coarsest map first
+        ("mmseg", "segmenter_vit-t_mask_8xb1-160k_ade20k-512x512", "test_vit", (16,)),
+        ("mmseg", "upernet_r18_4xb2-40k_cityscapes-512x1024", "test_vit", (4, 8, 16, 32)),
+        ("mmdet", "yolof_r50-c5_8xb8-1x_coco", "test_vit", (32,)),
+        ("mmdet", "yolov3_mobilenetv2_8xb24-320-300e_coco", "test_convnext", (8, 16, 32)),  # its neck begins with 32
     ],
 )
-def test_as_many_maps_as_the_config_reads(plugin: str, arch: str, expected: tuple[int, ...]) -> None:
+def test_as_many_maps_as_the_config_reads(plugin: str, arch: str, name: str, expected: tuple[int, ...]) -> None:
     """A config that is written for a plain transformer gets its maps, any other gets the pyramid."""
-    assert build(plugin, arch, "timm/test_vit")[0].module.backbone.strides == expected
+    assert build(plugin, arch, f"timm/{name}")[0].module.backbone.strides == expected
 
 
 @pytest.mark.parametrize(
