@@ -128,7 +128,11 @@ def _on_timm(name: str) -> Architecture | None:
     detector, _, backbone = name.partition(f"_{PREFIX}")
     if detector not in DETECTORS or not backbone:
         return None
-    check_name(backbone)
+    try:
+        check_name(backbone)
+    except InputError as error:
+        own = f"one of torchvision's own is '{detector}_resnet50_fpn'"
+        raise InputError(f"{error} The value of model.arch is '{name}'; {own}.") from None
     # Norms of timm may have an activation inside, and are not replaced by frozen ones.
     return Architecture(name, detector, f"{PREFIX}{backbone}", frozen=False)
 
