@@ -37,9 +37,9 @@ class TimmBackbone(nn.Module):
     Raises InputError if timm has no such model, or if it does not fit the other arguments.
 
     >>> import torch
-    >>> backbone = TimmBackbone("test_resnet", out_indices=(2, 3))
+    >>> backbone = TimmBackbone("test_convnext", out_indices=(1, 2))
     >>> [tuple(map_.shape) for map_ in backbone(torch.zeros(1, 3, 64, 96))]
-    [(1, 64, 8, 12), (1, 96, 4, 6)]
+    [(1, 32, 8, 12), (1, 48, 4, 6)]
     """
 
     def __init__(
