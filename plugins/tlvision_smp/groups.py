@@ -7,7 +7,7 @@ encoder, without knowing its modules. Every tensor is in exactly one group, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tlvision.plugin import LayerGroup, Tap
+from tlvision.plugin.stages import find_stages, split_stem
 
 # About the height of the black image that is passed through; large enough for a map of stride 32 to have 2 x 2 cells.
 _PROBE_SIDE = 64
@@ -108,88 +109,12 @@ def find_groups(model: Any, seen: Probe) -> tuple[LayerGroup, ...]:
     what comes before the largest part of the first stage: the patch embedding. Layers of the encoder that the decoder
     has no use for, such as the last stages below PSPNet, are in the last of its groups.
     """
-    stages = _stages(model.encoder, seen.maps)
-    order = sorted(set(stages.values()))
-    paths: list[list[str]] = [[] for _ in order]
-    for path, stage in _largest_uniform(model.encoder, "encoder", stages):
-        paths[order.index(stage)].append(path)
+    paths = find_stages(model.encoder, "encoder", seen.maps)
     strides = [seen.side // map_.shape[2] for map_ in seen.maps if map_.grad_fn is not None]
     if strides[0] >= 4:
-        paths[:1] = _split_stem(model, paths[0])
+        paths[:1] = split_stem(model, paths[0])
     stem, *rest = paths
     groups = [LayerGroup("stem", "stem", tuple(stem))] if stem else []
     groups += [LayerGroup(f"backbone.stage{at}", "backbone", tuple(stage)) for at, stage in enumerate(rest, 1)]
     neck = LayerGroup("neck", "neck", ("decoder",))
     return (*groups, neck, LayerGroup("head", "head", ("segmentation_head",)))
-
-
-def _stages(encoder: nn.Module, maps: Iterable[Tensor]) -> dict[str, int]:
-    """Return for every parameter and buffer of `encoder` the position of the first map that depends on it.
-
-    What no map depends on in the graph, such as a buffer, goes with the parameters of its module; what has no such
-    neighbour, such as a stage that is not used, goes last.
-    """
-    names = {id(parameter): name for name, parameter in encoder.named_parameters()}
-    found: dict[str, int] = {}
-    known: set[Any] = set()
-    for at, map_ in enumerate(maps):
-        for leaf in _new_leaves(map_, known):
-            if id(leaf) in names:
-                found.setdefault(names[id(leaf)], at)
-    rest = [name for name, _ in (*encoder.named_parameters(), *encoder.named_buffers()) if name not in found]
-    return found | {name: _stage_of_neighbours(name, found) for name in rest}
-
-
-def _new_leaves(map_: Tensor, known: set[Any]) -> Iterator[Tensor]:
-    """Yield the leaves of the graph behind `map_` that are not behind nodes in `known`, and add the nodes to it."""
-    ahead: list[Any] = [map_.grad_fn]
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in known:
-            continue
-        known.add(node)
-        if hasattr(node, "variable"):
-            yield node.variable
-        ahead += [following for following, _ in node.next_functions]
-
-
-def _stage_of_neighbours(name: str, found: dict[str, int]) -> int:
-    owner = name.rpartition(".")[0]
-    above = owner
-    while True:
-        prefix = f"{above}." if above else ""
-        stages = {stage for other, stage in found.items() if other.startswith(prefix)}
-        if stages:
-            # A module's own constants are there for all that it does; an unused module comes after it.
-            return min(stages) if above == owner else max(stages)
-        above = above.rpartition(".")[0]
-
-
-def _largest_uniform(module: nn.Module, path: str, stages: dict[str, int]) -> Iterator[tuple[str, int]]:
-    """Yield path and stage of the largest modules all of whose tensors are of one stage, and of single tensors.
-
-    path: of `module` in the model. stages: of its tensors, by name inside it.
-    """
-    if len(set(stages.values())) == 1:
-        yield path, min(stages.values())
-        return
-    yield from ((f"{path}.{name}", stage) for name, stage in stages.items() if "." not in name)
-    last = min(stages.values())
-    for name, child in module.named_children():
-        inner = {key.removeprefix(f"{name}."): stage for key, stage in stages.items() if key.startswith(f"{name}.")}
-        if inner:
-            yield from _largest_uniform(child, f"{path}.{name}", inner)
-            last = min(inner.values())
-        elif "drop" in type(child).__name__.lower():
-            # Frozen means that nothing is random any more.
-            yield f"{path}.{name}", last
-
-
-def _split_stem(model: nn.Module, paths: Sequence[str]) -> list[list[str]]:
-    """Cut the first stage before its largest part."""
-    modules = dict(model.named_modules())
-    sizes = [
-        sum(parameter.numel() for parameter in modules[path].parameters()) if path in modules else 0 for path in paths
-    ]
-    cut = sizes.index(max(sizes))
-    return [list(paths[:cut]), list(paths[cut:])]

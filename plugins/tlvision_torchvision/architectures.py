@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from tlvision.types import InputError, nearest
+from tlvision_timm.names import PREFIX, check_name, is_timm
 from tlvision_torchvision.segmentation.architectures import SEGMENTERS
 
 DETECTORS = ("fasterrcnn", "maskrcnn", "retinanet", "fcos")
@@ -44,7 +45,7 @@ class Architecture:
 
     name:     its name in a config, for example "fasterrcnn_resnet50_fpn".
     detector: "fasterrcnn", "maskrcnn", "retinanet", "fcos" or "ssdlite".
-    backbone: torchvision's name of its classifier.
+    backbone: torchvision's name of its classifier, or timm's behind "timm/".
     coco:     name of torchvision's enumeration of COCO weights; empty if there are none. An architecture that has
               them is built by torchvision's own function of the same name, any other out of torchvision's parts.
     frozen:   whether the norms of the backbone are FrozenBatchNorm2d when it is pretrained, as in upstream; they
@@ -66,6 +67,11 @@ class Architecture:
     def task(self) -> str:
         """The task of the architecture."""
         return "instance" if self.detector == "maskrcnn" else "detect"
+
+    @property
+    def on_timm(self) -> bool:
+        """True if the backbone is one of timm."""
+        return is_timm(self.backbone)
 
     @property
     def has_background(self) -> bool:
@@ -114,13 +120,30 @@ def _table() -> Mapping[str, Architecture]:
 ARCHITECTURES = _table()
 
 
+def _on_timm(name: str) -> Architecture | None:
+    """Return the detector on a backbone of timm that `name` describes, "<detector>_timm/<name>"; None if it is none.
+
+    timm is imported only for such a name. Raises InputError with the nearest name if timm has no such model.
+    """
+    detector, _, backbone = name.partition(f"_{PREFIX}")
+    if detector not in DETECTORS or not backbone:
+        return None
+    try:
+        check_name(backbone)
+    except InputError as error:
+        own = f"one of torchvision's own is '{detector}_resnet50_fpn'"
+        raise InputError(f"{error} The value of model.arch is '{name}'; {own}.") from None
+    # Norms of timm may have an activation inside, and are not replaced by frozen ones.
+    return Architecture(name, detector, f"{PREFIX}{backbone}", frozen=False)
+
+
 def find_architecture(name: str) -> Architecture:
     """Return the detector called `name`; InputError with the nearest name, of segmenters too, where there is none."""
-    try:
-        return ARCHITECTURES[name]
-    except KeyError:
-        backbones = "" if name.startswith(DETECTORS) else " Others are '<detector>_<backbone>_fpn'."
-        names = (*ARCHITECTURES, *SEGMENTERS)
-        raise InputError(
-            f"model.arch: plugin 'torchvision' has no architecture '{name}'.{nearest(name, names)}{backbones}"
-        ) from None
+    found = ARCHITECTURES.get(name) or _on_timm(name)
+    if found is not None:
+        return found
+    backbones = ""
+    if not name.startswith(DETECTORS):
+        backbones = " Others are '<detector>_<backbone>_fpn' and '<detector>_timm/<name>'."
+    names = (*ARCHITECTURES, *SEGMENTERS)
+    raise InputError(f"model.arch: plugin 'torchvision' has no architecture '{name}'.{nearest(name, names)}{backbones}")

@@ -13,9 +13,12 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.types import InputError
+from tlvision_timm.models import timm_model
+from tlvision_timm.names import timm_name
 from tlvision_torchvision.adapter import TorchvisionAdapter, TwoStageAdapter
 from tlvision_torchvision.architectures import CLASSIFIER_EPS, Architecture
 from tlvision_torchvision.backbones import EPS_MARK, build_body, freeze_norms, mark_eps
+from tlvision_torchvision.timm_backbones import TimmBody, make_pyramid
 from tlvision_torchvision.transfer import load_weights
 from tlvision_torchvision.weights import Source, find_weights
 
@@ -81,15 +84,23 @@ def build_model(arch: Architecture, num_classes: int, *, frozen_eps: float | Non
 def _compose(arch: Architecture, rows: int) -> nn.Module:
     """Put torchvision's detector on a body of strides 4 to 32 (one-stage: 8 to 32), with upstream's default sizes."""
     two_stage = arch.detector in {"fasterrcnn", "maskrcnn"}
-    body, channels = build_body(arch.backbone, min_stride=4 if two_stage else 8)
+    min_stride = 4 if two_stage else 8
     width = _LIGHT_CHANNELS if arch.light else _NECK_CHANNELS
     extra = LastLevelMaxPool() if two_stage else LastLevelP6P7(width, width)
+    detectors = {"fasterrcnn": FasterRCNN, "maskrcnn": MaskRCNN, "retinanet": RetinaNet, "fcos": FCOS}
+    if arch.on_timm:
+        name = timm_name(arch.backbone)
+        timm_body = TimmBody(name, min_stride)
+        backbone = BodyWithPyramid(timm_body, make_pyramid(timm_body, min_stride, width, extra), width)
+        mean, std = timm_model(name).mean, timm_model(name).std
+        on_timm: nn.Module = detectors[arch.detector](backbone, num_classes=rows, image_mean=mean, image_std=std)
+        return on_timm
+    body, channels = build_body(arch.backbone, min_stride)
     backbone = BodyWithPyramid(body, FeaturePyramidNetwork(channels, width, extra_blocks=extra), width)
     if arch.light:
         head, predictor = TwoMLPHead(width * 7**2, _LIGHT_HEAD), FastRCNNPredictor(_LIGHT_HEAD, rows)
         light: nn.Module = FasterRCNN(backbone, box_head=head, box_predictor=predictor, **_LIGHT_PROPOSALS)
         return light
-    detectors = {"fasterrcnn": FasterRCNN, "maskrcnn": MaskRCNN, "retinanet": RetinaNet, "fcos": FCOS}
     model: nn.Module = detectors[arch.detector](backbone, num_classes=rows)
     return model
 
@@ -97,7 +108,7 @@ def _compose(arch: Architecture, rows: int) -> nn.Module:
 class BodyWithPyramid(nn.Module):
     """A body and its feature pyramid, with the names of torchvision's own BackboneWithFPN."""
 
-    def __init__(self, body: nn.Module, fpn: FeaturePyramidNetwork, channels: int) -> None:
+    def __init__(self, body: nn.Module, fpn: nn.Module, channels: int) -> None:
         super().__init__()
         self.body, self.fpn = body, fpn
         self.out_channels = channels

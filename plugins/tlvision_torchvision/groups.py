@@ -11,6 +11,7 @@ from torch import nn
 
 from tlvision.plugin import LayerGroup, Tap
 from tlvision_torchvision.backbones import ChannelsLastBody, Layer, chain_of, probe
+from tlvision_torchvision.timm_backbones import TimmBody
 
 # What every input is a multiple of; a coarser map need not be exactly the input over its stride.
 COARSEST = 32
@@ -18,7 +19,11 @@ _PROBE_SIZE = 128
 
 
 def find_layers(model: Any) -> list[Layer]:
-    """Return the layers of the body with their dotted names in `model`, channels and strides."""
+    """Return the layers of the body with their dotted names in `model`, channels and strides; of timm's the maps."""
+    body = getattr(model.backbone, "body", None)
+    if isinstance(body, TimmBody):
+        maps = zip(body.timm.channels, body.timm.strides, strict=True)
+        return [Layer(f"backbone.body.maps.{at}", *each) for at, each in enumerate(maps)]
     channels_last = isinstance(getattr(model.backbone, "body", None), ChannelsLastBody)
     return probe(chain_of(model), channels_last=channels_last)
 
@@ -29,7 +34,11 @@ def find_groups(model: Any, layers: Sequence[Layer]) -> tuple[LayerGroup, ...]:
     The stem is what comes before stride 4, the first layer in any case. The box and mask branches of a region are one
     group: they are trained on the same sample of regions. SSDlite's neck is the layers after its MobileNet.
     """
-    stem, *stages = _stages(model, layers)
+    body = getattr(model.backbone, "body", None)
+    if isinstance(body, TimmBody):
+        stem, *stages = [[f"backbone.body.timm.{path}" for path in each] for each in body.timm.segments]
+    else:
+        stem, *stages = _stages(model, layers)
     groups = [LayerGroup("stem", "stem", tuple(stem))]
     groups += [LayerGroup(f"backbone.stage{at}", "backbone", tuple(stage)) for at, stage in enumerate(stages, 1)]
     groups = _with_output_norms(model, groups)

@@ -11,6 +11,7 @@ from tlvision.plugin import WeightReport
 from tlvision.plugin.weights.head_rows import ClassRows, load_by_class_name
 from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError, listing
+from tlvision_timm.weights import fit
 from tlvision_torchvision.architectures import Architecture
 from tlvision_torchvision.backbones import EPS_MARK, classifier_prefixes
 from tlvision_torchvision.weights import Source
@@ -37,7 +38,11 @@ def load_weights(model: Any, arch: Architecture, source: Source, classes: Sequen
     Raises InputError if the file belongs to another architecture: a tensor outside the class rows is of another
     shape, or a tensor of the body is not there. A neck or a head may be absent.
     """
-    file = _renamed(model, arch, source).respelt(classes)
+    if arch.on_timm and not source.whole:
+        file = fit(source.file, model.backbone.body.timm, "backbone.body.timm.")
+    else:
+        file = _renamed(model, arch, source)
+    file = file.respelt(classes)
     rows = class_rows(model, arch)
     _check_belongs(model, file, rows.keys(), source, arch)
     return replace(load_by_class_name(model, file, classes, rows), source=given)
@@ -68,7 +73,7 @@ def class_rows(model: Any, arch: Architecture) -> Mapping[str, ClassRows]:
 def _renamed(model: Any, arch: Architecture, source: Source) -> TensorFile:
     """Return the file with the model's own key names."""
     known = model.state_dict().keys()
-    prefixes = classifier_prefixes(arch.backbone, arch.detector)
+    prefixes = () if arch.on_timm else classifier_prefixes(arch.backbone, arch.detector)
 
     def rename(key: str) -> str:
         if source.whole:

@@ -13,6 +13,8 @@ from torchvision.models import get_model_weights, get_weight
 from tlvision.plugin.weights.files import read_tensors
 from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError
+from tlvision_timm.names import timm_name
+from tlvision_timm.weights import pretrained_file
 from tlvision_torchvision.architectures import ARCHITECTURES, Architecture
 
 
@@ -39,6 +41,8 @@ def find_weights(arch: Architecture, weights: str) -> Source | None:
         return None
     if weights == "coco":
         return _named(read_tensors(download(coco_weights(arch), weights)), arch)
+    if weights == "imagenet" and arch.on_timm:
+        return Source(pretrained_file(timm_name(arch.backbone), weights), whole=False)
     if weights == "imagenet":
         return Source(read_tensors(download(imagenet_weights(arch.backbone), weights)), whole=False)
     return _named(read_tensors(weights), arch)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from tlvision.types import InputError, InputSpec
 from tlvision_openmmlab.common.engine import Config, ConfigDict, quiet
+from tlvision_openmmlab.common.timm_backbone import is_timm_backbone
+from tlvision_timm.names import PREFIX
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,8 +22,8 @@ class ModelConfig:
     model:      the description that the library builds the model from, as the file has it.
     input_spec: how images must arrive.
     classes:    names of the classes that the config's own dataset has; None if it is not known.
-    backbone_weights: where the config takes its backbone's weights from ("torchvision://resnet50", a URL or a path),
-                and the prefix of their keys; None if from nowhere.
+    backbone_weights: where the config takes its backbone's weights from ("torchvision://resnet50", "timm/resnet50", a
+                URL or a path), and the prefix of their keys; None if from nowhere.
     load_from:  checkpoint of the whole model that the config starts from; None if from none.
     """
 
@@ -87,6 +89,8 @@ def without_pretrained(part: dict[str, Any]) -> None:
 def backbone_weights(model: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return what `ModelConfig.backbone_weights` holds; upstream names them with the backbone or with the model."""
     backbone = model["backbone"]
+    if is_timm_backbone(model):
+        return f"{PREFIX}{backbone['name']}", ""
     inner = backbone.get("backbone_cfg") or {}  # of backbones with one of another kind inside
     for part in (backbone, inner):
         init = part.get("init_cfg")

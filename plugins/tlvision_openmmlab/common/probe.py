@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import Tap
+from tlvision.plugin import LayerGroup, Tap
 from tlvision.types import InputError
 from tlvision_openmmlab.common.engine import without_old_style
+from tlvision_timm.backbone import TimmBackbone
 
 # Sides of the black image whose maps tell the strides; the second for models that cannot take the first.
 _PROBE_SIZES = (128, 512)
@@ -152,11 +153,19 @@ def backbone_segments(
     stages in it.
     """
     backbone = model.get_submodule(path)
+    if isinstance(backbone, TimmBackbone):
+        return [[f"{path}.{name}" for name in segment] for segment in backbone.segments]
     tokens = _TOKEN_STAGES.get(type(backbone).__name__)
     segments = _token_segments(backbone, path, tokens) if tokens else _probed_segments(model, path, forward, opened)
     single = [name for name, _ in (*backbone.named_parameters(recurse=False), *backbone.named_buffers(recurse=False))]
     segments[0] += [f"{path}.{name}" for name in single]
     return segments
+
+
+def pyramid_group(model: Any) -> list[LayerGroup]:
+    """Return the group of the pyramid inside a plain transformer of timm, which no weights of timm hold; else none."""
+    found = getattr(model.backbone, "pyramid", None) if isinstance(model.backbone, TimmBackbone) else None
+    return [] if found is None else [LayerGroup("pyramid", "neck", ("backbone.pyramid",))]
 
 
 def named_parts(module: nn.Module) -> list[str]:

@@ -17,6 +17,9 @@ from tlvision.plugin.weights.head_rows import ClassRows, Layout, Special, load_b
 from tlvision.plugin.weights.tensor_file import TensorFile
 from tlvision.types import InputError, listing
 from tlvision_openmmlab.common.config import ModelConfig
+from tlvision_timm.backbone import TimmBackbone
+from tlvision_timm.names import is_timm, timm_name
+from tlvision_timm.weights import fit, pretrained_file
 
 # A backbone, or the one inside it: that which a checkpoint for backbones is of.
 _BACKBONE = re.compile(r"backbone\.(?:\w+\.)*?backbone\.")
@@ -40,6 +43,8 @@ def find_weights(config: ModelConfig, weights: str, *, trained: str) -> TensorFi
         if config.backbone_weights is None:
             raise InputError(f"model.weights: '{config.path.name}' names no backbone weights; give 'none' or a path")
         address, prefix = config.backbone_weights
+        if is_timm(address):
+            return pretrained_file(timm_name(address), weights)
         file = read_tensors(_local(address, weights))
         return replace(file, tensors={key.removeprefix(prefix): tensor for key, tensor in file.tensors.items()})
     if weights == trained:
@@ -143,6 +148,8 @@ def backbone_prefix(state: Iterable[str]) -> str:
 
 def _fitted(model: nn.Module, file: TensorFile) -> TensorFile:
     """Return the file with the model's keys; those of a backbone of another library are matched in their order."""
+    if isinstance(model.backbone, TimmBackbone):
+        return fit(file, model.backbone, "backbone.")
     state = model.state_dict()
     if any(key in state for key in file.tensors):
         return file

@@ -13,6 +13,8 @@ from tlvision.plugin import BuildSpec, PredictSpec, WeightReport
 from tlvision.types import InputError
 from tlvision_openmmlab.common.config import ModelConfig, first_line
 from tlvision_openmmlab.common.engine import DefaultScope, quiet
+from tlvision_openmmlab.common.options import backbone_option
+from tlvision_openmmlab.common.timm_backbone import misfits_explained
 from tlvision_openmmlab.common.weights import find_weights, load_weights
 from tlvision_openmmlab.mmdet.adapter import MmdetAdapter, TwoStageAdapter
 from tlvision_openmmlab.mmdet.config import adapted, read_config
@@ -22,9 +24,10 @@ from tlvision_openmmlab.mmdet.zoo import ZooConfig
 
 def build_adapter(found: ZooConfig, spec: BuildSpec) -> tuple[MmdetAdapter, WeightReport]:
     """Build the model of a config with a head for `spec.classes` and load `spec.weights` into it; see `MmdetPlugin`."""
-    config = read_config(found.path)
+    config = read_config(found.path, backbone_option(spec))
     file = find_weights(config, spec.weights, trained="coco")
-    model = build_model(config, len(spec.classes))
+    with misfits_explained(config.model, config.path.name):
+        model = build_model(config, len(spec.classes))
     report = load_weights(
         model,
         file,
@@ -37,7 +40,8 @@ def build_adapter(found: ZooConfig, spec: BuildSpec) -> tuple[MmdetAdapter, Weig
     kind = TwoStageAdapter if two_stage else MmdetAdapter
     masks = found.task == "instance"
     set_predict(model, spec.predict, spec.arch)
-    return kind(model, config.input_spec, masks=masks, predict=spec.predict), report
+    with misfits_explained(config.model, config.path.name):
+        return kind(model, config.input_spec, masks=masks, predict=spec.predict), report
 
 
 def objectness_keys(model: Any) -> tuple[str, ...]:

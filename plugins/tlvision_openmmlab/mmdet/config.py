@@ -20,21 +20,27 @@ from tlvision_openmmlab.common.config import (
     without_pretrained,
 )
 from tlvision_openmmlab.common.engine import ConfigDict
+from tlvision_openmmlab.common.timm_backbone import timm_input_spec, with_timm
 from tlvision_openmmlab.mmdet.upstream import DATASETS
 
 
-def read_config(path: Path) -> ModelConfig:
-    """Read an mmdet 3.x config; InputError if it cannot be read or describes no detector."""
+def read_config(path: Path, backbone: str | None = None) -> ModelConfig:
+    """Read an mmdet 3.x config; InputError if it cannot be read or describes no detector.
+
+    backbone: a model of timm ("timm/<name>") in the place of the config's backbone; None keeps that.
+    """
     config = load_config(path)
     model = config["model"]
+    with_timm(config, backbone, path.name)
     stretched = any(
         step.get("type") == "Resize" and step.get("keep_ratio") is False for step in config.get("test_pipeline") or ()
     )
+    spec = input_spec(model.get("data_preprocessor") or {}, padding=_pad_colour(config), stretched=stretched)
     return ModelConfig(
         "mmdet",
         path,
         model,
-        input_spec(model.get("data_preprocessor") or {}, padding=_pad_colour(config), stretched=stretched),
+        timm_input_spec(spec, backbone) if backbone else spec,
         dataset_classes(config, DATASETS),
         backbone_weights(model),
         config.get("load_from"),

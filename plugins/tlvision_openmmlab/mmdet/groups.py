@@ -7,7 +7,13 @@ import re
 from typing import Any
 
 from tlvision.plugin import LayerGroup, Role, Tap
-from tlvision_openmmlab.common.probe import add_map_taps, backbone_segments, named_parts, preprocessor
+from tlvision_openmmlab.common.probe import (
+    add_map_taps,
+    backbone_segments,
+    named_parts,
+    preprocessor,
+    pyramid_group,
+)
 
 # Parts of a detector from input to output; what is in none of them stands between the encoder and the decoder.
 _EARLY: dict[str, tuple[Role, tuple[str, ...]]] = {
@@ -28,7 +34,7 @@ def add_taps(model: Any) -> tuple[Tap, ...]:
 
 
 def find_groups(model: Any) -> tuple[LayerGroup, ...]:
-    """Return stem, backbone.stage1.., neck, encoder, …, heads, in the order of the computation.
+    """Return stem, backbone.stage1.., pyramid, neck, encoder, …, heads, in the order of the computation.
 
     A decoder that refines its boxes with the box head's own branches, as DINO's does, is in one group with that head.
     """
@@ -36,6 +42,7 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
     stem = [*preprocessor(model), *stem]
     groups = [LayerGroup("stem", "stem", tuple(stem))] if stem else []
     groups += [LayerGroup(f"backbone.stage{n}", "backbone", tuple(stage)) for n, stage in enumerate(stages, 1)]
+    groups += pyramid_group(model)
     parts = [name for name in named_parts(model) if name not in ("backbone", "data_preprocessor")]
     for name, (role, members) in _EARLY.items():
         inside = tuple(member for member in members if member in parts)

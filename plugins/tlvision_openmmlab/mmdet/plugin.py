@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tlvision.plugin import Adapter, BuildSpec, WeightReport
+    from tlvision_openmmlab.common.options import OpenmmlabOptions
 
 
 class MmdetPlugin:
@@ -44,6 +45,12 @@ class MmdetPlugin:
         """Return "instance" where the model finds masks, else "detect"; InputError if `arch` is unknown."""
         return find_config(arch).task
 
+    def options_type(self) -> type[OpenmmlabOptions]:
+        """Return the type of `model.options`: a backbone of timm in the place of the config's."""
+        from tlvision_openmmlab.common.options import OpenmmlabOptions
+
+        return OpenmmlabOptions
+
     def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:
         """Build the model with a head for `spec.classes` and load its weights.
 
@@ -51,6 +58,7 @@ class MmdetPlugin:
         spec.weights: "coco" (the checkpoint of the model zoo), "imagenet" (what the config starts its backbone from),
                       "none", or the path of a checkpoint of mmdet, of a backbone's state dict, or of our own
                       `model.safetensors`. A pickle is read, never run.
+        spec.options: `OpenmmlabOptions`, or None for the defaults.
 
         Raises InputError if the config is unknown, mmdet is not installed or cannot build the model, or the weights
         cannot be had, cannot be read, or belong to another architecture.

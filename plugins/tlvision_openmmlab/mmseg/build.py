@@ -14,6 +14,8 @@ from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.types import InputError
 from tlvision_openmmlab.common.config import ModelConfig, first_line
 from tlvision_openmmlab.common.engine import DefaultScope, quiet
+from tlvision_openmmlab.common.options import backbone_option
+from tlvision_openmmlab.common.timm_backbone import misfits_explained
 from tlvision_openmmlab.common.weights import find_weights, load_weights
 from tlvision_openmmlab.mmseg.adapter import MmsegAdapter
 from tlvision_openmmlab.mmseg.config import adapted, edge_width, read_config
@@ -22,18 +24,20 @@ from tlvision_openmmlab.mmseg.upstream import MODELS
 
 def build_adapter(path: Path, spec: BuildSpec) -> tuple[MmsegAdapter, WeightReport]:
     """Build the model of a config with heads for `spec.classes` and load `spec.weights` into it; see `MmsegPlugin`."""
-    config = read_config(path)
+    config = read_config(path, backbone_option(spec))
     if spec.weights == "coco":
         raise InputError(
             "model.weights: mmseg's checkpoints are trained on what the name of the config says; give 'pretrained' for "
             "the one that the zoo lists, 'imagenet', 'none' or a path"
         )
     file = find_weights(config, spec.weights, trained="pretrained")
-    model = build_model(config, len(spec.classes), spec.image_size)
+    with misfits_explained(config.model, config.path.name):
+        model = build_model(config, len(spec.classes), spec.image_size)
     report = load_weights(
         model, file, spec, build=lambda classes: build_model(config, classes, spec.image_size), config=config
     )
-    return MmsegAdapter(model, config.input_spec, edge_width=edge_width(config)), report
+    with misfits_explained(config.model, config.path.name):
+        return MmsegAdapter(model, config.input_spec, edge_width=edge_width(config)), report
 
 
 def build_model(config: ModelConfig, num_classes: int, image_size: int) -> Any:

@@ -19,6 +19,7 @@ from tlvision_openmmlab.common.config import (
     without_pretrained,
 )
 from tlvision_openmmlab.common.engine import ConfigDict
+from tlvision_openmmlab.common.timm_backbone import timm_input_spec, with_timm
 from tlvision_openmmlab.mmseg.upstream import DATASETS
 
 # Backbones whose relative positions fit one size of input alone.
@@ -28,8 +29,11 @@ _EDGE_HEADS = frozenset({"STDCHead"})
 _SEGMENTERS = frozenset({"EncoderDecoder", "CascadeEncoderDecoder"})
 
 
-def read_config(path: Path) -> ModelConfig:
-    """Read an mmseg 1.x config; InputError if it cannot be read or describes no segmenter of images."""
+def read_config(path: Path, backbone: str | None = None) -> ModelConfig:
+    """Read an mmseg 1.x config; InputError if it cannot be read or describes no segmenter of images.
+
+    backbone: a model of timm ("timm/<name>") in the place of the config's backbone; None keeps that.
+    """
     config = load_config(path)
     model = config["model"]
     if model.get("type") not in _SEGMENTERS:
@@ -37,16 +41,18 @@ def read_config(path: Path) -> ModelConfig:
             f"model.arch: the model of '{path.name}' is of the type '{model.get('type')}', which is not supported; "
             f"give a config of {' or '.join(sorted(_SEGMENTERS))}"
         )
+    with_timm(config, backbone, path.name)
     channels = model["backbone"].get("in_channels", 3)
     if channels != 3:
         raise InputError(
             f"model.arch: the model of '{path.name}' takes images of {channels} channels; expected 3, give another"
         )
+    spec = input_spec(model.get("data_preprocessor") or {}, stretched=model["backbone"].get("type") in _ONE_SIZE)
     return ModelConfig(
         "mmseg",
         path,
         model,
-        input_spec(model.get("data_preprocessor") or {}, stretched=model["backbone"].get("type") in _ONE_SIZE),
+        timm_input_spec(spec, backbone) if backbone else spec,
         dataset_classes(config, DATASETS),
         backbone_weights(model),
         config.get("load_from"),

@@ -15,6 +15,7 @@ from tlvision_openmmlab.common.probe import (
     has_state,
     named_parts,
     preprocessor,
+    pyramid_group,
     run_on_black,
 )
 
@@ -74,7 +75,7 @@ def _decode_tap(model: Any, decode: Callable[[Tensor], Tensor]) -> tuple[Tap, ..
 
 
 def find_groups(model: Any) -> tuple[LayerGroup, ...]:
-    """Return stem, backbone.stage1.., fusion, neck, pixel_decoder, decode and auxiliary heads, those that are there.
+    """Return stem, backbone.stage1.., pyramid, fusion, neck, pixel_decoder, decode and auxiliary heads, if there.
 
     fusion: modules next to and behind a backbone inside the backbone (BiSeNetV1's context and spatial path, STDC's
     context path, ICNet's branches, UNet's decoder). pixel_decoder: of a mask classifier's decode head.
@@ -94,6 +95,7 @@ def find_groups(model: Any) -> tuple[LayerGroup, ...]:
     groups = [LayerGroup("stem", "stem", tuple(stem))] if stem else []
     filled = [stage for stage in stages if stage]
     groups += [LayerGroup(f"backbone.stage{n}", "backbone", tuple(stage)) for n, stage in enumerate(filled, 1)]
+    groups += pyramid_group(model)
     groups += [LayerGroup("fusion", "neck", tuple(fusion))] if fusion else []
     if has_state(getattr(model, "neck", nn.Identity())):
         groups.append(LayerGroup("neck", "neck", ("neck",)))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tlvision.plugin import Adapter, BuildSpec, WeightReport
+    from tlvision_openmmlab.common.options import OpenmmlabOptions
 
 
 class MmsegPlugin:
@@ -45,6 +46,12 @@ class MmsegPlugin:
         find_config(arch)
         return "semantic"
 
+    def options_type(self) -> type[OpenmmlabOptions]:
+        """Return the type of `model.options`: a backbone of timm in the place of the config's."""
+        from tlvision_openmmlab.common.options import OpenmmlabOptions
+
+        return OpenmmlabOptions
+
     def build(self, spec: BuildSpec) -> tuple[Adapter, WeightReport]:
         """Build the model with heads for `spec.classes` and load its weights.
 
@@ -53,6 +60,7 @@ class MmsegPlugin:
                       ADE20K or whatever its name says), "imagenet" (what the config starts its backbone from), "none",
                       or the path of a checkpoint of mmseg, of a backbone's state dict, or of our own
                       `model.safetensors`. A pickle is read, never run.
+        spec.options: `OpenmmlabOptions`, or None for the defaults.
 
         Raises InputError if the config is unknown, mmseg is not installed or cannot build the model, or the weights
         cannot be had, cannot be read, or belong to another architecture.

@@ -23,6 +23,8 @@ ARCHITECTURES = {
     "RTMDet": "rtmdet_tiny_8xb32-300e_coco",
     "Deformable DETR": str(CONFIGS / "deformable-detr_tiny.py"),
     "DINO": str(CONFIGS / "dino_tiny.py"),
+    "Faster R-CNN, timm": str(CONFIGS / "faster-rcnn_timm.py"),
+    "RetinaNet, plain transformer of timm": str(CONFIGS / "retinanet_timm.py"),
 }
 EXPECTED = {
     "Mask R-CNN": {

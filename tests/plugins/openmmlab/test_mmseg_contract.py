@@ -26,6 +26,7 @@ ARCHITECTURES = {
     "DDRNet": "ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024",
     "CGNet": "cgnet_fcn_4xb4-60k_cityscapes-680x680",
     "Fast-SCNN": "fast_scnn_8xb4-160k_cityscapes-512x1024",
+    "UPerNet, timm": str(CONFIGS / "upernet_timm.py"),
 }
 EXPECTED = {
     "Fast-SCNN": {

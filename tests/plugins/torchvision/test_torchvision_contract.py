@@ -16,6 +16,8 @@ ARCHITECTURES = (
     "fcn_resnet50",
     "lraspp_mobilenet_v3_large",
     "deeplabv3_mobilenet_v3_large",
+    "fasterrcnn_timm/test_vit",
+    "retinanet_timm/test_convnext",
 )
 _SLOW_NORMS = {
     "overfits_one_image": "the norms of upstream's MobileNetV3 follow the batches with a momentum of 0.01, too slowly "

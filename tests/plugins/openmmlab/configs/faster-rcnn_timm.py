@@ -1,0 +1,4 @@
+_base_ = "./faster-rcnn_tiny.py"
+model = dict(
+    backbone=dict(_delete_=True, type="tlvision_timm.backbone.TimmBackbone", name="test_convnext"),
+)
