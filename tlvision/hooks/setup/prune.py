@@ -1,8 +1,8 @@
 """Set the least important channels to zero, and keep them there while the others are trained.
 
 Sources: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017 (arXiv 1608.08710): the filters with the
-smallest norm of each layer are pruned. Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023 (arXiv 2301.12900):
-channels that depend on each other are judged and pruned together.
+smallest norm of each layer are pruned. Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023 (arXiv
+2301.12900): channels that depend on each other are judged and pruned together.
 Differences: channels stay in the model with the value 0 until `tlvision export` leaves them out, so that a checkpoint
 has the shapes of its architecture. Norms are L2 (L1 in the first paper), divided by their mean in the layer before
 those of all weights that make a channel are averaged.
