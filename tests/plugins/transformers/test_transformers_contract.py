@@ -28,6 +28,11 @@ KINDS = (
     "upernet_swin",
     "dpt",
     "maskformer",
+    "dab_detr",
+    "lw_detr",
+    "eomt",
+    "eomt#instance",
+    "eomt_dinov3",
 )
 """RT-DETRv2 first: facts about the plugin and what trains a model are checked on the first of each task."""
 _SLOW = "from random weights it needs more than 400 steps"
