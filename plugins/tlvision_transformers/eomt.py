@@ -50,7 +50,7 @@ class PositionGrid:
         side = round(output.shape[1] ** 0.5)
         if (self.height, self.width) == (side, side):
             return output
-        grid = output.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        grid = output.transpose(1, 2).reshape(1, -1, side, side)
         size = (self.height, self.width)
         return nn.functional.interpolate(grid, size, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
 
