@@ -19,6 +19,7 @@ class Published:
     hub:        name on huggingface.co of its weights for detection, or for semantic segmentation.
     config:     values of upstream's configuration that are not its defaults.
     instance:   name on huggingface.co of the weights for the task "instance"; empty if there are none.
+    instance_config: values of the configuration of the weights for "instance" that differ from `config`.
     encoder:    name on huggingface.co of the encoder's weights from ImageNet; empty if there are none.
     """
 
@@ -26,7 +27,12 @@ class Published:
     hub: str
     config: Mapping[str, Any] = field(default_factory=dict)
     instance: str = ""
+    instance_config: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = ""
+
+    def config_for(self, task: str) -> Mapping[str, Any]:
+        """Return the values of upstream's configuration for one task."""
+        return {**self.config, **self.instance_config} if task == "instance" else self.config
 
     def weights_for(self, task: str) -> Mapping[str, str]:
         """Return `{value of model.weights: name on huggingface.co}` for one task."""
@@ -111,6 +117,37 @@ def _yolos(hidden: int, heads: int, **config: Any) -> dict[str, Any]:
     return {"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_attention_heads": heads, **config}
 
 
+def _lw_detr(
+    size: str,
+    hidden: int,
+    *,
+    layers: int = 10,
+    stages: tuple[int, ...] = (3, 5, 6, 10),
+    wide: bool = False,
+    queries: int = 300,
+) -> Published:
+    """Return an LW-DETR; `wide` has two scales and a wider decoder. stages: layers whose maps the projector reads."""
+    windows = [0, 2, 4] if layers == 6 else [0, 1, 3, 6, 7, 9]
+    backbone = {
+        "model_type": "lw_detr_vit",
+        "image_size": 1024,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "window_block_indices": windows,
+        "out_features": [f"stage{stage}" for stage in stages],
+    }
+    decoder: dict[str, Any] = {"projector_scale_factors": [1.0], "decoder_n_points": 2}
+    if wide:
+        decoder = {
+            "projector_scale_factors": [2.0, 0.5],
+            "decoder_self_attention_heads": 12,
+            "decoder_cross_attention_heads": 24,
+            "d_model": 384,
+        }
+    config = {"backbone_config": backbone, **decoder, "num_queries": queries}
+    return Published("lw_detr", f"AnnaZhang/lwdetr_{size}_60e_coco", config)
+
+
 _R18, _R34, _R50, _R101 = [2, 2, 2, 2], [3, 4, 6, 3], [3, 4, 6, 3], [3, 4, 23, 3]
 
 DETECTORS: Mapping[str, Published] = MappingProxyType(
@@ -184,6 +221,7 @@ DETECTORS: Mapping[str, Published] = MappingProxyType(
         "conditional_detr_r50": Published(
             "conditional_detr", "microsoft/conditional-detr-resnet-50", _timm("resnet50")
         ),
+        "dab_detr_r50": Published("dab-detr", "IDEA-Research/dab-detr-resnet-50", _timm("resnet50")),
         "deformable_detr_r50": Published("deformable_detr", "SenseTime/deformable-detr", _timm("resnet50")),
         "yolos_tiny": Published(
             "yolos",
@@ -193,6 +231,11 @@ DETECTORS: Mapping[str, Published] = MappingProxyType(
         "yolos_small": Published("yolos", "hustvl/yolos-small", _yolos(384, 6)),
         "yolos_base": Published("yolos", "hustvl/yolos-base", _yolos(768, 12, image_size=[800, 1344])),
         "rf_detr_base": Published("rf_detr", "Roboflow/rf-detr-base"),
+        "lw_detr_tiny": _lw_detr("tiny", 192, layers=6, stages=(2, 4, 6), queries=100),
+        "lw_detr_small": _lw_detr("small", 192),
+        "lw_detr_medium": _lw_detr("medium", 384),
+        "lw_detr_large": _lw_detr("large", 384, wide=True),
+        "lw_detr_xlarge": _lw_detr("xlarge", 768, wide=True),
     }
 )
 
@@ -278,6 +321,13 @@ MASK_TRANSFORMERS: Mapping[str, Published] = MappingProxyType(
         "maskformer_swin_small": Published(
             "maskformer", "facebook/maskformer-swin-small-ade", {"backbone_config": {**_SWIN_SMALL, "window_size": 7}}
         ),
+        "eomt_large": Published(
+            "eomt",
+            "tue-mps/ade20k_semantic_eomt_large_512",
+            {"image_size": 512, "num_queries": 100},
+            instance="tue-mps/coco_instance_eomt_large_640",
+            instance_config={"image_size": 640, "num_queries": 200},
+        ),
     }
 )
-"""Mask2Former is also there for the task "instance", as "<name>_instance"."""
+"""Mask2Former and EoMT are also there for the task "instance", as "<name>_instance"."""

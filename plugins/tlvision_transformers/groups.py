@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from tlvision.plugin import LayerGroup, Role
+from tlvision_transformers.eomt import is_eomt, layers_before_queries
 
 # Lists of the stages or layers of a backbone, and ResNet's of timm ("layer1.").
 _LISTS = re.compile(r"(?:^|\.)(?:stages|layers|layer|blocks|block)[._](\d+)\.|(?:^|\.)layer(\d+)\.")
@@ -51,6 +52,9 @@ _BACKBONES = {
     "upernet": "backbone",
     "dpt": "dpt",
     "rf_detr": "model.backbone.backbone",
+    "lw_detr": "model.backbone.backbone",
+    "eomt": "layers",
+    "eomt_dinov3": "layers",
     "mask2former": f"{_MASKS}.encoder",
     "maskformer": f"{_MASKS}.encoder",
 }
@@ -63,6 +67,10 @@ _PARTS: dict[str, tuple[_Part, ...]] = {
     "d_fine": _HYBRID,
     "deimv2": (_Part("encoder", "neck", ("model.conv_encoder.encoder_input_proj", "model.encoder")),),
     "rf_detr": _PROJECTED,
+    "lw_detr": _PROJECTED,
+    "dab-detr": _REFINING_PARTS,
+    "eomt": (),
+    "eomt_dinov3": (),
     "yolos": (),
     "segformer": (
         _Part(
@@ -112,12 +120,13 @@ def knows(model_type: str | None) -> bool:
 def find_groups(model: Any) -> tuple[LayerGroup, ...]:
     """Return stem, backbone.stage1.. (or backbone.layer1..), the parts between it and the heads, and the heads.
 
-    A decoder that refines its boxes with the prediction heads, layer by layer, is in one group with them.
+    A decoder that refines its boxes with the prediction heads, layer by layer, is in one group with them. So are the
+    last layers of EoMT, which attend to the masks that the heads predict from the layer before.
     """
     path = backbone_path(model)
-    groups = list(_backbone_groups(model, path))
+    groups = list(_layers_before_queries(model) if is_eomt(model) else _backbone_groups(model, path))
     last = groups[-1].name
-    taken = [path]
+    taken = [each for group in groups for each in group.modules] if is_eomt(model) else [path]
     for part in _parts_of(model):
         paths = [each for each in part.paths if _has_state(model, each)]
         if paths:
@@ -132,6 +141,16 @@ def _parts_of(model: Any) -> Sequence[_Part]:
     kind = model.config.model_type
     refines = kind == "deformable_detr" and model.config.with_box_refine
     return _REFINING_PARTS if refines else _PARTS[kind]
+
+
+def _layers_before_queries(model: Any) -> Iterator[LayerGroup]:
+    """Yield the stem of EoMT and its layers before the queries come in."""
+    count = layers_before_queries(model)
+    rotary = ("rope_embeddings",) if _has_state(model, "rope_embeddings") else ()
+    yield LayerGroup("stem", "stem", ("embeddings", *rotary))
+    word = "layer" if count > _FEW else "stage"
+    for at in range(count):
+        yield LayerGroup(f"backbone.{word}{at + 1}", "backbone", (f"layers.{at}",))
 
 
 def _backbone_groups(model: nn.Module, path: str) -> Iterator[LayerGroup]:

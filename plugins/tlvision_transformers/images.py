@@ -14,8 +14,12 @@ _PROCESSOR = "preprocessor_config.json"
 _KEYS = ("do_normalize", "image_mean", "image_std", "size")
 _COARSEST = 32
 
-_SQUARE = {"rf_detr": {"height": 560, "width": 560}}
+_SQUARE = {"rf_detr": {"height": 560, "width": 560}, "lw_detr": {"height": 640, "width": 640}}
 """Kinds of model that are trained on stretched images, although the default of their image processor is another."""
+
+
+_PATCHES = {"yolos", "dpt", "eomt", "eomt_dinov3"}
+"""Kinds of model whose sides must be multiples of the patch size."""
 
 
 def input_spec(arch: Architecture, config: Any) -> InputSpec:
@@ -52,7 +56,9 @@ def multiple_of(config: Any) -> int:
     windows: Any = getattr(backbone, "num_windows", None)
     if config.model_type == "rf_detr":
         return int(patch * windows)
-    return math.lcm(_COARSEST, patch) if config.model_type in {"yolos", "dpt"} else _COARSEST
+    if config.model_type == "lw_detr":
+        return int(patch * math.isqrt(windows))  # that many windows in all, not along a side
+    return math.lcm(_COARSEST, patch) if config.model_type in _PATCHES else _COARSEST
 
 
 def _three(values: Any) -> tuple[float, float, float]:

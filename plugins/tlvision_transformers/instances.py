@@ -1,4 +1,4 @@
-"""Mask2Former for objects with masks, behind the contract of `tlvision.plugin.Adapter`."""
+"""Mask2Former or EoMT for objects with masks, behind the contract of `tlvision.plugin.Adapter`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from tlvision_transformers.masks import MaskTransformer
 
 
 class InstanceAdapter(MaskTransformer):
-    """Mask2Former for the task "instance", ready to be fine-tuned. predict: limits on the objects of `predict`."""
+    """Mask2Former or EoMT for the task "instance", ready to be fine-tuned.
+
+    predict: limits on the objects of `predict`.
+    """
 
     def __init__(self, model: Any, input_spec: InputSpec, predict: PredictSpec) -> None:
         super().__init__(model, input_spec)

@@ -1,4 +1,4 @@
-"""Mask2Former or MaskFormer for label maps, behind the contract of `tlvision.plugin.Adapter`."""
+"""Mask2Former, MaskFormer or EoMT for label maps, behind the contract of `tlvision.plugin.Adapter`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tlvision.plugin import ScoreKind, interpolate, label_maps, tap_features
 from tlvision.types import InputSpec, Prediction, Target
+from tlvision_transformers.eomt import is_eomt, record_layers
 from tlvision_transformers.groups import find_groups
 from tlvision_transformers.segmenter import stack_labels
 from tlvision_transformers.taps import add_taps
@@ -38,20 +39,29 @@ class MaskTransformer:
 
         masks: (M, H, W) float32 of 0 and 1 for each image, M may be 0. labels: (M,) int64 for each.
         """
-        outputs = self._model(pixel_values=images, output_auxiliary_logits=True)
+        outputs, earlier = self._run(images)
         with torch.autocast(images.device.type, enabled=False):
             losses = self._model.get_loss_dict(
                 outputs.masks_queries_logits.float(),
                 outputs.class_queries_logits.float(),
                 list(masks),
                 list(labels),
-                [{name: value.float() for name, value in each.items()} for each in outputs.auxiliary_logits],
+                [{name: value.float() for name, value in each.items()} for each in earlier],
             )
         return {name: value + 0 * outputs.class_queries_logits.float().sum() for name, value in losses.items()}
 
+    def _run(self, images: Tensor) -> tuple[Any, Sequence[Mapping[str, Tensor]]]:
+        """Return upstream's outputs, and mask and class logits of each layer of the decoder but the last."""
+        if not is_eomt(self._model):
+            outputs = self._model(pixel_values=images, output_auxiliary_logits=True)
+            return outputs, outputs.auxiliary_logits
+        with record_layers(self._model) as layers:
+            outputs = self._model(pixel_values=images)
+        return outputs, layers[:-1]
+
 
 class MaskTransformerAdapter(MaskTransformer):
-    """Mask2Former or MaskFormer for the task "semantic", ready to be fine-tuned."""
+    """Mask2Former, MaskFormer or EoMT for the task "semantic", ready to be fine-tuned."""
 
     score_kind: ScoreKind = "probabilities"
 
@@ -78,13 +88,13 @@ class MaskTransformerAdapter(MaskTransformer):
     def dense_logits(self, images: Tensor) -> Tensor:
         """Return (N, classes, H, W), the sum over queries of P(class) P(mask): at least 0, any sum over the classes.
 
-        Mask2Former's mask logits are interpolated to the input before their sigmoid; MaskFormer's scores have a
-        quarter of its height and width. Both as in upstream.
+        The mask logits of Mask2Former and EoMT are interpolated to the input before their sigmoid; MaskFormer's scores
+        have a quarter of its height and width. Both as in upstream.
         """
         outputs = self._model(pixel_values=images)
         classes = outputs.class_queries_logits.float().softmax(dim=-1)[..., :-1]
         logits = outputs.masks_queries_logits.float()
-        if self._model.config.model_type == "mask2former":
+        if self._model.config.model_type != "maskformer":
             logits = interpolate(logits, images.shape[-2:])
         with torch.autocast(images.device.type, enabled=False):
             return torch.einsum("bqc,bqhw->bchw", classes, logits.sigmoid())

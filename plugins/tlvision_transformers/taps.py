@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tlvision.plugin import Tap
+from tlvision_transformers.eomt import allow_any_size, is_eomt, layers_before_queries
 from tlvision_transformers.groups import backbone_path
 from tlvision_transformers.images import multiple_of
 from tlvision_transformers.upstream import BackboneMixin
@@ -25,6 +26,8 @@ _MODULES: dict[str, tuple[tuple[str, str], ...]] = {
     "mask2former": (("p", "model.pixel_level_module.decoder.mask_projection"),),
     "maskformer": (("p", "model.pixel_level_module.decoder.mask_projection"),),
     "rf_detr": (("p", "model.backbone.projector"),),
+    "eomt": (("p", "upscale_block"),),
+    "eomt_dinov3": (("p", "upscale_block"),),
 }
 """Modules behind the backbone that give one map. A name that is one letter gets the number of the stride."""
 
@@ -89,9 +92,11 @@ def add_taps(model: Any) -> tuple[Tap, ...]:
 
     c2, c3, … are maps of the backbone, p2, p3, … of neck or encoder; the number is log2 of the stride, rounded.
     "decode" is what a segmenter classifies pixels by. Of several maps of one stride there is the last.
-    Maps whose stride does not divide every input are left out.
+    Maps whose stride does not divide every input are left out. EoMT takes images of any size from here on.
     """
     model.tap_points = nn.ModuleDict()
+    if is_eomt(model):
+        allow_any_size(model)
     candidates = [*_own_modules(model), *_backbone_maps(model), *_tokens(model)]
     shapes = _shapes_of(model, [path for _, path in candidates])
     side = _side(model)
@@ -114,6 +119,9 @@ def _own_modules(model: Any) -> Iterator[tuple[str, str]]:
         yield from (("p", f"model.encoder.pan_blocks.{at}") for at in range(len(encoder.pan_blocks)))
     elif kind == "deformable_detr":
         yield from (("p", f"model.input_proj.{at}") for at in range(len(model.model.input_proj)))
+    elif kind == "lw_detr":
+        scales = model.model.backbone.projector.scale_layers
+        yield from (("p", f"model.backbone.projector.scale_layers.{at}") for at in range(len(scales)))
     elif kind == "segformer":
         yield from (("c", f"segformer.stages.{at}") for at in range(len(model.segformer.stages)))
     yield from _MODULES.get(kind, ())
@@ -137,11 +145,14 @@ def _backbone_maps(model: Any) -> Iterator[tuple[str, str]]:
 def _tokens(model: Any) -> Iterator[tuple[str, str]]:
     """Put a place behind the tokens of a model that has no other map there."""
     kind = model.config.model_type
-    if kind in {"detr", "conditional_detr"}:
+    if kind in {"detr", "conditional_detr", "dab-detr"}:
         part, letter, stride, before = model.model.encoder, "p", _coarsest_stride(model), 0
     elif kind == "yolos":
         # Behind the last layer no prediction reads the tokens of patches.
         part, letter, stride, before = model.vit.encoder.layer[-2], "c", int(model.config.patch_size), 1
+    elif is_eomt(model) and layers_before_queries(model) > 0:
+        part, letter, stride = model.layers[layers_before_queries(model) - 1], "c", int(model.config.patch_size)
+        before = int(model.embeddings.num_prefix_tokens)
     else:
         return
     size, point = ImageSize(), nn.Identity()

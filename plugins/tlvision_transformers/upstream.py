@@ -14,6 +14,7 @@ with warnings.catch_warnings():  # sympy, which it imports, adds filters
         AutoModelForObjectDetection,
         AutoModelForSemanticSegmentation,
         AutoModelForUniversalSegmentation,
+        ConditionalDetrImageProcessor,
         RTDetrImageProcessor,
     )
     from transformers.backbone_utils import BackboneMixin
@@ -24,8 +25,12 @@ from tlvision_transformers.zoo import DETECTOR_TYPES, SEGMENTER_TYPES
 
 __all__ = ["CONFIG_MAPPING", "AutoConfig", "BackboneMixin", "auto_model", "image_processor_class", "quiet"]
 
-_OF_RT_DETR = ("rt_detr_v2", "d_fine")
-"""Kinds of model whose published weights come with the image processor of RT-DETR; upstream's table has none."""
+_PROCESSORS: dict[str, Any] = {
+    "rt_detr_v2": RTDetrImageProcessor,
+    "d_fine": RTDetrImageProcessor,
+    "dab-detr": ConditionalDetrImageProcessor,
+}
+"""Image processors of the published weights of models that upstream's table has none for."""
 
 
 def auto_model(model_type: str) -> Any:
@@ -37,8 +42,8 @@ def auto_model(model_type: str) -> Any:
 
 def image_processor_class(config: Any) -> Any:
     """Return upstream's class that makes images ready for a model of this configuration."""
-    if config.model_type in _OF_RT_DETR:
-        return RTDetrImageProcessor
+    if config.model_type in _PROCESSORS:
+        return _PROCESSORS[config.model_type]
     classes: Any = IMAGE_PROCESSOR_MAPPING[type(config)]
     return classes["torchvision"]
 

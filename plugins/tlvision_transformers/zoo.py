@@ -20,12 +20,15 @@ DETECTOR_TYPES = (
     "deimv2",
     "detr",
     "conditional_detr",
+    "dab-detr",
     "deformable_detr",
     "yolos",
     "rf_detr",
+    "lw_detr",
 )
 SEGMENTER_TYPES = ("segformer", "upernet", "dpt")
-MASK_TYPES = ("mask2former", "maskformer")
+INSTANCE_TYPES = ("mask2former", "eomt", "eomt_dinov3")
+MASK_TYPES = (*INSTANCE_TYPES, "maskformer")
 """Values of `model_type` in a `config.json` that this plugin has adapters for."""
 
 INSTANCE = "#instance"
@@ -55,7 +58,9 @@ class Architecture:
 def _table() -> Mapping[str, Architecture]:
     def entries(models: Mapping[str, Published], task: str, suffix: str = "") -> dict[str, Architecture]:
         return {
-            name + suffix: Architecture(name + suffix, each.model_type, task, each.config, each.weights_for(task))
+            name + suffix: Architecture(
+                name + suffix, each.model_type, task, each.config_for(task), each.weights_for(task)
+            )
             for name, each in models.items()
         }
 
@@ -66,7 +71,7 @@ def _table() -> Mapping[str, Architecture]:
         | {
             name: each
             for name, each in entries(MASK_TRANSFORMERS, "instance", "_instance").items()
-            if each.model_type == "mask2former"
+            if each.model_type in INSTANCE_TYPES
         }
     )
 
@@ -123,9 +128,10 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 def _task(arch: str, kind: str) -> str:
     if arch.endswith(INSTANCE):
-        if kind != "mask2former":
+        if kind not in INSTANCE_TYPES:
             raise InputError(
-                f"model.arch: '{arch}' asks for the task instance, which only mask2former has here, not {kind}. "
+                f"model.arch: '{arch}' asks for the task instance, which {kind} does not have here. Those that do are "
+                f"{', '.join(INSTANCE_TYPES)}. "
                 f"Remove '{INSTANCE}'."
             )
         return "instance"

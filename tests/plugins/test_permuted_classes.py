@@ -81,8 +81,12 @@ FAMILIES = one_of_each_family()
 OTHERS = (
     *(("transformers", str(path)) for path in sorted(TRANSFORMERS.glob("*.json"))),
     ("transformers", str(TRANSFORMERS / "mask2former.json") + "#instance"),
+    ("transformers", str(TRANSFORMERS / "eomt.json") + "#instance"),
     ("torchvision", "maskrcnn_mobilenet_v2_fpn"),
     ("torchvision", "retinanet_resnet18_fpn"),
+    ("torchvision", "deeplabv3_mobilenet_v3_large"),
+    ("torchvision", "fcn_resnet50"),
+    ("torchvision", "lraspp_mobilenet_v3_large"),
     ("mmdet", "point-rend_r50-caffe_fpn_ms-1x_coco"),
     ("mmdet", "deformable-detr-refine-twostage_r50_16xb2-50e_coco"),
     ("mmdet", "yolov3_mobilenetv2_8xb24-320-300e_coco"),

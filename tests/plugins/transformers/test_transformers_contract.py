@@ -28,10 +28,16 @@ KINDS = (
     "upernet_swin",
     "dpt",
     "maskformer",
+    "dab_detr",
+    "lw_detr",
+    "eomt",
+    "eomt#instance",
+    "eomt_dinov3",
 )
 """RT-DETRv2 first: facts about the plugin and what trains a model are checked on the first of each task."""
 _SLOW = "from random weights it needs more than 400 steps"
-EXPECTED = {kind: {"overfits_one_image": _SLOW} for kind in ("detr", "conditional_detr", "dpt", "maskformer")}
+_DETRS = ("detr", "conditional_detr", "dab_detr")
+EXPECTED = {kind: {"overfits_one_image": _SLOW} for kind in (*_DETRS, "dpt", "maskformer")}
 EXPECTED["deformable_detr_two_stage"] = {
     "head_by_class_name": "upstream reads row 0 of the encoder's own head alone, so that its rows go by position"
 }

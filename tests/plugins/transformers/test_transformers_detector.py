@@ -26,6 +26,8 @@ DETECTORS = (
     "deimv2",
     "yolos",
     "rf_detr",
+    "dab_detr",
+    "lw_detr",
 )
 Build = Callable[..., Any]
 

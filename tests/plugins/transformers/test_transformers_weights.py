@@ -47,7 +47,7 @@ def test_two_names_of_a_tensor_are_both_in_the_report(build: Build, saved: Any) 
     assert report.unused == ()
 
 
-@pytest.mark.parametrize("kind", ["rt_detr_v2", "segformer", "mask2former", "deformable_detr"])
+@pytest.mark.parametrize("kind", ["rt_detr_v2", "segformer", "mask2former", "deformable_detr", "eomt", "lw_detr"])
 def test_a_folder_and_the_file_in_it_are_the_same(kind: str, build: Build, saved: Any) -> None:
     folder = saved(kind)
     one, _ = build(kind, weights=folder)

@@ -29,11 +29,17 @@ MILLIONS = {
     "detr_r50": 41,
     "detr_r101": 60,
     "conditional_detr_r50": 44,
+    "dab_detr_r50": 44,
     "deformable_detr_r50": 40,
     "yolos_tiny": 6.5,
     "yolos_small": 30.7,
     "yolos_base": 127,
     "rf_detr_base": 32,
+    "lw_detr_tiny": 12.1,
+    "lw_detr_small": 14.6,
+    "lw_detr_medium": 28.2,
+    "lw_detr_large": 46.8,
+    "lw_detr_xlarge": 118,
     "segformer_b0": 3.8,
     "segformer_b1": 13.7,
     "segformer_b2": 27.5,
@@ -45,6 +51,8 @@ MILLIONS = {
     "dpt_large": 343,
     "mask2former_swin_tiny": 47,
     "mask2former_swin_small": 69,
+    "eomt_large": 316,
+    "eomt_large_instance": 316,
     "maskformer_swin_tiny": 42,
     "maskformer_swin_small": 63,
 }
@@ -70,6 +78,7 @@ def test_names_are_for_three_tasks() -> None:
     assert plugin.task_of("dfine_n") == "detect"
     assert plugin.task_of("mask2former_swin_tiny") == "semantic"
     assert plugin.task_of("mask2former_swin_tiny_instance") == "instance"
+    assert plugin.task_of("eomt_large_instance") == "instance"
 
 
 def test_every_name_has_published_weights() -> None:
@@ -116,8 +125,8 @@ def test_a_config_of_another_kind_is_an_error(content: str, message: str, tmp_pa
         find_architecture(str(tmp_path))
 
 
-def test_only_mask2former_finds_objects_with_masks(config_of: Callable[[str], str]) -> None:
-    with pytest.raises(InputError, match="only mask2former has here, not rt_detr_v2"):
+def test_a_model_that_finds_no_objects_with_masks_is_an_error(config_of: Callable[[str], str]) -> None:
+    with pytest.raises(InputError, match="which rt_detr_v2 does not have here"):
         find_architecture(config_of("rt_detr_v2") + "#instance")
 
 

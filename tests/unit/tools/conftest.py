@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from tlvision.types import IGNORE_INDEX
 
 
 @pytest.fixture
@@ -40,3 +44,21 @@ def upstream_side(repository: Path) -> Callable[..., str]:
         return done.stdout.splitlines()[-1]
 
     return run
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Eight images of 60 x 40, dark left of a bright right half, and label maps that say so; the first row unknown."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(8):
+        pixels = np.full((40, 60, 3), 20, np.uint8)
+        edge = 20 + 3 * number
+        pixels[:, edge:] = (200, 100, 50)
+        labels = np.zeros((40, 60), np.uint8)
+        labels[:, edge:] = 1
+        labels[0] = IGNORE_INDEX
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(labels).save(tmp_path / "masks" / f"{number}.png")
+    (tmp_path / "classes.txt").write_text("dark\nbright\n", encoding="utf-8")
+    return tmp_path

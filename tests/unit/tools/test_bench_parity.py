@@ -17,7 +17,7 @@ from tlvision.types import InputError
 
 FIXED = ("--plugin", "smp", "--weights", "none", "--arch", "A")
 PACKAGES = {"mmdet": "mmdet", "mmseg": "mmseg", "smp": "segmentation_models_pytorch", "torchvision": "pycocotools",
-            "yolo": "ultralytics"}  # fmt: skip
+            "transformers": "transformers", "yolo": "ultralytics"}  # fmt: skip
 
 
 @pytest.fixture

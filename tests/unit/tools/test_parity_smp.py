@@ -23,24 +23,6 @@ def smp(parity: Callable[[str], Any]) -> Any:
     return parity("smp")
 
 
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    """Eight images of 60 x 40, dark left of a bright right half, and label maps that say so; the first row unknown."""
-    for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
-    for number in range(8):
-        pixels = np.full((40, 60, 3), 20, np.uint8)
-        edge = 20 + 3 * number
-        pixels[:, edge:] = (200, 100, 50)
-        labels = np.zeros((40, 60), np.uint8)
-        labels[:, edge:] = 1
-        labels[0] = IGNORE_INDEX
-        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
-        Image.fromarray(labels).save(tmp_path / "masks" / f"{number}.png")
-    (tmp_path / "classes.txt").write_text("dark\nbright\n", encoding="utf-8")
-    return tmp_path
-
-
 def folders(dataset: Path) -> dict[str, Path]:
     images, masks = dataset / "images", dataset / "masks"
     classes = dataset / "classes.txt"
@@ -55,9 +37,9 @@ def folders(dataset: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_crops_keep_pixels_and_labels_together(
-    smp: Any, dataset: Path, monkeypatch: pytest.MonkeyPatch, flip: float
+    smp: Any, parity: Callable[[str], Any], dataset: Path, monkeypatch: pytest.MonkeyPatch, flip: float
 ) -> None:
-    monkeypatch.setattr(smp, "FLIP", flip)
+    monkeypatch.setattr(parity("crops"), "FLIP", flip)
     torch.manual_seed(0)
     pairs = smp.find_pairs(dataset / "images", dataset / "masks")
     crops = smp.Crops(pairs, PLAIN, 60, 32)

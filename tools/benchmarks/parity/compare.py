@@ -31,6 +31,7 @@ CONFIGS = {
     "mmseg": "configs/segment/mmseg_deeplabv3plus.yaml",
     "smp": "configs/segment/smp_unet.yaml",
     "torchvision": "configs/detect/torchvision_faster_rcnn.yaml",
+    "transformers": "configs/segment/transformers_segformer.yaml",
     "yolo": "configs/detect/yolo_finetune.yaml",
 }
 

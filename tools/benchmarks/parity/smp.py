@@ -15,13 +15,13 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
+from benchmarks.parity.crops import Pair, find_pairs, random_window
 from benchmarks.parity.runner import Clock, Job, Outcome, device_name
 from PIL import Image
 from torch import Tensor
@@ -36,17 +36,8 @@ from tlvision_smp.build import build_upstream
 SETTINGS = frozenset({"crop", "loss", "lr", "precision"})
 LR, WEIGHT_DECAY = 1e-3, 1e-2
 CROP = 256
-FLIP = 0.5
 WORKERS = 4
 LOSSES = ("cross_entropy", "dice")
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """An image file and its label map, if there is one."""
-
-    image: Path
-    mask: Path
 
 
 def train(job: Job, clock: Clock) -> Outcome:
@@ -87,17 +78,6 @@ def _training_batches(job: Job, pairs: Sequence[Pair], wants: InputSpec) -> Data
     )
 
 
-def find_pairs(images: Path, masks: Path) -> list[Pair]:
-    """Return images and masks of the same stem, by name; InputError if a mask is missing."""
-    pairs = [Pair(path, masks / f"{path.stem}.png") for path in sorted(images.iterdir()) if path.is_file()]
-    for pair in pairs:
-        if not pair.mask.is_file():
-            raise InputError(f"parity: the image '{pair.image}' has no label map '{pair.mask}'")
-    if not pairs:
-        raise InputError(f"parity: there are no images in '{images}'")
-    return pairs
-
-
 class Crops(Dataset[tuple[Tensor, Tensor]]):
     """A random square of each image, mirrored at random, and of its label map.
 
@@ -116,17 +96,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         with Image.open(self.pairs[index].mask) as file:
             mask = np.asarray(file.resize(image.shape[1::-1], Image.Resampling.NEAREST))
         pixels, labels = normalise(image, self.wants), torch.from_numpy(mask.astype(np.int64))
-        height, width = labels.shape
-        right, below = max(0, self.crop - width), max(0, self.crop - height)
-        pixels = functional.pad(pixels, (0, right, 0, below))
-        labels = functional.pad(labels, (0, right, 0, below), value=IGNORE_INDEX)
-        x = int(torch.randint(width + right - self.crop + 1, ()))
-        y = int(torch.randint(height + below - self.crop + 1, ()))
-        window = slice(y, y + self.crop), slice(x, x + self.crop)
-        pixels, labels = pixels[:, *window], labels[window]
-        if torch.rand(()).item() < FLIP:
-            pixels, labels = pixels.flip(2), labels.flip(1)
-        return pixels, labels
+        return random_window(pixels, labels, self.crop)
 
 
 def read_image(path: Path, image_size: int) -> Pixels:

@@ -110,6 +110,7 @@ TASKS: dict[str, Boxes | LabelMaps] = {
     "mmseg": LabelMaps(),
     "smp": LabelMaps(),
     "torchvision": Boxes(),
+    "transformers": LabelMaps(),
     "yolo": Boxes(),
 }
 """Task of each plugin that can be compared."""
