@@ -129,7 +129,9 @@ def target_images(tiny_dataset: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def objective_config(gpu_config: Callable[..., dict[str, Any]], tmp_path: Path, target_images: Path) -> Any:
+def objective_config(
+    gpu_config: Callable[..., dict[str, Any]], tmp_path: Path, target_images: Path, small_run: Path
+) -> Any:
     """Return the config of a short run of the toy model with one objective of domain adaptation and a teacher."""
 
     def make(objective: str, device: str, name: str = "run", **train: Any) -> dict[str, Any]:
@@ -139,7 +141,8 @@ def objective_config(gpu_config: Callable[..., dict[str, Any]], tmp_path: Path, 
         config["data"]["target"] = {"images": str(target_images)}
         config["data"]["batch"]["unlabelled"] = 3 if hook_class(objective).uses_unlabelled else 0
         labels = [{"pseudo_labels": {}}] if hook_class(objective).uses_pseudo_labels else []
-        config["hooks"] = [{objective: {}}, *labels, {"ema": {"decay": 0.9}}, *config["hooks"]]
+        options = {"run": str(small_run), "least": 0} if objective == "distill" else {}
+        config["hooks"] = [{objective: options}, *labels, {"ema": {"decay": 0.9}}, *config["hooks"]]
         return dict(config)
 
     return make
