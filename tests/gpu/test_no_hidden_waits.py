@@ -22,7 +22,7 @@ MakeConfig = Callable[..., dict[str, Any]]
 ALLOWED = {
     "tlvision/training/loop.py:train_step": "the losses as numbers, once a step: they are logged and must be finite",
     "plugins/tlvision_toy/detector.py:select": "the teacher finds as many objects as there are",
-    "plugins/tlvision_transformers/masks.py:loss": "an image has as many masks as classes, and upstream matches on the CPU",
+    "plugins/tlvision_transformers/masks.py:loss": "as many masks as an image has classes; upstream matches on the CPU",
     "tlvision/data/padding.py:without_padding": "of these as many are kept as lie on the image",
     "tlvision/hooks/pseudo_labels/labels.py:_target": "and as many as are sure; an image without any has no loss",
     "tlvision/hooks/pseudo_labels/teacher.py:best_score": "an image in which nothing is likely is one without objects",

@@ -56,14 +56,22 @@ def test_the_channels_with_the_smallest_weights_are_chosen() -> None:
 
 
 def test_what_is_pruned_stays_at_zero_and_the_average_has_it_too(pruned_config: dict[str, Any]) -> None:
+    """Biases as well, and whether the average comes before or after the hook."""
+    built = build_run(load_config(pruned_config)).adapter.module.state_dict()
+    zeros = {
+        name: tensor.flatten(1).eq(0).all(1) if tensor.ndim > 1 else tensor.eq(0) for name, tensor in built.items()
+    }
+    chosen = zero_rows(built)
+    assert sum(map(len, chosen.values())) > 30
+    start = load_file(pruned_config["model"]["weights"])
+    moved = {name for name, tensor in start.items() if name.endswith("bias") and not torch.equal(tensor, built[name])}
+    assert moved, "biases are set to zero"
     result = tlvision.train(pruned_config)
     for folder in ("best", "last"):
-        rows = zero_rows(load_file(result.run / "checkpoints" / folder / "model.safetensors"))
-        assert sum(map(len, rows.values())) > 30
-    start = load_file(pruned_config["model"]["weights"])
-    last = load_file(result.run / "checkpoints" / "last" / "model.safetensors")
-    name = next(iter(rows))
-    assert not torch.equal(start[name], last[name]), "the others are trained"
+        weights = load_file(result.run / "checkpoints" / folder / "model.safetensors")
+        assert zero_rows(weights) == chosen
+        assert all(weights[name][zeros[name]].eq(0).all() for name in moved)
+        assert not torch.equal(weights[next(iter(chosen))], built[next(iter(chosen))]), "the others are trained"
     log = [json.loads(line) for line in (result.run / "log.jsonl").read_text().splitlines()]
     assert any("channels are 0; `tlvision export` leaves them out" in str(line) for line in log)
 

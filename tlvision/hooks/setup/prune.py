@@ -10,7 +10,7 @@ those of all weights that make a channel are averaged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -90,7 +90,9 @@ class Prune(SetupHook):
                 f"of {self.multiple}. Set a higher ratio, a lower multiple, or other groups"
             )
         self._pruned = {f"{slot.name}/{slot.axis}": torch.tensor(sorted(each)) for slot, each in chosen.items()}
-        self._set_to_zero(adapter.module)
+        with torch.no_grad():
+            for tensor, axis, places in self._places(adapter.module):
+                tensor.index_fill_(axis, places, 0)
         self._sentence = f"prune: {pruned:,} of {total:,} channels are 0; `tlvision export` leaves them out"
 
     def setup(self, plan: Plan) -> Plan:
@@ -101,9 +103,11 @@ class Prune(SetupHook):
         """Say how many channels are pruned."""
         context.notices.append(self._sentence)
 
-    def after_step(self, context: Context) -> None:
-        """Set to zero again what the optimizer has moved."""
-        self._set_to_zero(context.adapter.module)
+    def after_backward(self, context: Context) -> None:
+        """Set the gradients of what is zero to zero: no optimizer moves it then, and no average sees it moved."""
+        for tensor, axis, places in self._places(context.adapter.module):
+            if tensor.grad is not None:
+                tensor.grad.index_fill_(axis, places, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return which elements are zero: the name and axis of each tensor with the places along it."""
@@ -122,14 +126,12 @@ class Prune(SetupHook):
         kept = -(-channels * (1 - self.ratio) // self.multiple) * self.multiple
         return max(0, channels - int(max(kept, self.multiple)))
 
-    def _set_to_zero(self, module: nn.Module) -> None:
-        import torch
-
+    def _places(self, module: nn.Module) -> Iterator[tuple[Tensor, int, Tensor]]:
+        """Yield each tensor with pruned channels, their axis, and where they lie along it."""
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        with torch.no_grad():
-            for key, places in self._pruned.items():
-                name, _, axis = key.rpartition("/")
-                tensors[name].index_fill_(int(axis), places.to(tensors[name].device), 0)
+        for key, places in self._pruned.items():
+            name, _, axis = key.rpartition("/")
+            yield tensors[name], int(axis), places.to(tensors[name].device)
 
 
 _Layer = list[list[tuple["Slot", int]]]
