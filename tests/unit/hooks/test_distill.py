@@ -62,6 +62,10 @@ def test_the_distance_is_one_minus_the_correlation_of_each_channel() -> None:
     assert pearson_distance(torch.tensor(one), torch.tensor(other)).item() == pytest.approx(wanted, abs=1e-9)
     flat, varied = torch.zeros(1, 1, 2, 2), torch.tensor(one[:1, :1, :2, :2]).float()
     assert pearson_distance(flat, varied).item() == 1.0, "no variance, no correlation"
+    still = flat.clone().requires_grad_()
+    pearson_distance(still, varied).backward()
+    assert still.grad is not None
+    assert still.grad.isfinite().all(), "such as a pruned channel"
     assert pearson_distance(torch.cat([varied, varied], 1), torch.cat([varied, flat], 1)).item() < 1e-6
 
 

@@ -213,16 +213,19 @@ def pearson_distance(features: Tensor, wanted: Tensor) -> Tensor:
     """
     one, _ = _standardised(features)
     other, deviation = _standardised(wanted)
-    varies = (deviation > _FLAT).to(one.dtype)
+    varies = (deviation > 1.01 * _FLAT).to(one.dtype)
     correlation = (one * other).mean(dim=(0, 2, 3))  # (C,)
     return 1 - (correlation * varies).sum() / varies.sum().clamp(min=1)
 
 
 def _standardised(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features with mean 0 and variance 1 over images and places, and (C,) the deviation that they had."""
+    """Return features with mean 0 and variance 1 over images and places, and (C,) the deviation that they had.
+
+    A deviation is `_FLAT` at least: the gradient of a root has no value at 0.
+    """
     centred = features - features.mean(dim=(0, 2, 3), keepdim=True)
-    deviation = centred.square().mean(dim=(0, 2, 3), keepdim=True).sqrt()
-    return centred / deviation.clamp(min=_FLAT), deviation.flatten()
+    deviation = centred.square().mean(dim=(0, 2, 3), keepdim=True).clamp(min=_FLAT**2).sqrt()
+    return centred / deviation, deviation.flatten()
 
 
 def renormalised(images: Tensor, own: InputSpec, other: InputSpec) -> Tensor:
