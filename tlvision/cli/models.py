@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--library",
-        metavar="DIR",
-        help="folder of the library (default: $TLVISION_LIBRARY, or ~/.tlvision/library)",
+        metavar="PLACE",
+        help="folder of the library, or mlflow:URI for an MLflow registry (default: $TLVISION_LIBRARY, or "
+        "~/.tlvision/library)",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", parents=[shared], help="keep a copy of a finished run or a bundle")
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     library = open_library(options.library)
     if options.action == "add":
         entry, new = library.add(Path(options.source), options.name, options.note)
-        print(f"{'added' if new else 'there already'}  {entry.address} ({entry.kind}) in {library.folder}")
+        print(f"{'added' if new else 'there already'}  {entry.address} ({entry.kind}) in {library.store}")
         if entry.kind == "run":
             print(f"next           model.weights: library://{entry.address}, or tlvision models show {entry.address}")
     elif options.action == "list":
@@ -60,7 +61,7 @@ def _list(library: Library) -> None:
 
     entries = list(library.entries())
     if not entries:
-        print(f"'{library.folder}' has no models; add one: tlvision models add RUN --name NAME")
+        print(f"'{library.store}' has no models; add one: tlvision models add RUN --name NAME")
         return
     shown = table("model", "kind", "task", "architecture", "metric", "from", "added", "note")
     for entry in entries:
@@ -74,11 +75,11 @@ def _list(library: Library) -> None:
 
 def _lines(library: Library, entry: Entry) -> list[str]:
     about = entry.about
-    size = sum(path.stat().st_size for path in entry.folder.rglob("*") if path.is_file()) / 1e6
+    size = about.get("bytes") or sum(path.stat().st_size for path in entry.folder.rglob("*") if path.is_file())
     lines = [
         f"{entry.address} ({entry.kind}, {about['task']})",
         f"  architecture   {about['arch']} ({about['plugin']}; licence {about['licence']})",
-        f"  added          {about['added']}, {counted(len(about['files']), 'file')}, {size:.1f} MB",
+        f"  added          {about['added']}, {counted(len(about['files']), 'file')}, {size / 1e6:.1f} MB",
         f"  folder         {entry.folder}",
         f"  classes        {', '.join(about['classes'])}",
         *(f"  {name:<14} {value:.4f}" for name, value in list(about["metrics"].items())[:3]),

@@ -1,15 +1,9 @@
-"""A folder with models under names and versions: LIBRARY/NAME/VERSION/ holds entry.json and the files.
-
-Versions are never changed. A new one is written beside the others under a name of its own and renamed at the end, so
-that several people can add to one folder, and a version that can be seen is whole.
-"""
+"""Models under names and versions, with where they come from."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +11,13 @@ from typing import Any
 
 from tlvision.files.atomic import copy_folder
 from tlvision.files.inputs import file_hash
-from tlvision.files.json_files import read_object, write_json
 from tlvision.library.address import SCHEME, Address, parse
 from tlvision.library.describe import WEIGHTS, describe
-from tlvision.types import InputError, RunError, listing, nearest
+from tlvision.library.mlflow_store import PREFIX, MlflowStore
+from tlvision.library.store import REMEDY, FolderStore, Store
+from tlvision.types import InputError, listing, nearest
 
 VARIABLE = "TLVISION_LIBRARY"
-ENTRY, FILES = "entry.json", "files"
-_REMEDY = "Restore the library from a copy, or add the model again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +26,7 @@ class Entry:
 
     address: Address
     folder: Path
-    about: dict[str, Any]
+    about: Mapping[str, Any]
 
     @property
     def kind(self) -> str:
@@ -42,10 +35,10 @@ class Entry:
 
 
 class Library:
-    """Models in a folder, which need not exist yet."""
+    """Models in a store."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
     def add(self, source: Path, name: str, note: str = "") -> tuple[Entry, bool]:
         """Keep a copy of a finished run or a bundle as the next version of a name; return it, and whether it is new.
@@ -54,69 +47,45 @@ class Library:
         the library cannot be written.
         """
         found = describe(source)
-        home = self.folder / parse(name).name
+        home = parse(name).name
         hashes = {each: file_hash(source / each) for each in found.files}
-        newest = self._versions(home)[-1:]
+        newest = self.store.versions(home)[-1:]
         if newest:
-            entry = self.entry(Address(home.name, newest[0]))
+            entry = self.entry(Address(home, newest[0]))
             if entry.about["files"] == hashes:
                 return entry, False
         about = {
-            "name": home.name,
+            "name": home,
             "kind": found.kind,
             "added": datetime.now(UTC).isoformat(timespec="seconds"),
             "note": note,
             **found.facts,
             "weights_sha256": found.weights,
             "parent": self._parent(found.starts),
+            "bytes": sum((source / each).stat().st_size for each in found.files),
             "files": hashes,
         }
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=home, prefix=".part-") as part:
-                for each in found.files:
-                    target = Path(part) / "new" / FILES / each
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source / each, target)
-                version = self._place(Path(part) / "new", home, about)
-        except OSError as error:
-            raise RunError(f"models: the library '{self.folder}' cannot be written ({error.strerror})") from error
-        return self.entry(Address(home.name, version)), True
-
-    def _place(self, part: Path, home: Path, about: dict[str, Any]) -> int:
-        """Give a complete folder the next free number."""
-        version = max(self._versions(home), default=0) + 1
-        while True:
-            write_json(part / ENTRY, {**about, "version": version}, indent=1)
-            try:
-                part.rename(home / str(version))  # an error if somebody else has just taken the number
-                return version
-            except OSError:
-                if not (home / str(version)).exists():
-                    raise
-                version += 1
+        return self.entry(Address(home, self.store.publish(home, source, found.files, about))), True
 
     def entries(self) -> Iterator[Entry]:
         """Yield all versions, by name and version."""
-        if self.folder.is_dir():
-            for home in sorted(each for each in self.folder.iterdir() if each.is_dir()):
-                for version in self._versions(home):
-                    yield self._read(Address(home.name, version))
+        for name in self.store.names():
+            for version in self.store.versions(name):
+                yield self._read(Address(name, version))
 
     def entry(self, address: Address) -> Entry:
         """Return a version, the newest if the address names none; InputError if there is no such model."""
-        home = self.folder / address.name
-        versions = self._versions(home)
+        versions = self.store.versions(address.name)
         if not versions:
-            names = sorted({each.address.name for each in self.entries()})
+            names = self.store.names()
             known = f"It has {listing(names)}" if names else "It is empty"
             raise InputError(
-                f"models: the library '{self.folder}' has no model '{address.name}'.{nearest(address.name, names)} "
+                f"models: the library '{self.store}' has no model '{address.name}'.{nearest(address.name, names)} "
                 f"{known}; see tlvision models list"
             )
         if address.version is not None and address.version not in versions:
             raise InputError(
-                f"models: '{address.name}' has no version {address.version} in '{self.folder}'; it has "
+                f"models: '{address.name}' has no version {address.version} in '{self.store}'; it has "
                 f"{listing(map(str, versions))}"
             )
         return self._read(Address(address.name, address.version or versions[-1]))
@@ -147,8 +116,9 @@ class Library:
     def check(self, entry: Entry, name: str) -> Path:
         """Return the path of a file; InputError if it is missing or has changed since it was added."""
         path = entry.folder / name
+        self.store.fetch(entry.address, name)
         if not path.is_file() or file_hash(path) != entry.about["files"].get(name):
-            raise InputError(f"models: '{path}' is missing or has changed since it was added. {_REMEDY}")
+            raise InputError(f"models: '{path}' is missing or has changed since it was added. {REMEDY}")
         return path
 
     def children(self, address: Address) -> list[Address]:
@@ -164,25 +134,24 @@ class Library:
         return {"source": starts["source"], "sha256": digest, "model": owners[-1] if owners else None}
 
     def _read(self, address: Address) -> Entry:
-        place = self.folder / address.name / str(address.version)
-        about = read_object(place / ENTRY, _REMEDY)
+        about, folder = self.store.read(address)
         missing = {"kind", "files", "parent", "weights_sha256"} - about.keys()
         if missing:
-            raise InputError(f"models: '{place / ENTRY}' is damaged: it has no '{min(missing)}'. {_REMEDY}")
-        return Entry(address, place / FILES, about)
-
-    @staticmethod
-    def _versions(home: Path) -> list[int]:
-        """Return the numbers below a name, ascending."""
-        if not home.is_dir():
-            return []
-        return sorted(int(each.name) for each in home.iterdir() if each.name.isdecimal() and each.is_dir())
+            raise InputError(
+                f"models: the entry of '{address}' in '{self.store}' is damaged: it has no '{min(missing)}'. {REMEDY}"
+            )
+        return Entry(address, folder, about)
 
 
-def open_library(folder: str | None = None) -> Library:
-    """Return the library in `folder`, in that of the environment variable, or in ~/.tlvision/library."""
-    chosen = folder or os.environ.get(VARIABLE)
-    return Library(Path(chosen) if chosen else Path.home() / ".tlvision" / "library")
+def open_library(place: str | None = None) -> Library:
+    """Return the library at a place, at that of the environment variable, or in ~/.tlvision/library.
+
+    place: a folder, or `mlflow:` with the address of an MLflow server or store.
+    """
+    chosen = place or os.environ.get(VARIABLE)
+    if chosen and chosen.startswith(PREFIX):
+        return Library(MlflowStore(chosen.removeprefix(PREFIX)))
+    return Library(FolderStore(Path(chosen) if chosen else Path.home() / ".tlvision" / "library"))
 
 
 def is_address(weights: str) -> bool:

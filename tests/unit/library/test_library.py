@@ -16,13 +16,14 @@ from tlvision.files.inputs import file_hash
 from tlvision.library import library as module
 from tlvision.library.address import Address, check_name, parse
 from tlvision.library.library import VARIABLE, Library, local_weights, pinned
+from tlvision.library.store import FolderStore
 from tlvision.types import InputError
 
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "library"))
-    return Library(tmp_path / "library")
+    return Library(FolderStore(tmp_path / "library"))
 
 
 def copy_of(run: Path, place: Path) -> Path:
@@ -70,10 +71,10 @@ def test_two_people_who_add_at_the_same_moment_get_two_versions(
     library.add(small_run, "cells")
     changed = copy_of(small_run, tmp_path / "changed")
     (changed / "metrics.json").write_text((small_run / "metrics.json").read_text() + "\n")
-    seen = Library._versions
+    seen, folder = FolderStore.versions, tmp_path / "library"
     # The other has taken number 2 since this one looked.
-    shutil.copytree(library.folder / "cells" / "1", library.folder / "cells" / "2")
-    monkeypatch.setattr(Library, "_versions", staticmethod(lambda home: [each for each in seen(home) if each != 2]))
+    shutil.copytree(folder / "cells" / "1", folder / "cells" / "2")
+    monkeypatch.setattr(FolderStore, "versions", lambda self, name: [each for each in seen(self, name) if each != 2])
     assert str(library.add(changed, "cells")[0].address) == "cells@3"
 
 
@@ -162,7 +163,7 @@ def test_the_command_adds_lists_and_gets(
 def test_without_a_folder_the_library_is_in_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert module.open_library().folder == tmp_path / ".tlvision" / "library"
+    assert str(module.open_library().store) == str(tmp_path / ".tlvision" / "library")
 
 
 @pytest.mark.slow
