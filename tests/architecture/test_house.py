@@ -48,6 +48,7 @@ def test_what_should_answer_at_once_loads_neither_torch_nor_an_upstream(code: st
     assert not loaded & {"torch", "ultralytics", "lightning_fabric", "torchvision", "matplotlib", "jinja2"}
 
 
+@pytest.mark.slow
 def test_bridges_load_no_upstream_that_the_user_has_not_loaded() -> None:
     loaded = modules_after(
         "import tlvision.bridges.ultralytics, torch\n"

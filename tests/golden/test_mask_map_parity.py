@@ -144,6 +144,7 @@ def test_mask_ap_on_real_images_equals_pycocotools(seed: int, shared: Path, tmp_
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_a_mask_in_a_crowd_region_is_neither_right_nor_wrong(shared: Path, tmp_path: Path) -> None:
     """Every object found exactly, and pieces of every crowd region as well: the AP stays 1."""
     ground_truth = shared / "data" / "coco128" / "val_seg.json"

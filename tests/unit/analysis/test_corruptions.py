@@ -195,6 +195,7 @@ def turned(sample: Sample, degrees: float) -> tuple[Any, Any, Any]:
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_the_ellipse_is_a_better_box_of_a_turned_object_than_its_corners(shared: Path, repository: Path) -> None:
     """The table of docs/robustness.md: mean IoU with the box around the turned mask."""
     folder = shared / "data" / "coco128"

@@ -69,6 +69,7 @@ def test_two_domains_are_apart_and_everything_is_written(
     assert picture.shape == (900, 1200, 3)
 
 
+@pytest.mark.slow
 def test_images_of_one_kind_are_not_apart_and_a_seed_repeats(folders: SimpleNamespace, tmp_path: Path) -> None:
     _, found = gap(folders.dark, folders.same, tmp_path / "one")
     assert all(row["share"] < 0.25 or row["p_value"] > 0.01 for row in found["taps"])

@@ -155,6 +155,7 @@ def test_a_callback_that_moves_something_frozen_fails_the_training(tmp_path: Pat
         trainer.train()
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_at_its_phase(tmp_path: Path) -> None:
     first = trainer_of(small_model(), tmp_path, num_train_epochs=3, save_strategy="epoch")
     attach(first, HOOKS, groups=GROUPS)

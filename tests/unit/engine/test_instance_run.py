@@ -127,6 +127,7 @@ def test_a_run_with_masks_leaves_what_a_run_with_boxes_does_and_masks(result: An
     assert best == max(values) == metrics["segm"]["AP"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_predicts_and_is_evaluated_with_masks(
     result: Any, plates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

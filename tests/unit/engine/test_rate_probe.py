@@ -111,6 +111,7 @@ def test_rates_are_tried_downwards_while_they_gain(
     assert [one.rate for one in found] == list(rates[:tried])
 
 
+@pytest.mark.slow
 def test_a_rate_that_diverges_is_not_chosen(auto: dict[str, Any]) -> None:
     auto["train"]["epochs"] = 3
     auto["train"]["optimizer"] = "sgd"
@@ -152,6 +153,7 @@ def test_resume_takes_the_rate_from_the_run(auto: dict[str, Any], plain: Path, m
     assert (resumed / "metrics.json").read_bytes() == (plain / "metrics.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_stopped_while_it_probes_probes_again(auto: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     upstream = rate_probe.probe
     auto["train"]["epochs"] = 3

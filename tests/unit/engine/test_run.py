@@ -233,6 +233,7 @@ def test_a_change_on_purpose_is_recorded_and_rewrites_the_ledger(tiny_config: di
     assert json.loads((run / "checkpoints/last/state.json").read_text())["step"] == 9
 
 
+@pytest.mark.slow
 def test_the_order_of_images_and_the_result_depend_on_the_seed_alone(tiny_config: dict[str, Any]) -> None:
     first, again = tlvision.train(tiny_config).run, tlvision.train(tiny_config).run
     assert not differing(last_state(first), last_state(again))

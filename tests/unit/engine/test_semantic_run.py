@@ -55,6 +55,7 @@ def label_maps(folder: Path) -> dict[str, Any]:
     return {path.stem: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
 
 
+@pytest.mark.slow
 def test_runs_of_label_maps_are_compared(config: dict[str, Any], tmp_path: Path) -> None:
     config["train"]["epochs"] = 1
     first = tlvision.train(config).run
@@ -150,6 +151,7 @@ def test_windows_at_evaluation(config: dict[str, Any]) -> None:
     assert tlvision.train(config).metrics["semantic"]["mean_class_iou"] > 0.6
 
 
+@pytest.mark.slow
 def test_polygons_become_label_maps_with_a_background(config: dict[str, Any], tmp_path: Path) -> None:
     render_inspection(tmp_path / "plates", domain="source", train=6, val=4, seed=0)
     for side in ("train", "val"):

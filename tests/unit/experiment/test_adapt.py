@@ -139,6 +139,7 @@ def test_deleting_every_label_of_the_target_changes_no_byte(
     assert set(metrics["unlabelled"]) == {"stability", "certainty", "agreement", "objects"}
 
 
+@pytest.mark.slow
 def test_labels_of_the_target_choose_only_when_that_is_said(
     values: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +200,7 @@ def scores_in(folder: Path) -> tuple[set[int], set[float]]:
     return {row["category_id"] for row in rows}, {round(row["score"], 5) for row in rows}
 
 
+@pytest.mark.slow
 def test_several_of_their_classes_are_one_of_ours(
     values: dict[str, Any], tmp_path: Path, tiny_config: dict[str, Any]
 ) -> None:

@@ -130,6 +130,7 @@ if config["train"]["seed"] == 0:
 """
 
 
+@pytest.mark.slow
 def test_another_trainer_is_measured_by_what_it_predicts(origin: Path, tmp_path: Path) -> None:
     """This one predicts the labels themselves with seed 0, and leaves nothing with seed 1."""
     variants = {"ours": {}, "theirs": {"command": [sys.executable, "-c", OTHER]}}

@@ -194,6 +194,7 @@ def test_a_run_moves_nothing_pretrained_and_saves_what_evaluate_loads(
     assert torch.equal(torch.from_numpy(merged.scores), torch.from_numpy(trained.scores))
 
 
+@pytest.mark.slow
 def test_merged_weights_start_a_run_without_the_hook_and_others_are_refused(
     lora_config: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -250,6 +250,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_a_detector_learns_from_unlabelled_images(tiny_config: dict[str, Any], tiny_dataset: Path) -> None:
     result = tlvision.train(detector(tiny_config, tiny_dataset, ALL))
     steps = [line for line in lines(result.run) if line["kind"] == "step"]

@@ -91,6 +91,7 @@ def test_a_resumed_run_is_one_run_with_all_numbers(
     tlvision.load(result.run)  # to use a run needs no tracker
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_stops_nothing(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,7 @@ def test_what_is_pruned_stays_at_zero_and_the_average_has_it_too(pruned_config: 
     assert any("channels are 0; `tlvision export` leaves them out" in str(line) for line in log)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_channels(pruned_config: dict[str, Any], tmp_path: Path) -> None:
     straight = tlvision.train(pruned_config).run
     pruned_config["run"]["out"] = str(tmp_path / "stopped")

@@ -24,6 +24,7 @@ def blue(path: Path) -> int:
     return int((np.abs(pixels - PALETTE[4]).max(axis=2) < 12).sum())
 
 
+@pytest.mark.slow
 def test_every_panel_has_its_line(tmp_path: Path) -> None:
     counts = []
     for number in (1, 4, 5, 12):
