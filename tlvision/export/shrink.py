@@ -41,6 +41,7 @@ class GraphState:
 
     constants: values of the initializers by name. slots: channels along the axes of initializers.
     carried:   what the results of nodes carry, by name. edits: what else has to change, given which channels stay.
+    rows:      channels of parts of tensors, of which one has to stay, as of each slot: an empty tensor is none.
     """
 
     graph: Any
@@ -49,6 +50,7 @@ class GraphState:
     slots: dict[tuple[str, int], Ids] = field(default_factory=dict)
     carried: dict[str, Carried] = field(default_factory=dict)
     edits: list[Callable[[Keep], None]] = field(default_factory=list)
+    rows: list[Ids] = field(default_factory=list)
 
     def slot(self, name: str, axis: int) -> Ids:
         """Return the channels along an axis of an initializer."""
@@ -109,7 +111,7 @@ def leave_out_zero_channels(path: Path) -> int:
 
 
 def _removed(state: GraphState) -> set[int]:
-    """Return the roots of the channels that are left out: those of rows of 0; each axis keeps at least one."""
+    """Return the roots of the channels that are left out: those of rows of 0; each axis and part keeps at least one."""
     while True:
         removed = {
             int(root)
@@ -117,7 +119,11 @@ def _removed(state: GraphState) -> set[int]:
             for root, free in zip(state.channels.roots(ids).tolist(), state.channels.free(ids).tolist(), strict=True)
             if free
         }
-        empty = [ids for ids in state.slots.values() if removed.issuperset(state.channels.roots(ids).tolist())]
+        empty = [
+            ids
+            for ids in (*state.slots.values(), *state.rows)
+            if removed.issuperset(state.channels.roots(ids).tolist())
+        ]
         if not empty:
             return removed
         for ids in empty:

@@ -157,12 +157,32 @@ def _unary(*, keeps_zero: bool) -> Rule:
 
 
 def _clip(state: GraphState, node: Any) -> bool:
-    limits = [state.constants.get(each) for each in node.input[1:] if each]
-    around = all(each is not None for each in limits)
-    if around and len(node.input) == 3 and all(node.input[1:]):
-        low, high = (float(np.asarray(each).reshape(-1)[0]) for each in limits)
-        around = low <= 0 <= high
-    return _unary(keeps_zero=around)(state, node)
+    """Follow a clip, which leaves 0 alone if no limit is beyond it."""
+    low, high = ([*node.input[1:], "", ""][number] for number in range(2))
+    keeps_zero = all(
+        not name or (name in state.constants and bool((sign * state.constants[name] >= 0).all()))
+        for name, sign in ((low, -1), (high, 1))
+    )
+    return _unary(keeps_zero=keeps_zero)(state, node)
+
+
+def _resize(state: GraphState, node: Any) -> bool:
+    """Follow a resize of places; a graph of one fixed size names all lengths of the result, the channels too."""
+    read = state.carried.get(node.input[0])
+    if read is None:
+        return True
+    sizes = state.constants.get(node.input[3]) if len(node.input) > 3 and node.input[3] else None
+    if sizes is not None:
+        if len(sizes) != read.axes or sizes[read.axis] != len(read.ids):
+            return False
+
+        def edit(kept: Callable[[Ids], Flags]) -> None:
+            changed = sizes.copy()
+            changed[read.axis] = kept(read.ids).sum()
+            state.replace_input(node, 3, changed)
+
+        state.edits.append(edit)
+    return _unary(keeps_zero=True)(state, node)
 
 
 def _quotient(state: GraphState, node: Any) -> bool:
@@ -234,9 +254,7 @@ def _split(state: GraphState, node: Any) -> bool:
             node.attribute.remove(attribute)
 
     state.edits.append(edit)
-    for part in parts:  # each part keeps one: an empty tensor is none
-        if state.channels.free(read.ids[part]).all() and read.zero[part].all():
-            state.channels.fix(read.ids[part][:1])
+    state.rows += [read.ids[part] for part in parts]
     return True
 
 
@@ -280,7 +298,8 @@ def _rules() -> Mapping[str, Rule]:
         (_unary(keeps_zero=True), "Relu LeakyRelu Elu Tanh Gelu HardSwish Mish Identity Abs Neg Sqrt"),
         (_unary(keeps_zero=False), "Sigmoid HardSigmoid Exp Cast"),
         (_clip, "Clip"),
-        (_pool, "MaxPool AveragePool GlobalAveragePool GlobalMaxPool Resize"),
+        (_pool, "MaxPool AveragePool GlobalAveragePool GlobalMaxPool"),
+        (_resize, "Resize"),
         (_mean, "ReduceMean"),
         (_concatenate, "Concat"),
         (_split, "Split"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fast import first_fast
 from tlvision.hooks.channels.trace import Network, Slot, trace_channels
 
 SIZE = (2, 3, 16, 16)
@@ -49,7 +50,7 @@ class Net(nn.Module):
         one, two = self.halves(stem).chunk(2, 1)
         mixed = self.after(torch.cat([one, two, two + self.inner(two)], 1))
         gated = mixed * self.gate(mixed).sigmoid()
-        deep = self.depth(nn.functional.interpolate(gated, scale_factor=2.0, mode="nearest"))
+        deep = self.depth(nn.functional.interpolate(gated, size=[2 * n for n in gated.shape[2:]], mode="nearest"))
         bent = self.bent(deep).sigmoid()
         last = self.grouped(self.last(bent)).relu()
         return self.body(last.mean((2, 3))), last
@@ -117,6 +118,13 @@ def test_a_pass_leaves_the_network_as_it_was(net: Net) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
+def test_limits_beyond_zero_make_something_of_it() -> None:
+    """A clip to 1..2 makes 1 of a channel of zeros, so the next layer needs it."""
+    for low, count in ((0.0, 6), (1.0, 0)):
+        bent = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Hardtanh(low, 2.0), nn.Conv2d(6, 4, 1)).eval()
+        assert len(classes(trace_channels(bent, [(bent, [torch.zeros(SIZE)])]))) == count
+
+
 def test_a_matrix_that_something_else_reads_stays_whole() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
@@ -132,7 +140,8 @@ def test_a_matrix_that_something_else_reads_stays_whole() -> None:
     assert classes(network) == {}
 
 
-def test_an_onnx_graph_loses_the_channels_of_zeros_and_gives_the_same(net: Net, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fixed", first_fast([False, True]))
+def test_an_onnx_graph_loses_the_channels_of_zeros_and_gives_the_same(net: Net, tmp_path: Path, *, fixed: bool) -> None:
     pytest.importorskip("onnxscript")
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     from tlvision.export.graphs import write_graph
@@ -148,9 +157,12 @@ def test_an_onnx_graph_loses_the_channels_of_zeros_and_gives_the_same(net: Net, 
     images = torch.randn(SIZE)
     wanted = list(outputs(net, images))
 
-    free = {"images": {2: "height", 3: "width"}}
     path = tmp_path / "net.onnx"
-    write_graph(Graph(module=net, inputs={"images": images}, outputs=("a", "b"), free=free), path)
+    free = {"images": {2: "height", 3: "width"}}
+    graph = Graph(module=net, inputs={"images": images}, outputs=("a", "b"), free=free)
+    if fixed:  # names the lengths of what is resized, the channels too
+        images, wanted = images[:1], [each[:1] for each in wanted]
+    write_graph(graph, path, fixed=SIZE[2:] if fixed else None)
     before = sum(len(each.raw_data) for each in onnx.load(path).graph.initializer)
     assert leave_out_zero_channels(path) == len(pruned)
     content = path.read_bytes()

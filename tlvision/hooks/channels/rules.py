@@ -145,6 +145,11 @@ def _unary(*, keeps_zero: bool) -> Rule:
     return rule
 
 
+def _hardtanh(state: State, args: tuple[Any, ...], result: Any) -> bool:
+    low, high = (*args[1:3], *(-1.0, 1.0)[len(args[1:3]) :])
+    return _unary(keeps_zero=low <= 0 <= high)(state, args, result)
+
+
 def _pool(state: State, args: tuple[Any, ...], result: Any) -> bool:
     value = state.value(args[0])
     if value is not None and value.axis != 1:
@@ -250,7 +255,8 @@ def _rules() -> Mapping[Any, Rule]:
         (added, "add add_ sub sub_"),
         (multiplied, "mul mul_"),
         (same, "relu relu_ silu silu_ gelu hardswish hardswish_ leaky_relu leaky_relu_ mish tanh abs neg clone"),
-        (same, "hardtanh hardtanh_ elu elu_ detach alias _to_copy contiguous upsample_nearest2d upsample_bilinear2d"),
+        (_hardtanh, "hardtanh hardtanh_"),
+        (same, "elu elu_ detach alias _to_copy contiguous upsample_nearest2d upsample_bilinear2d"),
         (other, "sigmoid sigmoid_ hardsigmoid hardsigmoid_ exp rsqrt reciprocal sqrt"),
         (_pool, "max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d"),
         (_mean, "mean amax sum"),
