@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from tlvision.plugin import LayerGroup, Role
+from tlvision.plugin.stages import largest_uniform
 from tlvision_transformers.eomt import is_eomt, layers_before_queries
 
 # Lists of the stages or layers of a backbone, and ResNet's of timm ("layer1.").
@@ -159,7 +160,7 @@ def _backbone_groups(model: nn.Module, path: str) -> Iterator[LayerGroup]:
     stages = _stages(backbone)
     order = sorted(set(stages.values()))
     paths: dict[int, list[str]] = {stage: [] for stage in order}
-    for inside, stage in _largest_uniform(backbone, path, stages):
+    for inside, stage in largest_uniform(backbone, path, stages):
         paths[stage].append(inside)
     word = "layer" if len(order) > _FEW else "stage"
     for stage in order:
@@ -202,26 +203,6 @@ def _number(name: str) -> int | None:
         return int(norm[1]) - 1 if norm[1] else int(norm[2])
     found = _LISTS.search(name)
     return int(found[1] or found[2]) if found else None
-
-
-def _largest_uniform(module: nn.Module, path: str, stages: dict[str, int]) -> Iterator[tuple[str, int]]:
-    """Yield path and stage of the largest modules all of whose tensors are of one stage, and of single tensors.
-
-    path: of `module` in the model. stages: of its tensors, by name inside it.
-    """
-    if len(set(stages.values())) == 1:
-        yield path, min(stages.values())
-        return
-    yield from ((f"{path}.{name}", stage) for name, stage in stages.items() if "." not in name)
-    last = min(stages.values())
-    for name, child in module.named_children():
-        inner = {key.removeprefix(f"{name}."): stage for key, stage in stages.items() if key.startswith(f"{name}.")}
-        if inner:
-            yield from _largest_uniform(child, f"{path}.{name}", inner)
-            last = min(inner.values())
-        elif "drop" in type(child).__name__.lower():
-            # Frozen means that nothing is random any more.
-            yield f"{path}.{name}", last
 
 
 def _beside(module: nn.Module, taken: Sequence[str], path: str = "") -> Iterator[str]:

@@ -31,6 +31,16 @@ def test_evaluate_takes_other_data(run: TrainedRun, tiny_dataset: Path) -> None:
     assert run.evaluate(train).metrics["counts"]["images"] == len(json.loads(train["json"].read_text())["images"])
 
 
+def test_evaluations_with_other_limits_have_folders_of_their_own(run: TrainedRun) -> None:
+    """None takes the place of another that is of other predictions."""
+    few = tlvision.load(run.folder, score_floor=0.5)
+    assert few.config.model.score_floor == 0.5
+    folders = [each.evaluate().folder for each in (run, few, run)]
+    assert folders[0] == folders[2] != folders[1]
+    rows = [len(json.loads((folder / "predictions.json").read_text())) for folder in folders[:2]]
+    assert rows[1] < rows[0]
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [

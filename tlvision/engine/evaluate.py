@@ -94,14 +94,25 @@ def evaluate_model(model: LoadedModel, settings: DatasetSettings | None = None) 
     """
     config = model.config
     task, data = read_evaluated(model, settings or config.data.evaluated)
-    tiles = config.data.tiles.size
-    about = str(data.path.resolve()) + (f" in tiles of {tiles} px" if tiles else "")
+    about = " ".join([str(data.path.resolve()), *_differences(config)])
     folder = numbered_folder(model.run / "evaluations" / data.path.stem, COMMAND, about=about)
     with output_folder(folder, COMMAND, about=about) as out:
         analysis = Analysis(thresholds=read_thresholds(model.run), resamples=RESAMPLES)
         evaluator = build_evaluator(config, task, data, out=out, fabric=model.fabric, workers=0, analysis=analysis)
         evaluator.evaluate(model.adapter)
     return EvaluateResult(folder, evaluator.metrics)
+
+
+def _differences(config: Config) -> list[str]:
+    """Return what a run is evaluated with that is no default, so that evaluations of two kinds have two folders."""
+    counted = config.evaluate.max_detections
+    values = {
+        "detections:": None if counted == type(config.evaluate)().max_detections else counted,
+        "in tiles of": config.data.tiles.size or None,
+        "max_detections": config.model.max_detections,
+        "score_floor": config.model.score_floor,
+    }
+    return [f"{name} {value}" for name, value in values.items() if value is not None]
 
 
 def _settings_of(json_path: Path | None, images: Path | None, masks: Path | None) -> DatasetSettings | None:

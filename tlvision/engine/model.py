@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -255,21 +255,21 @@ def load(
     check_classes(folder, weights.parent, classes)
     plugin = get_plugin(config.model.plugin)
     task = get_task(plugin.task_of(config.model.arch))
+    limits: dict[str, float] = {}
     if max_detections is not None:
-        limited = config.model.model_copy(update={"max_detections": check_limit(max_detections)})
-        config = config.model_copy(update={"model": limited})
+        limits["max_detections"] = check_limit(max_detections)
+    if score_floor is not None:
+        limits["score_floor"] = score_floor
+    config = config.model_copy(update={"model": config.model.model_copy(update=limits)})
     if tiles is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"tiles": _tiles(config, tiles)})})
-    predict = predict_spec(config, task)
-    if score_floor is not None:
-        predict = replace(predict, score_floor=score_floor)
     spec = BuildSpec(
         arch=config.model.arch,
         weights=str(weights),
         classes=classes,
         image_size=config.data.image_size,
         options=read_options(plugin, config.model.options),
-        predict=predict,
+        predict=predict_spec(config, task),
     )
     settings = _settings(config, device or _device(config))
     opened = open_model(plugin, spec, settings, build_hooks(config), checkpoint=weights)

@@ -23,7 +23,7 @@ def find_stages(encoder: nn.Module, path: str, maps: Iterable[Tensor]) -> list[l
     stages = _stage_of_tensors(encoder, maps)
     order = sorted(set(stages.values()))
     paths: list[list[str]] = [[] for _ in order]
-    for name, stage in _largest_uniform(encoder, path, stages):
+    for name, stage in largest_uniform(encoder, path, stages):
         paths[order.index(stage)].append(name)
     return paths
 
@@ -80,7 +80,7 @@ def _stage_of_neighbours(name: str, found: dict[str, int]) -> int:
         above = above.rpartition(".")[0]
 
 
-def _largest_uniform(module: nn.Module, path: str, stages: dict[str, int]) -> Iterator[tuple[str, int]]:
+def largest_uniform(module: nn.Module, path: str, stages: dict[str, int]) -> Iterator[tuple[str, int]]:
     """Yield path and stage of the largest modules all of whose tensors are of one stage, and of single tensors.
 
     path: of `module` in the model. stages: of its tensors, by name inside it.
@@ -93,7 +93,7 @@ def _largest_uniform(module: nn.Module, path: str, stages: dict[str, int]) -> It
     for name, child in module.named_children():
         inner = {key.removeprefix(f"{name}."): stage for key, stage in stages.items() if key.startswith(f"{name}.")}
         if inner:
-            yield from _largest_uniform(child, f"{path}.{name}", inner)
+            yield from largest_uniform(child, f"{path}.{name}", inner)
             last = min(inner.values())
         elif "drop" in type(child).__name__.lower():
             # Frozen means that nothing is random any more.

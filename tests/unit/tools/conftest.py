@@ -62,3 +62,19 @@ def dataset(tmp_path: Path) -> Path:
         Image.fromarray(labels).save(tmp_path / "masks" / f"{number}.png")
     (tmp_path / "classes.txt").write_text("dark\nbright\n", encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture
+def adamw_rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The learning rate of the first group in each step of torch's AdamW, as the test goes on."""
+    import torch
+
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: Any, closure: Any = None) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    return rates

@@ -146,7 +146,8 @@ def _unary(*, keeps_zero: bool) -> Rule:
 
 
 def _hardtanh(state: State, args: tuple[Any, ...], result: Any) -> bool:
-    low, high = (*args[1:3], *(-1.0, 1.0)[len(args[1:3]) :])
+    low = args[1] if len(args) > 1 else -1.0
+    high = args[2] if len(args) > 2 else 1.0
     return _unary(keeps_zero=low <= 0 <= high)(state, args, result)
 
 
