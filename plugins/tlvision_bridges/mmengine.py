@@ -10,7 +10,7 @@ Steps are iterations of the runner. Importing this module imports mmengine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmengine.hooks import Hook
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -21,7 +21,7 @@ from tlvision.bridges.run import BridgeReport, BridgeRun, ModelParts
 from tlvision.hooks import Duration
 from tlvision.training.optim import weight_decay_of
 from tlvision.training.settings import TrainSettings
-from tlvision.types import InputError
+from tlvision.types import InputError, InputSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,7 +50,8 @@ class TlvisionConstructor(DefaultOptimWrapperConstructor):  # type: ignore[misc]
     def __call__(self, model: nn.Module) -> Any:
         """Return the optimizer wrapper for `model`; its attribute `tlvision` is the run that the hook drives."""
         module: nn.Module = getattr(model, "module", model)
-        run = BridgeRun(module, self._specs, trainer=TRAINER, parts=ModelParts(new=self._new))
+        parts = ModelParts(new=self._new, input_spec=_input_spec(module))
+        run = BridgeRun(module, self._specs, trainer=TRAINER, parts=parts)
         wrapper = super().__call__(module) if self.paramwise_cfg else self._build(module, run)
         run.set_up(wrapper.optimizer, _ANY_LENGTH)
         settings = {**self.optim_wrapper_cfg, "type": self.optim_wrapper_cfg.get("type", "OptimWrapper")}
@@ -161,6 +162,21 @@ def _images(args: Arguments, kwargs: Mapping[str, Any]) -> Tensor | None:
 def _add(output: dict[str, Any], losses: Losses, args: Arguments, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Add losses under names that upstream sums: those with "loss" in them."""
     return {**output, **{f"loss_{name.replace('/', '_')}": value for name, value in losses.items()}}
+
+
+def _input_spec(module: nn.Module) -> InputSpec | None:
+    """Return how the model's data_preprocessor normalises images that were loaded as mmcv loads them, as BGR."""
+    preprocessor: Any = getattr(module, "data_preprocessor", None)
+    if not hasattr(preprocessor, "_enable_normalize"):
+        return None
+    mean, std = [0.0] * 3, [1.0] * 3
+    if preprocessor._enable_normalize:
+        mean, std = (each.flatten().expand(3).tolist() for each in (preprocessor.mean, preprocessor.std))
+    names = ("_channel_conversion", "channel_conversion")  # of mmdet and of mmseg
+    order: Literal["rgb", "bgr"] = "rgb" if any(getattr(preprocessor, name, False) for name in names) else "bgr"
+    return InputSpec(
+        mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]), channel_order=order, value_range=255.0
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from tlvision.bridges.models import find_adapter
 from tlvision.bridges.run import BridgeReport, BridgeRun, ModelParts
 from tlvision.hooks import Duration
 from tlvision.plugin import Adapter, LayerGroup, Tap
-from tlvision.types import InputError
+from tlvision.types import InputError, InputSpec
 
 if TYPE_CHECKING:
     import torch
@@ -63,13 +63,14 @@ def attach(
     groups: Sequence[LayerGroup] | None = None,
     taps: Sequence[Tap] = (),
     new: Sequence[str] = (),
+    input_spec: InputSpec | None = None,
 ) -> TlvisionCallback:
     """Let `trainer.train()` train with `hooks`; docs/bridges.md.
 
     trainer: a transformers.Trainer that has not trained yet. It builds its optimizer as always, whose groups are then
              split by layer group.
     hooks:   as in a config: `["ema", {"layerwise_lr": {"decay": 0.8}}]`, or built hooks.
-    groups, taps, new: see `tlvision.bridges.run.ModelParts`.
+    groups, taps, new, input_spec: see `tlvision.bridges.run.ModelParts`.
 
     Returns a callback that is added to the trainer; its `report` has the proof after training. With the hook `ema`,
     `trainer.evaluate` evaluates the averaged weights.
@@ -79,7 +80,7 @@ def attach(
     """
     module: nn.Module = trainer.model
     _refuse(trainer)
-    parts = ModelParts(groups=groups, taps=taps, new=new)
+    parts = ModelParts(groups=groups, taps=taps, new=new, input_spec=input_spec)
     run = BridgeRun(module, hooks, trainer=TRAINER, parts=parts, adapter=_adapter(module, parts))
     if run.adds_losses and (trainer.compute_loss_func is not None or trainer.label_smoother is not None):
         raise InputError(

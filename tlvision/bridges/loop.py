@@ -11,7 +11,7 @@ from tlvision.bridges.losses import Arguments, Call, Losses
 from tlvision.bridges.run import BridgeReport, BridgeRun, ModelParts
 from tlvision.hooks import Duration
 from tlvision.plugin import LayerGroup, Tap
-from tlvision.types import InputError, RunError
+from tlvision.types import InputError, InputSpec, RunError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -72,6 +72,7 @@ def plain(
     groups: Sequence[LayerGroup] | None = None,
     taps: Sequence[Tap] = (),
     new: Sequence[str] = (),
+    input_spec: InputSpec | None = None,
 ) -> Iterator[Step]:
     """Train `model` with `hooks` inside the with-block, in a loop of your own; docs/bridges.md.
 
@@ -79,7 +80,7 @@ def plain(
                Its groups are split by layer group, and what is frozen for good leaves it.
     hooks:     as in a config: `["ema", {"freeze": {"roles": ["stem"]}}]`, or built hooks.
     epochs, steps_per_epoch: length of the run in optimizer steps, for hooks that depend on it (`gradual_unfreeze`).
-    groups, taps, new: see `tlvision.bridges.run.ModelParts`.
+    groups, taps, new, input_spec: see `tlvision.bridges.run.ModelParts`.
 
     Yields a `Step`. With hooks that add losses, write `loss = step(loss)`; other hooks need nothing in the loop.
 
@@ -99,7 +100,8 @@ def plain(
     tlvision: proved in a hand-written loop
     step 0: 3 steps, 2 frozen tensors bit-equal, in eval mode, without gradient, graph or optimizer state
     """
-    run = BridgeRun(model, hooks, trainer=TRAINER, parts=ModelParts(groups=groups, taps=taps, new=new))
+    parts = ModelParts(groups=groups, taps=taps, new=new, input_spec=input_spec)
+    run = BridgeRun(model, hooks, trainer=TRAINER, parts=parts)
     step = Step(run)
 
     def keep(output: Any, losses: Losses, args: Arguments, kwargs: Mapping[str, Any]) -> Any:

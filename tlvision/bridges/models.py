@@ -25,6 +25,7 @@ class GivenModel:
 
     groups, taps: as for `tlvision.plugin.Adapter`.
     forward:      runs the model on images, for `features`.
+    input_spec:   how its images are normalised; reading it raises RuntimeError until a bridge has set it.
     """
 
     module: nn.Module
@@ -34,11 +35,16 @@ class GivenModel:
     ) -> None:
         self.module, self.groups, self.taps = module, tuple(groups), tuple(taps)
         self._forward = forward
+        self._input_spec: InputSpec | None = None
 
     @property
     def input_spec(self) -> InputSpec:
-        """Images are prepared by the trainer that the model belongs to."""
-        self._refuse("input_spec")
+        """How the trainer that the model belongs to normalises images."""
+        return self._input_spec or self._refuse("input_spec")
+
+    @input_spec.setter
+    def input_spec(self, spec: InputSpec) -> None:
+        self._input_spec = spec
 
     def features(self, images: Tensor) -> Mapping[str, Tensor]:
         """Return `{tap name: (N, C, H / s, W / s)}` of the current mode, with gradients if they are enabled."""

@@ -23,13 +23,15 @@ from tlvision.bridges.models import find_adapter
 from tlvision.bridges.optimizer import rates, regroup, rewarm_of_groups
 from tlvision.bridges.proof import RunProof
 from tlvision.engine.compatibility import check_taps
+from tlvision.engine.run_model import open_run_model
 from tlvision.hooks import Context, Duration, Hook, ObjectiveHook, ObserverHook, Plan, SetupHook, initial_plan
 from tlvision.hooks.generators import own_generators
+from tlvision.hooks.run_model import LearnsFromRun
 from tlvision.inference.predict import using_weights
 from tlvision.plugin import Adapter, LayerGroup, Tap, WeightReport, map_groups
 from tlvision.training.optim import check_trained
 from tlvision.training.state import keeps_state
-from tlvision.types import ClassMap, InputError, counted
+from tlvision.types import ClassMap, InputError, InputSpec, counted
 
 if TYPE_CHECKING:
     import torch
@@ -70,11 +72,14 @@ class ModelParts:
     taps:   places for hooks that compare features, for models that no plugin knows.
     new:    globs of parameters that are not pretrained, such as those of a new head, for hooks that stay near the
             pretrained weights. All others count as pretrained, with the values that they have when training starts.
+    input_spec: how the images are normalised that the model is given, for hooks that show them to another model
+            (`distill`). mean, std, channel_order and value_range count.
     """
 
     groups: Sequence[LayerGroup] | None = None
     taps: Sequence[Tap] = ()
     new: Sequence[str] = ()
+    input_spec: InputSpec | None = None
 
 
 class BridgeRun:
@@ -102,8 +107,11 @@ class BridgeRun:
         self.module, self.trainer = module, trainer
         self.hooks = build_hooks(specs, trainer)
         self.adapter = adapter or find_adapter(module, parts.groups, parts.taps)
+        if parts.input_spec is not None:
+            given: Any = self.adapter
+            given.input_spec = parts.input_spec
         for hook in self.hooks:
-            self._prepare(hook)
+            self._prepare(hook, parts)
         groups = map_groups(module, self.adapter.groups)
         new = {name for pattern in parts.new for name in groups.matching(pattern)}
         self._weights = WeightReport(
@@ -135,8 +143,11 @@ class BridgeRun:
         return plan
 
     def set_up(self, optimizer: torch.optim.Optimizer, duration: Duration) -> None:
-        """Put the plan into the optimizer; see `regroup`."""
+        """Put the plan into the optimizer, and the modules of hooks; see `regroup`."""
         regroup(optimizer, self.module, self.plan(duration))
+        device = next(self.module.parameters()).device
+        for module in self._hook_modules().values():
+            optimizer.add_param_group({"params": list(module.to(device).parameters())})
 
     def start(
         self,
@@ -240,23 +251,44 @@ class BridgeRun:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of hooks, by key, for a run that is to be resumed."""
-        return {hook.key(): hook.state_dict() for hook in self.hooks if keeps_state(hook)}
+        modules = self._hook_modules()
+        return {
+            hook.key(): {
+                "hook": hook.state_dict(),
+                "module": modules[hook.key()].state_dict() if hook.key() in modules else {},
+            }
+            for hook in self.hooks
+            if keeps_state(hook)
+        }
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, before `start`."""
+        modules = self._hook_modules()
         for hook in self.hooks:
             if hook.key() in states:
-                hook.load_state_dict(states[hook.key()])
+                hook.load_state_dict(states[hook.key()]["hook"])
+            if hook.key() in states and hook.key() in modules:
+                modules[hook.key()].load_state_dict(states[hook.key()]["module"])
         self._restored = set(states)
 
-    def _prepare(self, hook: Hook) -> None:
+    def _prepare(self, hook: Hook, parts: ModelParts) -> None:
         if not isinstance(hook, ObjectiveHook | SetupHook):
             return
+        if isinstance(hook, ObjectiveHook) and hook.reads_input_spec and parts.input_spec is None:
+            raise InputError(
+                f"hooks: '{hook.key()}' has to know how images are normalised, which {self.trainer} does not tell. "
+                "Give input_spec=tlvision.types.InputSpec(mean=…, std=…) of your images."
+            )
+        if isinstance(hook, LearnsFromRun):
+            hook.open_run(open_run_model(hook.run, None, hook.key()))
         with own_generators("prepare", hook.key()):
             hook.prepare(self.adapter)
-        if isinstance(hook, ObjectiveHook) and hook.module is not None:
-            raise InputError(f"hooks: '{hook.key()}' trains a module of its own, which {self.trainer} would not save")
         check_taps(hook, self.adapter)
+
+    def _hook_modules(self) -> dict[str, nn.Module]:
+        """Return the modules of hooks that are trained with the model, by key."""
+        objectives = [hook for hook in self.hooks if isinstance(hook, ObjectiveHook)]
+        return {hook.key(): hook.module for hook in objectives if hook.module is not None}
 
     def _refuse_lost_state(self, step: int) -> None:
         lost = [hook.key() for hook in self.hooks if keeps_state(hook) and hook.key() not in self._restored]
@@ -312,6 +344,8 @@ class BridgeRun:
     def _after_optimizer(self) -> None:
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate  # schedules of some trainers go on from the rate that they find
+        for module in self._hook_modules().values():
+            module.zero_grad()  # some trainers clear the gradients of the model alone
         self.context.step += 1
         self._call_hooks("after_step")
 

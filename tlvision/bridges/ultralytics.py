@@ -15,13 +15,15 @@ from tlvision.bridges.losses import Arguments, Call, Losses
 from tlvision.bridges.run import BridgeReport, BridgeRun, ModelParts
 from tlvision.hooks import Duration
 from tlvision.plugin import LayerGroup
-from tlvision.types import InputError
+from tlvision.types import InputError, InputSpec
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 TRAINER = "ultralytics' trainer"
+IMAGES = InputSpec()
+"""How upstream normalises images: RGB, 0..1."""
 
 
 class Attachment:
@@ -61,7 +63,7 @@ def attach(
     attachment = Attachment()
 
     def make(module: nn.Module) -> BridgeRun:
-        return BridgeRun(module, hooks, trainer=TRAINER, parts=ModelParts(groups=groups, new=new))
+        return BridgeRun(module, hooks, trainer=TRAINER, parts=ModelParts(groups=groups, new=new, input_spec=IMAGES))
 
     bridged = _bridged(base, make, attachment)
 

@@ -12,10 +12,11 @@ from tlvision.tasks import Task
 from tlvision.types import InputError
 
 
-def open_run_model(folder: str, task: Task, hook: str) -> RunModel:
+def open_run_model(folder: str, task: Task | None, hook: str) -> RunModel:
     """Return the selected model of a run, on the CPU.
 
-    task: that of the run that is being built. hook: key of the hook that asked, for messages.
+    task: that of the run that is being built; None for a trainer that does not tell. hook: key of the hook that
+          asked, for messages.
 
     Raises InputError if the folder holds no finished run, or its model is for another task.
     """
@@ -23,17 +24,17 @@ def open_run_model(folder: str, task: Task, hook: str) -> RunModel:
     if not run.is_dir():
         raise InputError(f"hooks: '{hook}' learns from the run '{folder}', and there is no such folder")
     model = load(run, device="cpu")
-    if model.task.name != task.name:
+    if task is not None and model.task.name != task.name:
         raise InputError(
             f"hooks: '{hook}' learns from the run '{folder}', whose task is '{model.task.name}', not '{task.name}'"
         )
-    metric = task.metrics(model.config.evaluate.max_detections)[0].name
+    metric = model.task.metrics(model.config.evaluate.max_detections)[0].name
     values = flatten(read_object(run / "metrics.json", "Restore the file from a copy, or use another run."))
     return RunModel(
         adapter=model.adapter,
         classes=model.classes,
         folder=folder,
-        task=task.name,
+        task=model.task.name,
         metric=metric,
         value=values.get(metric),
     )

@@ -289,6 +289,8 @@ class ObjectiveHook(Hook):
     only_model: bool = False
     """Whether its losses need nothing of a batch but `step_data.images` and features, so that it works in the trainers
     of others as well (`tlvision.bridges`)."""
+    reads_input_spec: bool = False
+    """Whether it has to know how `step_data.images` are normalised, which a trainer of others may not tell."""
 
     def prepare(self, adapter: Adapter) -> None:
         """Look at the model before the optimizer exists: choose `taps`, build `module`."""

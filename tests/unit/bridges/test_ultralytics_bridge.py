@@ -258,3 +258,24 @@ def test_a_killed_training_is_resumed(model: Any, data: Path, tmp_path: Path) ->
         InputError, match="'l2_sp' has a state that the checkpoint of ultralytics' trainer does not hold"
     ):
         stateful.train(resume=True)
+
+
+@pytest.mark.slow
+def test_features_of_another_model_are_learnt_of_images_as_upstream_gives_them(
+    model: Any, data: Path, tmp_path: Path, small_run: Path
+) -> None:
+    attach(model, [{"distill": {"run": str(small_run), "scores": 0, "least": 0}}])
+    layers, images = [], []
+
+    def note(trainer: Any) -> None:
+        layers.append([each.detach().clone() for each in trainer.optimizer.param_groups[-1]["params"]])
+        images.append(trainer.train_loader.dataset[0]["img"])
+
+    model.add_callback("on_train_batch_end", note)
+    train(model, data, tmp_path, epochs=1)
+    first, last = layers[0], layers[-1]
+    assert [tuple(each.shape[2:]) for each in first if each.ndim > 1] == [(1, 1), (1, 1)]
+    assert not torch.equal(first[0], last[0])
+    red, _, blue = images[0].float()
+    assert (red - blue).max() > 60 > (blue - red).max(), "RGB, as bridges.ultralytics.IMAGES says: squares are red"
+    assert images[0].max() > 1, "which its trainer divides by 255"

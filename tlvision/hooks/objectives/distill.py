@@ -41,7 +41,8 @@ _FLAT = 1e-6
 class Distill(ObjectiveHook):
     """Add what the student differs from the teacher by, on labelled images, and on unlabelled ones if there are some.
 
-    run:         folder of the teacher's run, of the same task and the same classes, of any plugin.
+    run:         folder of the teacher's run, of the same task and the same classes, of any plugin. With `scores` and
+                 `objects` of 0 its classes may be others, and the hook works in the trainers of others as well.
     features:    weight of the distance of features, 0 to 1 a tap; 0 for none.
     taps:        of the student: names, "coarsest", "finest", "stride 16" or "all"; each is compared with the teacher's
                  tap of the same name and stride, or else with its last one of that stride. None: of each stride that
@@ -58,6 +59,7 @@ class Distill(ObjectiveHook):
 
     sees_unlabelled = True
     makes_side_passes = True
+    reads_input_spec = True
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class Distill(ObjectiveHook):
         self.run, self.words, self.least = run, taps, least
         self.features, self.scores, self.objects = features, scores, objects
         self.temperature, self.threshold = temperature, threshold
+        self.only_model = not (scores or objects)
         self._pairs: dict[str, str] = {}
         self._labels: list[int] = []
 
@@ -120,15 +123,20 @@ class Distill(ObjectiveHook):
 
     def before_fit(self, context: Context) -> None:
         """Bring the teacher to the device, and its classes into the order of the student's."""
-        names, own = self._model.classes.names, context.classes.names
+        if not self.only_model:
+            self._labels = self._order(context.classes.names)
+        self._teacher.module.to(next(context.adapter.module.parameters()).device)
+
+    def _order(self, own: Sequence[str]) -> list[int]:
+        """Return the student's number of each class of the teacher. own: names of the student's classes."""
+        names = self._model.classes.names
         if sorted(names) != sorted(own):
             different = sorted(set(names) ^ set(own))
             raise InputError(
                 f"distill: teacher and student have different classes: only one of them has {listing(different, 5)}. "
-                "Train the teacher on the same classes"
+                "Train the teacher on the same classes, or learn from its features alone: scores: 0, objects: 0"
             )
-        self._labels = [own.index(name) for name in names]
-        self._teacher.module.to(next(context.adapter.module.parameters()).device)
+        return [own.index(name) for name in names]
 
     def losses(self, context: Context) -> Mapping[str, Tensor]:
         """Return {"features", "scores", "objects"} as far as they have a weight, which is applied."""
