@@ -1,4 +1,4 @@
-"""`tlvision compress RUN --output DIR [--max-drop D] [--latency-budget 20ms] [--beside RUN …] [--stress]`."""
+"""`tlvision compress RUN --output DIR [--method int8 prune distill] [--max-drop D] [--latency-budget 20ms] …`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("run", metavar="RUN", help="folder of a trained run")
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder for the bundles and the report")
+    parser.add_argument(
+        "--method",
+        nargs="+",
+        default=["int8"],
+        choices=["int8", "prune", "distill"],
+        help="int8: integers of 8 bits (default); prune: train RUN again with the least important channels left out; "
+        "distill: train --student to do what RUN does. What is trained lies next to RUN",
+    )
+    parser.add_argument("--student", metavar="CONFIG", help="config or preset of the smaller model of distill")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to the trainings of prune and distill"
+    )
     parser.add_argument(
         "--max-drop",
         type=float,
@@ -49,12 +61,16 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"compress: --max-drop must be from 0 to below 1, got {options.max_drop}")
     budget = None if options.latency_budget is None else milliseconds(options.latency_budget)
     from tlvision.compress.compress import CompressSettings, compress_run
+    from tlvision.compress.train import TrainedMethods
 
     out = Path(options.output)
     table = compress_run(
         Path(options.run),
         out,
         CompressSettings(
+            methods=TrainedMethods(
+                methods=tuple(options.method), student=options.student, overrides=tuple(options.set)
+            ),
             max_drop=options.max_drop,
             calibration=options.calibration,
             search=options.search,

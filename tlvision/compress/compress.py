@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +24,7 @@ from tlvision.compress.measure import (
     size_of,
     spread,
 )
+from tlvision.compress.train import TrainedMethods, train_methods
 from tlvision.engine.datasets import label_options, read_dataset
 from tlvision.engine.evaluate import read_evaluated
 from tlvision.engine.model import LoadedModel, load
@@ -51,6 +52,7 @@ _FLOAT = ("onnx", "openvino")
 class CompressSettings:
     """Settings of `compress_run`.
 
+    methods:        what makes models smaller: integers of 8 bits, and runs that are trained for it.
     max_drop:       largest loss of the metric that is accepted, on training images while layers are searched for that
                     need float, and in the advice on validation images.
     calibration:    training images, evenly spread, that give the ranges of integers.
@@ -61,6 +63,7 @@ class CompressSettings:
     stress:         whether each variant is measured on corrupted images as well.
     """
 
+    methods: TrainedMethods = field(default_factory=TrainedMethods)
     max_drop: float = 0.01
     calibration: int = 200
     search: int = 100
@@ -71,7 +74,7 @@ class CompressSettings:
 
 
 def compress_run(run: Path, out: Path, settings: CompressSettings) -> dict[str, Any]:
-    """Write bundles of a run in float and in integers of 8 bits into `out`, measure them, and return the table.
+    """Write bundles of a run into `out`, in float and in integers of 8 bits, measure them, and return the table.
 
     out: a new or empty folder, or one that `tlvision compress` wrote. It gets a folder for each bundle, table.json, and
          report.html with the picture of speed and metric.
@@ -79,11 +82,26 @@ def compress_run(run: Path, out: Path, settings: CompressSettings) -> dict[str, 
     Raises InputError if a library is missing, a run cannot be read or exported, or one of `beside` has another task;
     RunError as `export_run` does.
     """
-    check_int8()
+    if "int8" in settings.methods.methods:
+        check_int8()
     inputs = [run, *settings.beside]
     check_folder(out, COMMAND, inputs=inputs)
+    models = _models(run, settings.beside, settings)
+    if trained := train_methods(run, settings.methods):
+        models |= _models(run, trained, settings)
+    torch.set_num_threads(settings.threads)
+    with output_folder(out, COMMAND, inputs=inputs):
+        variants = [each for name, model in models.items() for each in _bundles(name, model, out, settings)]
+        table = _measure(models[""], variants, out, settings)
+        write_json(out / "table.json", table, indent=1, nan="null")
+        write_compress_page(out / "report.html", table)
+    return table
+
+
+def _models(run: Path, others: Sequence[Path], settings: CompressSettings) -> dict[str, LoadedModel]:
+    """Return the models by name, that of `run` with the name ""; InputError if one does not belong in the table."""
     models = {"": load(run, device="cpu")}
-    for other in settings.beside:
+    for other in others:
         if other.name in models:
             raise InputError(f"compress: two runs are called '{other.name}'; rename a folder")
         models[other.name] = load(other, device="cpu")
@@ -96,13 +114,7 @@ def compress_run(run: Path, out: Path, settings: CompressSettings) -> dict[str, 
             )
         if model.task.name != models[""].task.name or model.classes.names != models[""].classes.names:
             raise InputError(f"compress: '{model.run}' has another task or other classes than '{run}'; leave it out")
-    torch.set_num_threads(settings.threads)
-    with output_folder(out, COMMAND, inputs=inputs):
-        variants = [each for name, model in models.items() for each in _bundles(name, model, out, settings)]
-        table = _measure(models[""], variants, out, settings)
-        write_json(out / "table.json", table, indent=1, nan="null")
-        write_compress_page(out / "report.html", table)
-    return table
+    return models
 
 
 def _bundles(name: str, model: LoadedModel, out: Path, settings: CompressSettings) -> list[Variant]:
@@ -114,6 +126,8 @@ def _bundles(name: str, model: LoadedModel, out: Path, settings: CompressSetting
         folder = out / title.replace(" ", "_")
         export_run(model.run, folder, graph_format=graph_format)
         variants.append(Variant(name=title, folder=folder, kind="float"))
+    if "int8" not in settings.methods.methods:
+        return variants
     title = f"{name} int8".strip()
     folder = out / title.replace(" ", "_")
     console().print(f"{title}: quantisation with up to {settings.calibration} training images", soft_wrap=True)
