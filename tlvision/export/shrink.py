@@ -103,7 +103,7 @@ def leave_out_zero_channels(path: Path) -> int:
     for (name, axis), ids in state.slots.items():
         state.constants[name] = np.compress(kept(ids), state.constants[name], axis=axis)
     for each in graph.initializer:
-        each.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(state.constants[each.name]), each.name))
+        each.CopyFrom(numpy_helper.from_array(np.asarray(state.constants[each.name], order="C"), each.name))
     del graph.value_info[:]  # shapes of results, which are others now
     onnx.checker.check_model(model)
     onnx.save(model, path)

@@ -121,3 +121,28 @@ def test_the_export_is_smaller_and_predicts_the_same(pruned_config: dict[str, An
     wanted = pruned.predict(images, min_score=0)
     assert len(wanted[0].scores) > 10
     np.testing.assert_allclose(found[0].scores, wanted[0].scores, atol=1e-4)
+
+
+def test_numbers_without_axes_stay_so_in_the_graph(tmp_path: Path) -> None:
+    """OpenVINO compiles no graph whose scalars have become vectors of one element; ONNX Runtime runs it."""
+    onnx = pytest.importorskip("onnx")
+    from tlvision.export.shrink import leave_out_zero_channels
+
+    make, number = onnx.helper.make_node, onnx.numpy_helper.from_array
+    weight = np.ones((4, 3, 1, 1), np.float32)
+    weight[:2] = 0
+    nodes = [
+        make("Conv", ["images", "weight"], ["seen"]),
+        make("Mul", ["seen", "half"], ["scaled"]),
+        make("Conv", ["scaled", "head"], ["scores"]),
+    ]
+    constants = [number(weight, "weight"), number(np.float32(0.5), "half"), number(np.ones((1, 4, 1, 1), "f"), "head")]
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, channels, 8, 8])
+        for name, channels in (("images", 3), ("scores", 1))
+    ]
+    path = tmp_path / "graph.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "graph", values[:1], values[1:], constants)), path)
+    assert leave_out_zero_channels(path) == 2
+    shapes = {each.name: tuple(each.dims) for each in onnx.load(path).graph.initializer}
+    assert shapes == {"weight": (2, 3, 1, 1), "half": (), "head": (1, 2, 1, 1)}
