@@ -202,7 +202,8 @@ def test_a_best_checkpoint_in_the_middle_of_an_exchange_serves_every_command(
             assert best.is_dir()
 
 
-@pytest.mark.parametrize("options", [pytest.param("{}", marks=pytest.mark.slow), "{every_steps: 50}"])
+@pytest.mark.slow
+@pytest.mark.parametrize("options", ["{}", "{every_steps: 50}"])
 def test_a_run_killed_before_its_first_checkpoint_starts_again(
     tiny_config: dict[str, Any], tmp_path: Path, options: str, tl: Any
 ) -> None:

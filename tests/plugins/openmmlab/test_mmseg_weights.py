@@ -41,6 +41,7 @@ def test_rows_of_both_heads_go_by_the_names_in_a_checkpoint_of_mmseg(tmp_path: P
     assert report.source == str(path)
 
 
+@pytest.mark.slow
 def test_a_file_without_names_has_the_classes_of_the_configs_dataset(tmp_path: Path) -> None:
     from tlvision_openmmlab.mmseg.config import read_config
     from tlvision_openmmlab.mmseg.zoo import find_config
@@ -74,6 +75,7 @@ def test_imagenet_weights_of_torchvision_come_from_torchs_hub_folder(
     assert "features.18.0.weight" in report.unused  # mmseg's own ends before it
 
 
+@pytest.mark.slow
 def test_the_backbone_inside_a_backbone_gets_its_weights(tmp_path: Path) -> None:
     source, _ = build(BISENET, ("a", "b"))
     path = tmp_path / "resnet18.pth"

@@ -253,10 +253,8 @@ def eps_of(module: nn.Module) -> set[float]:
     return {child.eps for child in module.modules() if isinstance(child, FrozenBatchNorm2d)}
 
 
-SLOW = [pytest.param(arch, marks=pytest.mark.slow) for arch in (MASK, "fcos_resnet50_fpn")]
-
-
-@pytest.mark.parametrize("arch", [RETINA, *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [RETINA, MASK, "fcos_resnet50_fpn"])
 def test_frozen_norms_of_a_classifier_have_upstreams_epsilon(build: Any, tmp_path: Path, arch: str) -> None:
     """Real files of ImageNet have channels whose variance has underflowed to 0."""
     state = get_model("resnet50", weights=None).state_dict()
@@ -278,7 +276,8 @@ def test_frozen_norms_of_a_classifier_have_upstreams_epsilon(build: Any, tmp_pat
         assert all(map_.equal(maps[name]) for name, map_ in again.module.eval().backbone(images).items())
 
 
-@pytest.mark.parametrize(("arch", "eps"), first_fast([(RETINA, 0.0), ("fcos_resnet50_fpn", 1e-5)]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "eps"), [(RETINA, 0.0), ("fcos_resnet50_fpn", 1e-5)])
 def test_coco_weights_keep_upstreams_epsilon_through_our_own_file(  # noqa: PLR0917
     build: Any, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str, eps: float
 ) -> None:

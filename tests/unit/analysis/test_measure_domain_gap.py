@@ -79,6 +79,7 @@ def test_images_of_one_kind_are_not_apart_and_a_seed_repeats(folders: SimpleName
     assert other["taps"] != found["taps"]
 
 
+@pytest.mark.slow
 def test_a_run_has_predictions_to_compare(
     small_run: Path, folders: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

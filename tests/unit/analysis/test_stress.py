@@ -167,6 +167,7 @@ def test_the_order_of_images_and_the_batch_have_no_effect(detector: Path, plates
         assert second["corruptions"][name]["values"] == pytest.approx(first["corruptions"][name]["values"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_results_go_below_the_run_and_other_settings_beside(detector: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(detector, run)

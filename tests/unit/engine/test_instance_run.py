@@ -15,7 +15,6 @@ import yaml
 from safetensors.torch import load_file
 
 import tlvision
-from fast import first_fast
 from interrupt import interrupted
 from launch import torchrun
 from tiny import QUIET
@@ -250,7 +249,8 @@ def test_two_processes_share_the_images_and_leave_one_file(
     assert_published(json.loads((run / "metrics.json").read_text()), plates / "val.json", run / "predictions.json")
 
 
-@pytest.mark.parametrize("select", first_fast(["segm/AP75", "bbox/AP50"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("select", ["segm/AP75", "bbox/AP50"])
 def test_either_kind_of_metric_may_select(config: dict[str, Any], select: str) -> None:
     config["evaluate"]["select"] = select
     config["train"]["epochs"] = 1
@@ -347,6 +347,7 @@ def test_masks_of_the_batch_whose_loss_is_not_finite_are_kept(
     assert saved["masks"].shape == (len(saved["boxes"]), 256, 256)
 
 
+@pytest.mark.slow
 def test_show_and_verify_work_with_masks(
     config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -357,6 +358,7 @@ def test_show_and_verify_work_with_masks(
     assert main(["verify", str(path)]) == 0
 
 
+@pytest.mark.slow
 def test_the_plain_script_trains_with_masks(config: dict[str, Any], tmp_path: Path, repository: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))

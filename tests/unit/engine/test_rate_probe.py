@@ -122,6 +122,7 @@ def test_a_rate_that_diverges_is_not_chosen(auto: dict[str, Any]) -> None:
     assert "not finite" in record["probes"][0]["failed"]
 
 
+@pytest.mark.slow
 def test_the_run_is_that_of_the_number_bit_for_bit(chosen: tuple[Path, str], plain: Path) -> None:
     run, _ = chosen
     assert not (plain / "rate.json").exists()

@@ -90,7 +90,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> di
     return end_state(run)
 
 
-@pytest.mark.parametrize("step", first_fast([6, 7, 1, 2, 3, 4, 5, 8, 9, 10, 11], 2))
+@pytest.mark.parametrize("step", first_fast([6, 7, 1, 2, 3, 4, 5, 8, 9, 10, 11]))
 def test_ctrl_c_after_any_step(
     straight: dict[str, Any], tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:

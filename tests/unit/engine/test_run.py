@@ -128,6 +128,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tiny_config: dict[str, Any]
     assert [line["epoch"] for line in lines if line["kind"] == "evaluation"] == [1, 2], "no evaluation is lost"
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_bits(
     tiny_config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,6 +220,7 @@ def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays_whole(
     assert tlvision.train({}, resume=run).metrics
 
 
+@pytest.mark.slow
 def test_a_change_on_purpose_is_recorded_and_rewrites_the_ledger(tiny_config: dict[str, Any]) -> None:
     tiny_config["hooks"].append({"freeze": {"roles": ["stem"]}})
     run = tlvision.train(tiny_config).run
@@ -295,6 +297,7 @@ def test_two_processes_hold_the_same_model_after_unfreezing(tiny_config: dict[st
     assert not any(name.startswith(("backbone.stem.", "backbone.stage1.")) for name in changed)
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_early_stays_stopped(tiny_config: dict[str, Any]) -> None:
     tiny_config["train"] |= {"epochs": 50, "lr": 1e-8}
     tiny_config["hooks"].append({"early_stop": {"patience": 2, "min_delta": 0.5}})

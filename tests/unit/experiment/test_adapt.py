@@ -94,6 +94,7 @@ def as_pretrained(values: dict[str, Any], out: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_zero_shot_is_the_checkpoint_as_it_is(values: dict[str, Any], tmp_path: Path) -> None:
     plain = deepcopy(values)
     plain["hooks"] = [QUIET]
@@ -173,6 +174,7 @@ def test_something_must_be_labelled_to_evaluate_on(values: dict[str, Any]) -> No
     assert json.loads((run / "metrics.json").read_text())["selection"]["by"] == "unlabelled/stability"
 
 
+@pytest.mark.slow
 def test_a_class_takes_the_rows_of_the_one_that_it_is_called_after(
     values: dict[str, Any], tmp_path: Path, tiny_config: dict[str, Any]
 ) -> None:

@@ -146,6 +146,7 @@ def test_another_trainer_is_measured_by_what_it_predicts(origin: Path, tmp_path:
     assert (run_folder / "classes.json").exists()
 
 
+@pytest.mark.slow
 def test_a_row_that_is_measured_on_another_domain_is_not_compared(origin: Path, tmp_path: Path) -> None:
     """The source model of a chain, for example."""
     compare = {"against": {"stage": "target"}, "resamples": 0}

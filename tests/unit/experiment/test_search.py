@@ -48,6 +48,7 @@ def settings(**values: Any) -> SearchSettings:
     return SearchSettings.model_validate(values)
 
 
+@pytest.mark.slow
 def test_halving_finds_the_best_of_the_grid_in_a_part_of_its_epochs(origin: Path, tmp_path: Path) -> None:
     table, (found,) = run(origin, tmp_path / "out", {"method": "halving", "space": GRID})
     assert found["chosen"] == {"train.lr": 0.9}
@@ -91,6 +92,7 @@ def test_each_row_has_a_search_of_its_own(origin: Path, tmp_path: Path) -> None:
     assert len(runs) == 18
 
 
+@pytest.mark.slow
 def test_a_search_without_axes_has_one_row(origin: Path, tmp_path: Path) -> None:
     made = parse_experiment({"base": "base.yaml", "search": {"space": GRID, "method": "grid"}}, "experiment.yaml")
     table = run_experiment(made, origin, tmp_path / "out", executor=LocalExecutor(slots=2, command=FAKE))
@@ -117,6 +119,7 @@ def test_a_repeated_search_trains_nothing(origin: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "trials").glob("*/steps")} == stamps
 
 
+@pytest.mark.slow
 def test_optuna_goes_on_with_its_study(origin: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     space = {"train.lr": {"log": [0.01, 100.0]}, "data.image_size": {"values": [64, 96]}}

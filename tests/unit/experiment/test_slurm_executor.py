@@ -176,7 +176,8 @@ def test_local_jobs_of_submitit(origin: Path) -> None:
     assert steps_of(origin.parent / "out") == ["0123456789"] * 2
 
 
-@pytest.mark.parametrize("cluster", ["slurm", pytest.param("local", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["slurm", "local"])
 def test_stop_lets_trials_save_and_takes_back_what_waits(cluster: str, origin: Path, slurm: Path) -> None:
     trials = trials_of(origin)[: 3 if cluster == "slurm" else 2]
     folder = trials[0].folder.parent

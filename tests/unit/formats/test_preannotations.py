@@ -147,6 +147,7 @@ def test_an_empty_mask_is_written_as_its_box_and_images_of_one_stem_stay_apart(t
     assert part.pictures[0].shapes[0].outlines[0] == pytest.approx((20, 10, 60, 10, 60, 30, 20, 30))
 
 
+@pytest.mark.slow
 def test_predict_writes_a_yolo_dataset_that_a_config_reads(small_run: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     flags = ["--run", str(small_run), "--output", str(out), "--format", "yolo", "--min-score", "0"]

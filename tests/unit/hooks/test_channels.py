@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fast import first_fast
 from tlvision.hooks.channels.trace import Network, Slot, trace_channels
 
 SIZE = (2, 3, 16, 16)
@@ -140,7 +139,8 @@ def test_a_matrix_that_something_else_reads_stays_whole() -> None:
     assert classes(network) == {}
 
 
-@pytest.mark.parametrize("fixed", first_fast([False, True]))
+@pytest.mark.slow
+@pytest.mark.parametrize("fixed", [False, True])
 def test_an_onnx_graph_loses_the_channels_of_zeros_and_gives_the_same(net: Net, tmp_path: Path, *, fixed: bool) -> None:
     pytest.importorskip("onnxscript")
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")

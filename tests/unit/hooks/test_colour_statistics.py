@@ -80,6 +80,7 @@ def test_probability_and_nothing_is_written_to(match: Any) -> None:
     assert all((each != image).any() for each in found if each is not image)
 
 
+@pytest.mark.slow
 def test_a_run(adapt_config: dict[str, Any]) -> None:
     adapt_config["hooks"] += [{"colour_statistics": {"match": "histogram", "strength": 0.5}}, "fourier_style"]
     adapt_config["data"]["batch"] = {"labelled": 4}

@@ -97,6 +97,7 @@ def test_a_single_class_is_refused() -> None:
         Entropy().before_fit(SimpleNamespace(classes=ClassMap(("road",), (1,))))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_run(segment_config: dict[str, Any], losses_of: Callable[[Path, str], list[dict[str, float]]]) -> None:
     segment_config["hooks"].append({"entropy": {"weight": 0.1, "start": 0.5, "ramp": 0.0}})
     steps = losses_of(tlvision.train(segment_config).run, "entropy")

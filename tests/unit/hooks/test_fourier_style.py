@@ -91,6 +91,7 @@ def test_probability() -> None:
     assert FourierStyle(probability=0.0).change(image, other, rng) is image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", first_fast([1, 0]))
 def test_a_run(adapt_config: dict[str, Any], workers: int) -> None:
     adapt_config["hooks"].append({"fourier_style": {"beta": 0.05}})

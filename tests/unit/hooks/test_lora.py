@@ -227,6 +227,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert_resumes(lora_config, step)
 
 
+@pytest.mark.slow
 def test_the_hook_cannot_come_go_or_change_on_resume(lora_config: dict[str, Any]) -> None:
     run = tlvision.train(lora_config).run
     for change in ("hooks=[ema]", "hooks.lora.rank=3"):
@@ -251,6 +252,7 @@ def test_a_layer_that_the_model_does_not_run_is_named(
     assert log.count("had no gradient in step 0, because the model did not use these layers") == 1
 
 
+@pytest.mark.slow
 def test_a_teacher_has_the_same_modules(lora_config: dict[str, Any], tiny_dataset: Path) -> None:
     lora_config["data"] |= {
         "target": {"images": str(tiny_dataset / "images")},

@@ -99,8 +99,8 @@ def test_heads_beside_each_other_have_the_full_rate() -> None:
     ("plugin", "arch"),
     [
         ("torchvision", "maskrcnn_mobilenet_v2_fpn"),
-        ("mmdet", "mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco"),
-        ("mmseg", "bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024"),
+        pytest.param("mmdet", "mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco", marks=pytest.mark.slow),
+        pytest.param("mmseg", "bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024", marks=pytest.mark.slow),
         ("mmseg", "deeplabv3plus_mobilenet-v2-d16"),
         ("smp", "unet/mobilenet_v2"),
         ("yolo", "yolov8n-seg"),

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import tlvision
+from fast import first_fast
 from interrupt import interrupted
 from tlvision.config.schema import EvaluateSettings
 from tlvision.engine import compatibility
@@ -143,7 +144,7 @@ def test_only_the_main_process_sends(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-@pytest.mark.parametrize("fail", ["open", "log"])
+@pytest.mark.parametrize("fail", first_fast(["open", "log"]))
 def test_an_error_is_one_notice(fail: str, tiny_config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     tiny_config["hooks"].insert(0, {"memory_tracker": {"fail": fail}})
     tiny_config["data"]["workers"] = 0

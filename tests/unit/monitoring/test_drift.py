@@ -71,6 +71,7 @@ def made_up(rng: np.random.Generator, count: int, **change: float) -> Columns:
     )
 
 
+@pytest.mark.slow
 def test_the_same_domain_gives_no_alarm(table: Columns) -> None:
     for seed in range(4):
         assert alarms(*halves(table, seed), seed=seed) == []

@@ -137,6 +137,7 @@ def replace_folder(model: RuntimeModel, folder: Path) -> RuntimeModel:
     return RuntimeModel(folder, model.bundle, model.sessions)
 
 
+@pytest.mark.slow
 def test_a_log_of_a_good_time_may_be_the_reference(model: RuntimeModel, good: Path, dark: Path, tmp_path: Path) -> None:
     twice = write_log(tmp_path / "log.jsonl", model, photos(tmp_path / "images", 40, seed=9, light=-40))
     assert monitor(model, twice) == 1

@@ -162,7 +162,11 @@ def test_whole_folder_is_left_alone(rendered: tuple[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    "lost", [("val.json", "images/val_0000.jpg", "images/val_0001.jpg"), ("images/train_0003.jpg",)]
+    "lost",
+    [
+        ("val.json", "images/val_0000.jpg", "images/val_0001.jpg"),
+        pytest.param(("images/train_0003.jpg",), marks=pytest.mark.slow),
+    ],
 )
 def test_half_written_folder_is_completed(lost: tuple[str, ...], tmp_path: Path) -> None:
     out = tmp_path / "d"
@@ -175,7 +179,7 @@ def test_half_written_folder_is_completed(lost: tuple[str, ...], tmp_path: Path)
     assert {name: data for name, data in _bytes(out).items() if not name.endswith(".part")} == whole
 
 
-@pytest.mark.parametrize("changed", [{"domain": "source"}, {"train": 5}, {"val": 3}, {"seed": 1}])
+@pytest.mark.parametrize("changed", first_fast([{"domain": "source"}, {"train": 5}, {"val": 3}, {"seed": 1}]))
 def test_another_dataset_is_never_overwritten(changed: dict[str, Any], tmp_path: Path) -> None:
     wanted: dict[str, Any] = {"domain": "target", "train": 4, "val": 2, "seed": 0}
     render_inspection(tmp_path / "d", **wanted)

@@ -214,6 +214,7 @@ def test_choice_is_scored_on_val_of_the_source_left_out(bench: Bench, capsys: py
     assert not any(key.startswith("x-25 | lr3e-4") for key in scored), "val of what was not chosen stays unseen"
 
 
+@pytest.mark.slow
 def test_a_rule_is_a_candidate_that_names_a_recipe_in_each_cell(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_failure_is_recorded_counts_as_nothing_and_is_done_again(bench: Bench)
     assert bench.run("run") == ["y-25-base-0", "y-25-base-1"]
 
 
+@pytest.mark.slow
 def test_results_of_another_budget_are_not_taken_for_these(bench: Bench) -> None:
     bench.run("run")
     with pytest.raises(SystemExit, match="give another --out"):

@@ -69,7 +69,8 @@ def check_equal(
                 torch.testing.assert_close(tensor, wanted[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
 def test_processes_train_as_one_does(steps_of_20: dict[str, Any], tmp_path: Path, processes: int) -> None:
     check_equal(trained(steps_of_20, 1, tmp_path), trained(steps_of_20, processes, tmp_path))
 

@@ -113,6 +113,7 @@ def test_gradients(device: torch.device, setting: Setting) -> None:
     )
 
 
+@pytest.mark.slow
 def test_gradient_of_every_entry(device: torch.device) -> None:
     images, offset, weight, mask, bias = (each.requires_grad_() for each in inputs(device, SETTINGS[2], count=1))
     assert gradcheck(lambda o, w: deform_conv2d(images.detach(), o, w, *SETTINGS[2]), (offset, weight))
