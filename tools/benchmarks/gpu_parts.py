@@ -78,7 +78,7 @@ def options_of(name: str, sizes: Sizes, shared: Path, epochs: int = 100) -> Simp
         batch=2 if sizes.small else model.batch,
         epochs=epochs,
         seed=0,
-        set=[],
+        set=["train.lr=1e-3"] if model.plugin == "yolo" else [],  # no probes before the steps that are timed
     )
 
 

@@ -52,14 +52,15 @@ class Recipe:
 RATES = ("1e-3", "3e-4", "1e-4")
 SHARES = (0.1, 0.2, 0.3)
 RECIPES: dict[str, Recipe] = {
-    "base": Recipe(),
+    "base": Recipe(("train.lr=1e-3",)),
     "lr3e-4": Recipe(("train.lr=3e-4",)),
     "lr1e-4": Recipe(("train.lr=1e-4",)),
     "pretrained/3": Recipe(
-        hooks=(EMA, {"lr_groups": {"roles": {role: {"lr": 3e-4} for role in ("stem", "backbone", "neck")}}})
+        ("train.lr=1e-3",),
+        hooks=(EMA, {"lr_groups": {"roles": {role: {"lr": 3e-4} for role in ("stem", "backbone", "neck")}}}),
     ),
-    "layerwise0.8": Recipe(hooks=(EMA, {"layerwise_lr": {"decay": 0.8}})),
-    "mosaic_off0.2": Recipe(("data.augment.mosaic_off=0.2",)),
+    "layerwise0.8": Recipe(("train.lr=1e-3",), hooks=(EMA, {"layerwise_lr": {"decay": 0.8}})),
+    "mosaic_off0.2": Recipe(("train.lr=1e-3", "data.augment.mosaic_off=0.2")),
     "accumulate4": Recipe(("train.accumulate=4", "train.lr=2e-3")),
     "auto": Recipe(("train.lr=auto",)),
     **{f"probe{share} {rate}": Recipe((f"train.lr={rate}",), share=share) for share in SHARES for rate in RATES},
