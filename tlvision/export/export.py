@@ -79,7 +79,7 @@ def export_run(run: Path, out: Path, *, graph_format: str = "onnx", fixed: bool 
         check_fixed(model)
     task, data = read_evaluated(model, model.config.data.evaluated)
     graphs = _graphs(model)
-    _check_window(model, graphs)
+    check_window(model, graphs)
     with TemporaryDirectory(prefix="tlvision-export-") as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
@@ -194,7 +194,7 @@ def check_fixed(model: LoadedModel) -> None:
         )
 
 
-def _check_window(model: LoadedModel, graphs: ExportGraphs) -> None:
+def check_window(model: LoadedModel, graphs: ExportGraphs) -> None:
     """Raise InputError if a sliding window asks a graph for inputs of another size than the only one that it takes."""
     if model.config.evaluate.window and not graphs.graphs["model"].free:
         raise InputError(
