@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tlvision.plugin import PredictSpec
 from tlvision.plugin.export import Candidates, ExportGraphs, Graph
 from tlvision.types import InputError
+from tlvision_openmmlab.common.engine import without_old_style
 from tlvision_openmmlab.mmdet.upstream import BaseDenseHead, GFLHead, SingleStageDetector, YOLOXHead
 
 _ALL = 1_000_000
@@ -37,9 +38,10 @@ class PlacesGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return boxes in pixels, cut at the edges of the images, scores, levels, and factors."""
         head = self.model.bbox_head
-        logits, codes, *factors = head(self.model.extract_feat(images))
-        sizes = [each.shape[-2:] for each in logits]
-        priors = head.prior_generator.grid_priors(sizes, dtype=images.dtype, device=images.device)
+        with without_old_style():
+            logits, codes, *factors = head(self.model.extract_feat(images))
+            sizes = [each.shape[-2:] for each in logits]
+            priors = head.prior_generator.grid_priors(sizes, dtype=images.dtype, device=images.device)
         boxes = torch.cat([_boxes(head, at, *each) for at, each in enumerate(zip(codes, priors, strict=True))], dim=1)
         levels = [each.new_full((len(each),), at, dtype=torch.int64) for at, each in enumerate(priors)]
         scores = torch.cat([_flat(each, head.cls_out_channels) for each in logits], dim=1)
@@ -60,12 +62,11 @@ class YoloxGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return boxes in pixels and scores."""
         head = self.model.bbox_head
-        logits, codes, objectness = head(self.model.extract_feat(images))
-        sizes = [each.shape[-2:] for each in logits]
-        priors = torch.cat(
-            head.prior_generator.grid_priors(sizes, dtype=images.dtype, device=images.device, with_stride=True)
-        )
-        boxes = head._bbox_decode(priors, torch.cat([_flat(each, 4) for each in codes], dim=1))
+        with without_old_style():
+            logits, codes, objectness = head(self.model.extract_feat(images))
+            sizes = [each.shape[-2:] for each in logits]
+            priors = head.prior_generator.grid_priors(sizes, dtype=images.dtype, device=images.device, with_stride=True)
+        boxes = head._bbox_decode(torch.cat(priors), torch.cat([_flat(each, 4) for each in codes], dim=1))
         classes = torch.cat([_flat(each, head.cls_out_channels) for each in logits], dim=1).sigmoid()
         return boxes, classes * torch.cat([_flat(each, 1) for each in objectness], dim=1).sigmoid()
 
@@ -80,7 +81,7 @@ def export_graphs(model: Any, images: Tensor, predict: PredictSpec, most: int, *
             score_floor=max(test["score_thr"], floor), best_class=True, most_before=_ALL, nms_iou=iou, most=most
         )
         return _exported(YoloxGraph(model), images, ("boxes", "scores"), decoder)
-    with torch.no_grad():
+    with torch.no_grad(), without_old_style():
         has_factors = len(head(model.extract_feat(images[:1]))) > 2
     before = test.get("nms_pre", -1)
     decoder = Candidates(
