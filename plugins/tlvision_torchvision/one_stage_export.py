@@ -31,9 +31,10 @@ class AnchorGraph(nn.Module):
         if "bbox_ctrness" in found:
             scores = (scores * found["bbox_ctrness"].sigmoid()).sqrt()
         anchors = [_grid(images, each, cells) for each, cells in zip(maps, self._anchors, strict=True)]
-        levels = torch.cat([each.new_full((len(each),), at, dtype=torch.int64) for at, each in enumerate(anchors)])
+        # Shapes, as len() would make a free axis a constant of the exported graph.
+        levels = torch.cat([each.new_full((each.shape[0],), at, dtype=torch.int64) for at, each in enumerate(anchors)])
         boxes = _decode(self._coder, found["bbox_regression"], torch.cat(anchors), images)
-        return boxes, scores, levels.expand(len(images), -1)
+        return boxes, scores, levels.expand(images.shape[0], -1)
 
 
 class SsdGraph(nn.Module):
@@ -98,8 +99,8 @@ def _default_boxes(model: Any, images: Tensor) -> Tensor:
 
 def _decode(coder: Any, codes: Tensor, anchors: Tensor, images: Tensor) -> Tensor:
     """Return (N, A, 4) boxes in pixels, cut at the edges of the images, of codes (N, A, 4) and anchors (A, 4)."""
-    flat, places = codes.flatten(0, 1), anchors.repeat(len(codes), 1)
+    flat, places = codes.flatten(0, 1), anchors.repeat(codes.shape[0], 1)
     decode = getattr(coder, "decode_single", coder.decode)
-    x0, y0, x1, y1 = decode(flat, places).reshape(len(codes), -1, 4).unbind(-1)
+    x0, y0, x1, y1 = decode(flat, places).reshape(codes.shape[0], -1, 4).unbind(-1)
     height, width = images.shape[-2:]
     return torch.stack([x0.clamp(0, width), y0.clamp(0, height), x1.clamp(0, width), y1.clamp(0, height)], dim=-1)

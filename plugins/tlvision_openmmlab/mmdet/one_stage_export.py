@@ -43,10 +43,11 @@ class PlacesGraph(nn.Module):
             sizes = [each.shape[-2:] for each in logits]
             priors = head.prior_generator.grid_priors(sizes, dtype=images.dtype, device=images.device)
         boxes = torch.cat([_boxes(head, at, *each) for at, each in enumerate(zip(codes, priors, strict=True))], dim=1)
-        levels = [each.new_full((len(each),), at, dtype=torch.int64) for at, each in enumerate(priors)]
+        # Shapes, as len() would make a free axis a constant of the exported graph.
+        levels = [each.new_full((each.shape[0],), at, dtype=torch.int64) for at, each in enumerate(priors)]
         scores = torch.cat([_flat(each, head.cls_out_channels) for each in logits], dim=1)
         scores = scores.sigmoid() if _is_sigmoid(head) else scores.softmax(-1)[..., :-1]
-        found = (_clip(boxes, images), scores, torch.cat(levels).expand(len(images), -1))
+        found = (_clip(boxes, images), scores, torch.cat(levels).expand(images.shape[0], -1))
         return (
             (*found, torch.cat([_flat(each, 1) for each in factors[0]], dim=1)[..., 0].sigmoid()) if factors else found
         )
@@ -134,8 +135,8 @@ def _boxes(head: Any, level: int, codes: Tensor, priors: Tensor) -> Tensor:
         rows = head.integral(rows.flatten(0, 2)) * head.prior_generator.strides[level][0]
         priors = head.anchor_center(priors)
     rows = rows.reshape(-1, 4)
-    boxes: Tensor = head.bbox_coder.decode(priors.repeat(len(codes), 1), rows)
-    return boxes.reshape(len(codes), -1, 4)
+    boxes: Tensor = head.bbox_coder.decode(priors.repeat(codes.shape[0], 1), rows)
+    return boxes.reshape(codes.shape[0], -1, 4)
 
 
 def _is_sigmoid(head: Any) -> bool:
@@ -144,7 +145,7 @@ def _is_sigmoid(head: Any) -> bool:
 
 def _flat(maps: Tensor, channels: int) -> Tensor:
     """Return (N, h * w * A, channels) of maps (N, A * channels, h, w)."""
-    return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, channels)
+    return maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, channels)
 
 
 def _clip(boxes: Tensor, images: Tensor) -> Tensor:
