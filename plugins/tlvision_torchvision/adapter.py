@@ -14,6 +14,7 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from tlvision.plugin import InstanceFeatures, PredictSpec, capture
 from tlvision.plugin.export import ExportGraphs
 from tlvision.types import InputSpec, Prediction, Target
+from tlvision_torchvision import one_stage_export
 from tlvision_torchvision.export import export_graphs
 from tlvision_torchvision.groups import COARSEST, find_groups, find_layers, find_taps
 
@@ -111,6 +112,14 @@ class TorchvisionAdapter:
             labels=found["labels"] - self._first_label,
             masks=None if masks is None else (masks[:, 0] > _MASK_THRESHOLD).to(torch.uint8),
         )
+
+
+class OneStageAdapter(TorchvisionAdapter):
+    """RetinaNet, FCOS or SSDlite."""
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return the model up to the boxes and scores of every anchor; see `tlvision.plugin.Exportable`."""
+        return one_stage_export.export_graphs(self._model, images, self.input_spec)
 
 
 class TwoStageAdapter(TorchvisionAdapter):

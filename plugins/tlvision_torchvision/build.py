@@ -15,7 +15,7 @@ from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.types import InputError
 from tlvision_timm.models import timm_model
 from tlvision_timm.names import timm_name
-from tlvision_torchvision.adapter import TorchvisionAdapter, TwoStageAdapter
+from tlvision_torchvision.adapter import OneStageAdapter, TorchvisionAdapter, TwoStageAdapter
 from tlvision_torchvision.architectures import CLASSIFIER_EPS, Architecture
 from tlvision_torchvision.backbones import EPS_MARK, build_body, freeze_norms, mark_eps
 from tlvision_torchvision.timm_backbones import TimmBody, make_pyramid
@@ -42,7 +42,7 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[TorchvisionAdapt
         )
     source = find_weights(arch, spec.weights)
     model = build_model(arch, len(spec.classes), frozen_eps=frozen_eps(arch, source))
-    kind = TwoStageAdapter if hasattr(model, "roi_heads") else TorchvisionAdapter
+    kind = TwoStageAdapter if hasattr(model, "roi_heads") else OneStageAdapter
     # Before the weights are loaded: what it finds out by a forward pass must not depend on them.
     adapter = kind(model, has_background=arch.has_background, predict=spec.predict)
     return adapter, _fill(model, arch, spec, source)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tlvision.plugin import PredictSpec, constants, tap_features
+from tlvision.plugin.export import ExportGraphs
 from tlvision.types import InputError, InputSpec, Prediction, Target
+from tlvision_transformers.export import export_detector
 from tlvision_transformers.groups import find_groups
 from tlvision_transformers.taps import add_taps
 from tlvision_transformers.upstream import image_processor_class
@@ -35,7 +37,7 @@ class DetectorAdapter:
         self.groups = find_groups(model)
         self.module = self._model = model
         self.input_spec = input_spec
-        self._floor, self._most = predict.floor, predict.most()
+        self._limits, self._floor, self._most = predict, predict.floor, predict.most()
         self._processor = image_processor_class(model.config)()
 
     def loss(self, images: Tensor, targets: Sequence[Target]) -> Mapping[str, Tensor]:
@@ -92,6 +94,10 @@ class DetectorAdapter:
                 outputs, threshold=self._floor, target_sizes=[size] * len(images)
             )
         return [self._prediction(each, size) for each in found]
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return the model up to boxes and scores of every query; see `tlvision.plugin.Exportable`."""
+        return export_detector(self._model, self._processor, images, self.input_spec, self._limits)
 
     def _prediction(self, found: Mapping[str, Tensor], size: tuple[int, int]) -> Prediction:
         best = found["scores"].argsort(descending=True, stable=True)[: self._most]

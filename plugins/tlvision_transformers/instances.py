@@ -12,7 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.ops import masks_to_boxes
 
 from tlvision.plugin import PredictSpec, constants, interpolate
-from tlvision.types import InputSpec, Prediction, Target
+from tlvision.plugin.export import ExportGraphs
+from tlvision.types import InputError, InputSpec, Prediction, Target
 from tlvision_transformers.masks import MaskTransformer
 
 
@@ -59,6 +60,13 @@ class InstanceAdapter(MaskTransformer):
             self._prediction(own, logits, size)
             for own, logits in zip(chances, outputs.masks_queries_logits, strict=True)
         ]
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Raise InputError: the runtime has no way to read the masks of queries."""
+        raise InputError(
+            "transformers: the export of a mask transformer for the task 'instance' is not written, because its scores "
+            "depend on its masks at the size of the image, which bundles do not hold; export another architecture"
+        )
 
     def _prediction(self, chances: Tensor, logits: Tensor, size: tuple[int, int]) -> Prediction:
         """Return the best objects of one image. chances: (Q, C). logits: (Q, h, w)."""

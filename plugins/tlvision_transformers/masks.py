@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlvision.plugin import ScoreKind, interpolate, label_maps, tap_features
+from tlvision.plugin import ScoreKind, label_maps, tap_features
+from tlvision.plugin.export import ExportGraphs
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_transformers.eomt import is_eomt, record_layers
+from tlvision_transformers.export import MaskGraph, export_segmenter
 from tlvision_transformers.groups import find_groups
+from tlvision_transformers.mask_scores import class_scores
 from tlvision_transformers.segmenter import stack_labels
 from tlvision_transformers.taps import add_taps
 
@@ -88,13 +91,10 @@ class MaskTransformerAdapter(MaskTransformer):
     def dense_logits(self, images: Tensor) -> Tensor:
         """Return (N, classes, H, W), the sum over queries of P(class) P(mask): at least 0, any sum over the classes.
 
-        The mask logits of Mask2Former and EoMT are interpolated to the input before their sigmoid; MaskFormer's scores
-        have a quarter of its height and width. Both as in upstream.
+        MaskFormer's have a quarter of the input's height and width.
         """
-        outputs = self._model(pixel_values=images)
-        classes = outputs.class_queries_logits.float().softmax(dim=-1)[..., :-1]
-        logits = outputs.masks_queries_logits.float()
-        if self._model.config.model_type != "maskformer":
-            logits = interpolate(logits, images.shape[-2:])
-        with torch.autocast(images.device.type, enabled=False):
-            return torch.einsum("bqc,bqhw->bchw", classes, logits.sigmoid())
+        return class_scores(self._model, images)
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return the model up to the scores of every pixel; see `tlvision.plugin.Exportable`."""
+        return export_segmenter(MaskGraph(self._model), images, self.score_kind, self.input_spec)

@@ -32,6 +32,7 @@ class TransformersPlugin:
     licence = "Apache-2.0"
     capabilities: Mapping[str, str] = MappingProxyType(
         {
+            "Exportable": "yes",
             "HasInstanceFeatures": "impossible: no model pools features for boxes",
             "HasScoreGradients": "yes",
             "HasTrainingProgress": "impossible: the losses are the same in every epoch",

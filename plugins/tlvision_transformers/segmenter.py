@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tlvision.plugin import interpolate, label_maps, record, tap_features
+from tlvision.plugin.export import ExportGraphs
 from tlvision.types import IGNORE_INDEX, InputError, InputSpec, Prediction, Target
+from tlvision_transformers.export import PixelGraph, export_segmenter
 from tlvision_transformers.groups import find_groups
 from tlvision_transformers.taps import add_taps
 
@@ -63,6 +65,10 @@ class SegmenterAdapter:
         """Return (N, classes, h, w) logits; SegFormer's have a quarter of the input's height and width."""
         logits: Tensor = self._model(pixel_values=images).logits
         return logits
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return the model up to the logits of every pixel; see `tlvision.plugin.Exportable`."""
+        return export_segmenter(PixelGraph(self._model), images, "logits", self.input_spec)
 
 
 def pixel_loss(logits: Tensor, labels: Tensor) -> Tensor:

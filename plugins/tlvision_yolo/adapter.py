@@ -108,10 +108,12 @@ class YoloAdapter:
 
     def export_graphs(self, images: Tensor) -> ExportGraphs:
         """Return the model up to the boxes and scores of every place; see `tlvision.plugin.Exportable`."""
+        head = self._model.model[-1]
+        one_to_one = bool(head.end2end)  # this branch suppresses nothing, and upstream reads its best places alone
         decoder = Candidates(
             score_floor=self._predict.floor,
-            nms_iou=self._predict.overlap(_NMS_IOU),
-            most=self._most,
+            nms_iou=None if one_to_one else self._predict.overlap(_NMS_IOU),
+            most=min(self._most, head.max_det) if one_to_one else self._most,
             masks=self.masks,
         )
         return export_graphs(self._model, images, decoder)

@@ -12,9 +12,11 @@ from tlvision.hooks.setup.prune import Prune
 from tlvision.plugin.export import Exportable
 
 EXPORTED = (
+    "mmdet one-stage",
     "mmdet two-stage",
     "mmseg",
     "smp",
+    "torchvision one-stage",
     "torchvision two-stage",
     "toy",
     "toy semantic",

@@ -14,7 +14,7 @@ from tlvision.data.dataset import EvalImages
 from tlvision.export.torch_session import torch_sessions
 from tlvision.inference.dense import dense_scores
 from tlvision.plugin import Adapter, HasDenseLogits
-from tlvision.plugin.export import ExportGraphs
+from tlvision.plugin.export import TAP_PREFIX, ExportGraphs
 from tlvision.runtime.model import RuntimeModel, prepare
 from tlvision.runtime.sessions import Session
 from tlvision.types import Prediction, RunError, Sample
@@ -85,8 +85,10 @@ def compare_bundle(
             )
         own = prepare([draw[0]], adapter.input_spec)
         found = model.graph("model", {"images": own}, taps=True)
-        for name in graphs.graphs["model"].outputs:
-            _note(outputs, f"model/{name}", expected[name], found[name])
+        graph = graphs.graphs["model"]
+        for name in graph.outputs:
+            if graph.ordered or name.startswith(TAP_PREFIX):
+                _note(outputs, f"model/{name}", expected[name], found[name])
         for name in graphs.graphs:
             if name != "model":
                 _compare_regions(outputs, name, model, reference[name], found["level_0"])

@@ -79,6 +79,7 @@ def export_run(run: Path, out: Path, *, graph_format: str = "onnx", fixed: bool 
         check_fixed(model)
     task, data = read_evaluated(model, model.config.data.evaluated)
     graphs = _graphs(model)
+    check_window(model, graphs)
     with TemporaryDirectory(prefix="tlvision-export-") as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
@@ -190,6 +191,15 @@ def check_fixed(model: LoadedModel) -> None:
         raise InputError(
             f"export: --fixed takes images of one size, and evaluate.window {model.config.evaluate.window} of the run "
             "asks for smaller ones. Export without --fixed"
+        )
+
+
+def check_window(model: LoadedModel, graphs: ExportGraphs) -> None:
+    """Raise InputError if a sliding window asks a graph for inputs of another size than the only one that it takes."""
+    if model.config.evaluate.window and not graphs.graphs["model"].free:
+        raise InputError(
+            f"export: the graph of '{model.config.model.arch}' takes images of one size, and evaluate.window "
+            f"{model.config.evaluate.window} of the run asks for smaller ones. Remove evaluate.window and train again"
         )
 
 

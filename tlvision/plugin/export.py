@@ -30,20 +30,29 @@ class Candidates:
     Outputs of the graph "model": `boxes` (N, A, 4) x0 y0 x1 y1 in network-input pixels and `scores` (N, A, C) 0..1;
     with masks also `coefficients` (N, A, M) and `prototypes` (N, M, h, w), whose product is the logit of a mask.
 
-    score_floor:  boxes with a lower or equal score are left out.
-    nms_iou:      a box is suppressed by a better one of its class with a higher IoU; None for models that suppress
-                  nothing.
-    most:         objects of an image at most.
-    most_before:  candidates that take part in the suppression at most, the best ones.
-    clip:         whether boxes are cut at the edges of the input after or before the suppression.
-    masks:        whether objects have masks.
+    score_floor:    boxes with a lower or equal score are left out.
+    best_class:     whether a place has one candidate, of its best class, instead of one for each class.
+    most_before:    candidates that take part in the suppression at most, the best ones.
+    most_before_of: whether that limit is for an image, for each class of an image, or for each level of its feature
+                    maps. For levels there is the output `levels` (N, A) int64, the number of the level of each place.
+    factor_floor:   None if scores are final. Otherwise they are multiplied by the output `factors` (N, A) 0..1 after
+                    that choice and before the suppression, and boxes whose product is lower than this are left out.
+    nms_iou:        a box is suppressed by a better one of its class with a higher IoU; None for models that suppress
+                    nothing.
+    most:           objects of an image at most.
+    clip:           whether boxes are cut at the edges of the input after or before the suppression. Boxes without an
+                    area are left out if it is before.
+    masks:          whether objects have masks.
     """
 
     kind: Literal["candidates"] = "candidates"
     score_floor: float
     nms_iou: float | None
     most: int
+    best_class: bool = False
     most_before: int = 30_000
+    most_before_of: Literal["image", "class", "level"] = "image"
+    factor_floor: float | None = None
     clip: Literal["after", "before"] = "after"
     masks: bool = False
 
@@ -160,12 +169,16 @@ class Graph:
     inputs:  names and examples. The first axis of each is free.
     outputs: names, in the order of the results.
     free:    further axes of an input that are free, by its name.
+    ordered: whether the places of the outputs have an order of their own. It is False where the graph chooses its
+             queries by scores: at the smallest rounding two of them change places, so an export compares the objects
+             that are read, and not the outputs place by place.
     """
 
     module: nn.Module
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
     free: Mapping[str, Axes] = field(default_factory=dict)
+    ordered: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -193,7 +206,8 @@ class Exportable(Protocol):
         """Return the graphs, which share the parameters of `Adapter.module`, and how `tlvision.runtime` reads them.
 
         images: an example of a network input, (N, 3, H, W) float32, normalised. The graph "model" has one input,
-        `images`, with its batch, height and width free. What the runtime finds must be what `Adapter.predict` finds, or
+        `images`, with its batch free, and height and width too unless the model stretches every image to one square
+        (`InputSpec.resize`). What the runtime finds must be what `Adapter.predict` finds, or
         for segmenters what `dense_logits` gives. The module is in eval mode.
 
         Raises InputError with the reason if this architecture has no such graph.

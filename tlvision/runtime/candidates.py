@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tlvision.plugin.export import Candidates
-from tlvision.runtime.suppress import Floats, best_first, clip, floor_of, suppress
+from tlvision.runtime.suppress import Floats, Ints, best_first, best_of_each, clip, floor_of, suppress
 from tlvision.types import Prediction
 
 Outputs = Mapping[str, Any]
@@ -28,11 +28,7 @@ def read_candidates(outputs: Outputs, size: tuple[int, int], settings: Candidate
 
 
 def _read(outputs: Outputs, image: int, size: tuple[int, int], settings: Candidates, floor: np.float32) -> Prediction:
-    all_scores = outputs["scores"][image]
-    rows, labels = np.nonzero(all_scores > floor)
-    scores = all_scores[rows, labels]
-    order = best_first(scores, settings.most if settings.nms_iou is None else settings.most_before)
-    rows, labels, scores = rows[order], labels[order], scores[order]
+    rows, labels, scores = _choose(outputs, image, settings, floor)
     boxes = outputs["boxes"][image][rows]
     if settings.clip == "before":
         boxes = clip(boxes, size)
@@ -40,11 +36,38 @@ def _read(outputs: Outputs, image: int, size: tuple[int, int], settings: Candida
         rows, labels, scores, boxes = rows[solid], labels[solid], scores[solid], boxes[solid]
     if settings.nms_iou is not None:
         kept = suppress(boxes, labels, settings.nms_iou, settings.most)
-        rows, labels, scores, boxes = rows[kept], labels[kept], scores[kept], boxes[kept]
+    else:
+        kept = np.arange(min(len(boxes), settings.most))
+    rows, labels, scores, boxes = rows[kept], labels[kept], scores[kept], boxes[kept]
     masks = None
     if settings.masks:
         masks = _masks(outputs["prototypes"][image], outputs["coefficients"][image][rows], boxes, size)
     return Prediction(boxes=clip(boxes, size), scores=scores, labels=labels.astype(np.int64), masks=masks)
+
+
+def _choose(outputs: Outputs, image: int, settings: Candidates, floor: np.float32) -> tuple[Ints, Ints, Floats]:
+    """Return places, classes and scores of an image's candidates, best first."""
+    all_scores = outputs["scores"][image]
+    if settings.best_class:
+        rows = np.arange(len(all_scores))
+        labels = all_scores.argmax(axis=1)
+        above = all_scores[rows, labels] > floor
+        rows, labels = rows[above], labels[above]
+    else:
+        rows, labels = np.nonzero(all_scores > floor)
+    scores = all_scores[rows, labels]
+    if settings.most_before_of == "image":
+        order = best_first(scores, settings.most_before)
+    else:
+        groups = labels if settings.most_before_of == "class" else outputs["levels"][image][rows]
+        order = best_of_each(scores, groups, settings.most_before)
+    rows, labels, scores = rows[order], labels[order], scores[order]
+    if settings.factor_floor is None:
+        return rows, labels, scores
+    scores = scores * outputs["factors"][image][rows]
+    order = best_first(scores, len(scores))
+    order = order[scores[order] >= np.float32(settings.factor_floor)]
+    return rows[order], labels[order], scores[order]
 
 
 def _masks(prototypes: Floats, coefficients: Floats, boxes: Floats, size: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -48,6 +48,23 @@ def best_first(scores: Floats, most: int) -> Ints:
     return chosen[np.argsort(-scores[chosen], kind="stable")][:most]
 
 
+def best_of_each(scores: Floats, groups: Ints, most: int) -> Ints:
+    """Return the indices of the `most` highest scores of each group, falling over all groups: (K,) int64.
+
+    scores: (N,). groups: (N,), the number of the group of each. Equal scores stay in their order.
+
+    >>> best_of_each(np.array([0.1, 0.5, 0.3, 0.2], np.float32), np.array([0, 1, 1, 1]), 2).tolist()
+    [1, 2, 0]
+    """
+    order = np.argsort(-scores, kind="stable")
+    by_group = order[np.argsort(groups[order], kind="stable")]  # each group together, best first
+    _, firsts, counts = np.unique(groups[by_group], return_index=True, return_counts=True)
+    place = np.arange(len(scores)) - np.repeat(firsts, counts)  # of each in its group
+    kept = np.zeros(len(scores), bool)
+    kept[by_group[place < most]] = True
+    return order[kept[order]]
+
+
 def floor_of(score_floor: float, least: float) -> np.float32:
     """Return the number that a score must exceed to be above `score_floor`, and `least` or more.
 

@@ -15,6 +15,7 @@ from tlvision.plugin.export import ExportGraphs
 from tlvision.types import InputSpec, Prediction, Target
 from tlvision_openmmlab.common.engine import InstanceData, MessageHub, without_old_style
 from tlvision_openmmlab.common.losses import named_losses
+from tlvision_openmmlab.mmdet import one_stage_export
 from tlvision_openmmlab.mmdet.export import export_graphs
 from tlvision_openmmlab.mmdet.gradients import keeping_gradients
 from tlvision_openmmlab.mmdet.groups import add_taps, find_groups
@@ -82,6 +83,10 @@ class MmdetAdapter:
         """Return what `predict` does, with gradients of the scores if they are enabled."""
         with keeping_gradients():
             return self._find(images)
+
+    def export_graphs(self, images: Tensor) -> ExportGraphs:
+        """Return a one-stage model up to boxes and scores of every place; see `tlvision.plugin.Exportable`."""
+        return one_stage_export.export_graphs(self._model, images, self._limits, self._most, masks=self._masks)
 
     def _find(self, images: Tensor) -> Sequence[Prediction]:
         if self._model.training:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tlvision
 import tlvision.runtime
@@ -19,7 +20,7 @@ from stripes import striped_data
 from tiny import QUIET, config_of
 from tlvision.cli.main import main
 from tlvision.export import compare
-from tlvision.export.export import check_exportable, export_run
+from tlvision.export.export import check_exportable, check_window, export_run
 from tlvision.runtime.model import RuntimeModel
 from tlvision.types import InputError, RunError
 
@@ -52,6 +53,22 @@ def test_a_family_without_an_export_is_an_error_before_anything_is_built(
     with pytest.raises(InputError, match=r"plugin 'toy' has no export \(impossible: it is a drawing\)"):
         export_run(small_run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_graph_of_one_size_takes_no_sliding_window(small_run: Path) -> None:
+    model = tlvision.load(small_run).model
+    config = model.config
+    windowed = replace(
+        model, config=config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"window": 32})})
+    )
+    graphs = model.adapter.export_graphs(torch.zeros(1, 3, 96, 96))  # type: ignore[attr-defined]
+    check_window(windowed, graphs)
+    stiff = replace(graphs, graphs={"model": replace(graphs.graphs["model"], free={})})
+    check_window(model, stiff)
+    with pytest.raises(
+        InputError, match=r"takes images of one size, and evaluate.window 32 of the run asks for smaller"
+    ):
+        check_window(windowed, stiff)
 
 
 def test_a_command_that_needs_torch_says_so_without_it(small_run: Path, tmp_path: Path) -> None:
