@@ -26,15 +26,16 @@ def varied_adapter(plugin: str, arch: str, *, side: int = 128, one_to_one: bool 
     if one_to_one:
         adapter.module.end2end = True  # type: ignore[assignment]
     torch.manual_seed(1)
-    for norm in adapter.module.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):
-            norm.momentum = 1.0
+    heads = tuple(path for group in adapter.groups if group.role == "head" for path in group.modules)
     with torch.no_grad():
-        adapter.features(torch.randn(4, 3, side, side))
-        heads = tuple(path for group in adapter.groups if group.role == "head" for path in group.modules)
         for name, parameter in adapter.module.named_parameters():
             if name.startswith(heads) and parameter.ndim > 1:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
+                parameter.add_(torch.randn_like(parameter) * (0.02 + 0.3 * parameter.std()))
+        for norm in adapter.module.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.momentum = 1.0  # statistics of the next pass, so that no value explodes
+        adapter.module.train()
+        adapter.loss(*case.batch(adapter, "square"))
     adapter.module.eval()
     return adapter, case
 

@@ -27,6 +27,8 @@ SCORE = 1e-3
 """Largest difference of a score, and of other outputs relative to their largest value."""
 SHARE = 0.99
 """Least share of the objects, or pixels, that the bundle must find as the model does."""
+QUERIES = 0.05
+"""Largest share of queries that differ where the graph chooses them: at the border of the choice rounding decides."""
 MASK = 0.02
 """Largest share of a mask's pixels that differ, one pixel at least."""
 LEAST = 0.05
@@ -37,7 +39,8 @@ LEAST = 0.05
 class Comparison:
     """What the comparison has found.
 
-    images:  compared. outputs: largest difference of each output of the graphs, "model/boxes" and so on.
+    images:  compared. outputs: largest difference of each output of the graphs, "model/boxes" and so on; of queries
+             that the graph chooses "model/queries", the share that differs.
     objects: of model or bundle with a score of `LEAST` or more; the pixels of a segmenter.
     same:    share of those that model or bundle find which both find: same class, box within `PIXELS`, score within
              `SCORE`, mask but for `MASK`. None if there are none.
@@ -89,6 +92,8 @@ def compare_bundle(
         for name in graph.outputs:
             if graph.ordered or name.startswith(TAP_PREFIX):
                 _note(outputs, f"model/{name}", expected[name], found[name])
+        if not graph.ordered:
+            _compare_queries(outputs, expected, found)
         for name in graphs.graphs:
             if name != "model":
                 _compare_regions(outputs, name, model, reference[name], found["level_0"])
@@ -101,6 +106,24 @@ def compare_bundle(
             "a fault of the plugin's decoder settings; please report it"
         )
     return comparison
+
+
+def _compare_queries(outputs: dict[str, float], expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Note the share of queries that one of both alone has, wherever it stands; RunError if it is too large.
+
+    expected, found: "boxes" (1, A, 4) and "scores" (1, A, C).
+    """
+    mine, other = (
+        np.concatenate([each["boxes"][0] / PIXELS, each["scores"][0] / SCORE], axis=1) for each in (expected, found)
+    )
+    away = np.stack([np.abs(other - row).max(axis=1) for row in mine])  # (A, A), in tolerances
+    alone = max(float((away.min(axis=axis) > 1).mean()) for axis in (0, 1))
+    outputs["model/queries"] = max(alone, outputs.get("model/queries", 0.0))
+    if alone > QUERIES:
+        raise RunError(
+            f"export: {alone:.1%} of the queries are not those of the model, and {QUERIES:.0%} are allowed. The bundle "
+            "was not written"
+        )
 
 
 def _compare_regions(

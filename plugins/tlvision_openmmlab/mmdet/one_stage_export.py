@@ -100,7 +100,7 @@ def export_graphs(model: Any, images: Tensor, predict: PredictSpec, most: int, *
 
 def _check(model: Any, *, masks: bool) -> None:
     """Raise InputError unless the runtime computes what the head does after its feature maps."""
-    head = getattr(model, "bbox_head", None)
+    head: Any = getattr(model, "bbox_head", None)
     what = f"mmdet: the export of '{type(model).__name__}' with '{type(head).__name__}' is not written"
     single = getattr(type(model), "predict", None) is SingleStageDetector.predict
     if masks or not single or not (isinstance(head, YOLOXHead) or _reads_as_base(head)):
