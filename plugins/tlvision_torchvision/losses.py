@@ -85,7 +85,7 @@ def set_class_loss(model: Any, arch: Architecture, spec: BuildSpec) -> None:
     head.class_loss = loss
 
 
-class _WeightedRoIHeads(RoIHeads):
+class _WeightedRoIHeads(RoIHeads):  # type: ignore[misc]  # upstream has no types
     """Box heads whose cross entropy has weights of classes."""
 
     class_loss: ClassLoss
@@ -113,7 +113,7 @@ class _WeightedRoIHeads(RoIHeads):
         return found, {**losses, "loss_classifier": loss}
 
 
-class _WeightedRetinaNetHead(RetinaNetClassificationHead):
+class _WeightedRetinaNetHead(RetinaNetClassificationHead):  # type: ignore[misc]
     """The class branch of RetinaNet with weights of classes and focal parameters."""
 
     class_loss: ClassLoss
@@ -131,7 +131,7 @@ class _WeightedRetinaNetHead(RetinaNetClassificationHead):
         return torch.stack(losses).mean()
 
 
-class _WeightedFCOSHead(FCOSHead):
+class _WeightedFCOSHead(FCOSHead):  # type: ignore[misc]
     """The head of FCOS with weights of classes and focal parameters."""
 
     class_loss: ClassLoss
