@@ -14,6 +14,7 @@
     python tools/bench.py export RUN …                     # sizes and latencies of bundles beside torch
     python tools/bench.py int8 RUN                         # INT8 of a YOLO run beside ultralytics' own
     python tools/bench.py serve BUNDLE --images DIR        # latency and throughput of the server, batching on and off
+    python tools/bench.py sahi                             # predictions of tiles beside those of sahi
     python tools/bench.py label_noise --json val.json --images DIR --run RUN …   # planted errors that doctor finds
     python tools/bench.py verify | evaluation | label_maps | loading | reading | startup
 
@@ -40,6 +41,7 @@ BENCHMARKS = (
     "parity",
     "reading",
     "recipes",
+    "sahi",
     "serve",
     "startup",
     "step",

@@ -12,12 +12,12 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from tlvision.plugin import BuildSpec, WeightReport
-from tlvision.types import InputError
 from tlvision_timm.models import timm_model
 from tlvision_timm.names import timm_name
 from tlvision_torchvision.adapter import OneStageAdapter, TorchvisionAdapter, TwoStageAdapter
 from tlvision_torchvision.architectures import CLASSIFIER_EPS, Architecture
 from tlvision_torchvision.backbones import EPS_MARK, build_body, freeze_norms, mark_eps
+from tlvision_torchvision.losses import set_class_loss
 from tlvision_torchvision.timm_backbones import TimmBody, make_pyramid
 from tlvision_torchvision.transfer import load_weights
 from tlvision_torchvision.weights import Source, find_weights
@@ -35,14 +35,14 @@ _LIGHT_PROPOSALS = {
 
 def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[TorchvisionAdapter, WeightReport]:
     """Build `arch` with a head for `spec.classes` and load `spec.weights` into it; see `TorchvisionPlugin.build`."""
-    if spec.options is not None and spec.options.model_dump(exclude_none=True):
-        raise InputError(
-            f"model.options: '{arch.name}' is a detector, and this plugin's options are for its segmenters; remove "
-            f"{', '.join(spec.options.model_dump(exclude_none=True))}"
-        )
     source = find_weights(arch, spec.weights)
     model = build_model(arch, len(spec.classes), frozen_eps=frozen_eps(arch, source))
+<<<<<<< HEAD
     kind = TwoStageAdapter if hasattr(model, "roi_heads") else OneStageAdapter
+=======
+    set_class_loss(model, arch, spec)
+    kind = TwoStageAdapter if hasattr(model, "roi_heads") else TorchvisionAdapter
+>>>>>>> 5c0cc447a2407749f8aa786d2acfc6561633a696
     # Before the weights are loaded: what it finds out by a forward pass must not depend on them.
     adapter = kind(model, has_background=arch.has_background, predict=spec.predict)
     return adapter, _fill(model, arch, spec, source)

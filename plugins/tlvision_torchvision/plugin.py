@@ -11,7 +11,7 @@ from tlvision_torchvision.segmentation.architectures import SEGMENTERS
 
 if TYPE_CHECKING:
     from tlvision.plugin import Adapter, BuildSpec, WeightReport
-    from tlvision_torchvision.segmentation.options import TorchvisionOptions
+    from tlvision_torchvision.options import TorchvisionOptions
 
 
 class TorchvisionPlugin:
@@ -46,8 +46,8 @@ class TorchvisionPlugin:
         return "semantic" if arch in SEGMENTERS else find_architecture(arch).task
 
     def options_type(self) -> type[TorchvisionOptions]:
-        """Return the type of `model.options`: class weights of segmenters."""
-        from tlvision_torchvision.segmentation.options import TorchvisionOptions
+        """Return the type of `model.options`: class weights, and parameters of the focal loss."""
+        from tlvision_torchvision.options import TorchvisionOptions
 
         return TorchvisionOptions
 
@@ -64,7 +64,7 @@ class TorchvisionPlugin:
         kind. Norms of segmenters are trained.
 
         Raises InputError if the architecture is unknown or the weights are not offered, cannot be had, cannot be
-        read, or belong to another architecture, if class weights name no class, or if a detector is given options.
+        read, or belong to another architecture, if class weights name no class, or if a model has no such option.
         """
         if spec.arch in SEGMENTERS:
             from tlvision_torchvision.segmentation.build import build_segmenter

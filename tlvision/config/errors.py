@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 from tlvision.types import nearest
 from tlvision.types.shown import clip, shown
 
+_CHANNEL_KEYS = {"in_channels", "in_chans", "channels"}
+"""What users of other libraries write for images of one or many channels."""
+
 
 class HookError(ValueError):
     """Sentences about wrong hooks, each complete; raised by the validator of the key `hooks`."""
@@ -36,6 +39,8 @@ def _sentence(error: dict[str, Any], root: type[BaseModel], prefix: str) -> str:
     location = tuple(part for part in error["loc"] if not _is_union_tag(part))
     path = _dotted(prefix, location)
     kind, given = error["type"], error["input"]
+    if kind == "extra_forbidden" and location[-1] in _CHANNEL_KEYS:
+        return f"{path}: models see three channels, red, green and blue; remove it (docs/data-checks.md)"
     if kind == "extra_forbidden":
         return f"{path}: unknown key.{nearest(clip(str(location[-1])), _fields_at(root, location[:-1]))}"
     if kind == "missing":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlvision.data import video
+from tlvision.files.archives import refuse_archive
 from tlvision.files.outputs import MANIFEST
 from tlvision.formats.image_headers import SUFFIXES
 from tlvision.types import InputError, counted, listing
@@ -113,6 +114,7 @@ def _check_file(path: Path, suffixes: frozenset[str]) -> None:
         raise InputError(
             f"'{path}' is a video. Cut it into images first, for example: ffmpeg -i {path.name} frames/%06d.png"
         )
+    refuse_archive(path, "the images from it")
     if suffix not in suffixes:
         raise InputError(
             f"predict: '{path}' is not of a type that is read ({', '.join(sorted(suffixes))}); convert an image to "

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from tlvision.files.archives import refuse_archive
 from tlvision.files.memory import total_memory
 from tlvision.types import InputError, listing
 from tlvision.types.shown import is_encodable
@@ -59,6 +60,16 @@ def too_large(path: Path, what: str) -> InputError:
     return InputError(
         f"'{path}' has {size:,} bytes, too many for the memory of this machine. Divide {what} into parts."
     )
+
+
+def check_folder(path: Path, what: str, more: str = "") -> None:
+    """Raise InputError unless `path` is a folder; for an archive it says how to unpack it.
+
+    what: kind of the folder, for messages: "the image folder". more: end of the sentence about one that is absent.
+    """
+    if not path.is_dir():
+        refuse_archive(path, f"{what} from it")
+        raise InputError(f"{what} '{path}' does not exist{more}")
 
 
 def check_inside(folder: Path, paths: Sequence[Path], origin: str) -> None:

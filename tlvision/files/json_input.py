@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tlvision.files.archives import refuse_archive
 from tlvision.files.inputs import read_bytes, too_large
 from tlvision.files.memory import no_collection
 from tlvision.types import InputError
@@ -18,6 +19,7 @@ def load_json(path: Path, what: str) -> object:
     Raises InputError, one sentence with the file's name: absent, not a regular file (a pipe would block), not text,
     not JSON (with line and column), nested too deeply, or too large for the memory.
     """
+    refuse_archive(path, f"{what} from it")
     data = read_bytes(path, what)
     try:
         text = data.decode(json.detect_encoding(data), "surrogatepass")

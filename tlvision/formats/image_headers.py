@@ -7,9 +7,10 @@ import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
@@ -21,6 +22,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """Formats of `SUFFIXES` by their names in Pillow, whose other readers strangers have no access to."""
 _ORIENTATION_TAG = 0x0112
+_SAMPLES_TAG, _EXTRA_TAG = 277, 338  # of TIFF: channels of a pixel, and what those beyond the colours are
+_ALPHA = {1, 2}  # values of the latter: multiplied with the colours, or not
+_MOST_CHANNELS = 4  # that OpenCV decodes
 _LONGEST = 1024
 _LONGEST_SIDE = 1_000_000  # of libpng, which OpenCV decodes with
 _MANY_PIXELS = (1 << 30) // 12  # a quarter of a GiB in three colours, from where Pillow warns
@@ -36,6 +40,7 @@ class Header:
     orientation:   EXIF orientation 1..8; 1 if there is none. 5..8 exchange width and height.
     bits:          of one value of a pixel, as stored: 8 (or fewer), 16 or 32.
     pages:         of a TIFF, or frames of a WebP.
+    extra:         whether a TIFF has a channel that is neither colour nor alpha, e.g. near infrared; it is not read.
     damaged:       whether metadata cannot be read, which may hide an orientation; the pixels may be whole.
     """
 
@@ -44,6 +49,7 @@ class Header:
     orientation: int
     bits: int = 8
     pages: int = 1
+    extra: bool = False
     damaged: bool = False
 
     @property
@@ -74,7 +80,8 @@ def parse_header(data: bytes, name: str, *, max_pixels: int) -> Header:
 
     Raises ImageTooLargeError for more pixels, InputError if it is not an image that can be read.
     """
-    with _sentences(name), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    stream = io.BytesIO(data)
+    with _sentences(name, stream), Image.open(stream, formats=_FORMATS) as image:
         if image.width * image.height > max_pixels:
             raise ImageTooLargeError(
                 f"'{name}' has {image.width} x {image.height} pixels, more than {max_pixels:,}; reduce it"
@@ -88,7 +95,7 @@ class ImageTooLargeError(InputError):
 
 def _read(path: Path) -> Header:
     """Read one header; Pillow warns of damaged metadata."""
-    with _sentences(path):
+    with _sentences(path, path):
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             raise OSError("not a regular file")
         with Image.open(path) as image:
@@ -107,17 +114,51 @@ def _header_of(image: Image.Image, name: str | Path) -> Header:
         orientation = 1
     # A JPEG may have a small picture for its preview, which is no page.
     pages = int(getattr(image, "n_frames", 1)) if image.format in {"TIFF", "WEBP"} else 1
-    return Header(*image.size, orientation if orientation in range(1, 9) else 1, _bits(image), pages)
+    extra = _has_extra(image, name) if image.format == "TIFF" else False
+    return Header(*image.size, orientation if orientation in range(1, 9) else 1, _bits(image), pages, extra)
+
+
+def _has_extra(image: Any, name: str | Path) -> bool:
+    """Return whether a TIFF has a channel that is neither colour nor alpha. InputError if it has more than four."""
+    channels = int(image.tag_v2.get(_SAMPLES_TAG, 1))
+    if channels > _MOST_CHANNELS:
+        raise InputError(_channels_message(name, channels))
+    kinds = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}  # Pillow takes a fourth channel without a kind for alpha
+    return channels > kinds.get(image.mode, channels) and not _ALPHA.intersection(image.tag_v2.get(_EXTRA_TAG, ()))
+
+
+def _channels_message(name: str | Path, channels: int) -> str:
+    return (
+        f"'{name}' has {channels} channels, and models see three. Save the channels to use as a grey or RGB image of 8 "
+        "or 16 bits"
+    )
+
+
+def _channels_in(file: Path | io.BytesIO) -> int:
+    """Return the channels of a TIFF that Pillow cannot open; 0 if it is no TIFF, or damaged."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2  # takes 30 ms, and is seldom needed
+
+    try:
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
+            stream.seek(0)
+            tags = ImageFileDirectory_v2(stream.read(8))
+            stream.seek(tags.next)
+            tags.load(stream)
+            return int(tags.get(_SAMPLES_TAG, 0))
+    except Exception:  # damaged bytes make Pillow fail in many ways
+        return 0
 
 
 @contextmanager
-def _sentences(name: str | Path) -> Iterator[None]:
-    """Turn what Pillow raises into an InputError with the name of the file."""
+def _sentences(name: str | Path, file: Path | io.BytesIO) -> Iterator[None]:
+    """Turn what Pillow raises for a file into an InputError with its name."""
     try:
         yield
     except (FileNotFoundError, InputError, MemoryError):
         raise
     except UnidentifiedImageError:
+        if (channels := _channels_in(file)) > 1:
+            raise InputError(_channels_message(name, channels)) from None
         raise InputError(f"'{name}' is not an image that can be read; replace or remove it") from None
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(f"'{name}' is too large ({error}); cut it into tiles") from None
@@ -150,6 +191,9 @@ def header_notes(paths: Sequence[Path], headers: Sequence[Header], origin: str) 
     sized = [(path.name, header) for path, header in zip(paths, headers, strict=True)]
     kinds = {
         "with several pages, of which the first is read": [name for name, header in sized if header.pages > 1],
+        "with a channel that is neither colour nor alpha, which is not read": [
+            name for name, header in sized if header.extra
+        ],
         "with damaged metadata, which is ignored (an EXIF rotation in it is lost)": [
             name for name, header in sized if header.damaged
         ],

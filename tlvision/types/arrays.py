@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 # A numpy array on the data side, a torch tensor on the model side. The checks below need only `.shape` and `.dtype`,
@@ -18,15 +19,22 @@ def check_array(owner: str, name: str, array: Array, shape: tuple[int | str, ...
     actual = getattr(array, "shape", None)
     if actual is None or getattr(array, "dtype", None) is None:
         raise TypeError(f"{owner}.{name}: expected an array or tensor, got {type(array).__name__}")
-    wanted = "(" + ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
     fits = len(actual) == len(shape) and all(
         isinstance(want, str) or int(have) == want for have, want in zip(actual, shape, strict=True)
     )
     if not fits:
+        wanted = "(" + ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
         raise ValueError(f"{owner}.{name}: expected shape {wanted}, got {tuple(int(size) for size in actual)}")
-    dtype = str(array.dtype).removeprefix("torch.")
+    dtype = _dtype_name(array.dtype)
     if dtype not in dtypes:
         raise TypeError(f"{owner}.{name}: expected dtype {' or '.join(dtypes)}, got {dtype}")
+
+
+@lru_cache(
+    maxsize=64
+)  # numpy takes longer for a name than the rest of a check, and every sample of a dataset is checked
+def _dtype_name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def check_same_length(owner: str, arrays: dict[str, Array]) -> None:

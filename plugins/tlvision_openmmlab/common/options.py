@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from tlvision.plugin import BuildSpec
+from tlvision.plugin.class_weights import ClassWeights, weights_in_order
 from tlvision.types import InputError
 
 
@@ -15,6 +16,9 @@ class OpenmmlabOptions(BaseModel):
 
     backbone: a model of timm in the place of the config's own backbone, "timm/<name>". What reads its maps gets their
               channels, and images are normalised as timm's weights expect; see `tlvision_timm.backbone.TimmBackbone`.
+    class_weights: of detectors of mmdet with a softmax cross entropy in the region heads (Faster, Mask, Cascade R-CNN):
+              how much each class counts in it, a list in class order, or by class name, where a class that is not named
+              has 1. The background has 1. Other detectors, and mmseg, refuse it.
 
     >>> OpenmmlabOptions(backbone="timm/convnext_tiny").backbone
     'timm/convnext_tiny'
@@ -23,6 +27,16 @@ class OpenmmlabOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     backbone: Annotated[str, Field(pattern=r"^timm/.+")] | None = None
+    class_weights: ClassWeights | None = None
+
+
+def class_weights_option(spec: BuildSpec) -> tuple[float, ...] | None:
+    """Return a weight for each class, None if there are none or all are 1. InputError if a name is no class."""
+    options = spec.options
+    if not isinstance(options, OpenmmlabOptions):
+        return None
+    weights = weights_in_order(options.class_weights, spec.classes.names)
+    return None if weights is None or set(weights) == {1.0} else weights
 
 
 def backbone_option(spec: BuildSpec) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from tlvision.plugin import BuildSpec, PredictSpec, WeightReport
 from tlvision.types import InputError
 from tlvision_openmmlab.common.config import ModelConfig, first_line
 from tlvision_openmmlab.common.engine import DefaultScope, quiet
-from tlvision_openmmlab.common.options import backbone_option
+from tlvision_openmmlab.common.options import backbone_option, class_weights_option
 from tlvision_openmmlab.common.timm_backbone import misfits_explained
 from tlvision_openmmlab.common.weights import find_weights, load_weights
 from tlvision_openmmlab.mmdet.adapter import MmdetAdapter, TwoStageAdapter
@@ -40,6 +40,7 @@ def build_adapter(found: ZooConfig, spec: BuildSpec) -> tuple[MmdetAdapter, Weig
     kind = TwoStageAdapter if two_stage else MmdetAdapter
     masks = found.task == "instance"
     set_predict(model, spec.predict, spec.arch)
+    set_class_weights(model, class_weights_option(spec), spec.arch)
     with misfits_explained(config.model, config.path.name):
         return kind(model, config.input_spec, masks=masks, predict=spec.predict), report
 
@@ -81,6 +82,27 @@ def set_predict(model: nn.Module, predict: PredictSpec, arch: str) -> None:
         raise InputError(
             f"model.nms_iou: {predict.nms_iou} has no effect, because '{arch}' suppresses no boxes by IoU; remove it"
         )
+
+
+def set_class_weights(model: nn.Module, weights: Sequence[float] | None, arch: str) -> None:
+    """Set the weights of classes in every region head; None leaves them unchanged.
+
+    Raises InputError if the model has no region head, or one with another loss than softmax cross entropy.
+    """
+    if weights is None:
+        return
+    regions = getattr(model, "roi_head", None)
+    heads = [] if regions is None else [part for part in regions.modules() if hasattr(part, "fc_cls")]
+    losses = [head.loss_cls for head in heads]
+    if not losses or any(type(loss).__name__ != "CrossEntropyLoss" or loss.use_sigmoid for loss in losses):
+        parts = [part.loss_cls for part in model.modules() if getattr(part, "loss_cls", None) is not None]
+        kinds = sorted({type(loss).__name__ for loss in losses or parts})
+        raise InputError(
+            f"model.options.class_weights: '{arch}' has {' and '.join(kinds) or 'no loss'} for its classes, not the "
+            "softmax cross entropy of region heads; remove it, or set what the loss has in a config of your own"
+        )
+    for loss in losses:
+        loss.class_weight = [*weights, 1.0]  # the background is the last
 
 
 def _test_settings(model: nn.Module) -> Iterator[tuple[Any, bool]]:

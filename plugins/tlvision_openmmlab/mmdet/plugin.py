@@ -46,7 +46,7 @@ class MmdetPlugin:
         return find_config(arch).task
 
     def options_type(self) -> type[OpenmmlabOptions]:
-        """Return the type of `model.options`: a backbone of timm in the place of the config's."""
+        """Return the type of `model.options`: a backbone of timm in the place of the config's, and class weights."""
         from tlvision_openmmlab.common.options import OpenmmlabOptions
 
         return OpenmmlabOptions

@@ -14,7 +14,7 @@ from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.types import InputError
 from tlvision_openmmlab.common.config import ModelConfig, first_line
 from tlvision_openmmlab.common.engine import DefaultScope, quiet
-from tlvision_openmmlab.common.options import backbone_option
+from tlvision_openmmlab.common.options import backbone_option, class_weights_option
 from tlvision_openmmlab.common.timm_backbone import misfits_explained
 from tlvision_openmmlab.common.weights import find_weights, load_weights
 from tlvision_openmmlab.mmseg.adapter import MmsegAdapter
@@ -25,6 +25,12 @@ from tlvision_openmmlab.mmseg.upstream import MODELS
 def build_adapter(path: Path, spec: BuildSpec) -> tuple[MmsegAdapter, WeightReport]:
     """Build the model of a config with heads for `spec.classes` and load `spec.weights` into it; see `MmsegPlugin`."""
     config = read_config(path, backbone_option(spec))
+    if class_weights_option(spec) is not None:
+        # Upstream looks up a weight for every pixel, also for 255, of which there is none.
+        raise InputError(
+            "model.options.class_weights: mmseg's cross entropy cannot have them where pixels are without a label; "
+            "remove it, or take a segmenter of another plugin that has the option"
+        )
     if spec.weights == "coco":
         raise InputError(
             "model.weights: mmseg's checkpoints are trained on what the name of the config says; give 'pretrained' for "

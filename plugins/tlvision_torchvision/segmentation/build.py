@@ -9,9 +9,9 @@ from torchvision.models import get_model
 from tlvision.plugin import BuildSpec, WeightReport
 from tlvision.plugin.class_weights import weights_in_order
 from tlvision.types import InputError
+from tlvision_torchvision.options import TorchvisionOptions
 from tlvision_torchvision.segmentation.adapter import SegmenterAdapter
 from tlvision_torchvision.segmentation.architectures import Segmenter
-from tlvision_torchvision.segmentation.options import TorchvisionOptions
 from tlvision_torchvision.segmentation.weights import find_weights, load_weights
 
 
@@ -22,6 +22,8 @@ def build_segmenter(arch: Segmenter, spec: BuildSpec) -> tuple[SegmenterAdapter,
         raise InputError(
             f"model.options: plugin 'torchvision' expects TorchvisionOptions, got {type(options).__name__}"
         )
+    if odd := [name for name in options.given() if name != "class_weights"]:
+        raise InputError(f"model.options: '{arch.name}' is a segmenter and has no {' and no '.join(odd)}; remove it")
     class_weights = weights_in_order(options.class_weights, spec.classes.names)
     source = find_weights(arch, spec.weights)
     model = build_model(arch, len(spec.classes))

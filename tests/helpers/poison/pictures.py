@@ -43,6 +43,15 @@ def tiff_sized(width: int, height: int, following: int = 0, *more: tuple[int, in
     return tiff(*plain, (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, 960), *more, following=following)
 
 
+def tiff_of_channels(count: int) -> bytes:
+    """Return a sound black TIFF of so many channels of 8 bits, those beyond three without a meaning."""
+    width, height = SIZE
+    tags = ((256, 4, 1, width), (257, 4, 1, height), (258, 3, count, 300), (259, 3, 1, 1), (262, 3, 1, 2))
+    rest = ((273, 4, 1, 400), (277, 3, 1, count), (278, 4, 1, height), (279, 4, 1, count * width * height))
+    data = tiff(*tags, *rest, (338, 3, count - 3, 0)) + bytes(count * width * height)
+    return data[:300] + struct.pack(f"<{count}H", *[8] * count) + data[300 + 2 * count :]
+
+
 def two_pages() -> bytes:
     """Return a TIFF of two pages, the second one without a size."""
     first = tiff_sized(*SIZE, 1000)
@@ -123,6 +132,8 @@ HEADERS: list[tuple[str, bytes, str]] = [
     ("a TIFF whose second page has no size", two_pages(), "a.png' cannot be read as an image"),
     ("a WebP of 2.8 x 10^14 pixels", webp_claiming(2**24, 2**24), "a.png'"),
     ("a TIFF of floats", encoded("TIFF", "F"), "labels.json: 1 image with 32-bit or floating-point values"),
+    ("a TIFF of five channels", tiff_of_channels(5), "a.png' has 5 channels, and models see three"),
+    ("a TIFF of nine channels", tiff_of_channels(9), "a.png' has 9 channels, and models see three"),
     ("nothing", b"", NO_IMAGE),
     ("a text", b"not an image", NO_IMAGE),
     ("SVG", b'<svg xmlns="http://www.w3.org/2000/svg"/>', NO_IMAGE),
@@ -146,6 +157,8 @@ PIXELS: list[tuple[str, bytes, str]] = [
 NOTES: list[tuple[str, bytes, str]] = [
     ("a TIFF of three pages", encoded("TIFF", save_all=True, append_images=[Image.new("RGB", SIZE)] * 2),
      "labels.json: 1 image with several pages, of which the first is read: a.png"),
+    ("a TIFF of red, green, blue and infrared", tiff_of_channels(4),
+     "1 image with a channel that is neither colour nor alpha, which is not read: a.png"),
     ("EXIF data that break off", damaged_exif(), "labels.json: 1 image with damaged metadata, which is ignored"),
     ("a TIFF whose pages lead to each other", tiff_sized(*SIZE, 8), "width or height is missing and was taken"),
     ("a TIFF with a tag of 4 GB", tiff_sized(*SIZE, 0, (270, 2, 2**32 - 1, 500)), "1 image with damaged metadata"),

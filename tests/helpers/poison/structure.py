@@ -19,7 +19,7 @@ BYTES: list[tuple[str, bytes, str]] = [
     ("a page of a server", b"<!DOCTYPE html><title>404</title>", "labels.json: not valid JSON at line 1, column 1"),
     ("a pointer of Git LFS", b"version https://git-lfs.github.com/spec/v1\nsize 9\n", "labels.json: not valid JSON"),
     ("a PNG", _PNG, "labels.json: not a text file in UTF-8"),
-    ("gzip", gzip.compress(b"{}"), "labels.json: not a text file in UTF-8"),
+    ("gzip", gzip.compress(b"{}"), "is an archive, which is not read. Unpack it (gunzip -k labels.json) and give"),
     ("Latin-1", '{"images": "größe"}'.encode("latin-1"), "labels.json: not a text file in UTF-8"),
     ("a mark of UTF-16 alone", b"\xff\xfe", "labels.json"),
     ("a control character", b'{"images": "\x01"}', "labels.json: not valid JSON"),

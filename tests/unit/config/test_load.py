@@ -67,6 +67,12 @@ def test_all_errors_are_listed_at_once_with_path_and_nearest_key(tmp_path: Path)
         assert expected in text, f"{expected!r} is not in:\n{text}"
 
 
+@pytest.mark.parametrize("key", ["data.channels", "model.in_channels"])
+def test_a_number_of_channels_is_refused_in_a_sentence_of_its_own(key: str) -> None:
+    with pytest.raises(InputError, match=f"{key}: models see three channels, red, green and blue; remove it"):
+        load_config(minimal(), [f"{key}=4"])
+
+
 def test_set_overrides_with_yaml_values() -> None:
     config = load_config(
         minimal(),

@@ -18,7 +18,7 @@ from tlvision.config.paths import INPUTS
 from tlvision.config.schema import Config, DatasetSettings
 from tlvision.engine.build import render_data
 from tlvision.engine.labels import resolve_labels
-from tlvision.files.inputs import exists
+from tlvision.files.inputs import check_folder, exists
 from tlvision.files.json_files import write_json, write_text
 from tlvision.files.json_input import load_json
 from tlvision.formats.coco import load_document
@@ -106,8 +106,7 @@ def _opened(settings: DatasetSettings) -> _Copy:
     if len(kept) < len(images):
         raise InputError(f"{settings.json_} has several images with one id")
     folder = Path(settings.images)
-    if not folder.is_dir():
-        raise InputError(f"the image folder '{folder}' does not exist")
+    check_folder(folder, "the image folder")
     files = {number: folder / row["file_name"].replace("\\", "/") for number, row in kept.items()}
     return _Copy(settings, content, kept, {}, files)
 

@@ -23,6 +23,8 @@ def annotator_of(row: Json) -> str | None:
 
 def several_annotators(rows: Sequence[Json]) -> str:
     """Return a sentence on images that several annotators have labelled; empty if there are none."""
+    if all(map(_KEYS.isdisjoint, rows)):
+        return ""
     people: dict[int, set[str]] = defaultdict(set)
     for row in rows:
         if not _KEYS.isdisjoint(row) and (name := annotator_of(row)) is not None:

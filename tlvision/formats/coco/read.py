@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tlvision.files.inputs import check_inside
+from tlvision.files.inputs import check_folder, check_inside
 from tlvision.files.memory import no_collection
 from tlvision.formats.bit_depth import FULL, choose_bits
 from tlvision.formats.coco.annotators import several_annotators
@@ -105,8 +105,7 @@ def read_coco(
     path, folder = Path(json_path), Path(images_dir)
     document = load_document(path, require_objects=require_objects, folder=folder)
     document = change_classes(document, changes, strict=classes is None)
-    if not folder.is_dir():
-        raise InputError(f"the image folder '{folder}' does not exist; {path.name} needs it")
+    check_folder(folder, "the image folder", f"; {path.name} needs it")
     check_one_row_a_file(document.name, document.images)
     notes = list(document.notes)
     classes, indices = _match_classes(document, classes, class_names, notes)

@@ -35,6 +35,8 @@ def read_segments(
     faulty: list[tuple[int, InputError]] = []
     trimmed: list[int] = []
     values = column(rows, "segmentation")
+    if values.count(None) == len(values):  # boxes alone, in a tenth of the time
+        return segments
     plain = [
         found
         for first in range(0, len(rows), _AT_A_TIME)

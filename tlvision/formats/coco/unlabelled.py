@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlvision.files.inputs import check_inside
+from tlvision.files.inputs import check_folder, check_inside
 from tlvision.formats.bit_depth import FULL, choose_bits
 from tlvision.formats.coco.document import load_image_rows
 from tlvision.formats.image_headers import SUFFIXES, Header, images_in, read_headers
@@ -39,8 +39,7 @@ def read_images(
     a file that is absent or cannot be read, a json without images, one of another size than its json says.
     """
     folder = Path(images_dir)
-    if not folder.is_dir():
-        raise InputError(f"data.target.images: the image folder '{folder}' does not exist")
+    check_folder(folder, "data.target.images: the image folder")
     if json_path is None:
         paths = images_in(folder)
         if not paths:

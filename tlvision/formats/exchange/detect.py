@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from tlvision.files.archives import refuse_archive
 from tlvision.files.json_input import load_json
 from tlvision.formats.exchange import coco, cvat, label_studio, labelme, open_images, voc, yolo
 from tlvision.formats.exchange.labelled import Labels
@@ -35,6 +36,7 @@ def read_any(path: Path, images: Path | None = None) -> Parts:
         ".csv": lambda: open_images.read_open_images(path, images),
         ".json": lambda: _read_json(path, images),
     }
+    refuse_archive(path, "the file or folder of labels from it")
     if path.suffix.lower() not in readers:
         raise InputError(f"convert: '{path}' is neither .json, .yaml, .xml nor .csv; give the file or folder of labels")
     return readers[path.suffix.lower()]()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tlvision.files.inputs import check_inside
+from tlvision.files.inputs import check_folder, check_inside
 from tlvision.formats.image_headers import Header, images_in, read_header
 from tlvision.types import ClassMap, InputError, counted, listing
 from tlvision.types.shown import clip
@@ -90,8 +90,7 @@ class ImageIndex:
     """The images of a folder, found by the names that label tools give them."""
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise InputError(f"the image folder '{folder}' does not exist. Give it with --images.")
+        check_folder(folder, "the image folder", ". Give it with --images.")
         self.folder = folder
         self.files = {path.relative_to(folder).as_posix(): path for path in images_in(folder)}
         check_inside(folder, list(self.files.values()), str(folder))

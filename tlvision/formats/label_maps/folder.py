@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tlvision.files.inputs import check_inside
+from tlvision.files.inputs import check_folder, check_inside
 from tlvision.formats.bit_depth import FULL, choose_bits
 from tlvision.formats.image_headers import SUFFIXES, Header, header_notes, images_in, read_headers
 from tlvision.formats.label_maps.files import read_label_map
@@ -67,8 +67,7 @@ def read_label_maps(
     """
     images_dir, masks_dir = Path(images_dir), Path(masks_dir)
     images = _images_by_stem(images_dir)
-    if not masks_dir.is_dir():
-        raise InputError(f"the folder of label maps '{masks_dir}' does not exist")
+    check_folder(masks_dir, "the folder of label maps")
     masks = {stem: masks_dir / f"{stem}.png" for stem in images}
     missing = [stem for stem, path in masks.items() if not path.is_file()]
     if missing:
@@ -159,8 +158,7 @@ def absent_classes(classes: ClassMap, pixels: npt.NDArray[np.int64]) -> tuple[st
 
 
 def _images_by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(f"the image folder '{folder}' does not exist")
+    check_folder(folder, "the image folder")
     found: dict[str, Path] = {}
     for path in images_in(folder):
         stem = str(path.relative_to(folder).with_suffix(""))
