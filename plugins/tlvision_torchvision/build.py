@@ -37,12 +37,8 @@ def build_adapter(arch: Architecture, spec: BuildSpec) -> tuple[TorchvisionAdapt
     """Build `arch` with a head for `spec.classes` and load `spec.weights` into it; see `TorchvisionPlugin.build`."""
     source = find_weights(arch, spec.weights)
     model = build_model(arch, len(spec.classes), frozen_eps=frozen_eps(arch, source))
-<<<<<<< HEAD
-    kind = TwoStageAdapter if hasattr(model, "roi_heads") else OneStageAdapter
-=======
     set_class_loss(model, arch, spec)
-    kind = TwoStageAdapter if hasattr(model, "roi_heads") else TorchvisionAdapter
->>>>>>> 5c0cc447a2407749f8aa786d2acfc6561633a696
+    kind = TwoStageAdapter if hasattr(model, "roi_heads") else OneStageAdapter
     # Before the weights are loaded: what it finds out by a forward pass must not depend on them.
     adapter = kind(model, has_background=arch.has_background, predict=spec.predict)
     return adapter, _fill(model, arch, spec, source)

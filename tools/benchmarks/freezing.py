@@ -130,7 +130,12 @@ def overrides(options: argparse.Namespace) -> list[str]:
         *(f"data.train.json={subset_path(options)}", f"data.train.images={images}"),
         *(f"data.val.json={subset_path(options)}", f"data.val.images={images}"),
         *(f"data.image_size={options.image_size}", f"data.batch.labelled={options.batch}", "data.workers=0"),
-        *("data.augment.mosaic_off=0", f"train.epochs={options.warmup + options.steps}", "train.lr=1e-3", f"run.out={options.out}"),
+        *(
+            "data.augment.mosaic_off=0",
+            f"train.epochs={options.warmup + options.steps}",
+            "train.lr=1e-3",
+            f"run.out={options.out}",
+        ),
     ]
 
 
