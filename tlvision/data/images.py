@@ -20,6 +20,7 @@ from tlvision.types import InputError, Pixels, RunError
 
 _ORIENTATION = 0x0112
 _JPEG = b"\xff\xd8\xff"
+_TIFF = (b"II*\0", b"MM\0*")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _REDUCED = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -125,11 +126,12 @@ def _decode(path: str | Path, data: bytes, exif: bool, reduction: int, bits: int
     if bits != 16 and (deep := _deep(data)) is not None:
         shallow = to_eight_bits(deep, bits)
         return _rotated(shallow, data) if exif else shallow
-    if exif and not data.startswith(_JPEG):
-        # Whether OpenCV rotates other formats depends on its version.
+    # Whether OpenCV rotates other formats than JPEG depends on its version.
+    if (exif and not data.startswith(_JPEG)) or _is_tiff_with_alpha(data):
         try:
             with PillowImage.open(io.BytesIO(data)) as stored:
-                return np.ascontiguousarray(ImageOps.exif_transpose(stored).convert("RGB"), np.uint8)
+                upright = ImageOps.exif_transpose(stored) if exif else stored
+                return np.ascontiguousarray(upright.convert("RGB"), np.uint8)
         except MemoryError:
             raise
         except Exception as error:  # damaged bytes make Pillow fail in many ways
@@ -141,6 +143,17 @@ def _decode(path: str | Path, data: bytes, exif: bool, reduction: int, bits: int
         raise InputError(f"'{path}' cannot be decoded by OpenCV, though it is an image; convert it to JPEG or PNG")
     # The reduced modes exist in BGR only.
     return image if reduction == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
+
+
+def _is_tiff_with_alpha(data: bytes) -> bool:
+    """Return whether OpenCV would multiply the colours of a file by its alpha."""
+    if not data.startswith(_TIFF):
+        return False
+    try:
+        with PillowImage.open(io.BytesIO(data)) as stored:
+            return stored.mode in ("RGBA", "LA")
+    except Exception:  # damaged, or a kind that Pillow does not know: OpenCV's decoder judges
+        return False
 
 
 def _deep(data: bytes) -> npt.NDArray[np.uint16] | None:

@@ -35,6 +35,8 @@ KINDS: list[tuple[str, Image.Image, dict[str, Any], int]] = [
     ("palette_with_alpha.png", rgb().quantize(64), {"transparency": 3}, 0),
     ("alpha.png", Image.fromarray(np.dstack([COLOUR, np.full((HEIGHT, WIDTH), 99, np.uint8)])), {}, 0),
     ("grey_alpha.png", rgb().convert("LA"), {}, 0),
+    ("alpha.tif", Image.fromarray(np.dstack([COLOUR, np.full((HEIGHT, WIDTH), 99, np.uint8)])), {}, 0),
+    ("grey_alpha.tif", Image.merge("LA", [rgb().convert("L"), rgb().convert("L")]), {}, 0),
     ("two_level.png", rgb().convert("1"), {}, 0),
     ("colour.bmp", rgb(), {}, 0),
     ("colour.tif", rgb(), {}, 0),
