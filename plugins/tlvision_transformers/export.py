@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from inspect import signature
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +38,7 @@ class QueryGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return boxes and scores."""
-        with _without_checks():
+        with _traceable(self.model):
             found = self.model(pixel_values=images)
         height, width = images.shape[-2:]
         x, y, across, down = found.pred_boxes.unbind(-1)  # centre and size in shares of the image
@@ -68,7 +70,7 @@ class MaskGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the scores."""
-        with _without_checks():
+        with _traceable(self.model):
             return class_scores(self.model, images)
 
 
@@ -120,14 +122,18 @@ def _free(model: Any, input_spec: InputSpec) -> dict[str, Axes]:
 
 
 @contextmanager
-def _without_checks() -> Iterator[None]:
-    """Let upstream leave out its checks of shapes inside the with-block."""
-    before = os.environ.get(_CHECKS)
-    os.environ[_CHECKS] = "1"
-    try:
+def _traceable(model: nn.Module) -> Iterator[None]:
+    """Let upstream's code follow a free batch inside the with-block, without its checks of shapes.
+
+    `len` of a tensor is a number for good, `shape[0]` stays free.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ, {_CHECKS: "1"}))
+        for name in {type(each).__module__ for each in model.modules()}:
+            if name.startswith("transformers.models."):
+                stack.enter_context(patch.dict(vars(sys.modules[name]), {"len": _length}))
         yield
-    finally:
-        if before is None:
-            del os.environ[_CHECKS]
-        else:
-            os.environ[_CHECKS] = before
+
+
+def _length(value: Any) -> Any:
+    return value.shape[0] if isinstance(value, Tensor) else len(value)

@@ -60,8 +60,9 @@ def compare(graphs: ExportGraphs, found: dict[str, Any], wanted: dict[str, Any],
     if graphs.graphs["model"].ordered:
         for name, values in wanted.items():
             assert values.shape == found[name].shape
-            limit = 0.1 if name == "boxes" else 1e-3 * max(1.0, float(np.abs(values).max()))
-            assert np.abs(values - found[name]).max() <= limit, name
+            # Boxes of random weights may be far outside of the image, and differences are relative to that.
+            limit = 0.1 + 1e-3 * np.abs(values) if name == "boxes" else 1e-3 * max(1.0, float(np.abs(values).max()))
+            assert (np.abs(values - found[name]) <= limit).all(), name
     if graphs.decoder.kind != "candidates":
         return
     tally = Tally(0.0)
