@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ HELD_EVERY = 4
 NOT_IN_A_PROBE = frozenset({"checkpoint", "early_stop", "log", "mlflow", "wandb"})
 """Hooks that write files, send records or end a run."""
 FILE = "rate.json"
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +79,12 @@ class Probe:
     failed: str = ""
 
 
-def choose_rate(parts: Run, run: Path, fabric: Fabric) -> tuple[Config, str]:
+def choose_rate(parts: Run, run: Path, fabric: Fabric, say: Say = lambda text: None) -> tuple[Config, str]:
     """Return the config with the learning rate that the probes chose, and a sentence with the reason.
 
     parts: of the run; they are left as they are.
     run:   its folder; gets rate.json with all scores, the same in every process.
+    say:   gets a sentence before each short run.
 
     A run of less than two probes' length takes the highest rate: it was the better one in every short run measured.
 
@@ -100,7 +103,7 @@ def choose_rate(parts: Run, run: Path, fabric: Fabric) -> tuple[Config, str]:
         steps = counted(parts.plan.duration.total_steps, "step")
         why = f"train.lr: {rate:g}, the highest candidate, because the run is too short to compare rates ({steps})"
     else:
-        probes = run_probes(config, rates, epochs, run / "rate_probe", fabric)
+        probes = run_probes(config, rates, epochs, run / "rate_probe", fabric, say)
         rate = best_of(probes).rate
         why = explain(rate, probes, epochs)
     if fabric.is_global_zero:
@@ -109,11 +112,19 @@ def choose_rate(parts: Run, run: Path, fabric: Fabric) -> tuple[Config, str]:
     return with_rate(config, rate, config.train.epochs), why
 
 
-def run_probes(config: Config, rates: Sequence[float], epochs: int, folder: Path, fabric: Fabric) -> list[Probe]:
+def run_probes(  # noqa: PLR0917
+    config: Config,
+    rates: Sequence[float],
+    epochs: int,
+    folder: Path,
+    fabric: Fabric,
+    say: Say = lambda text: None,
+) -> list[Probe]:
     """Return the probes of the rates that were tried, the same in every process; `folder` is removed afterwards."""
     probes: list[Probe] = []
     try:
         for rate in rates:
+            say(f"train.lr: trying {rate:g} for {counted(epochs, 'epoch')}")
             found = probe(config, rate, epochs, folder, fabric)
             probes.append(fabric.broadcast(found, src=0))  # rank 0 decides: sums differ in their last bits
             if not lower_may_be_better(probes):

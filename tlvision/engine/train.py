@@ -142,7 +142,7 @@ def _choose_rate(parts: Run, run: Path, fabric: Fabric, console: Console) -> Run
     """Return the parts with the rate that short runs chose in place of "auto"."""
     from tlvision.engine.rate_probe import choose_rate
 
-    config, sentence = choose_rate(parts, run, fabric)
+    config, sentence = choose_rate(parts, run, fabric, lambda text: console.print(text, highlight=False))
     console.print(sentence, highlight=False)
     return replace(parts, config=config)
 

@@ -87,6 +87,7 @@ def test_the_better_rate_is_chosen_and_the_run_says_so(chosen: tuple[Path, str])
     assert ledger["rate"] == record["why"]
     first = json.loads((run / "log.jsonl").read_text().splitlines()[0])
     assert first == {"kind": "rate", "step": 0, "lr": GOOD, "why": record["why"]}
+    assert "train.lr: trying 1e-09 for 1 epoch\ntrain.lr: trying 0.005 for 1 epoch\ntrain.lr: 0.005, chosen" in printed
     assert "train.lr: 0.005, chosen on held-out training images after 1 epoch" in printed
     assert "train.lr: 0.005, chosen on" in (run / "report.html").read_text()
     assert not (run / "rate_probe").exists()
