@@ -31,11 +31,15 @@ def varied_adapter(plugin: str, arch: str, *, side: int = 128, one_to_one: bool 
         for name, parameter in adapter.module.named_parameters():
             if name.startswith(heads) and parameter.ndim > 1:
                 parameter.add_(torch.randn_like(parameter) * (0.02 + 0.3 * parameter.std()))
+            elif name.startswith(heads) and name.endswith("bias"):
+                parameter.clamp_(min=-3.0)  # priors of rare objects would leave hardly a score above the floor
         for norm in adapter.module.modules():
             if isinstance(norm, torch.nn.BatchNorm2d):
                 norm.momentum = 1.0  # statistics of the next pass, so that no value explodes
         adapter.module.train()
-        adapter.loss(*case.batch(adapter, "square"))
+        images, targets = case.batch(adapter, "square")
+        kinds = (images, images.flip(3), torch.randn_like(images), 0.3 * torch.randn_like(images))
+        adapter.loss(torch.cat(kinds), [*targets] * len(kinds))
     adapter.module.eval()
     return adapter, case
 
